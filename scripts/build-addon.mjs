@@ -1,0 +1,43 @@
+// Builds the addon with node-gyp, unless what is built is newer than its sources.
+import { spawnSync } from 'node:child_process'
+import { existsSync, readdirSync, statSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..')
+
+function fail(message) {
+  process.stderr.write(`postcopy: ${message}\n`)
+  process.exit(1)
+}
+
+function works(command, args, input) {
+  return spawnSync(command, args, { stdio: [input === undefined ? 'ignore' : 'pipe', 'ignore', 'ignore'], input }).status === 0
+}
+
+const outputs = ['postcopy.node', 'vcpu.node', 'lab.node'].map((name) => join(root, 'build/Release', name))
+const sources = [
+  join(root, 'binding.gyp'),
+  ...readdirSync(join(root, 'native'), { recursive: true })
+    .map((name) => join(root, 'native', name))
+    .filter((path) => /\.(cc|h|gypi)$/.test(path)),
+]
+const built = outputs.every(existsSync) ? Math.min(...outputs.map((path) => statSync(path).mtimeMs)) : 0
+if (built > Math.max(...sources.map((path) => statSync(path).mtimeMs))) process.exit(0)
+
+if (process.platform !== 'linux') fail('this package needs Linux: userfaultfd exists nowhere else.')
+const compiler = process.env.CXX?.split(' ') ?? ['g++']
+if (!works(compiler[0], [...compiler.slice(1), '--version'])) {
+  fail(`no C++ compiler (${compiler[0]}): install the Debian package build-essential and run this again.`)
+}
+if (!works('make', ['--version'])) fail('no make: install the Debian package build-essential and run this again.')
+if (!works('python3', ['--version'])) fail('no python3, which node-gyp needs: install the Debian package python3.')
+if (!works(compiler[0], [...compiler.slice(1), '-std=c++20', '-fsyntax-only', '-x', 'c++', '-'], '#include <linux/fs.h>\n#include <memory>\n')) {
+  fail('the C++ or kernel headers are missing: install the Debian packages build-essential and linux-libc-dev.')
+}
+
+const gyp = existsSync(join(root, 'node_modules/.bin/node-gyp')) ? join(root, 'node_modules/.bin/node-gyp') : 'node-gyp'
+const command = existsSync(join(root, 'build/Makefile')) ? ['build'] : ['rebuild']
+const result = spawnSync(gyp, [...command, '--jobs=max', '--loglevel=warn'], { cwd: root, stdio: 'inherit' })
+if (result.error !== undefined) fail('node-gyp was not found: run npm ci in this folder first.')
+if (result.status !== 0) fail('the addon did not compile; the lines above are the compiler\'s.')

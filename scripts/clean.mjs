@@ -1,0 +1,9 @@
+// Removes what the builds made; node_modules stays.
+import { rmSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..')
+for (const name of ['dist', 'build', 'build-cmake', 'build-cmake-asan', 'build-cmake-tsan']) {
+  rmSync(join(root, name), { recursive: true, force: true })
+}
