@@ -1,0 +1,78 @@
+// Registration, nothing else. An environment has no state of its own: what threads share is in the
+// registries, what a thread holds hangs on its handles, so any number of workers can load this.
+#include <napi.h>
+
+#include "callbacks.h"
+
+namespace postcopy {
+
+namespace {
+
+struct Export {
+  const char* name;
+  Napi::Value (*function)(const Napi::CallbackInfo& info);
+};
+
+constexpr Export kExports[] = {
+    {"regionCreate", RegionCreate},
+    {"regionOpenFile", RegionOpenFile},
+    {"regionAttach", RegionAttach},
+    {"regionInfo", RegionInfo},
+    {"regionClose", RegionClose},
+    {"regionLease", RegionLeaseOf},
+    {"regionMadvise", RegionMadvise},
+    {"regionDiscard", RegionDiscard},
+    {"regionMincore", RegionMincore},
+    {"regionRead", RegionRead},
+    {"regionWrite", RegionWrite},
+    {"regionTouch", RegionTouch},
+    {"regionReadFile", RegionReadFile},
+    {"regionWriteFile", RegionWriteFile},
+    {"pagemapScanDirty", PagemapScanDirty},
+    {"pagemapScan", PagemapScan},
+    {"uffdProbe", UffdProbe},
+    {"uffdOpen", UffdOpen},
+    {"uffdAttach", UffdAttach},
+    {"uffdInfo", UffdInfo},
+    {"uffdClose", UffdClose},
+    {"uffdRegister", UffdRegister},
+    {"uffdUnregister", UffdUnregister},
+    {"uffdCopy", UffdCopy},
+    {"uffdMove", UffdMove},
+    {"uffdZeropage", UffdZeropage},
+    {"uffdContinue", UffdContinue},
+    {"uffdPoison", UffdPoison},
+    {"uffdWake", UffdWake},
+    {"uffdWriteProtect", UffdWriteProtect},
+    {"uffdRead", UffdRead},
+    {"watchStart", WatchStart},
+    {"watchStop", WatchStop},
+    {"packPages", PackPages},
+    {"loadRecords", LoadRecords},
+    {"assembleRecords", AssembleRecords},
+    {"placeRecords", PlaceRecords},
+    {"storeRecords", StoreRecords},
+    {"bitmapRuns", BitmapRuns},
+    {"bitmapFindNext", BitmapFindNext},
+    {"bitmapCount", BitmapCount},
+    {"bitmapFill", BitmapFill},
+    {"bitmapRoundOut", BitmapRoundOut},
+    {"bytesAreZero", BytesAreZero},
+    {"socketSet", SocketSet},
+    {"socketGet", SocketGet},
+    {"socketOutstanding", SocketOutstanding},
+    {"fdDuplicate", FdDuplicate},
+    {"fdClose", FdClose},
+};
+
+Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  for (const auto& [name, function] : kExports)
+    exports.Set(name, Napi::Function::New(env, function, name));
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(postcopy, Init)
+
+}  // namespace postcopy

@@ -1,0 +1,174 @@
+// Arguments of a callback. The first bad one throws TypeError or RangeError; what is read after it
+// is empty, so a callback reads all of its arguments and then returns at once unless ok().
+#pragma once
+
+#include <napi.h>
+
+#include <cmath>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "registry.h"
+
+namespace postcopy {
+
+using Bytes = std::span<uint8_t>;
+
+class Args {
+ public:
+  explicit Args(const Napi::CallbackInfo& info) : info_(info) {}
+
+  bool ok() const { return !failed_; }
+  Napi::Env env() const { return info_.Env(); }
+
+  // A count, offset, length or address: an integer that a double holds exactly.
+  uint64_t Number(size_t index, const char* name, uint64_t max = kMaxSafeInteger) {
+    double value = 0;
+    if (failed_) return 0;
+    if (napi_get_value_double(env(), info_[index], &value) != napi_ok)
+      return TypeError(name, "a number");
+    if (!(value >= 0 && value <= static_cast<double>(max)) || value != std::floor(value)) {
+      return RangeError(name, "an integer of at least 0 and in range");
+    }
+    return static_cast<uint64_t>(value);
+  }
+
+  int Fd(size_t index, const char* name) {
+    return static_cast<int>(Number(index, name, INT32_MAX));
+  }
+
+  int32_t Int(size_t index, const char* name) {
+    double value = 0;
+    if (failed_) return 0;
+    if (napi_get_value_double(env(), info_[index], &value) != napi_ok)
+      return static_cast<int32_t>(TypeError(name, "a number"));
+    if (!(value >= INT32_MIN && value <= INT32_MAX) || value != std::floor(value)) {
+      return static_cast<int32_t>(RangeError(name, "a 32-bit integer"));
+    }
+    return static_cast<int32_t>(value);
+  }
+
+  bool Flag(size_t index, const char* name) {
+    bool value = false;
+    if (failed_) return false;
+    if (napi_get_value_bool(env(), info_[index], &value) != napi_ok) TypeError(name, "a boolean");
+    return value;
+  }
+
+  uint64_t Mask(size_t index, const char* name) {
+    uint64_t value = 0;
+    bool lossless = false;
+    if (failed_) return 0;
+    if (napi_get_value_bigint_uint64(env(), info_[index], &value, &lossless) != napi_ok)
+      return TypeError(name, "a bigint");
+    return lossless ? value : RangeError(name, "a 64-bit mask");
+  }
+
+  std::string Text(size_t index, const char* name) {
+    if (failed_) return {};
+    if (!info_[index].IsString()) {
+      TypeError(name, "a string");
+      return {};
+    }
+    return info_[index].As<Napi::String>().Utf8Value();
+  }
+
+  bool IsUndefined(size_t index) const { return info_[index].IsUndefined(); }
+
+  Bytes Uint8s(size_t index, const char* name) {
+    return Elements<uint8_t>(index, name, napi_uint8_array, 0);
+  }
+  std::span<double> Float64s(size_t index, const char* name, size_t least) {
+    return Elements<double>(index, name, napi_float64_array, least);
+  }
+  std::span<int32_t> Int32s(size_t index, const char* name, size_t least) {
+    return Elements<int32_t>(index, name, napi_int32_array, least);
+  }
+
+  Napi::Function Function(size_t index, const char* name) {
+    if (!failed_ && !info_[index].IsFunction()) TypeError(name, "a function");
+    return failed_ ? Napi::Function() : info_[index].As<Napi::Function>();
+  }
+
+  // The handle itself, open or closed; null after a failure.
+  template <typename T>
+  Handle<T>* HandleOf(size_t index, const char* name) {
+    if (failed_) return nullptr;
+    bool tagged = false;
+    napi_check_object_type_tag(env(), info_[index], &T::kTag, &tagged);
+    if (!tagged) {
+      TypeError(name, "a handle of this addon");
+      return nullptr;
+    }
+    return info_[index].As<Napi::External<Handle<T>>>().Data();
+  }
+
+  // What an open handle points to, with a reference for the length of the call; null after a
+  // failure.
+  template <typename T>
+  std::shared_ptr<T> Object(size_t index, const char* name) {
+    Handle<T>* handle = HandleOf<T>(index, name);
+    if (handle == nullptr) return nullptr;
+    if (handle->object == nullptr) TypeError(name, "open");
+    return handle->object;
+  }
+
+  // For rules between arguments.
+  void Require(bool holds, const char* name, const char* rule) {
+    if (!failed_ && !holds) RangeError(name, rule);
+  }
+
+  static constexpr uint64_t kMaxSafeInteger = (uint64_t{1} << 53) - 1;
+
+ private:
+  uint64_t TypeError(const char* name, const char* expected) {
+    Napi::TypeError::New(env(), std::string(name) + " must be " + expected)
+        .ThrowAsJavaScriptException();
+    failed_ = true;
+    return 0;
+  }
+
+  uint64_t RangeError(const char* name, const char* expected) {
+    Napi::RangeError::New(env(), std::string(name) + " must be " + expected)
+        .ThrowAsJavaScriptException();
+    failed_ = true;
+    return 0;
+  }
+
+  template <typename T>
+  std::span<T> Elements(size_t index, const char* name, napi_typedarray_type expected,
+                        size_t least) {
+    napi_typedarray_type type{};
+    size_t length = 0;
+    void* data = nullptr;
+    if (failed_) return {};
+    bool matches = false;
+    napi_is_typedarray(env(), info_[index], &matches);
+    if (matches) {
+      napi_get_typedarray_info(env(), info_[index], &type, &length, &data, nullptr, nullptr);
+      matches = type == expected;
+    }
+    if (!matches) {
+      TypeError(name, expected == napi_uint8_array     ? "a Uint8Array"
+                      : expected == napi_float64_array ? "a Float64Array"
+                                                       : "an Int32Array");
+      return {};
+    }
+    if (length < least) {
+      RangeError(name, "long enough");
+      return {};
+    }
+    return {static_cast<T*>(data), length};
+  }
+
+  const Napi::CallbackInfo& info_;
+  bool failed_ = false;
+};
+
+// A count or -errno as JavaScript gets it.
+inline Napi::Value Result(const Args& args, int64_t result) {
+  return Napi::Number::New(args.env(), static_cast<double>(result));
+}
+
+}  // namespace postcopy

@@ -1,0 +1,96 @@
+// A page set: page i is bit i & 7 of byte i >> 3, as in QEMU's received bitmap on the wire.
+//
+// One thread writes a bitmap; others may read it meanwhile (it then lies on a SharedArrayBuffer).
+// So an update is a plain load and a release store of its byte, which costs nothing on x86: whoever
+// sees a bit sees what it stands for.
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+
+namespace postcopy {
+
+class Bitmap {
+ public:
+  explicit Bitmap(std::span<uint8_t> bytes) noexcept : bytes_(bytes) {}
+
+  size_t bits() const noexcept { return bytes_.size() * 8; }
+
+  bool Test(size_t page) const noexcept { return ((bytes_[page >> 3] >> (page & 7)) & 1) != 0; }
+  void Set(size_t page) noexcept { Store(page >> 3, bytes_[page >> 3] | (1U << (page & 7))); }
+  void Clear(size_t page) noexcept { Store(page >> 3, bytes_[page >> 3] & ~(1U << (page & 7))); }
+
+  // The first page of [from, to) that is set, or clear; `to` if there is none. to <= bits().
+  size_t FindNext(size_t from, size_t to) const noexcept { return Find(from, to, 0); }
+  size_t FindNextClear(size_t from, size_t to) const noexcept {
+    return Find(from, to, ~uint64_t{0});
+  }
+
+  size_t Count(size_t from, size_t to) const noexcept {
+    size_t count = 0;
+    for (size_t base = from & ~size_t{63}; base < to; base += 64) {
+      count += static_cast<size_t>(std::popcount(Word(base) & Mask(base, from, to)));
+    }
+    return count;
+  }
+
+  // How many of [from, to) changed.
+  size_t SetRange(size_t from, size_t to) noexcept {
+    size_t changed = 0;
+    for (size_t base = from & ~size_t{7}; base < to; base += 8) {
+      const uint8_t mask = static_cast<uint8_t>(Mask(base, from, to));
+      const uint8_t before = bytes_[base >> 3];
+      changed += static_cast<size_t>(std::popcount(static_cast<uint8_t>(mask & ~before)));
+      Store(base >> 3, before | mask);
+    }
+    return changed;
+  }
+
+  size_t ClearRange(size_t from, size_t to) noexcept {
+    size_t changed = 0;
+    for (size_t base = from & ~size_t{7}; base < to; base += 8) {
+      const uint8_t mask = static_cast<uint8_t>(Mask(base, from, to));
+      const uint8_t before = bytes_[base >> 3];
+      changed += static_cast<size_t>(std::popcount(static_cast<uint8_t>(mask & before)));
+      Store(base >> 3, before & ~static_cast<unsigned>(mask));
+    }
+    return changed;
+  }
+
+ private:
+  // Which bits of the word (or byte) that begins at page `base` lie in [from, to).
+  static uint64_t Mask(size_t base, size_t from, size_t to) noexcept {
+    uint64_t mask = ~uint64_t{0};
+    if (from > base) mask &= mask << (from - base);
+    if (to < base + 64) mask &= ~(~uint64_t{0} << (to - base));
+    return mask;
+  }
+
+  // 64 bits from page `base`, a multiple of 64; zeros behind the end.
+  uint64_t Word(size_t base) const noexcept {
+    const size_t index = base >> 3;
+    uint64_t word = 0;
+    const size_t have = bytes_.size() - index;
+    std::memcpy(&word, bytes_.data() + index, have < sizeof word ? have : sizeof word);
+    return word;
+  }
+
+  size_t Find(size_t from, size_t to, uint64_t flip) const noexcept {
+    for (size_t base = from & ~size_t{63}; base < to; base += 64) {
+      const uint64_t word = (Word(base) ^ flip) & Mask(base, from, to);
+      if (word != 0) return base + static_cast<size_t>(std::countr_zero(word));
+    }
+    return to;
+  }
+
+  void Store(size_t index, unsigned value) noexcept {
+    __atomic_store_n(&bytes_[index], static_cast<uint8_t>(value), __ATOMIC_RELEASE);
+  }
+
+  std::span<uint8_t> bytes_;
+};
+
+}  // namespace postcopy

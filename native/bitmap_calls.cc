@@ -1,0 +1,99 @@
+// Bitmap loops for JavaScript, which would need a call or a turn of a loop per bit.
+#include "args.h"
+#include "bitmap.h"
+#include "callbacks.h"
+#include "records.h"
+
+namespace postcopy {
+
+namespace {
+
+struct PageRange {
+  Bytes bits;
+  uint64_t from = 0;
+  uint64_t to = 0;
+};
+
+// (bitmap, from, to)
+PageRange PageRangeOf(Args& args) {
+  const PageRange range{args.Uint8s(0, "bitmap"), args.Number(1, "from"), args.Number(2, "to")};
+  args.Require(range.from <= range.to && range.to <= range.bits.size() * 8, "from and to",
+               "ascending and inside the bitmap");
+  return range;
+}
+
+}  // namespace
+
+// (bitmap, from, to, out): pairs [start, end) written to out.
+Napi::Value BitmapRuns(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const PageRange range = PageRangeOf(args);
+  const std::span<double> out = args.Float64s(3, "out", 2);
+  if (!args.ok()) return {};
+  const Bitmap bitmap(range.bits);
+  size_t count = 0;
+  for (size_t page = range.from; count < out.size() / 2; ++count) {
+    const size_t start = bitmap.FindNext(page, range.to);
+    if (start == range.to) break;
+    page = bitmap.FindNextClear(start, range.to);
+    out[count * 2] = static_cast<double>(start);
+    out[count * 2 + 1] = static_cast<double>(page);
+  }
+  return Result(args, static_cast<int64_t>(count));
+}
+
+// (bitmap, from, to): the page, or -1.
+Napi::Value BitmapFindNext(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const PageRange range = PageRangeOf(args);
+  if (!args.ok()) return {};
+  const size_t page = Bitmap(range.bits).FindNext(range.from, range.to);
+  return Result(args, page == range.to ? -1 : static_cast<int64_t>(page));
+}
+
+Napi::Value BitmapCount(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const PageRange range = PageRangeOf(args);
+  if (!args.ok()) return {};
+  return Result(args, static_cast<int64_t>(Bitmap(range.bits).Count(range.from, range.to)));
+}
+
+// (bitmap, from, to, value): pages changed.
+Napi::Value BitmapFill(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const PageRange range = PageRangeOf(args);
+  const bool value = args.Flag(3, "value");
+  if (!args.ok()) return {};
+  Bitmap bitmap(range.bits);
+  const size_t changed =
+      value ? bitmap.SetRange(range.from, range.to) : bitmap.ClearRange(range.from, range.to);
+  return Result(args, static_cast<int64_t>(changed));
+}
+
+// (bitmap, pages, hostPages): sets every page of a host page that has one set; pages changed.
+Napi::Value BitmapRoundOut(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const Bytes bits = args.Uint8s(0, "bitmap");
+  const uint64_t pages = args.Number(1, "pages", bits.size() * 8);
+  const uint64_t host_pages = args.Number(2, "hostPages");
+  args.Require(host_pages > 0, "hostPages", "at least 1");
+  if (!args.ok()) return {};
+  Bitmap bitmap(bits);
+  size_t changed = 0;
+  for (size_t page = bitmap.FindNext(0, pages); page < pages;) {
+    const size_t start = page - page % host_pages;
+    const size_t end = std::min<size_t>(start + host_pages, pages);
+    changed += bitmap.SetRange(start, end);
+    page = bitmap.FindNext(end, pages);
+  }
+  return Result(args, static_cast<int64_t>(changed));
+}
+
+Napi::Value BytesAreZero(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const Bytes bytes = args.Uint8s(0, "bytes");
+  if (!args.ok()) return {};
+  return Napi::Boolean::New(args.env(), IsZero(bytes.data(), bytes.size()));
+}
+
+}  // namespace postcopy

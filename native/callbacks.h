@@ -1,0 +1,80 @@
+// Every function that the addon exports; each is documented where it is defined and typed in
+// src/kernel/native.ts.
+#pragma once
+
+#include <napi.h>
+
+namespace postcopy {
+
+// region.cc
+Napi::Value RegionCreate(const Napi::CallbackInfo& info);
+Napi::Value RegionOpenFile(const Napi::CallbackInfo& info);
+Napi::Value RegionAttach(const Napi::CallbackInfo& info);
+Napi::Value RegionInfo(const Napi::CallbackInfo& info);
+Napi::Value RegionClose(const Napi::CallbackInfo& info);
+Napi::Value RegionLeaseOf(const Napi::CallbackInfo& info);
+
+// memory.cc
+Napi::Value RegionMadvise(const Napi::CallbackInfo& info);
+Napi::Value RegionDiscard(const Napi::CallbackInfo& info);
+Napi::Value RegionMincore(const Napi::CallbackInfo& info);
+Napi::Value RegionRead(const Napi::CallbackInfo& info);
+Napi::Value RegionWrite(const Napi::CallbackInfo& info);
+Napi::Value RegionTouch(const Napi::CallbackInfo& info);
+Napi::Value RegionReadFile(const Napi::CallbackInfo& info);
+Napi::Value RegionWriteFile(const Napi::CallbackInfo& info);
+
+// pagemap.cc
+Napi::Value PagemapScanDirty(const Napi::CallbackInfo& info);
+Napi::Value PagemapScan(const Napi::CallbackInfo& info);
+
+// userfaultfd_calls.cc
+Napi::Value UffdProbe(const Napi::CallbackInfo& info);
+Napi::Value UffdOpen(const Napi::CallbackInfo& info);
+Napi::Value UffdAttach(const Napi::CallbackInfo& info);
+Napi::Value UffdInfo(const Napi::CallbackInfo& info);
+Napi::Value UffdClose(const Napi::CallbackInfo& info);
+Napi::Value UffdRegister(const Napi::CallbackInfo& info);
+Napi::Value UffdUnregister(const Napi::CallbackInfo& info);
+Napi::Value UffdCopy(const Napi::CallbackInfo& info);
+Napi::Value UffdMove(const Napi::CallbackInfo& info);
+Napi::Value UffdZeropage(const Napi::CallbackInfo& info);
+Napi::Value UffdContinue(const Napi::CallbackInfo& info);
+Napi::Value UffdPoison(const Napi::CallbackInfo& info);
+Napi::Value UffdWake(const Napi::CallbackInfo& info);
+Napi::Value UffdWriteProtect(const Napi::CallbackInfo& info);
+Napi::Value UffdRead(const Napi::CallbackInfo& info);
+
+// watch.cc
+Napi::Value WatchStart(const Napi::CallbackInfo& info);
+Napi::Value WatchStop(const Napi::CallbackInfo& info);
+
+// pack.cc
+Napi::Value PackPages(const Napi::CallbackInfo& info);
+
+// load.cc
+Napi::Value LoadRecords(const Napi::CallbackInfo& info);
+Napi::Value AssembleRecords(const Napi::CallbackInfo& info);
+
+// place.cc
+Napi::Value PlaceRecords(const Napi::CallbackInfo& info);
+
+// store.cc
+Napi::Value StoreRecords(const Napi::CallbackInfo& info);
+
+// bitmap_calls.cc
+Napi::Value BitmapRuns(const Napi::CallbackInfo& info);
+Napi::Value BitmapFindNext(const Napi::CallbackInfo& info);
+Napi::Value BitmapCount(const Napi::CallbackInfo& info);
+Napi::Value BitmapFill(const Napi::CallbackInfo& info);
+Napi::Value BitmapRoundOut(const Napi::CallbackInfo& info);
+Napi::Value BytesAreZero(const Napi::CallbackInfo& info);
+
+// sockets.cc
+Napi::Value SocketSet(const Napi::CallbackInfo& info);
+Napi::Value SocketGet(const Napi::CallbackInfo& info);
+Napi::Value SocketOutstanding(const Napi::CallbackInfo& info);
+Napi::Value FdDuplicate(const Napi::CallbackInfo& info);
+Napi::Value FdClose(const Napi::CallbackInfo& info);
+
+}  // namespace postcopy

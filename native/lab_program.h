@@ -1,0 +1,104 @@
+// Programs of raw memory accesses and system calls that the lab runs on threads of its own.
+//
+// An experiment wants to see what a single load, store or system call does to the thread that makes
+// it: park it, kill it, give an errno. So a thread gets a list of steps, and what each one did lies
+// in shared memory, which can be looked at while the thread is parked and after a child of it died.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+namespace postcopy::lab {
+
+struct SignalGuard;
+
+enum class StepKind : uint8_t {
+  kLoad = 1,   // address
+  kStore = 2,  // address, value
+  kSweep = 3,  // address, stride, count, write, order (step of the walk, prime to count), sampleAt
+  kSyscall = 4,  // number, six arguments
+  kFork = 5,     // count of the following steps, which only the child does
+  kFill = 6,     // fd, request, dst, src, bytes a call, bytes in all, mode
+  kSleep = 7,    // milliseconds
+  kAwait = 8,    // index of a flag, value: waits until the flag is at least that
+  kRaise = 9,    // index of a flag, value to store
+  kMemcpy = 10,  // dst, src, bytes
+};
+
+struct Step {
+  StepKind kind;
+  int64_t args[7];
+};
+
+// What one step did.
+struct Outcome {
+  std::atomic<uint32_t> state;  // 0 not begun, 1 begun, 2 done
+  int32_t signal;               // 0, SIGSEGV or SIGBUS
+  int32_t code;                 // si_code
+  int64_t value;                // byte read, count or -errno
+  uint64_t address;             // si_addr
+  uint64_t nanoseconds;
+};
+
+struct Shared {
+  static constexpr size_t kFlags = 16;
+  std::atomic<int32_t> thread_id;
+  std::atomic<uint32_t> finished;
+  std::atomic<uint32_t> fault_signals;  // that the signal policy handled and returned from
+  std::atomic<int64_t> flags[kFlags];
+};
+
+// What a SIGBUS or SIGSEGV inside a step does.
+enum class SignalPolicy : uint8_t {
+  kRecord = 0,     // ends the step, is its outcome
+  kCopy = 1,       // UFFDIO_COPY of one page, from inside the handler; the access is done again
+  kUnprotect = 2,  // mprotect(PROT_READ | PROT_WRITE) of one page; the access is done again
+};
+
+struct ProgramOptions {
+  SignalPolicy policy = SignalPolicy::kRecord;
+  int fd = -1;          // for kCopy
+  uint64_t source = 0;  // for kCopy: the page's content
+  int cpu = -1;         // -1: any
+  bool take_signals = false;
+};
+
+class Program {
+ public:
+  static std::shared_ptr<Program> Create(std::span<const Step> steps, size_t samples,
+                                         const ProgramOptions& options) noexcept;
+  Program(const Program&) = delete;
+  Program& operator=(const Program&) = delete;
+  ~Program();
+
+  // On the calling thread.
+  void Run() noexcept;
+
+  size_t size() const noexcept { return count_; }
+  Shared& shared() noexcept { return *shared_; }
+  std::span<Outcome> outcomes() noexcept { return {outcomes_, count_}; }
+  // Nanoseconds of single accesses, filled by kSweep.
+  std::span<uint64_t> samples() noexcept { return {samples_, sample_count_}; }
+
+ private:
+  Program() noexcept = default;
+  void RunSteps(size_t from, size_t to) noexcept;
+  // False if a signal ended it.
+  bool Attempt(const Step& step, size_t index, SignalGuard& guard, int64_t* value) noexcept;
+  int64_t Do(const Step& step, size_t index) noexcept;
+  int64_t Sweep(const Step& step) noexcept;
+
+  std::unique_ptr<Step[]> steps_;
+  ProgramOptions options_;
+  size_t count_ = 0;
+  size_t sample_count_ = 0;
+  size_t mapped_bytes_ = 0;
+  Shared* shared_ = nullptr;
+  Outcome* outcomes_ = nullptr;
+  uint64_t* samples_ = nullptr;
+};
+
+}  // namespace postcopy::lab

@@ -1,0 +1,43 @@
+// Threads that resolve faults natively, in each of the ways that a handler can wait for them.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+namespace postcopy::lab {
+
+enum class Waiting : uint8_t { kBlocking = 0, kPoll = 1, kEpoll = 2, kBusy = 3 };
+
+struct ResponderOptions {
+  int fd = -1;
+  Waiting waiting = Waiting::kBlocking;
+  int cpu = -1;        // -1: any
+  uint32_t batch = 1;  // messages a read, up to 64
+  uint64_t page_bytes = 4096;
+  uint64_t source = 0;  // content of missing pages; 0: UFFDIO_ZEROPAGE
+};
+
+// Missing faults are filled, minor ones continued, write-protect ones unprotected, one page each.
+class Responder {
+ public:
+  explicit Responder(const ResponderOptions& options) noexcept : options_(options) {}
+
+  void Run() noexcept;
+  // Takes effect behind the next message; a blocking one needs that message.
+  void Stop() noexcept { stop_.store(true); }
+
+  std::atomic<int32_t> thread_id{0};
+  std::atomic<uint64_t> messages{0};
+  std::atomic<uint64_t> reads{0};
+  std::atomic<uint64_t> refusals{0};
+  std::atomic<int64_t> last_error{0};
+
+ private:
+  void Resolve(uint64_t flags, uint64_t address) noexcept;
+
+  const ResponderOptions options_;
+  std::atomic<bool> stop_{false};
+};
+
+}  // namespace postcopy::lab

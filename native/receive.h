@@ -1,0 +1,46 @@
+// What the four loops over received records (load, place, store, assemble) have in common.
+#pragma once
+
+#include "args.h"
+#include "bitmap.h"
+#include "records.h"
+
+namespace postcopy {
+
+// The received bytes of one call, and the cursor in them.
+struct Incoming {
+  Bytes bytes;  // up to the end that the caller named
+  size_t at = 0;
+  uint64_t used_length = 0;
+
+  // 0 where the loop must stop, see ParseRecord.
+  size_t Peek(Record* record) const noexcept {
+    return ParseRecord(bytes.subspan(at), used_length, record);
+  }
+};
+
+// (..., usedLength, ...): whole pages, and a bitmap with a bit for each of them.
+inline uint64_t UsedLengthOf(Args& args, size_t index, uint64_t most) {
+  const uint64_t used_length = args.Number(index, "usedLength");
+  args.Require(used_length % kTargetPageBytes == 0 && used_length <= most, "usedLength",
+               "a multiple of 4096 and inside the memory");
+  return used_length;
+}
+
+inline Bitmap BitmapOf(Args& args, size_t index, const char* name, uint64_t used_length) {
+  const Bytes bits = args.Uint8s(index, name);
+  args.Require(bits.size() * 8 >= used_length / kTargetPageBytes, name, "a bit per target page");
+  return Bitmap(bits);
+}
+
+// (..., bytes, start, end, ...)
+inline Incoming IncomingOf(Args& args, size_t index, uint64_t used_length) {
+  const Bytes bytes = args.Uint8s(index, "bytes");
+  const uint64_t start = args.Number(index + 1, "start");
+  const uint64_t end = args.Number(index + 2, "end");
+  args.Require(start <= end && end <= bytes.size(), "start and end", "ascending and inside bytes");
+  if (!args.ok()) return {};
+  return {.bytes = bytes.first(end), .at = start, .used_length = used_length};
+}
+
+}  // namespace postcopy

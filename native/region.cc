@@ -1,0 +1,217 @@
+#include "region.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include "args.h"
+#include "callbacks.h"
+#include "region_lease.h"
+#include "uapi.h"
+
+namespace postcopy {
+
+namespace {
+
+constexpr size_t kHugePageBytes = size_t{2} << 20;
+
+size_t BasePageSize() noexcept {
+  return static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+}
+
+uint8_t* MapBytes(size_t length, bool writable, int flags, int fd) noexcept {
+  const int protection = PROT_READ | (writable ? PROT_WRITE : 0);
+  void* address = ::mmap(nullptr, length, protection, flags, fd, 0);
+  return address == MAP_FAILED ? nullptr : static_cast<uint8_t*>(address);
+}
+
+}  // namespace
+
+long Region::Create(RegionKind kind, size_t length, bool alias, const std::string& name,
+                    std::shared_ptr<Region>* out, const char** syscall) noexcept {
+  std::unique_ptr<Region> region(new Region);
+  region->kind_ = kind;
+  region->page_size_ = kind == RegionKind::kHugetlb ? kHugePageBytes : BasePageSize();
+  if (kind != RegionKind::kAnon) {
+    const unsigned huge = kind == RegionKind::kHugetlb ? uapi::kMfdHugetlb | uapi::kMfdHuge2Mb : 0;
+    *syscall = "memfd_create";
+    region->fd_.Reset(::memfd_create(name.c_str(), uapi::kMfdCloexec | huge));
+    if (!region->fd_) return -errno;
+    *syscall = "ftruncate";
+    if (::ftruncate(region->fd_.get(), static_cast<off_t>(length)) != 0) return -errno;
+  }
+  const long result = region->Map(length, alias, true, syscall);
+  if (result == 0) Publish(std::move(region), out);
+  return result;
+}
+
+long Region::OpenFile(int fd, size_t length, bool writable, std::shared_ptr<Region>* out,
+                      const char** syscall) noexcept {
+  std::unique_ptr<Region> region(new Region);
+  region->kind_ = RegionKind::kFile;
+  region->writable_ = writable;
+  region->page_size_ = BasePageSize();
+  *syscall = "fcntl";
+  region->fd_.Reset(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  if (!region->fd_) return -errno;
+  struct stat status;
+  *syscall = "fstat";
+  if (::fstat(fd, &status) != 0) return -errno;
+  *syscall = "mmap";
+  // Behind the end of the file there is only SIGBUS.
+  if (!S_ISREG(status.st_mode) || static_cast<uint64_t>(status.st_size) < length) return -EINVAL;
+  struct statfs filesystem;
+  *syscall = "fstatfs";
+  if (::fstatfs(fd, &filesystem) != 0) return -errno;
+  if (static_cast<int64_t>(filesystem.f_type) == uapi::kHugetlbfsMagic) {
+    region->page_size_ = static_cast<size_t>(filesystem.f_bsize);
+  }
+  const long result = region->Map(length, false, writable, syscall);
+  if (result == 0) Publish(std::move(region), out);
+  return result;
+}
+
+long Region::Map(size_t length, bool alias, bool writable, const char** syscall) noexcept {
+  *syscall = "mmap";
+  if (length == 0 || length % page_size_ != 0) return -EINVAL;
+  length_ = length;
+  // No MAP_NORESERVE: a shortage shall be ENOMEM here, not a signal or an odd errno from
+  // UFFDIO_COPY later.
+  const int flags = kind_ == RegionKind::kAnon ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+  address_ = MapBytes(length, writable, flags, fd_.get());
+  if (address_ == nullptr) return -errno;
+  if (alias) {
+    alias_ = MapBytes(length, writable, flags, fd_.get());
+    if (alias_ == nullptr) return -errno;
+  }
+  // Node starts programs by fork: without this each start would copy page tables, make the pages
+  // shared (UFFDIO_MOVE then fails) and leave the child with a copy whose missing pages read as
+  // zeros.
+  *syscall = "madvise";
+  for (uint8_t* address : {address_, alias_}) {
+    if (address != nullptr && ::madvise(address, length, uapi::kMadvDontfork) != 0) return -errno;
+  }
+  return 0;
+}
+
+void Region::Publish(std::unique_ptr<Region> region, std::shared_ptr<Region>* out) noexcept {
+  region->id_ = Registry<Region>::Get().NextId();
+  *out = std::move(region);
+  Registry<Region>::Get().Add((*out)->id_, *out);
+}
+
+Region::~Region() {
+  if (id_ != 0) Registry<Region>::Get().Remove(id_);
+  if (address_ != nullptr) ::munmap(address_, length_);
+  if (alias_ != nullptr) ::munmap(alias_, length_);
+}
+
+// ---- callbacks ----
+
+namespace {
+
+Napi::Value Created(const Args& args, long result, const char* syscall,
+                    std::shared_ptr<Region> region) {
+  if (result == 0) return NewHandle(args.env(), std::move(region));
+  // The one place where several calls can fail: say which.
+  auto failure = Napi::Array::New(args.env(), 2);
+  failure.Set(0U, static_cast<double>(result));
+  failure.Set(1U, syscall);
+  return failure;
+}
+
+// What stands behind a RegionLease. It keeps nothing mapped, for it is garbage collected some time.
+struct LeaseOwner {
+  std::weak_ptr<Region> region;
+  RegionLease table;
+};
+
+void* RetainLease(void* owner) {
+  auto region = static_cast<LeaseOwner*>(owner)->region.lock();
+  return region == nullptr ? nullptr : new std::shared_ptr<Region>(std::move(region));
+}
+
+void ReleaseLease(void* retained) {
+  delete static_cast<std::shared_ptr<Region>*>(retained);
+}
+
+}  // namespace
+
+Napi::Value RegionCreate(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const auto kind =
+      static_cast<RegionKind>(args.Number(0, "kind", static_cast<uint64_t>(RegionKind::kHugetlb)));
+  const uint64_t length = args.Number(1, "lengthBytes");
+  const bool alias = args.Flag(2, "alias");
+  const std::string name = args.Text(3, "name");
+  args.Require(!alias || kind != RegionKind::kAnon, "alias", "asked for with a memfd only");
+  if (!args.ok()) return {};
+  std::shared_ptr<Region> region;
+  const char* syscall = "";
+  const long result = Region::Create(kind, length, alias, name, &region, &syscall);
+  return Created(args, result, syscall, std::move(region));
+}
+
+Napi::Value RegionOpenFile(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const int fd = args.Fd(0, "fd");
+  const uint64_t length = args.Number(1, "lengthBytes");
+  const bool writable = args.Flag(2, "writable");
+  if (!args.ok()) return {};
+  std::shared_ptr<Region> region;
+  const char* syscall = "";
+  const long result = Region::OpenFile(fd, length, writable, &region, &syscall);
+  return Created(args, result, syscall, std::move(region));
+}
+
+Napi::Value RegionAttach(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const uint64_t id = args.Number(0, "id");
+  if (!args.ok()) return {};
+  auto region = Registry<Region>::Get().Find(id);
+  return region == nullptr ? Result(args, -ENOENT) : NewHandle(args.env(), std::move(region));
+}
+
+Napi::Value RegionInfo(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const auto region = args.Object<Region>(0, "region");
+  if (!args.ok()) return {};
+  auto fields = Napi::Object::New(args.env());
+  fields.Set("id", static_cast<double>(region->id()));
+  fields.Set("kind", static_cast<double>(region->kind()));
+  fields.Set("address", static_cast<double>(reinterpret_cast<uintptr_t>(region->address())));
+  fields.Set("aliasAddress", static_cast<double>(reinterpret_cast<uintptr_t>(region->alias())));
+  fields.Set("lengthBytes", static_cast<double>(region->length()));
+  fields.Set("pageSizeBytes", static_cast<double>(region->page_size()));
+  fields.Set("fd", region->fd());
+  return fields;
+}
+
+Napi::Value RegionClose(const Napi::CallbackInfo& info) {
+  Args args(info);
+  auto* handle = args.HandleOf<Region>(0, "region");
+  if (handle != nullptr) handle->object.reset();
+  return {};
+}
+
+Napi::Value RegionLeaseOf(const Napi::CallbackInfo& info) {
+  Args args(info);
+  auto region = args.Object<Region>(0, "region");
+  if (!args.ok()) return {};
+  auto* owner = new LeaseOwner{.region = region, .table = {}};
+  owner->table = {.version = kRegionLeaseVersion,
+                  .owner = owner,
+                  .address = region->address(),
+                  .length_bytes = region->length(),
+                  .page_size_bytes = region->page_size(),
+                  .retain = RetainLease,
+                  .release = ReleaseLease};
+  auto external = Napi::External<RegionLease>::New(
+      args.env(), &owner->table,
+      [](Napi::Env, RegionLease* lease) { delete static_cast<LeaseOwner*>(lease->owner); });
+  external.TypeTag(&kRegionLeaseTag);
+  return external;
+}
+
+}  // namespace postcopy

@@ -1,0 +1,94 @@
+// Socket options that Node does not offer, and small change on descriptors.
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include "args.h"
+#include "callbacks.h"
+#include "sys.h"
+
+namespace postcopy {
+
+namespace {
+
+struct Option {
+  const char* name;
+  int level;
+  int number;
+};
+
+constexpr Option kOptions[] = {
+    {"SO_SNDBUF", SOL_SOCKET, SO_SNDBUF},
+    {"SO_RCVBUF", SOL_SOCKET, SO_RCVBUF},
+    {"TCP_NODELAY", IPPROTO_TCP, TCP_NODELAY},
+    {"TCP_QUICKACK", IPPROTO_TCP, TCP_QUICKACK},
+    {"TCP_USER_TIMEOUT", IPPROTO_TCP, TCP_USER_TIMEOUT},
+    {"TCP_NOTSENT_LOWAT", IPPROTO_TCP, TCP_NOTSENT_LOWAT},
+};
+
+const Option* FindOption(const std::string& name) noexcept {
+  for (const Option& option : kOptions) {
+    if (name == option.name) return &option;
+  }
+  return nullptr;
+}
+
+const Option* OptionOf(Args& args, size_t index) {
+  const Option* option = FindOption(args.Text(index, "option"));
+  args.Require(option != nullptr, "option", "a known socket option");
+  return option;
+}
+
+}  // namespace
+
+Napi::Value SocketSet(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const int fd = args.Fd(0, "fd");
+  const Option* option = OptionOf(args, 1);
+  const int value = args.Int(2, "value");
+  if (!args.ok()) return {};
+  return Result(
+      args, CountOrErrno(::setsockopt(fd, option->level, option->number, &value, sizeof value)));
+}
+
+Napi::Value SocketGet(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const int fd = args.Fd(0, "fd");
+  const Option* option = OptionOf(args, 1);
+  if (!args.ok()) return {};
+  int value = 0;
+  socklen_t length = sizeof value;
+  const long result =
+      CountOrErrno(::getsockopt(fd, option->level, option->number, &value, &length));
+  // TCP_NOTSENT_LOWAT is unsigned, and unlimited by default.
+  return Result(args, result < 0 ? result : static_cast<int64_t>(static_cast<uint32_t>(value)));
+}
+
+// Bytes that the peer has not acknowledged.
+Napi::Value SocketOutstanding(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const int fd = args.Fd(0, "fd");
+  if (!args.ok()) return {};
+  int bytes = 0;
+  const long result = CountOrErrno(::ioctl(fd, SIOCOUTQ, &bytes));
+  return Result(args, result < 0 ? result : bytes);
+}
+
+Napi::Value FdDuplicate(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const int fd = args.Fd(0, "fd");
+  if (!args.ok()) return {};
+  return Result(args, CountOrErrno(::fcntl(fd, F_DUPFD_CLOEXEC, 0)));
+}
+
+Napi::Value FdClose(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const int fd = args.Fd(0, "fd");
+  if (!args.ok()) return {};
+  return Result(args, CountOrErrno(::close(fd)));
+}
+
+}  // namespace postcopy

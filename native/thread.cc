@@ -1,0 +1,47 @@
+#include "thread.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <memory>
+#include <utility>
+
+namespace postcopy::guest {
+namespace {
+
+constexpr size_t kStackBytes = size_t{256} * 1024;
+
+struct Start {
+  std::string name;
+  std::function<void()> body;
+};
+
+void* Run(void* argument) {
+  const std::unique_ptr<Start> start(static_cast<Start*>(argument));
+  pthread_setname_np(pthread_self(), start->name.c_str());
+  start->body();
+  return nullptr;
+}
+
+}  // namespace
+
+int StartDetachedThread(const std::string& name, std::function<void()> body) noexcept {
+  // The kernel takes 15 bytes of a name and refuses more.
+  auto start = std::make_unique<Start>(Start{name.substr(0, 15), std::move(body)});
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_attr_setstacksize(&attributes, kStackBytes);
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);  // the new thread inherits the mask
+  pthread_t thread;
+  const int error = pthread_create(&thread, &attributes, Run, start.get());
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  pthread_attr_destroy(&attributes);
+  if (error == 0) static_cast<void>(start.release());  // the thread deletes it
+  return -error;
+}
+
+}  // namespace postcopy::guest

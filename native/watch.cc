@@ -1,0 +1,125 @@
+// Readiness of a userfaultfd on the event loop of the thread that asks.
+#include <napi.h>
+#include <uv.h>
+
+#include "args.h"
+#include "callbacks.h"
+#include "userfaultfd.h"
+
+namespace postcopy {
+
+namespace {
+
+// Life: Start() -> [ OnReady ... ] -> Close() by stop or by the end of the environment ->
+// OnClosed().
+//
+// An open handle at the end of a worker's loop aborts the process, and closing one takes a turn of
+// the loop; hence the asynchronous cleanup hook, which the environment waits for. The watch holds
+// itself until libuv has let go of it.
+class Watch {
+ public:
+  static constexpr napi_type_tag kTag = {0x706f7374636f7079, 0x7761746368000001};
+
+  // A stop function that nobody keeps does not stop the watch.
+  static void Collect(std::shared_ptr<Watch> watch) noexcept { watch.reset(); }
+
+  // 0 or -errno.
+  static long Start(Napi::Env env, std::shared_ptr<Userfaultfd> uffd, Napi::Function listener,
+                    bool ref, std::shared_ptr<Watch>* out) {
+    uv_loop_t* loop = nullptr;
+    napi_get_uv_event_loop(env, &loop);
+    auto watch = std::make_shared<Watch>();
+    long result = uv_poll_init(loop, &watch->poll_, uffd->fd());
+    if (result < 0) return result;
+    watch->poll_.data = watch.get();
+    watch->self_ = watch;
+    watch->env_ = env;
+    watch->uffd_ = std::move(uffd);
+    napi_create_reference(env, listener, 1, &watch->listener_);
+    napi_async_init(env, nullptr, Napi::String::New(env, "postcopy.userfaultfd"), &watch->context_);
+    napi_add_async_cleanup_hook(env, OnTeardown, watch.get(), &watch->hook_);
+    result = uv_poll_start(&watch->poll_, UV_READABLE, OnReady);
+    if (result < 0) {
+      watch->Close();
+      return result;
+    }
+    if (!ref) uv_unref(reinterpret_cast<uv_handle_t*>(&watch->poll_));
+    *out = std::move(watch);
+    return 0;
+  }
+
+  void Close() noexcept {
+    if (closing_) return;
+    closing_ = true;
+    uv_close(reinterpret_cast<uv_handle_t*>(&poll_), OnClosed);
+    // The loop no longer looks at the descriptor, and JavaScript may not be called any more.
+    napi_delete_reference(env_, listener_);
+    napi_async_destroy(env_, context_);
+    uffd_.reset();
+  }
+
+ private:
+  static void OnReady(uv_poll_t* poll, int status, int) {
+    auto* watch = static_cast<Watch*>(poll->data);
+    const Napi::Env env(watch->env_);
+    const Napi::HandleScope scope(env);
+    napi_value listener = nullptr;
+    napi_value receiver = nullptr;
+    napi_value argument = nullptr;
+    napi_get_reference_value(env, watch->listener_, &listener);
+    napi_get_global(env, &receiver);
+    napi_create_int32(env, status, &argument);
+    // The listener may stop the watch; nothing of it is used behind this.
+    const napi_status called =
+        napi_make_callback(env, watch->context_, receiver, listener, 1, &argument, nullptr);
+    if (called != napi_pending_exception) return;
+    napi_value exception = nullptr;
+    if (napi_get_and_clear_last_exception(env, &exception) == napi_ok)
+      napi_fatal_exception(env, exception);
+  }
+
+  static void OnTeardown(napi_async_cleanup_hook_handle, void* data) {
+    static_cast<Watch*>(data)->Close();
+  }
+
+  static void OnClosed(uv_handle_t* handle) {
+    auto* watch = static_cast<Watch*>(handle->data);
+    napi_remove_async_cleanup_hook(watch->hook_);
+    const std::shared_ptr<Watch> last = std::move(watch->self_);
+  }
+
+  uv_poll_t poll_{};
+  napi_env env_ = nullptr;
+  napi_ref listener_ = nullptr;
+  napi_async_context context_ = nullptr;
+  napi_async_cleanup_hook_handle hook_ = nullptr;
+  std::shared_ptr<Userfaultfd> uffd_;
+  std::shared_ptr<Watch> self_;
+  bool closing_ = false;
+};
+
+}  // namespace
+
+// (uffd, listener(status), ref): a handle for watchStop, or -errno.
+Napi::Value WatchStart(const Napi::CallbackInfo& info) {
+  Args args(info);
+  auto uffd = args.Object<Userfaultfd>(0, "userfaultfd");
+  const Napi::Function listener = args.Function(1, "listener");
+  const bool ref = args.Flag(2, "ref");
+  if (!args.ok()) return {};
+  std::shared_ptr<Watch> watch;
+  const long result = Watch::Start(args.env(), std::move(uffd), listener, ref, &watch);
+  return result < 0 ? Result(args, result) : NewHandle(args.env(), std::move(watch));
+}
+
+Napi::Value WatchStop(const Napi::CallbackInfo& info) {
+  Args args(info);
+  auto* handle = args.HandleOf<Watch>(0, "watch");
+  if (handle != nullptr && handle->object != nullptr) {
+    handle->object->Close();
+    handle->object.reset();
+  }
+  return {};
+}
+
+}  // namespace postcopy
