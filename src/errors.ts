@@ -1,0 +1,126 @@
+/**
+ * Errors of every floor. Match on `code`, which is stable; messages may improve.
+ *
+ * @packageDocumentation
+ */
+
+/** What every error of this package has in common. */
+export class PostcopyError extends Error {
+  /** Stable: an errno name (`EPERM`) or `ERR_…`. */
+  readonly code: string
+
+  constructor(code: string, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.name = new.target.name
+    this.code = code
+  }
+}
+
+/** A system call that the kernel refused. */
+export class KernelError extends PostcopyError {
+  /** Negative, as in Node's own system errors. */
+  readonly errno: number
+  readonly syscall: string
+  /** Which setting to change, where that is known. */
+  readonly hint: string | undefined
+
+  constructor(
+    code: string,
+    errno: number,
+    syscall: string,
+    details: { args?: string; hint?: string | undefined } = {},
+  ) {
+    const call = `${syscall}(${details.args ?? ''})`
+    super(code, `${code}: ${call}${details.hint === undefined ? '' : `: ${details.hint}`}`)
+    this.errno = errno
+    this.syscall = syscall
+    this.hint = details.hint
+  }
+}
+
+/** Bytes that are not a migration stream, or not one that this receiver can take. */
+export class StreamError extends PostcopyError {
+  /** Bytes from the start of the channel to the element that was refused. */
+  readonly streamOffset: number
+
+  constructor(
+    code: `ERR_STREAM_${string}`,
+    message: string,
+    streamOffset: number,
+    options?: ErrorOptions,
+  ) {
+    super(code, `${message} (at stream offset ${String(streamOffset)})`, options)
+    this.streamOffset = streamOffset
+  }
+}
+
+/** A command or message that is legal, but not in the state it came in. */
+export class StateError extends PostcopyError {
+  readonly state: string
+
+  constructor(code: `ERR_STATE_${string}`, message: string, state: string, options?: ErrorOptions) {
+    super(code, `${message} (state ${state})`, options)
+    this.state = state
+  }
+}
+
+/** The other end said no, or did what it must not. */
+export class PeerError extends PostcopyError {}
+
+/** A channel that could not be opened, or broke. */
+export class ConnectionError extends PostcopyError {}
+
+/** A plain copy of an error that survives `postMessage`, which drops class and `code`. */
+export interface ErrorRecord {
+  kind: 'kernel' | 'stream' | 'state' | 'peer' | 'connection' | 'other'
+  code: string
+  message: string
+  errno?: number
+  syscall?: string
+  hint?: string | undefined
+  streamOffset?: number
+  state?: string
+  stack?: string | undefined
+}
+
+/** Turns an error into a record for another thread; see {@link errorFromRecord}. */
+export function errorToRecord(error: unknown): ErrorRecord {
+  if (!(error instanceof Error)) {
+    return { kind: 'other', code: 'ERR_UNKNOWN', message: String(error) }
+  }
+  const base = { message: error.message, stack: error.stack }
+  if (error instanceof KernelError) {
+    const { code, errno, syscall, hint } = error
+    return { kind: 'kernel', code, errno, syscall, hint, ...base }
+  }
+  if (error instanceof StreamError) {
+    return { kind: 'stream', code: error.code, streamOffset: error.streamOffset, ...base }
+  }
+  if (error instanceof StateError) {
+    return { kind: 'state', code: error.code, state: error.state, ...base }
+  }
+  if (error instanceof PeerError) return { kind: 'peer', code: error.code, ...base }
+  if (error instanceof ConnectionError) return { kind: 'connection', code: error.code, ...base }
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : 'ERR_UNKNOWN'
+  return { kind: 'other', code, ...base }
+}
+
+const prototypes = {
+  kernel: KernelError,
+  stream: StreamError,
+  state: StateError,
+  peer: PeerError,
+  connection: ConnectionError,
+  other: PostcopyError,
+} as const
+
+/** Rebuilds the error that {@link errorToRecord} wrote down, with its class and fields. */
+export function errorFromRecord(record: ErrorRecord): PostcopyError {
+  const { kind, stack, ...fields } = record
+  const target = prototypes[kind]
+  const error = Object.create(target.prototype) as PostcopyError
+  Object.assign(error, fields, { name: target.name })
+  Object.defineProperty(error, 'message', { value: record.message, enumerable: false })
+  Object.defineProperty(error, 'stack', { value: stack ?? record.message, enumerable: false })
+  return error
+}

@@ -1,0 +1,44 @@
+/** Turns the addon's `-errno` into errors, and refuses options that nobody knows. */
+import { getSystemErrorName } from 'node:util'
+import { KernelError, PostcopyError } from '../errors.js'
+
+/** `EPERM` for -1; `ERRNO_133` where this Node has no name. */
+export function errnoName(errno: number): string {
+  const name = getSystemErrorName(errno)
+  return /^E[A-Z0-9]+$/.test(name) ? name : `ERRNO_${String(-errno)}`
+}
+
+/** The error for a negative result of `syscall`. */
+export function kernelError(errno: number, syscall: string, args = '', hint?: string): KernelError {
+  return new KernelError(errnoName(errno), errno, syscall, { args, hint })
+}
+
+/** Passes a count through and throws for `-errno`. `args` is called only then. */
+export function check(
+  result: number,
+  syscall: string,
+  args: () => string,
+  hint?: (code: string) => string | undefined,
+): number {
+  if (result >= 0) return result
+  throw kernelError(result, syscall, args(), hint?.(errnoName(result)))
+}
+
+/** `0x7f12…` as the kernel prints addresses. */
+export function hex(value: number): string {
+  return `0x${value.toString(16)}`
+}
+
+/** The error of every use after `close()`. */
+export function closedError(what: string): PostcopyError {
+  return new PostcopyError('ERR_CLOSED', `${what} was closed`)
+}
+
+/** Throws for a misspelt option, which would otherwise silently be its default. */
+export function checkOptions(options: object, known: readonly string[]): void {
+  for (const key of Object.keys(options)) {
+    if (!known.includes(key)) {
+      throw new TypeError(`unknown option "${key}"; known: ${known.join(', ')}`)
+    }
+  }
+}

@@ -1,0 +1,208 @@
+/** What this host can do for post-copy, one fact a line, for `postcopy doctor`. */
+import { release } from 'node:os'
+import { PostcopyError } from '../errors.js'
+import { formatByteSize } from '../units.js'
+import { featureSince } from './features.js'
+import type { FeatureName } from './features.js'
+import { MemoryRegion } from './memory-region.js'
+import { readPrivileges } from './privileges.js'
+import type { Privileges } from './privileges.js'
+
+/** One thing the host has or lacks. */
+export interface HostFact {
+  id: string
+  title: string
+  /** `ok`; `limited`: works with less; `missing`: what it enables does not work. */
+  status: 'ok' | 'limited' | 'missing'
+  /** What was found. */
+  found: string
+  /** What it is good for. */
+  enables: string
+  /** How to get it; absent if there is nothing to do. */
+  turnOn?: string | undefined
+}
+
+export interface HostReport {
+  kernelRelease: string
+  privileges: Privileges
+  /** Of the widest door that opened. */
+  features: ReadonlySet<FeatureName>
+  facts: readonly HostFact[]
+}
+
+/** Asks the running kernel; opens and closes descriptors, changes nothing. */
+export function probeHost(): HostReport {
+  const privileges = readPrivileges()
+  const features = privileges.doors.find(({ error }) => error === undefined)?.available ?? new Set()
+  const kernelRelease = release()
+  const facts = [
+    userfaultfdFact(privileges),
+    ...doorFacts(privileges),
+    ...featureFacts(features),
+    forkFact(privileges, features),
+    pagemapFact(),
+    hugePageFact(privileges),
+    ...memoryFacts(privileges),
+  ]
+  return { kernelRelease, privileges, features, facts }
+}
+
+const grants =
+  'setfacl -m u:USER:rw /dev/userfaultfd (Linux 6.1), or sysctl -w vm.unprivileged_userfaultfd=1, or CAP_SYS_PTRACE'
+
+function userfaultfdFact({ doors }: Privileges): HostFact {
+  const open = doors.filter(({ error }) => error === undefined)
+  const full = open.some(({ userModeOnly }) => !userModeOnly)
+  return {
+    id: 'userfaultfd',
+    title: 'Page faults of this process',
+    status: full ? 'ok' : open.length > 0 ? 'limited' : 'missing',
+    found: full
+      ? 'of user code and of the kernel'
+      : open.length > 0
+        ? 'of user code only: a system call that meets a missing page fails with EFAULT'
+        : 'none',
+    enables: 'post-copy: a guest runs while its memory is still arriving',
+    turnOn: full ? undefined : grants,
+  }
+}
+
+function doorFacts({ doors, unprivilegedUserfaultfd }: Privileges): HostFact[] {
+  return doors.map(({ door, userModeOnly, error }) => ({
+    id: `door-${door}${userModeOnly ? '-user-mode-only' : ''}`,
+    title:
+      door === 'device'
+        ? '/dev/userfaultfd'
+        : `userfaultfd(2)${userModeOnly ? ', user-mode only' : ''}`,
+    status: error === undefined ? 'ok' : 'missing',
+    found: error ?? 'opens',
+    enables: userModeOnly ? 'faults of user code' : 'faults of user code and of the kernel',
+    turnOn:
+      error === undefined
+        ? undefined
+        : door === 'device'
+          ? error === 'ENOENT'
+            ? 'Linux 6.1 or later; in a container, pass the device in'
+            : 'setfacl -m u:USER:rw /dev/userfaultfd'
+          : userModeOnly
+            ? 'Linux 5.11 or later; in a container, a seccomp profile that allows userfaultfd'
+            : `sysctl -w vm.unprivileged_userfaultfd=1 (now ${unprivilegedUserfaultfd ?? 'absent'}), or CAP_SYS_PTRACE`,
+  }))
+}
+
+const featureUses: readonly (readonly [FeatureName, string])[] = [
+  ['MISSING_SHMEM', 'destination with --memory memfd'],
+  ['MISSING_HUGETLBFS', 'destination with --memory hugetlb'],
+  ['THREAD_ID', 'blocktime per vCPU'],
+  ['EXACT_ADDRESS', 'fault addresses below the page'],
+  ['PAGEFAULT_FLAG_WP', 'finding dirty pages on private memory, by write-protect faults'],
+  ['WP_HUGETLBFS_SHMEM', 'the same on memfd and hugetlb'],
+  ['WP_ASYNC', 'finding dirty pages without a fault each: about 60 times cheaper'],
+  ['MINOR_SHMEM', 'placing without a copy on memfd (UFFDIO_CONTINUE)'],
+  ['MINOR_HUGETLBFS', 'placing without a copy on hugetlb (UFFDIO_CONTINUE)'],
+  ['POISON', 'marking pages that are lost for good (UFFDIO_POISON)'],
+  ['MOVE', 'moving pages inside a process (UFFDIO_MOVE)'],
+]
+
+function featureFacts(features: ReadonlySet<FeatureName>): HostFact[] {
+  return featureUses.map(([name, enables]) => {
+    const has = features.has(name)
+    const turnOn = has ? undefined : `Linux ${featureSince(name)} or later`
+    return {
+      id: `feature-${name}`,
+      title: `UFFD_FEATURE_${name}`,
+      status: has ? 'ok' : 'missing',
+      found: has ? 'yes' : 'no',
+      enables,
+      turnOn,
+    }
+  })
+}
+
+function forkFact({ capabilities }: Privileges, features: ReadonlySet<FeatureName>): HostFact {
+  const has = capabilities.has('SYS_PTRACE') && features.has('EVENT_FORK')
+  return {
+    id: 'event-fork',
+    title: 'CAP_SYS_PTRACE',
+    status: has ? 'ok' : 'missing',
+    found: has ? 'yes' : 'no',
+    enables: 'following a fork (UFFD_FEATURE_EVENT_FORK); userfaultfd(2) for kernel faults',
+    turnOn: has ? undefined : 'run as root, or grant the capability',
+  }
+}
+
+function pagemapFact(): HostFact {
+  const error = scanError()
+  return {
+    id: 'pagemap-scan',
+    title: 'PAGEMAP_SCAN',
+    status: error === undefined ? 'ok' : 'missing',
+    found: error ?? 'works',
+    enables: 'reading which pages were written, with WP_ASYNC',
+    turnOn: error === undefined ? undefined : 'Linux 6.7 or later, and /proc',
+  }
+}
+
+function scanError(): string | undefined {
+  const region = MemoryRegion.create({ kind: 'anon', lengthBytes: 64 * 1024 })
+  try {
+    region.scan({ all: ['WRITTEN'], out: new Float64Array(4) })
+    return undefined
+  } catch (error) {
+    if (error instanceof PostcopyError) return error.code
+    throw error
+  } finally {
+    region.close()
+  }
+}
+
+function hugePageFact({ hugePages }: Privileges): HostFact {
+  const free = hugePages?.free ?? 0
+  return {
+    id: 'huge-pages',
+    title: '2 MiB pages',
+    status: free > 0 ? 'ok' : 'missing',
+    found:
+      hugePages === undefined
+        ? 'not offered by this kernel'
+        : `${free} of ${hugePages.total} free (${formatByteSize(free * 2 ** 21)})`,
+    enables: '--memory hugetlb',
+    turnOn: free > 0 ? undefined : 'sysctl -w vm.nr_hugepages=N, N = half the MiB of the guest',
+  }
+}
+
+function memoryFacts(privileges: Privileges): HostFact[] {
+  const { memoryAvailableBytes, memoryGroupHeadroomBytes: headroom, memlockBytes } = privileges
+  const { maxMapCount, transparentHugePages: thp } = privileges
+  const bytes = (value: number | undefined) =>
+    value === undefined ? 'unknown' : value === Infinity ? 'unlimited' : formatByteSize(value)
+  const fact = (id: string, title: string, found: string, enables: string): HostFact => ({
+    id,
+    title,
+    status: 'ok',
+    found,
+    enables,
+  })
+  return [
+    fact('memory', 'Memory available', bytes(memoryAvailableBytes), 'RAM of guests'),
+    fact(
+      'memory-group',
+      'Memory left in the control group',
+      bytes(headroom),
+      'RAM of guests: beyond it the kernel kills the process',
+    ),
+    fact(
+      'thp',
+      'Transparent huge pages',
+      `private memory ${thp.anon ?? 'unknown'}, shared memory ${thp.shmem ?? 'unknown'}`,
+      'faster memory; a destination turns them off until all pages are there',
+    ),
+    fact('memlock', 'RLIMIT_MEMLOCK', bytes(memlockBytes), 'locking guest RAM in memory'),
+    fact(
+      'max-map-count',
+      'vm.max_map_count',
+      String(maxMapCount ?? 'unknown'),
+      'mappings: unregistering part of one splits it',
+    ),
+  ]
+}

@@ -1,0 +1,52 @@
+/**
+ * The kernel's side of post-copy: userfaultfd, memory, page loops, sockets. Usable on its own.
+ *
+ * @packageDocumentation
+ */
+export { KernelError, PostcopyError } from '../errors.js'
+export { kernelError } from './check.js'
+export { MemoryRegion } from './memory-region.js'
+export type { FileRegionOptions, RegionOptions } from './memory-region.js'
+export type { Advice } from './advice.js'
+export { EVENT_STRIDE, FaultFlag, UffdEvent } from './events.js'
+export { Userfaultfd } from './userfaultfd.js'
+export type {
+  CopyOptions,
+  FillOptions,
+  MoveOptions,
+  RegisterModes,
+  WatchOptions,
+} from './userfaultfd.js'
+export type { Door, UserfaultfdOptions } from './open-userfaultfd.js'
+export { featureNames } from './features.js'
+export type { FeatureName, IoctlName } from './features.js'
+export { SCAN_STRIDE, categoriesOf } from './pagemap.js'
+export type { PageCategory, ScanOptions, ScanResult } from './pagemap.js'
+export { clearBits, countBits, findNext, findRuns, isZero, roundOut, setBits } from './bitmaps.js'
+export {
+  AssembleStop,
+  PlaceStop,
+  assembleRecords,
+  createHostPageAssembly,
+  loadRecords,
+  packPages,
+  placeRecords,
+  scanDirty,
+  storeRecords,
+} from './pages.js'
+export type { HostPageAssembly, PackOptions } from './pages.js'
+export {
+  closeFd,
+  duplicateFd,
+  getSocketOption,
+  outstandingBytes,
+  setSocketOption,
+} from './sockets.js'
+export type { SocketOption } from './sockets.js'
+export { loadAddon } from './load.js'
+export type { RegionKind, RegionLease } from './native.js'
+export { probeHost } from './host-report.js'
+export type { HostFact, HostReport } from './host-report.js'
+export { readPrivileges } from './privileges.js'
+export type { CapabilityName, Privileges } from './privileges.js'
+export type { DoorReport } from './open-userfaultfd.js'

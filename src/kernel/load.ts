@@ -1,0 +1,44 @@
+/** Finds and loads the addons, on first use: who only reads a stream needs no compiler. */
+import { existsSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { fileURLToPath } from 'node:url'
+import { join } from 'node:path'
+import { PostcopyError } from '../errors.js'
+import type { NativeAddon } from './native.js'
+
+/** From dist/src/kernel to the root of the package. */
+const packageRoot = fileURLToPath(new URL('../../..', import.meta.url))
+
+/**
+ * Loads `postcopy.node`, `vcpu.node` or `lab.node` out of `build/Release`, or out of the folder that
+ * `POSTCOPY_NATIVE_DIR` names (builds with sanitizers).
+ *
+ * @returns the addon's exports; the caller says what they are
+ * @throws PostcopyError `ERR_ADDON_MISSING` if it was not built, `ERR_ADDON_LOAD` if it does not load
+ */
+export function loadAddon(name: 'postcopy' | 'vcpu' | 'lab'): unknown {
+  const folder = process.env['POSTCOPY_NATIVE_DIR'] ?? join(packageRoot, 'build/Release')
+  const path = join(folder, `${name}.node`)
+  if (!existsSync(path)) {
+    throw new PostcopyError(
+      'ERR_ADDON_MISSING',
+      `the addon ${path} does not exist: run "npm run build" in ${packageRoot}`,
+    )
+  }
+  try {
+    return createRequire(import.meta.url)(path) as unknown
+  } catch (cause) {
+    throw new PostcopyError(
+      'ERR_ADDON_LOAD',
+      `the addon ${path} does not load (run "npm run build" again?): ${String(cause)}`,
+      { cause },
+    )
+  }
+}
+
+let loaded: NativeAddon | undefined
+
+/** The addon of this floor. */
+export function native(): NativeAddon {
+  return (loaded ??= loadAddon('postcopy') as NativeAddon)
+}

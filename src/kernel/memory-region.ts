@@ -1,0 +1,264 @@
+import type { HostAddress } from '../units.js'
+import type { Advice } from './advice.js'
+import { creationHint, faultHint, scanHint } from './region-hints.js'
+import { check, checkOptions, closedError, hex, kernelError } from './check.js'
+import { native } from './load.js'
+import { regionKinds } from './native.js'
+import type { Failure, NativeRegion, NativeRegionInfo, RegionKind, RegionLease } from './native.js'
+import { categoryMask, scanFlags, scanOptionNames } from './pagemap.js'
+import type { ScanOptions, ScanResult } from './pagemap.js'
+
+export interface RegionOptions {
+  kind: Exclude<RegionKind, 'file'>
+  /** Whole pages. */
+  lengthBytes: number
+  /** Map it a second time; default false, not for `anon`. */
+  alias?: boolean
+  /** What /proc/PID/maps shows for `memfd` and `hugetlb`; default `postcopy`. */
+  name?: string
+}
+
+export interface FileRegionOptions {
+  /** A regular file; the region keeps a duplicate, the caller's stays his. */
+  fd: number
+  /** Whole pages, not more than the file has. Whoever truncates it later causes SIGBUS. */
+  lengthBytes: number
+  /** Default false. */
+  writable?: boolean
+}
+
+/** For the other files of this floor: the handle of an open region. */
+export let regionHandle: (region: MemoryRegion) => NativeRegion
+
+/**
+ * Memory that this process mapped, for guests and their pages.
+ *
+ * A handle belongs to the thread that made it; {@link MemoryRegion.attach} makes another one from
+ * the id, in any worker. The memory is unmapped when the last handle, and the last lease given to
+ * another addon, is gone. It is not inherited by child processes (`MADV_DONTFORK`).
+ *
+ * There is deliberately no view on the memory: reading a page that is missing parks the thread that
+ * reads, and so would any `Buffer` method. The accessors copy, and say the same: never use them on
+ * the thread that resolves the faults of this region.
+ */
+export class MemoryRegion {
+  readonly id: number
+  readonly kind: RegionKind
+  readonly address: HostAddress
+  /** Where the second mapping of the same pages begins. */
+  readonly aliasAddress: HostAddress | undefined
+  readonly lengthBytes: number
+  /** Of the host: 4096, or 2 MiB for hugetlb. */
+  readonly pageSizeBytes: number
+  /** The memfd or file; -1 for `anon`. Valid until `close()`. */
+  readonly fd: number
+  #handle: NativeRegion | undefined
+
+  private constructor(handle: NativeRegion) {
+    const info: NativeRegionInfo = native().regionInfo(handle)
+    this.#handle = handle
+    this.id = info.id
+    this.kind = regionKinds[info.kind] ?? 'anon'
+    this.address = info.address as HostAddress
+    this.aliasAddress = info.aliasAddress === 0 ? undefined : (info.aliasAddress as HostAddress)
+    this.lengthBytes = info.lengthBytes
+    this.pageSizeBytes = info.pageSizeBytes
+    this.fd = info.fd
+  }
+
+  /**
+   * @throws KernelError `ENOMEM` if there is not enough memory, or not enough huge pages: they are
+   *   reserved here, so that a shortage does not show as SIGBUS later. `EINVAL`: not whole pages
+   * @see mmap(2), memfd_create(2)
+   */
+  static create(options: RegionOptions): MemoryRegion {
+    checkOptions(options, ['kind', 'lengthBytes', 'alias', 'name'])
+    const { kind, lengthBytes, alias = false, name = 'postcopy' } = options
+    const number = ['anon', 'memfd', 'hugetlb'].indexOf(kind)
+    if (number < 0) throw new TypeError('kind must be anon, memfd or hugetlb')
+    if (alias && kind === 'anon') throw new TypeError('alias needs kind memfd or hugetlb')
+    const made = native().regionCreate(number, lengthBytes, alias, name)
+    return MemoryRegion.#made(made, `${kind}, ${lengthBytes} bytes`, kind)
+  }
+
+  /**
+   * Maps a file (MAP_SHARED), from its beginning.
+   *
+   * @throws KernelError `EINVAL`: not a regular file, shorter than `lengthBytes`, or not whole pages.
+   *   `EACCES`: not opened for what is asked
+   */
+  static openFile(options: FileRegionOptions): MemoryRegion {
+    checkOptions(options, ['fd', 'lengthBytes', 'writable'])
+    const { fd, lengthBytes, writable = false } = options
+    const made = native().regionOpenFile(fd, lengthBytes, writable)
+    return MemoryRegion.#made(made, `fd ${fd}, ${lengthBytes} bytes`, 'file')
+  }
+
+  /**
+   * Another handle on a region of this process.
+   *
+   * @throws KernelError `ENOENT` if all its handles were closed
+   */
+  static attach(id: number): MemoryRegion {
+    const handle = native().regionAttach(id)
+    if (typeof handle !== 'number') return new MemoryRegion(handle)
+    throw kernelError(handle, 'attach', `region ${id}`, 'its last user has closed it')
+  }
+
+  static #made(made: NativeRegion | Failure, args: string, kind: RegionKind): MemoryRegion {
+    if (!Array.isArray(made)) return new MemoryRegion(made)
+    const [errno, syscall] = made
+    throw kernelError(errno, syscall, args, creationHint(errno, syscall, kind))
+  }
+
+  /** @throws KernelError as madvise(2) does */
+  madvise(advice: Advice, offset = 0, length = this.lengthBytes - offset): void {
+    const result = native().regionMadvise(this.#open(), offset, length, advice)
+    check(result, 'madvise', () => `${this.#at(offset)}, ${length}, MADV_${advice}`)
+  }
+
+  /**
+   * Makes pages missing again: `MADV_DONTNEED` for private memory, `MADV_REMOVE` for shared memory
+   * and files (dropping only the mapping would leave the page in the file, where the next touch
+   * finds it without a missing fault).
+   */
+  discard(offset: number, length: number): void {
+    const result = native().regionDiscard(this.#open(), offset, length)
+    const advice = this.kind === 'anon' ? 'MADV_DONTNEED' : 'MADV_REMOVE'
+    check(result, 'madvise', () => `${this.#at(offset)}, ${length}, ${advice}`)
+  }
+
+  /** Which 4096-byte pages are resident: 1 or 0 each. Does not fault. */
+  mincore(offset: number, length: number): Uint8Array {
+    const handle = this.#open()
+    const out = new Uint8Array(Math.ceil(Math.min(length, this.lengthBytes) / 4096))
+    const result = native().regionMincore(handle, offset, length, out)
+    check(result, 'mincore', () => `${this.#at(offset)}, ${length}`)
+    return out
+  }
+
+  /** Copies memory out. Parks this thread where a page is missing. */
+  read(offset: number, target: Uint8Array): void {
+    native().regionRead(this.#open(), offset, target)
+  }
+
+  /**
+   * Copies bytes in. Parks this thread where a page is missing or write-protected.
+   *
+   * @throws KernelError `EACCES` if the region is a file opened for reading
+   */
+  write(offset: number, source: Uint8Array): void {
+    const result = native().regionWrite(this.#open(), offset, source, false)
+    check(result, 'write', () => this.#at(offset))
+  }
+
+  /**
+   * Copies bytes in through the second mapping: fills the file without a fault in the first, for
+   * {@link Userfaultfd.continue}. Nobody's dirty tracking sees it.
+   */
+  writeAlias(offset: number, source: Uint8Array): void {
+    const result = native().regionWrite(this.#open(), offset, source, true)
+    check(result, 'write', () => this.#at(offset))
+  }
+
+  /** One access in each host page of the range, from user mode; a write leaves the content as it is. */
+  touch(offset: number, length: number, access: 'read' | 'write'): void {
+    const result = native().regionTouch(this.#open(), offset, length, access === 'write')
+    check(result, 'touch', () => `${this.#at(offset)}, ${length}, ${access}`)
+  }
+
+  /**
+   * pread(2) into the region: a missing page is a fault from inside the kernel.
+   *
+   * @returns bytes read
+   * @throws KernelError `EFAULT` if the userfaultfd handles user-mode faults only, or has `SIGBUS`
+   */
+  readFile(fd: number, position: number, offset: number, length: number): number {
+    const result = native().regionReadFile(this.#open(), offset, length, fd, position)
+    return check(
+      result,
+      'pread',
+      () => `${fd}, ${this.#at(offset)}, ${length}, ${position}`,
+      faultHint,
+    )
+  }
+
+  /** pwrite(2) out of the region; see {@link MemoryRegion.readFile}. */
+  writeFile(fd: number, position: number, offset: number, length: number): number {
+    const result = native().regionWriteFile(this.#open(), offset, length, fd, position)
+    return check(
+      result,
+      'pwrite',
+      () => `${fd}, ${this.#at(offset)}, ${length}, ${position}`,
+      faultHint,
+    )
+  }
+
+  /**
+   * One `PAGEMAP_SCAN`: ranges of pages by what the page tables say, as offsets in the region.
+   * Go on from `next` until it is the end of the range; the kernel's own mark of how far it came
+   * is not safe for that, this one is.
+   *
+   * @throws KernelError `ENOTTY` before Linux 6.7; `EPERM` with `requireAsync`
+   */
+  scan(options: ScanOptions): ScanResult {
+    checkOptions(options, scanOptionNames)
+    const { offset = 0, all = [], any = [], inverted = [], out, maxPages = 0 } = options
+    const { length = this.lengthBytes - offset, report = [...all, ...any] } = options
+    const count = native().pagemapScan(
+      this.#open(),
+      offset,
+      length,
+      scanFlags(options),
+      maxPages,
+      categoryMask(inverted),
+      categoryMask(all),
+      categoryMask(any),
+      categoryMask(report),
+      out,
+    )
+    check(count, 'ioctl', () => `PAGEMAP_SCAN, ${this.#at(offset)}, ${length}`, scanHint)
+    return { count, next: out[out.length - 1] ?? 0 }
+  }
+
+  /**
+   * The mapping for another addon (native/region_lease.h). It stays mapped while the addon holds
+   * it; a lease that nobody took keeps nothing.
+   */
+  lease(): RegionLease {
+    return native().regionLease(this.#open())
+  }
+
+  /**
+   * Gives this handle up; may be called twice. The last one unmaps: unregister first, and let
+   * nobody be parked here. With `EVENT_UNMAP` that blocks until the event is read elsewhere.
+   */
+  close(): void {
+    const handle = this.#handle
+    this.#handle = undefined
+    if (handle !== undefined) native().regionClose(handle)
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+
+  #open(): NativeRegion {
+    if (this.#handle === undefined) throw closedError(`memory region ${this.id}`)
+    return this.#handle
+  }
+
+  #at(offset: number): string {
+    return hex(this.address + offset)
+  }
+
+  static {
+    regionHandle = (region) => region.#open()
+  }
+}
+
+/** Checks the result of a scan over a whole region. */
+export function checkScan(result: number, region: MemoryRegion): number {
+  const range = () => `PAGEMAP_SCAN, ${hex(region.address)}, ${region.lengthBytes}`
+  return check(result, 'ioctl', range, scanHint)
+}

@@ -1,0 +1,117 @@
+/** Which of the doors to userfaultfd opens for this process, and the agreement on features. */
+import { KernelError } from '../errors.js'
+import { errnoName, kernelError } from './check.js'
+import { featureSince, featuresFromMask, featuresToMask } from './features.js'
+import type { FeatureName } from './features.js'
+import { native } from './load.js'
+import { doors } from './native.js'
+import type { NativeUserfaultfd } from './native.js'
+
+/** How a userfaultfd is opened: `/dev/userfaultfd` (Linux 6.1), or userfaultfd(2). */
+export type Door = (typeof doors)[number]
+
+export interface UserfaultfdOptions {
+  /** Features that must be there, by their names in `linux/userfaultfd.h`. Default none. */
+  features?: readonly FeatureName[]
+  /** Features to enable where the kernel has them. Default none. */
+  optional?: readonly FeatureName[]
+  /**
+   * `true`: handle only faults of user code. `false`: also those from inside the kernel, or fail.
+   * Default: what this process may.
+   */
+  userModeOnly?: boolean
+  /** Default: the device, then the system call. */
+  door?: Door
+}
+
+export const userfaultfdOptionNames: readonly string[] = [
+  'features',
+  'optional',
+  'userModeOnly',
+  'door',
+]
+
+interface Attempt {
+  door: Door
+  userModeOnly: boolean
+}
+
+/** What one door said: the kernel's features, or why not. */
+export interface DoorReport extends Attempt {
+  /** `undefined` if it opened. */
+  error: string | undefined
+  available: ReadonlySet<FeatureName>
+}
+
+/** Tries a door and closes it again. */
+export function probeDoor(door: Door, userModeOnly: boolean): DoorReport {
+  const answer = native().uffdProbe(doors.indexOf(door), userModeOnly)
+  return typeof answer === 'number'
+    ? { door, userModeOnly, error: errnoName(answer), available: new Set() }
+    : { door, userModeOnly, error: undefined, available: featuresFromMask(answer) }
+}
+
+/** Opens the first door that lets us in. */
+export function openUserfaultfd(options: UserfaultfdOptions): NativeUserfaultfd {
+  const refusals: { attempt: Attempt; errno: number }[] = []
+  for (const attempt of attempts(options)) {
+    // The kernel tells what it has only to a descriptor that asks for nothing, and a descriptor is
+    // configured once: hence one to ask with, and another to use.
+    const answer = native().uffdProbe(doors.indexOf(attempt.door), attempt.userModeOnly)
+    if (typeof answer === 'bigint') return handshake(attempt, answer, options)
+    refusals.push({ attempt, errno: answer })
+  }
+  // The system call's answer says more than that of a device which may not be there.
+  const telling = refusals.find(({ attempt }) => attempt.door === 'syscall') ?? refusals[0]
+  if (telling === undefined) throw new TypeError('door must be device or syscall')
+  const all = refusals.map(({ attempt, errno }) => `${describe(attempt)}: ${errnoName(errno)}`)
+  const hint = `${all.join(', ')}; ${openHint(options)}`
+  throw kernelError(telling.errno, 'userfaultfd', describe(telling.attempt), hint)
+}
+
+function attempts({ door, userModeOnly }: UserfaultfdOptions): Attempt[] {
+  const chosen: readonly Door[] = door === undefined ? doors : [door]
+  const full = chosen.map((each) => ({ door: each, userModeOnly: userModeOnly ?? false }))
+  if (userModeOnly !== undefined) return full
+  // A device that opens always gives the full one, so only the call has a second try.
+  return chosen.includes('syscall') ? [...full, { door: 'syscall', userModeOnly: true }] : full
+}
+
+function handshake(
+  attempt: Attempt,
+  kernelMask: bigint,
+  options: UserfaultfdOptions,
+): NativeUserfaultfd {
+  const { features = [], optional = [] } = options
+  const available = featuresFromMask(kernelMask)
+  const lacking = features.filter((name) => !available.has(name))
+  if (lacking.length > 0) {
+    featuresToMask(lacking) // a name that nobody knows is a TypeError, not a kernel's fault
+    const since = lacking.map((name) => `${name} (Linux ${featureSince(name)})`).join(', ')
+    throw new KernelError('EINVAL', -22, 'ioctl', {
+      args: 'UFFDIO_API',
+      hint: `this kernel does not have ${since}`,
+    })
+  }
+  const wanted = featuresToMask([...features, ...optional.filter((name) => available.has(name))])
+  const { door, userModeOnly } = attempt
+  const opened = native().uffdOpen(doors.indexOf(door), userModeOnly, wanted)
+  if (typeof opened === 'number') throw kernelError(opened, 'userfaultfd', describe(attempt))
+  if (!Array.isArray(opened)) return opened
+  const names = [...featuresFromMask(wanted)].join(' | ')
+  const hint = (wanted & featuresToMask(['EVENT_FORK'])) === 0n ? undefined : forkHint
+  throw kernelError(opened[0], 'ioctl', `UFFDIO_API, ${names}`, hint)
+}
+
+function describe({ door, userModeOnly }: Attempt): string {
+  const name = door === 'device' ? '/dev/userfaultfd' : 'userfaultfd(2)'
+  return userModeOnly ? `${name} user-mode-only` : name
+}
+
+const forkHint = 'EVENT_FORK needs CAP_SYS_PTRACE, whoever opened the descriptor'
+
+function openHint({ userModeOnly }: UserfaultfdOptions): string {
+  const grants =
+    'give this user the device (setfacl -m u:USER:rw /dev/userfaultfd), or CAP_SYS_PTRACE, or set sysctl vm.unprivileged_userfaultfd=1'
+  return userModeOnly === false ? `${grants}, or do with user-mode faults only` : grants
+}

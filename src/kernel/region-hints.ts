@@ -1,0 +1,28 @@
+/** What to change where the kernel refuses memory. */
+import { errnoName } from './check.js'
+import type { RegionKind } from './native.js'
+
+export function creationHint(errno: number, syscall: string, kind: RegionKind): string | undefined {
+  const code = errnoName(errno)
+  if (code === 'ENOMEM' && kind === 'hugetlb') {
+    return 'not enough free 2 MiB pages: raise vm.nr_hugepages (sysctl -w vm.nr_hugepages=N)'
+  }
+  if (code === 'ENOMEM') return 'not enough memory: see MemAvailable and vm.overcommit_memory'
+  if (code === 'EINVAL' && syscall !== 'madvise') {
+    return kind === 'file'
+      ? 'the length must be whole pages and not exceed the file, which must be a regular one'
+      : 'the length must be whole pages and more than 0'
+  }
+  return undefined
+}
+
+export function faultHint(code: string): string | undefined {
+  if (code !== 'EFAULT') return undefined
+  return 'a missing page was touched from inside the kernel, which a user-mode-only userfaultfd does not handle: touch() the range first'
+}
+
+export function scanHint(code: string): string | undefined {
+  if (code === 'ENOTTY') return 'PAGEMAP_SCAN needs Linux 6.7'
+  if (code === 'EPERM') return 'the range is not registered for write-protect with WP_ASYNC'
+  return undefined
+}

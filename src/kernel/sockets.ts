@@ -1,0 +1,39 @@
+/** Socket options that Node lacks, on plain descriptors. */
+import { check } from './check.js'
+import { native } from './load.js'
+
+/** `tcp(7)` and `socket(7)`. Buffer sizes in bytes (Linux doubles them), `TCP_USER_TIMEOUT` in ms. */
+export type SocketOption =
+  | 'SO_SNDBUF'
+  | 'SO_RCVBUF'
+  | 'TCP_NODELAY'
+  | 'TCP_QUICKACK'
+  | 'TCP_USER_TIMEOUT'
+  | 'TCP_NOTSENT_LOWAT'
+
+/**
+ * @throws KernelError `EBADF`, `ENOTSOCK`; `EOPNOTSUPP` for a TCP option on another kind of socket
+ * @see setsockopt(2)
+ */
+export function setSocketOption(fd: number, option: SocketOption, value: number): void {
+  check(native().socketSet(fd, option, value), 'setsockopt', () => `${fd}, ${option}, ${value}`)
+}
+
+/** @see getsockopt(2) */
+export function getSocketOption(fd: number, option: SocketOption): number {
+  return check(native().socketGet(fd, option), 'getsockopt', () => `${fd}, ${option}`)
+}
+
+/** Bytes that the peer's kernel has not acknowledged (`SIOCOUTQ`). */
+export function outstandingBytes(fd: number): number {
+  return check(native().socketOutstanding(fd), 'ioctl', () => `${fd}, SIOCOUTQ`)
+}
+
+/** Another descriptor for what `fd` stands for, close-on-exec. Close it with {@link closeFd}. */
+export function duplicateFd(fd: number): number {
+  return check(native().fdDuplicate(fd), 'fcntl', () => `${fd}, F_DUPFD_CLOEXEC`)
+}
+
+export function closeFd(fd: number): void {
+  check(native().fdClose(fd), 'close', () => String(fd))
+}
