@@ -1,0 +1,34 @@
+import type { RamBlockInfo } from './types.js'
+
+/** Bounds of what a peer can make a decoder keep. More is `ERR_STREAM_LIMIT`. */
+export interface StreamLimits {
+  /** Blob of a PACKAGED command. Default 64 MiB; QEMU's own machines have 14 KiB to some MiB. */
+  readonly maxPackageBytes: number
+  /** Device sections and description of a precopy, together. Default 64 MiB. */
+  readonly maxDeviceTailBytes: number
+  /** A description that follows no device section. Default 16 MiB. */
+  readonly maxDescriptionBytes: number
+  /** Default 1024. */
+  readonly maxRamBlocks: number
+}
+
+export const DEFAULT_LIMITS: StreamLimits = {
+  maxPackageBytes: 64 * 2 ** 20,
+  maxDeviceTailBytes: 64 * 2 ** 20,
+  maxDescriptionBytes: 16 * 2 ** 20,
+  maxRamBlocks: 1024,
+}
+
+export interface StreamDecoderOptions {
+  readonly limits?: Partial<StreamLimits>
+  /**
+   * The receiver's own host page size of a RAM block, in bytes; undefined for one it does not
+   * have. Where a source announces another, the block list is refused.
+   */
+  readonly pageSizeOf?: (name: string) => number | undefined
+  /**
+   * For the connection of a recovery: it begins without file header, configuration and START,
+   * in postcopy, and uses the section id and blocks of the first one.
+   */
+  readonly resume?: { readonly ramSectionId: number; readonly blocks: readonly RamBlockInfo[] }
+}

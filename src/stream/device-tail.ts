@@ -1,0 +1,132 @@
+/**
+ * What follows the `ram` END of a precopy: FULL sections, which have no length, then
+ *
+ *   00 (EOF)   06   u32 length   JSON
+ *
+ * The sections can contain any bytes, so this end is searched for: an EOF behind a footer, a
+ * description whose length ends where its text does, and a text that is JSON. JSON has no byte 0,
+ * so a candidate dies at the first one; every byte is looked at a constant number of times.
+ */
+import { ElementType, SECTION_FOOTER } from './constants.js'
+import { checkLimit, GrowingBuffer } from './growing-buffer.js'
+import { refuse } from './errors.js'
+import { u32At } from './reader.js'
+
+/** EOF, type and length in front of the text. */
+const HEAD_BYTES = 6
+const FOOTER_BYTES = 5
+const OPENING_BRACE = 0x7b
+const CLOSING_BRACE = 0x7d
+
+/** A tail that was told from its description. */
+export interface DeviceTail {
+  /** The FULL sections. */
+  readonly devices: Uint8Array<ArrayBuffer>
+  /** undefined where the source sends none. */
+  readonly description: string | undefined
+}
+
+/** Collects the tail and finds its end. */
+export class DeviceTailCollector {
+  readonly #buffer: GrowingBuffer
+  readonly #limitBytes: number
+  readonly #streamOffset: number
+  /** Where to look for the next byte 0. */
+  #scan = FOOTER_BYTES
+  /** A byte 0 that may be the EOF, and the end of the text behind it. */
+  #candidate: { readonly at: number; readonly end: number } | undefined
+
+  /**
+   * @param limitBytes - of sections and description together
+   * @param streamOffset - of the first section
+   */
+  constructor(limitBytes: number, streamOffset: number) {
+    this.#buffer = new GrowingBuffer(limitBytes)
+    this.#limitBytes = limitBytes
+    this.#streamOffset = streamOffset
+  }
+
+  /** Takes `bytes[start..end)`; returns how many belong to the tail. */
+  append(bytes: Uint8Array, start: number, end: number): { taken: number; tail?: DeviceTail } {
+    const before = this.#buffer.length
+    const taken = this.#buffer.append(bytes, start, end)
+    const found = this.#search()
+    if (found !== undefined) {
+      if (found.end < before) {
+        refuse('element', 'bytes behind the end', this.#streamOffset + found.end)
+      }
+      return { taken: found.end - before, tail: this.#cut(found.at, found.end) }
+    }
+    if (taken < end - start) {
+      checkLimit('device state', before + end - start, this.#limitBytes, this.#streamOffset)
+    }
+    return { taken }
+  }
+
+  /** The channel has ended: what is there must be sections and an EOF, without description. */
+  finish(): DeviceTail {
+    const bytes = this.#buffer.peek()
+    const last = bytes.length - 1
+    if (bytes[last] !== ElementType.endOfStream || !isBehindFooter(bytes, last)) {
+      const offset = this.#streamOffset + bytes.length
+      refuse('truncated', 'the channel ended inside the device state', offset)
+    }
+    return { devices: this.#buffer.take(0, last), description: undefined }
+  }
+
+  #search(): { at: number; end: number } | undefined {
+    const bytes = this.#buffer.peek()
+    for (;;) {
+      const candidate = this.#candidate ?? this.#nextCandidate(bytes)
+      this.#candidate = candidate
+      if (candidate === undefined) return undefined
+      const zero = bytes.indexOf(0, Math.max(this.#scan, candidate.at + HEAD_BYTES))
+      const isAlive = zero === -1 || zero >= candidate.end
+      if (isAlive && bytes.length < candidate.end) {
+        this.#scan = bytes.length
+        return undefined
+      }
+      if (isAlive && isJson(bytes.subarray(candidate.at + HEAD_BYTES, candidate.end))) {
+        return candidate
+      }
+      this.#scan = candidate.at + 1
+      this.#candidate = undefined
+    }
+  }
+
+  /** Goes from one byte 0 to the next; leaves the scan at one that is too near the end to judge. */
+  #nextCandidate(bytes: Uint8Array): { at: number; end: number } | undefined {
+    for (;;) {
+      const at = bytes.indexOf(0, this.#scan)
+      this.#scan = at === -1 ? bytes.length : at
+      if (at === -1 || at + HEAD_BYTES >= bytes.length) return undefined
+      const isHead =
+        bytes[at + 1] === ElementType.vmDescription &&
+        bytes[at + HEAD_BYTES] === OPENING_BRACE &&
+        isBehindFooter(bytes, at)
+      const end = at + HEAD_BYTES + u32At(bytes, at + 2)
+      if (isHead && end > at + HEAD_BYTES && end <= this.#limitBytes) return { at, end }
+      this.#scan = at + 1
+    }
+  }
+
+  #cut(at: number, end: number): DeviceTail {
+    const text = this.#buffer.peek().subarray(at + HEAD_BYTES, end)
+    return { devices: this.#buffer.take(0, at), description: new TextDecoder().decode(text) }
+  }
+}
+
+/** True for the text of an object, which is what every QEMU writes. */
+export function isJson(text: Uint8Array): boolean {
+  if (text[0] !== OPENING_BRACE || text[text.length - 1] !== CLOSING_BRACE) return false
+  try {
+    JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(text))
+    return true
+  } catch {
+    return false
+  }
+}
+
+function isBehindFooter(bytes: Uint8Array, at: number): boolean {
+  return at > FOOTER_BYTES && bytes[at - FOOTER_BYTES] === SECTION_FOOTER
+}

@@ -1,0 +1,82 @@
+import { Command, ElementType, MAX_DISCARD_RANGES, MAX_PACKAGE_BYTES } from './constants.js'
+import type { Writer } from './writer.js'
+
+/** Opens the return path on the same connection. Before the first PING. */
+export function encodeOpenReturnPath(out: Writer): void {
+  encodeCommand(out, Command.openReturnPath, 0)
+}
+
+/** Asks for a PONG with the same value. */
+export function encodePing(out: Writer, value: number): void {
+  encodeCommand(out, Command.ping, 4)
+  out.u32(value)
+}
+
+/**
+ * Announces that postcopy may follow.
+ *
+ * @param pageSizeSummary - bitwise OR of the host page sizes of all migrated blocks
+ */
+export function encodeAdvise(out: Writer, pageSizeSummary: number, targetPageSize: number): void {
+  encodeCommand(out, Command.advise, 16)
+  out.u64(pageSizeSummary).u64(targetPageSize)
+}
+
+/** First element of a package. */
+export function encodeListen(out: Writer): void {
+  encodeCommand(out, Command.listen, 0)
+}
+
+/** Last element of a package. */
+export function encodeRun(out: Writer): void {
+  encodeCommand(out, Command.run, 0)
+}
+
+/**
+ * Names what the destination has to drop because it will be sent (again), in as many commands
+ * as it takes: QEMU puts at most 12 ranges in one.
+ *
+ * @param ranges - start, length, start, length, … in bytes inside the block; none writes nothing
+ */
+export function encodeRamDiscard(out: Writer, block: string, ranges: ArrayLike<number>): void {
+  if (ranges.length % 2 !== 0) throw new RangeError('ranges are pairs of start and length')
+  for (let from = 0; from < ranges.length; from += 2 * MAX_DISCARD_RANGES) {
+    const to = Math.min(ranges.length, from + 2 * MAX_DISCARD_RANGES)
+    encodeCommand(out, Command.ramDiscard, 3 + block.length + (to - from) * 8)
+    out.u8(0).str8(block).u8(0)
+    for (let i = from; i < to; i += 1) out.u64(ranges[i] ?? 0)
+  }
+}
+
+/** The command in front of a package; the blob follows, outside the command's length. */
+export function encodePackagedHeader(out: Writer, blobLengthBytes: number): void {
+  if (blobLengthBytes > MAX_PACKAGE_BYTES) throw new RangeError('a package is below 4 GiB')
+  encodeCommand(out, Command.packaged, 4)
+  out.u32(blobLengthBytes)
+}
+
+/** The command and its blob, see {@link encodePackage}. */
+export function encodePackaged(out: Writer, blob: Uint8Array): void {
+  encodePackagedHeader(out, blob.length)
+  out.bytes(blob)
+}
+
+/** Ends the handshake of a recovery. */
+export function encodeResume(out: Writer): void {
+  encodeCommand(out, Command.resume, 0)
+}
+
+/** Asks a recovering destination for the received bitmap of a block. */
+export function encodeRecvBitmapRequest(out: Writer, block: string): void {
+  encodeCommand(out, Command.recvBitmap, 1 + block.length)
+  out.str8(block)
+}
+
+/** The guest has stopped. Only for a peer of QEMU 10.0 or newer: older ones refuse it. */
+export function encodeSwitchoverStart(out: Writer): void {
+  encodeCommand(out, Command.switchoverStart, 0)
+}
+
+function encodeCommand(out: Writer, command: number, payloadBytes: number): void {
+  out.u8(ElementType.command).u16(command).u16(payloadBytes)
+}

@@ -1,0 +1,63 @@
+import { refuse } from './errors.js'
+
+const FIRST_BYTES = 64 * 1024
+
+/**
+ * Takes a long payload as it arrives. Memory follows what has come, not what was announced: a
+ * peer that announces 4 GiB and sends nothing costs 64 KiB.
+ */
+export class GrowingBuffer {
+  /** Bytes taken so far. */
+  length = 0
+  #bytes: Uint8Array<ArrayBuffer>
+  readonly #capacityBytes: number
+
+  /** @param capacityBytes - the announced length, or the limit where none was announced */
+  constructor(capacityBytes: number) {
+    this.#capacityBytes = capacityBytes
+    this.#bytes = new Uint8Array(Math.min(capacityBytes, FIRST_BYTES))
+  }
+
+  /** Takes `bytes[start..end)`, up to the capacity; returns how many bytes it took. */
+  append(bytes: Uint8Array, start: number, end: number): number {
+    const count = Math.min(end - start, this.#capacityBytes - this.length)
+    const needed = this.length + count
+    if (needed > this.#bytes.length) {
+      const grown = new Uint8Array(
+        Math.min(this.#capacityBytes, Math.max(needed, this.#bytes.length * 2)),
+      )
+      grown.set(this.#bytes.subarray(0, this.length))
+      this.#bytes = grown
+    }
+    this.#bytes.set(bytes.subarray(start, start + count), this.length)
+    this.length = needed
+    return count
+  }
+
+  get isFull(): boolean {
+    return this.length === this.#capacityBytes
+  }
+
+  /** What was taken, as a view that the next append may invalidate. */
+  peek(): Uint8Array<ArrayBuffer> {
+    return this.#bytes.subarray(0, this.length)
+  }
+
+  /** What was taken, from `start` on, in a buffer of exactly that length. */
+  take(start = 0, end = this.length): Uint8Array<ArrayBuffer> {
+    const isWhole = start === 0 && end === this.#bytes.length
+    return isWhole ? this.#bytes : this.#bytes.slice(start, end)
+  }
+}
+
+/** Refuses an announced length before anything is taken. */
+export function checkLimit(
+  what: string,
+  lengthBytes: number,
+  limitBytes: number,
+  streamOffset: number,
+): void {
+  if (lengthBytes > limitBytes) {
+    refuse('limit', `${what} of ${lengthBytes} bytes, the limit is ${limitBytes}`, streamOffset)
+  }
+}

@@ -1,0 +1,164 @@
+/**
+ * The package: what the destination reads whole before it loads any device of it.
+ *
+ *   LISTEN   FULL sections of all devices   PING 3   PING 0x42   RUN
+ */
+import {
+  COMMANDS,
+  Command,
+  COMMAND_HEADER_BYTES,
+  ElementType,
+  PingValue,
+  SECTION_FOOTER,
+} from './constants.js'
+import { DeviceSectionReader } from './device-sections.js'
+import { encodeListen, encodePing, encodeRun } from './encode-command.js'
+import { hex, refuse } from './errors.js'
+import { Reader, u16At, u32At } from './reader.js'
+import type { SectionHeader } from './types.js'
+import { encode } from './writer.js'
+
+/** A command without payload, and a PING. */
+const BARE_BYTES = COMMAND_HEADER_BYTES
+const PING_BYTES = COMMAND_HEADER_BYTES + 4
+
+/**
+ * The blob of a PACKAGED command.
+ *
+ * @param devices - FULL sections, see {@link DeviceSectionWriter}, or those of a saved stream
+ * @param pings - values in order. Every QEMU takes the default, new ones need 0x42 answered
+ */
+export function encodePackage(
+  devices: Uint8Array,
+  pings: readonly number[] = [PingValue.devicesLoaded, PingValue.packageLoaded],
+): Uint8Array<ArrayBuffer> {
+  return encode((out) => {
+    encodeListen(out)
+    out.bytes(devices)
+    for (const value of pings) encodePing(out, value)
+    encodeRun(out)
+  })
+}
+
+/** A package that was cut without understanding its devices. */
+export interface PackageCut {
+  /** View of the FULL sections. */
+  readonly devices: Uint8Array
+  /** Values to answer, in order, once the devices are loaded. */
+  readonly pings: readonly number[]
+}
+
+/**
+ * Finds a package's devices and pings from both ends, because device sections have no length.
+ *
+ * @param streamOffset - of the blob's first byte, for errors
+ * @throws StreamError `ERR_STREAM_PACKAGE` when it does not begin with LISTEN or end with RUN
+ */
+export function findPackagePings(blob: Uint8Array, streamOffset = 0): PackageCut {
+  checkListen(blob, streamOffset)
+  let end = blob.length - BARE_BYTES
+  if (end < BARE_BYTES || !isCommand(blob, end, Command.run, 0)) {
+    refuse('package', 'the package does not end with RUN', streamOffset + Math.max(end, 0))
+  }
+  const pings: number[] = []
+  while (end - PING_BYTES >= BARE_BYTES && isCommand(blob, end - PING_BYTES, Command.ping, 4)) {
+    end -= PING_BYTES
+    pings.unshift(u32At(blob, end + BARE_BYTES))
+  }
+  const devices = blob.subarray(BARE_BYTES, end)
+  if (devices.length > 0) checkDevices(devices, streamOffset + BARE_BYTES)
+  return { devices, pings }
+}
+
+/** Checks that a package begins with LISTEN; five bytes are enough to call it. */
+export function checkListen(blob: Uint8Array, streamOffset = 0): void {
+  if (!isCommand(blob, 0, Command.listen, 0)) {
+    refuse('package', 'the first element of a package must be LISTEN', streamOffset)
+  }
+}
+
+/** Takes the elements of a package in order. */
+export interface PackageHandler {
+  listen?(): void
+  /** Reads exactly the body. May throw: the package is then refused as it stands. */
+  device(header: SectionHeader, body: Reader): void
+  ping?(value: number): void
+  run?(): void
+}
+
+/**
+ * Walks a package whose devices the handler knows.
+ *
+ * @param streamOffset - of the blob's first byte, for errors
+ * @throws StreamError `ERR_STREAM_PACKAGE` for LISTEN not first, RUN not last or missing, a package
+ *   inside, or any other element that has no place here
+ */
+export function decodePackage(blob: Uint8Array, handler: PackageHandler, streamOffset = 0): void {
+  checkListen(blob, streamOffset)
+  const reader = new Reader(blob, streamOffset)
+  reader.bytes(BARE_BYTES)
+  handler.listen?.()
+  const sections = new DeviceSectionReader(reader)
+  for (;;) {
+    const section = sections.next()
+    if (section !== undefined) {
+      handler.device(section.header, section.body)
+    } else if (readPackageCommand(reader, handler)) {
+      break
+    }
+  }
+  if (reader.remaining > 0) {
+    refuse('package', 'RUN must be the last element of a package', reader.streamOffset)
+  }
+  handler.run?.()
+}
+
+/** Reads a PING or RUN; true for RUN. */
+function readPackageCommand(reader: Reader, handler: PackageHandler): boolean {
+  const offset = reader.streamOffset
+  if (reader.remaining === 0) refuse('package', 'the package ends without RUN', offset)
+  const type = reader.u8()
+  if (type !== ElementType.command) {
+    refuse('package', `element ${hex(type)} has no place in a package`, offset)
+  }
+  const command = reader.u16()
+  const length = reader.u16()
+  const name = COMMANDS.get(command)?.name ?? hex(command)
+  const known = COMMANDS.get(command)
+  if (known !== undefined && typeof known.length === 'number' && known.length !== length) {
+    refuse('command', `${name} with ${length} bytes, not ${known.length}`, offset)
+  }
+  switch (command) {
+    case Command.ping:
+      handler.ping?.(reader.u32())
+      return false
+    case Command.run:
+      return true
+    case Command.packaged:
+      return refuse('package', 'a package within a package', offset)
+    default:
+      return refuse('package', `command ${name} has no place in a package`, offset)
+  }
+}
+
+function isCommand(bytes: Uint8Array, at: number, command: number, length: number): boolean {
+  return (
+    bytes.length >= at + COMMAND_HEADER_BYTES + length &&
+    bytes[at] === ElementType.command &&
+    u16At(bytes, at + 1) === command &&
+    u16At(bytes, at + 3) === length
+  )
+}
+
+function checkDevices(devices: Uint8Array, streamOffset: number): void {
+  if (devices[0] === ElementType.command && u16At(devices, 1) === Command.packaged) {
+    refuse('package', 'a package within a package', streamOffset)
+  }
+  if (devices[0] !== ElementType.sectionFull) {
+    refuse('package', `${hex(devices[0] ?? 0)} is no device section`, streamOffset)
+  }
+  const footer = devices.length - 5
+  if (footer <= 0 || devices[footer] !== SECTION_FOOTER) {
+    refuse('package', 'no footer behind the last device', streamOffset + Math.max(footer, 0))
+  }
+}

@@ -1,0 +1,67 @@
+import { TARGET_PAGE_SIZE } from '../units.js'
+import { hex, refuse } from './errors.js'
+import { charactersAt } from './reader.js'
+import type { RamBlockInfo } from './types.js'
+
+/** The RAM blocks of a stream, found by the bytes of their names without making a string. */
+export class RamBlockTable {
+  readonly blocks: RamBlockInfo[] = []
+
+  constructor(blocks: Iterable<RamBlockInfo> = []) {
+    this.blocks.push(...blocks)
+  }
+
+  get(name: string): RamBlockInfo | undefined {
+    return this.blocks.find((block) => block.name === name)
+  }
+
+  /** The block whose name is `bytes[start..end)`. */
+  at(bytes: Uint8Array, start: number, end: number, streamOffset: number): RamBlockInfo {
+    for (const block of this.blocks) {
+      if (isName(block.name, bytes, start, end)) return block
+    }
+    const name = charactersAt(bytes, start, end)
+    return refuse('block', `no RAM block "${name}" was announced`, streamOffset)
+  }
+
+  /** The block called `name`, or an error that says what wanted it. */
+  demand(name: string, what: string, streamOffset: number): RamBlockInfo {
+    return (
+      this.get(name) ??
+      refuse('block', `${what}: no RAM block "${name}" was announced`, streamOffset)
+    )
+  }
+}
+
+/** Refuses a range that is empty, unaligned, or reaches out of its block. */
+export function checkRange(
+  what: string,
+  block: RamBlockInfo,
+  start: number,
+  lengthBytes: number,
+  alignment: number,
+  streamOffset: number,
+): void {
+  const range = `${what}: block "${block.name}", ${hex(start)} + ${hex(lengthBytes)}`
+  if (lengthBytes === 0) refuse('range', `${range} is empty`, streamOffset)
+  if (start % alignment !== 0 || lengthBytes % alignment !== 0) {
+    refuse('range', `${range} is not aligned to ${alignment}`, streamOffset)
+  }
+  if (start + lengthBytes > block.usedLengthBytes) {
+    const used = hex(block.usedLengthBytes)
+    refuse('range', `${range} is outside the block's ${used} bytes`, streamOffset)
+  }
+}
+
+/** Target pages of a block. */
+export function pageCountOf(block: RamBlockInfo): number {
+  return Math.ceil(block.usedLengthBytes / TARGET_PAGE_SIZE)
+}
+
+function isName(name: string, bytes: Uint8Array, start: number, end: number): boolean {
+  if (name.length !== end - start) return false
+  for (let i = 0; i < name.length; i += 1) {
+    if (name.charCodeAt(i) !== bytes[start + i]) return false
+  }
+  return true
+}

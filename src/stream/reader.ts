@@ -1,0 +1,120 @@
+import { hex, refuse } from './errors.js'
+
+/** Reads a u16 without bounds check; the caller has made sure that it is there. */
+export function u16At(bytes: Uint8Array, at: number): number {
+  return ((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0)
+}
+
+/** Reads a u32 without bounds check; the caller has made sure that it is there. */
+export function u32At(bytes: Uint8Array, at: number): number {
+  return (
+    (((bytes[at] ?? 0) << 24) |
+      ((bytes[at + 1] ?? 0) << 16) |
+      ((bytes[at + 2] ?? 0) << 8) |
+      (bytes[at + 3] ?? 0)) >>>
+    0
+  )
+}
+
+/** A copy that is a plain Uint8Array; `slice` of a Buffer would be a view. */
+export function copyOf(bytes: Uint8Array, start: number, end: number): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(bytes.subarray(start, end))
+}
+
+/** Names on the wire are bytes of no encoding: each becomes the character of its value. */
+export function charactersAt(bytes: Uint8Array, start: number, end: number): string {
+  let text = ''
+  for (let i = start; i < end; i += 1) text += String.fromCharCode(bytes[i] ?? 0)
+  return text
+}
+
+/**
+ * Reads big-endian fields out of bytes that are all there. Running over the end is a
+ * StreamError (`ERR_STREAM_TRUNCATED`) at the field's offset.
+ */
+export class Reader {
+  readonly #bytes: Uint8Array
+  readonly #streamOffset: number
+  readonly #start: number
+  readonly #end: number
+  #at: number
+
+  /**
+   * @param streamOffset - offset of `bytes[start]` in its channel, for errors
+   */
+  constructor(bytes: Uint8Array, streamOffset = 0, start = 0, end = bytes.length) {
+    this.#bytes = bytes
+    this.#streamOffset = streamOffset - start
+    this.#start = start
+    this.#end = end
+    this.#at = start
+  }
+
+  /** Bytes read so far. */
+  get position(): number {
+    return this.#at - this.#start
+  }
+
+  /** Bytes left. */
+  get remaining(): number {
+    return this.#end - this.#at
+  }
+
+  /** Offset of the next byte in the channel. */
+  get streamOffset(): number {
+    return this.#streamOffset + this.#at
+  }
+
+  /** The next byte, left where it is; undefined at the end. */
+  peek(): number | undefined {
+    return this.#at < this.#end ? this.#bytes[this.#at] : undefined
+  }
+
+  u8(): number {
+    return this.#bytes[this.#take(1)] ?? 0
+  }
+
+  u16(): number {
+    return u16At(this.#bytes, this.#take(2))
+  }
+
+  u32(): number {
+    return u32At(this.#bytes, this.#take(4))
+  }
+
+  /** A u64 as a number: 2^53 and above is `ERR_STREAM_NUMBER`. */
+  u64(): number {
+    const offset = this.streamOffset
+    const high = this.u32()
+    const low = this.u32()
+    if (high >= 2 ** 21) refuse('number', `${hex(high)}:${hex(low)} is too large`, offset)
+    return high * 2 ** 32 + low
+  }
+
+  /** A view of the next `count` bytes. */
+  bytes(count: number): Uint8Array {
+    const at = this.#take(count)
+    return this.#bytes.subarray(at, at + count)
+  }
+
+  characters(count: number): string {
+    const at = this.#take(count)
+    return charactersAt(this.#bytes, at, at + count)
+  }
+
+  /** u8 length, then that many characters. */
+  str8(): string {
+    return this.characters(this.u8())
+  }
+
+  #take(count: number): number {
+    const at = this.#at
+    if (!Number.isInteger(count) || count < 0) throw new RangeError(`cannot read ${count} bytes`)
+    if (count > this.#end - at) {
+      const left = this.#end - at
+      refuse('truncated', `${count} bytes wanted, ${left} left`, this.#streamOffset + at)
+    }
+    this.#at = at + count
+    return at
+  }
+}
