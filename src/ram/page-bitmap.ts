@@ -1,0 +1,126 @@
+/**
+ * One bit a target page, least significant bit first, padded to 8 bytes: the layout of the
+ * recovery bitmap on the wire (protocol section 3.2), so that it can be sent as it is.
+ */
+import { clearBits, countBits, findNext, findRuns, roundOut, setBits } from '../kernel/index.js'
+
+const RUNS_A_CALL = 512
+
+export class PageBitmap {
+  readonly bytes: Uint8Array
+  readonly pageCount: number
+
+  /** @param bytes - shared memory of another bitmap's, to look at the same bits */
+  constructor(pageCount: number, bytes?: Uint8Array) {
+    this.pageCount = pageCount
+    this.bytes = bytes ?? new Uint8Array(new SharedArrayBuffer(PageBitmap.byteLength(pageCount)))
+  }
+
+  static byteLength(pageCount: number): number {
+    return Math.ceil(pageCount / 64) * 8
+  }
+
+  test(page: number): boolean {
+    return ((this.bytes[page >>> 3] ?? 0) & (1 << (page & 7))) !== 0
+  }
+
+  set(page: number): void {
+    this.bytes[page >>> 3] = (this.bytes[page >>> 3] ?? 0) | (1 << (page & 7))
+  }
+
+  clear(page: number): void {
+    this.bytes[page >>> 3] = (this.bytes[page >>> 3] ?? 0) & ~(1 << (page & 7))
+  }
+
+  setRange(from: number, to: number): void {
+    setBits(this.bytes, from, to)
+  }
+
+  clearRange(from: number, to: number): void {
+    clearBits(this.bytes, from, to)
+  }
+
+  setAll(): void {
+    this.setRange(0, this.pageCount)
+  }
+
+  /** Set bits in `[from, to)`. */
+  count(from = 0, to = this.pageCount): number {
+    return countBits(this.bytes, from, to)
+  }
+
+  /** The first set page in `[from, to)`, or -1. */
+  next(from = 0, to = this.pageCount): number {
+    return findNext(this.bytes, from, to)
+  }
+
+  /** Whether all of `[from, to)` is set. */
+  all(from: number, to: number): boolean {
+    return to - from === 1 ? this.test(from) : this.count(from, to) === to - from
+  }
+
+  /** Sets every page of each host page that has one set: what is sent and discarded is whole host pages. */
+  roundOut(hostPages: number): void {
+    if (hostPages > 1) roundOut(this.bytes, this.pageCount, hostPages)
+  }
+
+  /** Runs of set pages as `[start, end)`, ascending. */
+  *runs(): Generator<readonly [start: number, end: number]> {
+    const out = new Float64Array(RUNS_A_CALL * 2)
+    for (let from = 0; from < this.pageCount;) {
+      const count = findRuns(this.bytes, from, this.pageCount, out)
+      for (let index = 0; index < count; index += 1) {
+        yield [out[index * 2] ?? 0, out[index * 2 + 1] ?? 0]
+      }
+      if (count < RUNS_A_CALL) return
+      from = out[count * 2 - 1] ?? this.pageCount
+    }
+  }
+
+  copy(): PageBitmap {
+    return new PageBitmap(this.pageCount, this.bytes.slice())
+  }
+
+  /** The first page that is set here and in `other`, or -1. */
+  firstShared(other: PageBitmap): number {
+    return this.#first(other, (own, others) => own & others)
+  }
+
+  /** The first page that is set here and not in `other`, or -1. */
+  firstNotIn(other: PageBitmap): number {
+    return this.#first(other, (own, others) => own & ~others)
+  }
+
+  /** The first page that is set in neither, or -1. */
+  firstInNeither(other: PageBitmap): number {
+    return this.#first(other, (own, others) => ~(own | others))
+  }
+
+  /** @param select - from a byte of each to the bits that are looked for */
+  #first(other: PageBitmap, select: (own: number, others: number) => number): number {
+    const end = Math.ceil(this.pageCount / 8)
+    for (let index = 0; index < end; index += 1) {
+      const found = select(this.bytes[index] ?? 0, other.bytes[index] ?? 0) & 0xff
+      if (found === 0) continue
+      const page = index * 8 + 31 - Math.clz32(found & -found)
+      return page < this.pageCount ? page : -1
+    }
+    return -1
+  }
+
+  /** Clears what is not set in `other`, which has as many pages. */
+  keep(other: PageBitmap): void {
+    const { bytes } = this
+    for (let index = 0; index < bytes.length; index += 1) {
+      bytes[index] = (bytes[index] ?? 0) & (other.bytes[index] ?? 0)
+    }
+  }
+
+  /** Clears what is set in `other`, which has as many pages. */
+  remove(other: PageBitmap): void {
+    const { bytes } = this
+    for (let index = 0; index < bytes.length; index += 1) {
+      bytes[index] = (bytes[index] ?? 0) & ~(other.bytes[index] ?? 0)
+    }
+  }
+}

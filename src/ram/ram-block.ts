@@ -1,0 +1,63 @@
+/** A RAM block inside a worker: its memory, and its size in both kinds of page. */
+import { PostcopyError } from '../errors.js'
+import { MemoryRegion } from '../kernel/index.js'
+import { TARGET_PAGE_SIZE } from '../units.js'
+
+/** What a worker needs to open the block again; plain data for `workerData`. */
+export interface RamBlockDescriptor {
+  readonly name: string
+  readonly regionId: number
+  readonly lengthBytes: number
+  /** Bytes; default: that of the region. */
+  readonly pageSizeBytes?: number | undefined
+}
+
+export class RamBlock {
+  readonly name: string
+  readonly nameBytes: Uint8Array
+  readonly region: MemoryRegion
+  readonly lengthBytes: number
+  /** Target pages. */
+  readonly pageCount: number
+  /** Bytes of the pages that the kernel maps: 4096, or 2 MiB for hugetlb. */
+  readonly hostPageSize: number
+  /** Target pages in a host page. */
+  readonly hostPages: number
+
+  private constructor(descriptor: RamBlockDescriptor) {
+    this.name = descriptor.name
+    this.nameBytes = Buffer.from(descriptor.name, 'latin1')
+    this.region = MemoryRegion.attach(descriptor.regionId)
+    this.lengthBytes = descriptor.lengthBytes
+    this.pageCount = descriptor.lengthBytes / TARGET_PAGE_SIZE
+    this.hostPageSize = descriptor.pageSizeBytes ?? this.region.pageSizeBytes
+    this.hostPages = this.hostPageSize / TARGET_PAGE_SIZE
+    if (this.nameBytes.length === 0 || this.nameBytes.length > 255) {
+      throw new PostcopyError(
+        'ERR_INVALID_BLOCK',
+        `a RAM block's name has 1 to 255 bytes: "${this.name}"`,
+      )
+    }
+    if (this.lengthBytes % this.hostPageSize !== 0 || this.lengthBytes > this.region.lengthBytes) {
+      throw new PostcopyError(
+        'ERR_INVALID_BLOCK',
+        `RAM block "${this.name}": ${this.lengthBytes} bytes are not whole pages of ${this.hostPageSize} inside its region of ${this.region.lengthBytes}`,
+      )
+    }
+  }
+
+  /** Opens the blocks again on this thread, each with a hold on its region until closed. */
+  static attachAll(descriptors: readonly RamBlockDescriptor[]): RamBlock[] {
+    return descriptors.map((descriptor) => new RamBlock(descriptor))
+  }
+
+  /** The bitwise OR of all host page sizes: ADVISE's summary (protocol section 2.1). */
+  static pageSizeSummary(blocks: readonly RamBlock[]): number {
+    const sizes = new Set(blocks.map((block) => block.hostPageSize))
+    return [...sizes].reduce((sum, size) => sum + size, 0)
+  }
+
+  close(): void {
+    this.region.close()
+  }
+}
