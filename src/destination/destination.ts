@@ -1,0 +1,390 @@
+/** The destination as its user sees it: starts the worker, loads the devices and runs the guest. */
+import { once } from 'node:events'
+import {
+  ConnectionError,
+  type ErrorRecord,
+  PostcopyError,
+  StateError,
+  errorToRecord,
+} from '../errors.js'
+import type { Userfaultfd } from '../kernel/index.js'
+import { AutoRecovery } from '../migration/auto-recovery.js'
+import type { MigratableMachine } from '../migration/machine.js'
+import {
+  Migration,
+  attachWhileOpen,
+  closeForGood,
+  refusePause,
+  refuseRecover,
+  workerLost,
+} from '../migration/migration.js'
+import {
+  type Capabilities,
+  type MigrationOptions,
+  type Parameters,
+  resolveOptions,
+} from '../migration/options.js'
+import { type MigrationState, isAtRest, isFinal } from '../migration/states.js'
+import { formatUri, parseUri } from '../migration/uri.js'
+import { WorkerThread } from '../migration/worker-thread.js'
+import { PageBitmap } from '../ram/page-bitmap.js'
+import {
+  type Reader,
+  type SectionHeader,
+  decodeDeviceSections,
+  PingValue,
+  decodePackage,
+  findPackagePings,
+} from '../stream/index.js'
+import { TARGET_PAGE_SIZE, assertNever } from '../units.js'
+import { type FaultReport, createFaultLog, reportFaults, setVcpus } from './fault-log.js'
+import {
+  type Announced,
+  Claim,
+  type DestinationNotice,
+  type DestinationRequest,
+  type DestinationWorkerData,
+  type Resumption,
+  type SharedBlock,
+} from './protocol.js'
+
+export interface DestinationOptions extends MigrationOptions {
+  /** Where to listen: `tcp:HOST:PORT` (port 0: the kernel picks one) or `unix:PATH`. */
+  uri: string
+  /** Handle faults of user code only, as an ordinary user must. Default: what the kernel allows. */
+  userModeOnly?: boolean
+}
+
+/** Of closed destinations that were paused: threads are parked there, until the process ends. */
+const keptOpen = new Set<Userfaultfd>()
+
+/** How each page of a block came, one bit a target page. */
+export interface PageArrivals {
+  readonly name: string
+  readonly pageCount: number
+  /** By precopy, and not discarded. */
+  readonly precopied: PageBitmap
+  /** After a fault here had asked for it. */
+  readonly requested: PageBitmap
+  readonly received: PageBitmap
+}
+
+/**
+ * An incoming migration, begun by {@link Destination.listen}. The machine's RAM is emptied when
+ * the source arrives; its vCPUs are started when its state has been loaded.
+ *
+ * A migration that fails before the guest runs here leaves it to the source. Later failures lead
+ * to `postcopy-paused`: the guest runs on as far as its pages reach, threads that need a missing
+ * one stay parked, and {@link Destination.recover} goes on as often as it takes.
+ */
+export class Destination extends Migration {
+  readonly capabilities: Readonly<Capabilities>
+  readonly #machine: MigratableMachine
+  readonly #options: DestinationOptions
+  readonly #parameters: Parameters
+  readonly #blocks: readonly SharedBlock[]
+  readonly #faultLog = createFaultLog()
+  readonly #claim = new Int32Array(new SharedArrayBuffer(4))
+  readonly #autoRecovery = new AutoRecovery({
+    parameters: () => this.#parameters,
+    recover: () => this.recover(),
+  })
+  #worker: WorkerThread<DestinationRequest, DestinationNotice>
+  /** This machine cannot take what came: nothing more of it is looked at. */
+  #refused = false
+  #announced: Announced | undefined
+  /** Told to recover; `begun` by a worker that has not said so yet. */
+  #recovering: false | 'asked' | 'begun' = false
+  #closed = false
+  #uri: string
+  #uffd: Userfaultfd | undefined
+  #userModeOnly: boolean
+  #hasPackage = false
+
+  /**
+   * Resolves when a source may connect.
+   *
+   * @throws ConnectionError where it cannot listen; PostcopyError for bad options
+   */
+  static async listen(
+    machine: MigratableMachine,
+    options: DestinationOptions,
+  ): Promise<Destination> {
+    const destination = new Destination(machine, options)
+    await Promise.race([once(destination, 'listening'), destination.done])
+    return destination
+  }
+
+  private constructor(machine: MigratableMachine, options: DestinationOptions) {
+    super()
+    const { capabilities, parameters } = resolveOptions(options)
+    this.capabilities = capabilities
+    this.#parameters = parameters
+    this.#machine = machine
+    this.#options = options
+    this.#uri = options.uri
+    this.#userModeOnly = options.userModeOnly ?? false
+    this.#blocks = machine.blocks.map(({ name, region, lengthBytes, pageSizeBytes }) => {
+      const bitmap = (): Uint8Array => new PageBitmap(lengthBytes / TARGET_PAGE_SIZE).bytes
+      const bitmaps = {
+        received: bitmap(),
+        zeroed: bitmap(),
+        requested: bitmap(),
+        precopied: bitmap(),
+      }
+      return { name, regionId: region.id, lengthBytes, pageSizeBytes, ...bitmaps }
+    })
+    this.#worker = this.#startWorker(undefined)
+  }
+
+  #startWorker(
+    resumption: Resumption | undefined,
+  ): WorkerThread<DestinationRequest, DestinationNotice> {
+    const workerData: DestinationWorkerData = {
+      uri: parseUri(this.#uri),
+      machineType:
+        this.#machine.checkConfiguration === undefined ? this.#machine.machineType : undefined,
+      blocks: this.#blocks,
+      capabilities: this.capabilities,
+      parameters: this.#parameters,
+      userModeOnly: this.#options.userModeOnly,
+      resumption,
+      counters: this.counters.buffer,
+      faultLog: this.#faultLog,
+      claim: this.#claim.buffer,
+    }
+    return new WorkerThread(new URL('./worker.js', import.meta.url), 'destination', workerData, {
+      notice: (notice) => this.#notice(notice),
+      ended: (cause) => this.#workerEnded(cause),
+    })
+  }
+
+  /** Where it listens, with the port that the kernel picked. */
+  get uri(): string {
+    return this.#uri
+  }
+
+  /** Whether faults from inside the kernel fail with EFAULT instead of waiting for their page. */
+  get userModeOnly(): boolean {
+    return this.#userModeOnly
+  }
+
+  /** Live: how long faults took; undefined where postcopy has not begun. */
+  get faults(): FaultReport | undefined {
+    return this.#hasPackage ? reportFaults(this.#faultLog) : undefined
+  }
+
+  /** Live: how each page came. */
+  get pageArrivals(): PageArrivals[] {
+    return this.#blocks.map(({ name, lengthBytes, precopied, requested, received }) => {
+      const pageCount = lengthBytes / TARGET_PAGE_SIZE
+      const view = (bytes: Uint8Array): PageBitmap => new PageBitmap(pageCount, bytes)
+      return {
+        name,
+        pageCount,
+        precopied: view(precopied),
+        requested: view(requested),
+        received: view(received),
+      }
+    })
+  }
+
+  /**
+   * Shuts the connection: both ends become `postcopy-paused`. The guest runs on as far as its
+   * pages reach.
+   *
+   * A recovery under way is given up.
+   *
+   * @throws StateError `ERR_STATE_PAUSE` outside `postcopy-active` and recovery
+   */
+  pause(): void {
+    refusePause(this.state)
+    this.#worker.post({ type: 'pause' })
+  }
+
+  /**
+   * Listens for the source again. Resolves when it may connect; what fails later leads back to
+   * `postcopy-paused`.
+   *
+   * @param uri - default: where it listened before
+   * @returns where it listens, with the port that the kernel picked
+   * @throws StateError `ERR_STATE_RECOVER` outside `postcopy-paused`; ConnectionError where it
+   *   cannot listen; PostcopyError `ERR_INVALID_URI`
+   */
+  async recover(uri: string = this.#uri): Promise<string> {
+    refuseRecover(this.state, this.#recovering !== false)
+    parseUri(uri)
+    const announced = this.#announced
+    const uffd = this.#uffd
+    if (announced === undefined || uffd === undefined) {
+      throw new PostcopyError('ERR_INTERNAL', 'paused before anything was announced')
+    }
+    this.#recovering = 'asked'
+    this.#uri = uri
+    this.#autoRecovery.stop()
+    await this.#worker.ended
+    if (this.#closed) throw new ConnectionError('ABORT_ERR', 'closed meanwhile')
+    this.#recovering = 'begun'
+    const listening = new Promise<void>((resolve, reject) => {
+      const settle = (act: () => void): void => {
+        this.off('listening', succeed)
+        this.off('state', look)
+        act()
+      }
+      const succeed = (): void => settle(resolve)
+      const look = (state: MigrationState, error: PostcopyError | undefined): void => {
+        if (isAtRest(state) && error !== undefined) settle(() => reject(error))
+      }
+      this.on('listening', succeed)
+      this.on('state', look)
+    })
+    this.#worker = this.#startWorker({ announced, userfaultfdId: uffd.id })
+    await listening
+    return this.#uri
+  }
+
+  /**
+   * Ends the worker and stops listening. While postcopy is not complete, threads that need a
+   * missing page stay parked for good: their memory is lost with this process. May be called twice.
+   */
+  async close(): Promise<void> {
+    this.removeAllListeners('state')
+    this.#autoRecovery.stop()
+    this.#closed = true
+    // A worker that is done stays until the source has read its last word, and ends by itself.
+    if (isFinal(this.state)) await this.#worker.ended
+    else await this.#worker.terminate()
+    if (this.state === 'postcopy-paused' && this.#uffd !== undefined) keptOpen.add(this.#uffd)
+  }
+
+  #notice(notice: DestinationNotice): void {
+    switch (notice.type) {
+      case 'listening':
+        this.#uri = formatUri(notice.uri)
+        this.emit('listening', this.#uri)
+        break
+      case 'announced':
+        this.#announced = notice.announced
+        break
+      case 'userfaultfd':
+        this.#uffd ??= attachWhileOpen(notice.id)
+        this.#userModeOnly = notice.userModeOnly
+        break
+      case 'configuration':
+        this.#load(() => this.#machine.checkConfiguration?.(notice.machineType, notice.raw))
+        break
+      case 'package':
+        this.#hasPackage = true
+        this.#loadPackage(notice.blob, notice.streamOffset)
+        break
+      case 'devices':
+        this.#loadDevices(notice.sections, notice.streamOffset)
+        break
+      case 'state':
+        this.#enter(notice.state, notice.error)
+        if (isFinal(notice.state)) this.#uffd?.close()
+        break
+      default:
+        assertNever(notice)
+    }
+  }
+
+  /** Loading may touch guest RAM that is not there: this thread then waits for its own worker. */
+  #loadPackage(blob: Uint8Array, streamOffset: number): void {
+    this.#load(() => {
+      // Its end is checked first: the last pong is a promise to run.
+      const { devices, pings } = findPackagePings(blob, streamOffset)
+      if (this.#machine.loadOpaque !== undefined) {
+        this.#machine.loadOpaque(devices)
+        for (const value of pings) this.#pong(value)
+        this.#run()
+        return
+      }
+      decodePackage(
+        blob,
+        {
+          device: (header, body) => this.#loadDevice(header, body, blob, streamOffset),
+          ping: (value) => this.#pong(value),
+          run: () => this.#run(),
+        },
+        streamOffset,
+      )
+    })
+  }
+
+  #loadDevices(sections: Uint8Array, streamOffset: number): void {
+    this.#load(() => {
+      const load = (header: SectionHeader, body: Reader): void =>
+        this.#loadDevice(header, body, sections, streamOffset)
+      if (this.#machine.loadOpaque === undefined) {
+        decodeDeviceSections(sections, load, streamOffset)
+      } else this.#machine.loadOpaque(sections)
+      this.#run()
+    })
+  }
+
+  #load(load: () => void): void {
+    if (this.#refused) return
+    try {
+      load()
+    } catch (error) {
+      Atomics.store(this.#claim, 0, Claim.lost)
+      this.#refused = true
+      this.#worker.post({ type: 'load-failed', error: errorToRecord(error) })
+    }
+  }
+
+  #loadDevice(header: SectionHeader, body: Reader, bytes: Uint8Array, streamOffset: number): void {
+    const { idstr, instanceId, version } = header
+    const data = bytes.subarray(body.streamOffset - streamOffset)
+    body.bytes(this.#machine.loadDevice(idstr, instanceId, version, data))
+  }
+
+  #pong(value: number): void {
+    if (value === PingValue.packageLoaded) this.#claimGuest()
+    this.#worker.post({ type: 'pong', value })
+  }
+
+  /** From here on the guest is ours to run, unless the worker has given it back before. */
+  #claimGuest(): void {
+    if (Atomics.load(this.#claim, 0) === Claim.running) return
+    this.#machine.finishLoading?.()
+    if (Atomics.compareExchange(this.#claim, 0, Claim.loading, Claim.running) !== Claim.loading) {
+      throw new StateError(
+        'ERR_STATE_MIGRATION_LOST',
+        'the migration failed while its devices were loaded: the guest stays with the source',
+        this.state,
+      )
+    }
+  }
+
+  #run(): void {
+    this.#claimGuest()
+    setVcpus(this.#faultLog, this.#machine.vcpuThreadIds())
+    this.#machine.resumeAfterLoad()
+    this.#worker.post({ type: 'guest-running' })
+  }
+
+  #enter(state: MigrationState, error?: ErrorRecord): void {
+    this.#recovering = false
+    this.setState(state, error)
+    if (state === 'postcopy-active') this.#autoRecovery.recovered()
+    if (state !== 'postcopy-paused' || !this.capabilities['x-auto-recover'] || this.#closed) return
+    this.#autoRecovery.paused(this.error)
+  }
+
+  /** It is ended when there is nothing for it to do. Otherwise something has happened to it. */
+  #workerEnded(cause: unknown): void {
+    if (isAtRest(this.state) && this.#recovering !== 'begun') return
+    const error = errorToRecord(workerLost('destination', cause))
+    const claim = Atomics.compareExchange(this.#claim, 0, Claim.loading, Claim.lost)
+    // A userfaultfd is there in postcopy only; while it is open, missing pages stay missing.
+    const mayMiss = claim === Claim.running && this.#uffd !== undefined
+    if (mayMiss) this.#enter('postcopy-paused', error)
+    else {
+      if (claim === Claim.whole) this.#enter('completed')
+      else this.#enter('failed', error)
+      closeForGood(this.#uffd)
+    }
+  }
+}

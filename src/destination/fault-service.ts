@@ -1,0 +1,162 @@
+/**
+ * Answers page faults: reads their messages in batches, asks for what is missing, once, and
+ * keeps the time until it is placed. Runs on the worker that places pages, which never touches
+ * guest memory itself.
+ */
+import { PostcopyError } from '../errors.js'
+import { EVENT_STRIDE, UffdEvent, type Userfaultfd } from '../kernel/index.js'
+import type { Counters } from '../migration/counters.js'
+import { TARGET_PAGE_SIZE } from '../units.js'
+import type { DestinationBlock } from './block.js'
+import type { FaultLog } from './fault-log.js'
+import type { Placement } from './placement.js'
+
+/** Threads that wait at one time; a power of two to grow from. */
+const INITIAL_WAITERS = 64
+
+/** Asks the source for one host page. */
+export type RequestPage = (target: DestinationBlock, offset: number) => void
+
+export class FaultService {
+  readonly #log: FaultLog
+  readonly #uffd: Userfaultfd
+  readonly #blocks: readonly DestinationBlock[]
+  readonly #placement: Placement
+  readonly #counters: Counters
+  readonly #requestPage: RequestPage
+  #stopWatching: (() => void) | undefined
+  /** Waiters in parallel arrays: block index, first page, thread id, since when (ms). */
+  #waiters = new Float64Array(INITIAL_WAITERS * 4)
+  #waiting = 0
+
+  constructor(
+    uffd: Userfaultfd,
+    blocks: readonly DestinationBlock[],
+    placement: Placement,
+    counters: Counters,
+    log: FaultLog,
+    requestPage: RequestPage,
+  ) {
+    this.#log = log
+    this.#uffd = uffd
+    this.#blocks = blocks
+    this.#placement = placement
+    this.#counters = counters
+    this.#requestPage = requestPage
+  }
+
+  /** @param onError - a message that cannot be answered */
+  start(onBatch: () => void, onError: (error: unknown) => void): void {
+    this.#stopWatching = this.#uffd.watch((count) => {
+      try {
+        this.#handle(count)
+        onBatch()
+      } catch (error) {
+        onError(error)
+      }
+    })
+  }
+
+  /**
+   * Lets everybody who waits ask again: what was asked for on a connection that is gone, and what
+   * a worker that is gone had only read. Call it when requests can be sent.
+   */
+  restart(onBatch: () => void, onError: (error: unknown) => void): void {
+    for (const { received, requested } of this.#blocks) requested.keep(received)
+    this.start(onBatch, onError)
+    for (const { block } of this.#blocks) {
+      this.#uffd.wake(block.region.address, block.lengthBytes)
+    }
+  }
+
+  /** Leaves the threads that fault from now on parked. */
+  stop(): void {
+    this.#stopWatching?.()
+    this.#stopWatching = undefined
+  }
+
+  /** Threads that wait for a page now. */
+  get waiting(): number {
+    return this.#waiting
+  }
+
+  /** Takes the messages that are there without waiting for the event loop to find them. */
+  drain(): void {
+    if (this.#stopWatching === undefined) return
+    const count = this.#uffd.read()
+    if (count > 0) this.#handle(count)
+  }
+
+  /** Notes which of those who wait have been served; call it after placing. */
+  settle(): void {
+    if (this.#waiting === 0) return
+    const time = performance.now()
+    for (let index = this.#waiting - 1; index >= 0; index -= 1) {
+      const at = index * 4
+      const target = this.#blocks[this.#waiters[at] ?? -1]
+      const page = this.#waiters[at + 1] ?? 0
+      if (target?.received.test(page) !== true) continue
+      const sinceMs = this.#waiters[at + 3] ?? time
+      this.#log.end(this.#waiters[at + 2] ?? 0, sinceMs, time)
+      this.#waiting -= 1
+      this.#waiters.copyWithin(at, this.#waiting * 4, this.#waiting * 4 + 4)
+    }
+  }
+
+  #handle(count: number): void {
+    const { events } = this.#uffd
+    const time = performance.now()
+    for (let index = 0; index < count; index += 1) {
+      const at = index * EVENT_STRIDE
+      if (events[at] !== UffdEvent.PAGEFAULT) continue
+      this.#fault(events[at + 2] ?? 0, events[at + 3] ?? 0, time)
+    }
+  }
+
+  #fault(address: number, threadId: number, time: number): void {
+    this.#counters.faults += 1
+    const blockIndex = this.#blocks.findIndex(({ block }) => {
+      const offset = address - block.region.address
+      return offset >= 0 && offset < block.lengthBytes
+    })
+    const target = this.#blocks[blockIndex]
+    if (target === undefined) {
+      throw new PostcopyError(
+        'ERR_FAULT_ADDRESS',
+        `a fault at 0x${address.toString(16)} is in no RAM block`,
+      )
+    }
+    const { block, received, requested } = target
+    const within = address - block.region.address
+    const offset = within - (within % block.hostPageSize)
+    const page = offset / TARGET_PAGE_SIZE
+    if (received.all(page, page + block.hostPages)) {
+      this.#counters.localFaults += 1
+      this.#placement.resolveReceived(target, page)
+      return
+    }
+    this.#wait(blockIndex, page, threadId, time)
+    if (requested.test(page)) {
+      this.#counters.duplicateFaults += 1
+      return
+    }
+    requested.setRange(page, page + block.hostPages)
+    this.#counters.requestedPages += 1
+    this.#requestPage(target, offset)
+  }
+
+  #wait(blockIndex: number, page: number, threadId: number, time: number): void {
+    const at = this.#waiting * 4
+    if (at === this.#waiters.length) {
+      const wider = new Float64Array(this.#waiters.length * 2)
+      wider.set(this.#waiters)
+      this.#waiters = wider
+    }
+    this.#waiters[at] = blockIndex
+    this.#waiters[at + 1] = page
+    this.#waiters[at + 2] = threadId
+    this.#waiters[at + 3] = time
+    this.#waiting += 1
+    this.#log.begin(threadId, time)
+  }
+}

@@ -1,0 +1,312 @@
+/**
+ * Puts pages into guest memory: by plain copies while nothing runs (precopy), atomically by
+ * userfaultfd once it may be touched (postcopy).
+ */
+import { KernelError, PeerError } from '../errors.js'
+import {
+  AssembleStop,
+  type HostPageAssembly,
+  PlaceStop,
+  type Userfaultfd,
+  assembleRecords,
+  createHostPageAssembly,
+  kernelError,
+  loadRecords,
+  placeRecords,
+} from '../kernel/index.js'
+import type { Counters } from '../migration/counters.js'
+import { RamFlag } from '../stream/index.js'
+import { TARGET_PAGE_SIZE } from '../units.js'
+import type { DestinationBlock } from './block.js'
+
+const RECORD_HEAD_BYTES = 8
+
+/** One host page never comes split over two channels. */
+export type ChannelName = 'main' | 'preempt'
+
+export class Placement {
+  readonly #blocks: readonly DestinationBlock[]
+  readonly #counters: Counters
+  /** What the native loops report. */
+  readonly #result = new Float64Array(6)
+  /** One record made of parts, so that every page goes the same way. */
+  readonly #record = new Uint8Array(RECORD_HEAD_BYTES + TARGET_PAGE_SIZE)
+  /** By channel, the host page on its way, for blocks where that is larger than a target page. */
+  readonly #assemblies: Record<ChannelName, Map<DestinationBlock, HostPageAssembly>> = {
+    main: new Map(),
+    preempt: new Map(),
+  }
+  #uffd: Userfaultfd | undefined
+
+  constructor(blocks: readonly DestinationBlock[], counters: Counters) {
+    this.#blocks = blocks
+    this.#counters = counters
+  }
+
+  /** Empties all RAM, as a destination does at ADVISE (protocol section 2.1). */
+  empty(): void {
+    for (const { block, received, zeroed } of this.#blocks) {
+      block.region.discard(0, block.lengthBytes)
+      received.clearRange(0, block.pageCount)
+      zeroed.clearRange(0, block.pageCount)
+    }
+  }
+
+  /** From now on a missing page stays missing: no huge page may fill it with zeros on the side. */
+  forbidHugePages(): void {
+    this.#adviseSmallPages('NOHUGEPAGE')
+  }
+
+  allowHugePages(): void {
+    this.#adviseSmallPages('HUGEPAGE')
+  }
+
+  #adviseSmallPages(advice: 'NOHUGEPAGE' | 'HUGEPAGE'): void {
+    for (const { block } of this.#blocks) {
+      if (block.hostPages === 1) block.region.madvise(advice, 0, block.lengthBytes)
+    }
+  }
+
+  /** Makes a range missing again. @throws PeerError where it is not whole host pages */
+  discard(target: DestinationBlock, start: number, lengthBytes: number): void {
+    const { block } = target
+    if (start % block.hostPageSize !== 0 || lengthBytes % block.hostPageSize !== 0) {
+      throw new PeerError(
+        'ERR_PEER_DISCARD',
+        `discard of ${lengthBytes} bytes at ${start} of "${block.name}" is not whole host pages of ${block.hostPageSize}`,
+      )
+    }
+    block.region.discard(start, lengthBytes)
+    const from = start / TARGET_PAGE_SIZE
+    const to = from + lengthBytes / TARGET_PAGE_SIZE
+    this.#counters.discardedPages += to - from
+    target.received.clearRange(from, to)
+    target.zeroed.clearRange(from, to)
+    target.discarded.setRange(from, to)
+  }
+
+  /**
+   * Arms all RAM: from here on every touch of a missing page is a fault.
+   *
+   * @throws PeerError for a page that nobody would ever send; KernelError
+   */
+  arm(uffd: Userfaultfd): void {
+    for (const { block, received, discarded, precopied } of this.#blocks) {
+      if (received.count() + discarded.count() !== block.pageCount) {
+        const page = received.firstInNeither(discarded)
+        throw new PeerError(
+          'ERR_PEER_DISCARD',
+          `"${block.name}": the page at ${page * TARGET_PAGE_SIZE} was neither sent nor named by a discard; a fault on it would wait for ever`,
+        )
+      }
+      precopied.bytes.set(received.bytes)
+    }
+    for (const { block } of this.#blocks) {
+      uffd.register(block.region.address, block.lengthBytes, { missing: true })
+    }
+    this.takeOver(uffd)
+  }
+
+  /** All RAM is armed already, by a worker before this one: places pages from here on. */
+  takeOver(uffd: Userfaultfd): void {
+    for (const target of this.#blocks) {
+      const { hostPages, hostPageSize } = target.block
+      if (hostPages === 1) continue
+      this.#assemblies.main.set(target, createHostPageAssembly(hostPageSize))
+      this.#assemblies.preempt.set(target, createHostPageAssembly(hostPageSize))
+    }
+    this.#uffd = uffd
+  }
+
+  /** Ends the faults and wakes who waits; what was never touched and came as zero is zero. */
+  disarm(): void {
+    for (const { block } of this.#blocks)
+      this.#uffd?.unregister(block.region.address, block.lengthBytes)
+    this.#uffd = undefined
+  }
+
+  /**
+   * Takes complete records of one block that need no name.
+   *
+   * @returns bytes taken; it stops where a record is anything else
+   * @throws PeerError for a page that is here already; KernelError where it cannot be placed
+   */
+  records(
+    channel: ChannelName,
+    target: DestinationBlock,
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+  ): number {
+    if (this.#uffd === undefined) return this.#load(target, bytes, start, end)
+    const assembly = this.#assemblies[channel].get(target)
+    if (assembly !== undefined) {
+      return this.#assemble(this.#uffd, target, assembly, bytes, start, end)
+    }
+    return this.#place(this.#uffd, target, bytes, start, end)
+  }
+
+  /** One page at `bytes[start]`, of a record that came with a name. */
+  page(
+    channel: ChannelName,
+    target: DestinationBlock,
+    offset: number,
+    bytes: Uint8Array,
+    start: number,
+  ): void {
+    this.#record.set(bytes.subarray(start, start + TARGET_PAGE_SIZE), RECORD_HEAD_BYTES)
+    this.#single(channel, target, offset + RamFlag.page + RamFlag.continue, this.#record.length)
+  }
+
+  zero(channel: ChannelName, target: DestinationBlock, offset: number): void {
+    this.#record[RECORD_HEAD_BYTES] = 0
+    this.#single(channel, target, offset + RamFlag.zero + RamFlag.continue, RECORD_HEAD_BYTES + 1)
+  }
+
+  #single(channel: ChannelName, target: DestinationBlock, head: number, lengthBytes: number): void {
+    const view = new DataView(this.#record.buffer)
+    view.setUint32(0, Math.floor(head / 2 ** 32))
+    view.setUint32(4, head % 2 ** 32)
+    const taken = this.records(channel, target, this.#record, 0, lengthBytes)
+    if (taken !== lengthBytes) this.#refuse(target, head - (head % TARGET_PAGE_SIZE))
+  }
+
+  /** A fault on a page that has come: it is zero and was never put in place, or just now placed. */
+  resolveReceived(target: DestinationBlock, page: number): void {
+    const { block, zeroed } = target
+    const uffd = this.#uffd
+    if (uffd === undefined) return
+    const address = block.region.address + page * TARGET_PAGE_SIZE
+    const size = block.hostPageSize
+    if (!zeroed.all(page, page + block.hostPages)) {
+      uffd.wake(address, size)
+      return
+    }
+    placeOnce(uffd, address, size, () => {
+      if (block.hostPages === 1) uffd.zeropage(address, size)
+      else uffd.copy(address, new Uint8Array(size))
+    })
+    zeroed.clearRange(page, page + block.hostPages)
+  }
+
+  /** Whether every page has come. */
+  get complete(): boolean {
+    return this.#blocks.every(({ block, received }) => received.count() === block.pageCount)
+  }
+
+  /** @throws PeerError naming the first page that has not come */
+  checkComplete(): void {
+    for (const { block, received } of this.#blocks) {
+      const missing = block.pageCount - received.count()
+      if (missing === 0) continue
+      const page = received.firstInNeither(received)
+      throw new PeerError(
+        'ERR_PEER_INCOMPLETE',
+        `the source ended, but ${missing} pages of "${block.name}" have not come, the first at ${page * TARGET_PAGE_SIZE}`,
+      )
+    }
+  }
+
+  #load(target: DestinationBlock, bytes: Uint8Array, start: number, end: number): number {
+    const { block, received, zeroed } = target
+    const taken = loadRecords(
+      block.region,
+      block.lengthBytes,
+      received.bytes,
+      zeroed.bytes,
+      bytes,
+      start,
+      end,
+      this.#result,
+    )
+    const [normal = 0, zero = 0] = this.#result
+    this.#counters.normalPages += normal
+    this.#counters.zeroPages += zero
+    this.#counters.precopiedPages += normal + zero
+    return taken
+  }
+
+  #place(
+    uffd: Userfaultfd,
+    target: DestinationBlock,
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+  ): number {
+    const { block, received } = target
+    const taken = placeRecords(
+      uffd,
+      block.region,
+      block.lengthBytes,
+      received.bytes,
+      bytes,
+      start,
+      end,
+      this.#result,
+    )
+    const [normal = 0, zero = 0, errno = 0, offset = 0, calls = 0, stop = 0] = this.#result
+    this.#counters.normalPages += normal
+    this.#counters.zeroPages += zero
+    this.#counters.placeCalls += calls
+    if (stop === PlaceStop.DUPLICATE) this.#refuse(target, offset)
+    if (stop === PlaceStop.IOCTL) {
+      throw kernelError(-errno, 'ioctl', `UFFDIO_COPY, "${block.name}" + ${offset}`)
+    }
+    return taken
+  }
+
+  #assemble(
+    uffd: Userfaultfd,
+    target: DestinationBlock,
+    { staging, state }: HostPageAssembly,
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+  ): number {
+    const { block, received } = target
+    let at = start
+    for (;;) {
+      at += assembleRecords(
+        staging,
+        state,
+        block.lengthBytes,
+        received.bytes,
+        bytes,
+        at,
+        end,
+        this.#result,
+      )
+      const [normal = 0, zero = 0, stop = 0] = this.#result
+      this.#counters.normalPages += normal
+      this.#counters.zeroPages += zero
+      const [hostPage = -1, seen = 0] = state
+      if (stop !== AssembleStop.NONE) this.#refuse(target, hostPage * block.hostPageSize)
+      if (hostPage === -1 || seen < block.hostPages) return at - start
+      const address = block.region.address + hostPage * block.hostPageSize
+      placeOnce(uffd, address, block.hostPageSize, () => uffd.copy(address, staging))
+      this.#counters.placeCalls += 1
+      received.setRange(hostPage * block.hostPages, (hostPage + 1) * block.hostPages)
+      state[0] = -1
+    }
+  }
+
+  #refuse(target: DestinationBlock, offset: number): never {
+    const { name, hostPageSize } = target.block
+    throw new PeerError(
+      'ERR_PEER_PAGE',
+      hostPageSize === TARGET_PAGE_SIZE
+        ? `the page at ${offset} of "${name}" came again in postcopy; the one that is here stays`
+        : `a page came again, or for another host page, while the one at ${offset} of "${name}" was not complete`,
+    )
+  }
+}
+
+/** Only we place pages here: one that is there was placed by a worker that ended before it noted that. */
+function placeOnce(uffd: Userfaultfd, address: number, length: number, place: () => void): void {
+  try {
+    place()
+  } catch (error) {
+    if (!(error instanceof KernelError) || error.code !== 'EEXIST') throw error
+    uffd.wake(address, length)
+  }
+}

@@ -1,0 +1,82 @@
+/** What the main thread and the destination's worker say to each other. */
+import type { ErrorRecord } from '../errors.js'
+import type { Capabilities, Parameters } from '../migration/options.js'
+import type { MigrationState } from '../migration/states.js'
+import type { MigrationUri } from '../migration/uri.js'
+import type { RamBlockDescriptor } from '../ram/ram-block.js'
+import type { RamBlockInfo } from '../stream/index.js'
+import type { SharedFaultLog } from './fault-log.js'
+
+/**
+ * Whose the guest is, in shared memory: the main thread takes it to run it, the worker takes it
+ * back when the migration fails first. Both do so by exchanging `loading`, so one of them wins.
+ * `whole`: it runs here and needs nothing from the source any more.
+ */
+export const Claim = { none: 0, loading: 1, running: 2, lost: 3, whole: 4 } as const
+
+/** Bitmaps that outlive the worker, so that another one can go on. */
+export interface SharedBlock extends RamBlockDescriptor {
+  readonly received: Uint8Array
+  readonly zeroed: Uint8Array
+  readonly requested: Uint8Array
+  readonly precopied: Uint8Array
+}
+
+/** What the source said once and does not repeat on a recovered connection. */
+export interface Announced {
+  readonly ramSectionId: number
+  readonly blocks: readonly RamBlockInfo[]
+}
+
+/** What a worker needs to go on with a postcopy that is paused. */
+export interface Resumption {
+  readonly announced: Announced
+  readonly userfaultfdId: number
+}
+
+export interface DestinationWorkerData {
+  readonly uri: MigrationUri
+  /** Undefined: the main thread decides, see the notice `configuration`. */
+  readonly machineType: string | undefined
+  readonly blocks: readonly SharedBlock[]
+  readonly capabilities: Capabilities
+  readonly parameters: Parameters
+  /** Undefined: what the kernel allows. */
+  readonly userModeOnly: boolean | undefined
+  /** Undefined: a migration from its beginning. */
+  readonly resumption: Resumption | undefined
+  readonly counters: SharedArrayBuffer
+  readonly faultLog: SharedFaultLog
+  /** One Int32, see {@link Claim}. */
+  readonly claim: SharedArrayBuffer
+}
+
+/** To the worker. */
+export type DestinationRequest =
+  | { readonly type: 'pong'; readonly value: number }
+  /** The guest runs, or is ready and stays paused because the source's was. */
+  | { readonly type: 'guest-running' }
+  | { readonly type: 'load-failed'; readonly error: ErrorRecord }
+  | { readonly type: 'pause' }
+
+/** From the worker. */
+export type DestinationNotice =
+  | { readonly type: 'listening'; readonly uri: MigrationUri }
+  /** Take a hold on it before anything is armed: it must outlive the worker. */
+  | { readonly type: 'userfaultfd'; readonly id: number; readonly userModeOnly: boolean }
+  | { readonly type: 'announced'; readonly announced: Announced }
+  | { readonly type: 'state'; readonly state: MigrationState; readonly error?: ErrorRecord }
+  /** Refused by `load-failed`, or else fine. */
+  | { readonly type: 'configuration'; readonly machineType: string; readonly raw: Uint8Array }
+  /** A package: devices and its end, RUN. */
+  | {
+      readonly type: 'package'
+      readonly blob: Uint8Array<ArrayBuffer>
+      readonly streamOffset: number
+    }
+  /** The devices of a plain precopy. */
+  | {
+      readonly type: 'devices'
+      readonly sections: Uint8Array<ArrayBuffer>
+      readonly streamOffset: number
+    }

@@ -1,0 +1,109 @@
+/** Entry of the destination's worker: joins a {@link Receiver} to a listener and to the main thread. */
+import { parentPort, workerData } from 'node:worker_threads'
+import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
+import type { Userfaultfd } from '../kernel/index.js'
+import { type Listener, listen } from '../migration/connection.js'
+import { goFirst } from '../migration/thread-priority.js'
+import { createCounters } from '../migration/counters.js'
+import { isAtRest } from '../migration/states.js'
+import { assertNever } from '../units.js'
+import { attachBlocks } from './block.js'
+import { FaultLog } from './fault-log.js'
+import {
+  Claim,
+  type DestinationNotice,
+  type DestinationRequest,
+  type DestinationWorkerData,
+} from './protocol.js'
+import { Receiver } from './receiver.js'
+
+const port = parentPort
+if (port === null) {
+  throw new PostcopyError('ERR_INTERNAL', 'the destination worker runs in a worker only')
+}
+
+const data = workerData as DestinationWorkerData
+const claim = new Int32Array(data.claim)
+const blocks = attachBlocks(data.blocks)
+let listener: Listener | undefined
+let uffd: Userfaultfd | undefined
+
+function notify(notice: DestinationNotice, transfer: ArrayBuffer[] = []): void {
+  port?.postMessage(notice, transfer)
+}
+
+const receiver = new Receiver(
+  {
+    stateChanged: (state, error) => {
+      notify({
+        type: 'state',
+        state,
+        ...(error === undefined ? {} : { error: errorToRecord(error) }),
+      })
+      if (isAtRest(state)) release()
+    },
+    holdUserfaultfd: (opened) => {
+      uffd = opened
+      notify({ type: 'userfaultfd', id: opened.id, userModeOnly: opened.userModeOnly })
+    },
+    announced: (announced) => notify({ type: 'announced', announced }),
+    checkConfiguration: (machineType, raw) => notify({ type: 'configuration', machineType, raw }),
+    loadPackage: (blob, streamOffset) => {
+      Atomics.store(claim, 0, Claim.loading)
+      notify({ type: 'package', blob, streamOffset }, [blob.buffer])
+    },
+    loadDevices: (sections, streamOffset) => {
+      Atomics.store(claim, 0, Claim.loading)
+      notify({ type: 'devices', sections, streamOffset }, [sections.buffer])
+    },
+    takeBack: () => {
+      const owner = Atomics.compareExchange(claim, 0, Claim.loading, Claim.lost)
+      return owner !== Claim.running && owner !== Claim.whole
+    },
+    whole: () => void Atomics.store(claim, 0, Claim.whole),
+  },
+  blocks,
+  data,
+  createCounters(data.counters),
+  new FaultLog(data.faultLog),
+)
+
+/** Lets go of what keeps this thread alive; the connection may still say its last word. */
+function release(): void {
+  listener?.close()
+  uffd?.close()
+  for (const { block } of blocks) block.close()
+  port?.close()
+}
+
+port.on('message', (request: DestinationRequest) => {
+  switch (request.type) {
+    case 'pong':
+      receiver.pong(request.value)
+      break
+    case 'guest-running':
+      receiver.guestRunning()
+      break
+    case 'load-failed':
+      receiver.loadFailed(errorFromRecord(request.error))
+      break
+    case 'pause':
+      receiver.pause()
+      break
+    default:
+      assertNever(request)
+  }
+})
+
+// The main thread may be parked on a page: it must be let go, or told, whatever has happened here.
+process.on('uncaughtException', (error) => receiver.abandon(error))
+
+goFirst()
+try {
+  receiver.begin()
+  listener = await listen(data.uri, (channel) => receiver.accept(channel))
+  receiver.listening()
+  notify({ type: 'listening', uri: listener.uri })
+} catch (error) {
+  receiver.listenFailed(error)
+}

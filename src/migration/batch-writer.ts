@@ -1,0 +1,53 @@
+/**
+ * A few large buffers that go round: one is filled while the kernel takes another. In steady
+ * state nothing is allocated for a page, and what waits unsent is bounded by the buffers.
+ */
+import type { Channel } from './channel.js'
+
+const BUFFERS = 3
+
+export class BatchWriter {
+  readonly #channel: Channel
+  readonly #free: Uint8Array[]
+  #wake: (() => void) | undefined
+  #abandoned = false
+
+  constructor(channel: Channel, batchBytes: number) {
+    this.#channel = channel
+    this.#free = Array.from({ length: BUFFERS }, () => new Uint8Array(batchBytes))
+  }
+
+  /** The next buffer to fill. Waits until the kernel has taken one; undefined once abandoned. */
+  async take(): Promise<Uint8Array | undefined> {
+    for (;;) {
+      if (this.#abandoned) return undefined
+      const buffer = this.#free.pop()
+      if (buffer !== undefined) return buffer
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve
+      })
+    }
+  }
+
+  /** Sends the first `length` bytes of a buffer from {@link take}, and takes it back. */
+  send(buffer: Uint8Array, length: number): void {
+    this.#channel.write(buffer.subarray(0, length), () => this.giveBack(buffer))
+  }
+
+  /** Returns a buffer from {@link take} unused. */
+  giveBack(buffer: Uint8Array): void {
+    this.#free.push(buffer)
+    this.#wakeTaker()
+  }
+
+  /** Ends all waiting: a peer that takes nothing any more must not keep us. */
+  abandon(): void {
+    this.#abandoned = true
+    this.#wakeTaker()
+  }
+
+  #wakeTaker(): void {
+    this.#wake?.()
+    this.#wake = undefined
+  }
+}

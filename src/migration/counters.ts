@@ -1,0 +1,58 @@
+/**
+ * Counters that a worker writes and the main thread reads whenever it likes: plain doubles in
+ * shared memory, so that looking costs the worker nothing.
+ */
+
+const names = [
+  'startedAt',
+  'setupMs',
+  'endedAt',
+  'stoppedAt',
+  'downtimeMs',
+  'transferredBytes',
+  'precopyBytes',
+  'downtimeBytes',
+  'postcopyBytes',
+  'normalPages',
+  'zeroPages',
+  'remainingPages',
+  'dirtySyncCount',
+  'dirtyPagesRate',
+  'bytesPerSecond',
+  'precopiedPages',
+  'discardedPages',
+  'requestedPages',
+  'duplicateFaults',
+  'faults',
+  'localFaults',
+  'placeCalls',
+] as const
+
+export type CounterName = (typeof names)[number]
+
+/** A value a name; see each user for its unit. Times are milliseconds of `performance.timeOrigin + now`. */
+export type Counters = Record<CounterName, number>
+
+/** Wraps shared memory so that `counters.faults += 1` writes into it. */
+export function createCounters(
+  buffer = new SharedArrayBuffer(names.length * Float64Array.BYTES_PER_ELEMENT),
+): Counters & { readonly buffer: SharedArrayBuffer } {
+  const values = new Float64Array(buffer)
+  const counters = Object.create(null) as Counters & { readonly buffer: SharedArrayBuffer }
+  Object.defineProperty(counters, 'buffer', { value: buffer })
+  names.forEach((name, index) => {
+    Object.defineProperty(counters, name, {
+      enumerable: true,
+      get: () => values[index],
+      set: (value: number) => {
+        values[index] = value
+      },
+    })
+  })
+  return counters
+}
+
+/** Milliseconds on a clock that all threads of the process share. */
+export function now(): number {
+  return performance.timeOrigin + performance.now()
+}

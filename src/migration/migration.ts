@@ -1,0 +1,125 @@
+/** What both ends have in common as the main thread sees them: a state, its history, its counters. */
+import { EventEmitter } from 'node:events'
+import {
+  ConnectionError,
+  type ErrorRecord,
+  KernelError,
+  PostcopyError,
+  StateError,
+  errorFromRecord,
+} from '../errors.js'
+import { Userfaultfd } from '../kernel/index.js'
+import { type Counters, createCounters } from './counters.js'
+import { type MigrationState, isFinal } from './states.js'
+
+export interface MigrationEvents {
+  /** Every state in order. `error` says why, where the state is a failure. */
+  state: [state: MigrationState, error: PostcopyError | undefined]
+  /** A destination listens on `uri`, with the port that the kernel picked. */
+  listening: [uri: string]
+  /** A source begins to send what its dirty log found when it was read for the `pass`th time. */
+  pass: [pass: number]
+  /** A source has stopped the guest, or started it again because it stays. */
+  guest: []
+}
+
+/**
+ * One migration, seen from one end.
+ *
+ * `done` resolves when it is `completed` and rejects when it is `failed` or `cancelled`.
+ * `postcopy-paused` settles nothing: the guest's memory is kept until {@link close}.
+ */
+export abstract class Migration extends EventEmitter<MigrationEvents> {
+  /** Live numbers, written by the worker. */
+  readonly counters: Counters & { readonly buffer: SharedArrayBuffer } = createCounters()
+  readonly done: Promise<void>
+  #state: MigrationState = 'none'
+  #error: PostcopyError | undefined
+  #settle: { resolve: () => void; reject: (error: Error) => void } | undefined
+
+  protected constructor() {
+    super()
+    this.done = new Promise((resolve, reject) => {
+      this.#settle = { resolve, reject }
+    })
+    // Whoever does not wait for `done` learns of a failure by the event.
+    this.done.catch(() => undefined)
+  }
+
+  get state(): MigrationState {
+    return this.#state
+  }
+
+  /** Why the migration failed or paused. */
+  get error(): PostcopyError | undefined {
+    return this.#error
+  }
+
+  protected setState(state: MigrationState, record?: ErrorRecord): void {
+    if (isFinal(this.#state)) return
+    this.#state = state
+    this.#error = record === undefined ? undefined : errorFromRecord(record)
+    this.emit('state', state, this.#error)
+    if (state === 'completed') this.#settle?.resolve()
+    else if (this.#error !== undefined && (state === 'failed' || state === 'cancelled')) {
+      this.#settle?.reject(this.#error)
+    }
+  }
+}
+
+const pausable: readonly MigrationState[] = [
+  'postcopy-active',
+  'postcopy-recover-setup',
+  'postcopy-recover',
+]
+
+/** @throws StateError `ERR_STATE_PAUSE` where a migration cannot be paused */
+export function refusePause(state: MigrationState): void {
+  if (pausable.includes(state)) return
+  throw new StateError(
+    'ERR_STATE_PAUSE',
+    'only a migration that is postcopy-active, or recovering, can be paused',
+    state,
+  )
+}
+
+/** @throws StateError `ERR_STATE_RECOVER` where there is nothing to recover */
+export function refuseRecover(state: MigrationState, begun = false): void {
+  if (state === 'postcopy-paused' && !begun) return
+  const isUnderWay = begun || state === 'postcopy-recover-setup' || state === 'postcopy-recover'
+  throw new StateError(
+    'ERR_STATE_RECOVER',
+    isUnderWay
+      ? 'a recovery is under way: migrate_pause ends it'
+      : 'only a migration that is postcopy-paused can be recovered',
+    state,
+  )
+}
+
+/** Why a migration is `postcopy-paused` where that was asked for. */
+export function pausedOnPurpose(): ConnectionError {
+  return new ConnectionError('ERR_CONNECTION_PAUSED', 'the migration was paused, as asked for')
+}
+
+/** A worker ended before its migration did. */
+export function workerLost(which: 'source' | 'destination', cause: unknown): PostcopyError {
+  const why = cause instanceof Error ? `: ${cause.message}` : ''
+  return new PostcopyError('ERR_WORKER_LOST', `the ${which} worker ended${why}`, { cause })
+}
+
+/** A hold on a worker's userfaultfd; undefined if the worker has closed it already. */
+export function attachWhileOpen(id: number): Userfaultfd | undefined {
+  try {
+    return Userfaultfd.attach(id)
+  } catch (error) {
+    if (error instanceof KernelError && error.code === 'ENOENT') return undefined
+    throw error
+  }
+}
+
+/** Closes a hold of {@link attachWhileOpen}, and what a worker that died has left open. */
+export function closeForGood(uffd: Userfaultfd | undefined): void {
+  if (uffd === undefined) return
+  uffd.close()
+  attachWhileOpen(uffd.id)?.close()
+}

@@ -1,0 +1,149 @@
+/** Capabilities and parameters by QEMU's names, with QEMU's defaults, checked on the way in. */
+import { PostcopyError } from '../errors.js'
+
+export interface Capabilities {
+  /** Both ends must agree. QEMU's first name for it, `x-postcopy-ram`, is taken too. */
+  'postcopy-ram': boolean
+  /** A second connection for requested pages; both ends must agree. Needs `postcopy-ram`. */
+  'postcopy-preempt': boolean
+  /** A return path also without postcopy: the source then waits for the destination's word. */
+  'return-path': boolean
+  /** QMP's clients are told `MIGRATION` and `MIGRATION_PASS`. */
+  events: boolean
+  /** The destination shows how long vCPUs waited for pages. */
+  'postcopy-blocktime': boolean
+  /**
+   * A connection that breaks in postcopy is made again by itself: the destination listens again
+   * where it did, the source connects there again. Each end decides for itself.
+   */
+  'x-auto-recover': boolean
+}
+
+export type CapabilityName = keyof Capabilities
+
+export const defaultCapabilities: Readonly<Capabilities> = {
+  'postcopy-ram': false,
+  'postcopy-preempt': false,
+  'return-path': false,
+  events: false,
+  'postcopy-blocktime': false,
+  'x-auto-recover': false,
+}
+
+const aliases = new Map<string, CapabilityName>([['x-postcopy-ram', 'postcopy-ram']])
+
+/** @throws PostcopyError `ERR_UNKNOWN_CAPABILITY`, naming those that exist */
+export function capabilityName(name: string): CapabilityName {
+  const real = aliases.get(name) ?? name
+  if (!Object.hasOwn(defaultCapabilities, real)) {
+    const known = Object.keys(defaultCapabilities).join(', ')
+    throw new PostcopyError(
+      'ERR_UNKNOWN_CAPABILITY',
+      `no capability "${name}"; there are: ${known}`,
+    )
+  }
+  return real as CapabilityName
+}
+
+export interface Parameters {
+  /** Bytes per second in precopy; 0 is no limit. QEMU starts with 128 MiB/s, as we do. */
+  'max-bandwidth': number
+  /** Bytes per second of background pages in postcopy; 0 is no limit. Requested pages bypass it. */
+  'max-postcopy-bandwidth': number
+  /** Milliseconds that the guest may be stopped at the end of precopy. */
+  'downtime-limit': number
+  /** Switch to postcopy by itself after so many milliseconds; 0 is never. */
+  'x-postcopy-after-ms': number
+  /** Switch to postcopy by itself after so many precopy rounds; 0 is never. */
+  'x-postcopy-after-rounds': number
+  /**
+   * Postcopy pushes pages that nobody asked for only when there was no page request for so many
+   * milliseconds; {@link PUSH_NEVER} is not at all. 0 is at once, as QEMU does.
+   */
+  'x-push-after-quiet-ms': number
+  /** Largest package that a destination takes, in bytes. */
+  'x-max-package-bytes': number
+  /** Milliseconds to wait for a connection, for an answer in a recovery, and for a guest to stop. */
+  'x-timeout': number
+  /** `x-auto-recover`: milliseconds before the first try; each further one waits twice as long. */
+  'x-recover-delay': number
+  /** `x-auto-recover`: the longest such wait, in milliseconds. */
+  'x-recover-delay-max': number
+}
+
+export type ParameterName = keyof Parameters
+
+export const defaultParameters: Readonly<Parameters> = {
+  'max-bandwidth': 128 * 1024 * 1024,
+  'max-postcopy-bandwidth': 0,
+  'downtime-limit': 300,
+  'x-postcopy-after-ms': 0,
+  'x-postcopy-after-rounds': 0,
+  'x-push-after-quiet-ms': 0,
+  'x-max-package-bytes': 256 * 1024 * 1024,
+  'x-timeout': 30_000,
+  'x-recover-delay': 200,
+  'x-recover-delay-max': 10_000,
+}
+
+/** `x-push-after-quiet-ms`: only what was asked for is sent; the migration ends when all of it was. */
+export const PUSH_NEVER = Number.MAX_SAFE_INTEGER
+
+const MAX_DOWNTIME_LIMIT_MS = 2_000_000
+
+/** @throws PostcopyError `ERR_UNKNOWN_PARAMETER`, naming those that exist */
+export function parameterName(name: string): ParameterName {
+  if (!Object.hasOwn(defaultParameters, name)) {
+    const known = Object.keys(defaultParameters).join(', ')
+    throw new PostcopyError('ERR_UNKNOWN_PARAMETER', `no parameter "${name}"; there are: ${known}`)
+  }
+  return name as ParameterName
+}
+
+/** @throws PostcopyError `ERR_INVALID_PARAMETER` for a value out of range */
+export function checkParameter(name: ParameterName, value: number): number {
+  const most = name === 'downtime-limit' ? MAX_DOWNTIME_LIMIT_MS : Number.MAX_SAFE_INTEGER
+  if (!Number.isSafeInteger(value) || value < 0 || value > most) {
+    throw new PostcopyError(
+      'ERR_INVALID_PARAMETER',
+      `${name} must be a whole number from 0 to ${most}, not ${value}`,
+    )
+  }
+  return value
+}
+
+export interface MigrationOptions {
+  capabilities?: Partial<Capabilities>
+  parameters?: Partial<Parameters>
+}
+
+/** Real names for names. @throws PostcopyError `ERR_UNKNOWN_CAPABILITY` */
+export function checkCapabilities(given: Readonly<Record<string, boolean>>): Partial<Capabilities> {
+  return Object.fromEntries(Object.entries(given).map(([name, on]) => [capabilityName(name), on]))
+}
+
+/** @throws PostcopyError `ERR_UNKNOWN_PARAMETER`, `ERR_INVALID_PARAMETER` */
+export function checkParameters(given: Readonly<Record<string, number>>): Partial<Parameters> {
+  return Object.fromEntries(
+    Object.entries(given).map(([name, value]) => {
+      const known = parameterName(name)
+      return [known, checkParameter(known, value)]
+    }),
+  )
+}
+
+/** Fills in defaults and refuses unknown names and bad values. */
+export function resolveOptions(options: MigrationOptions): {
+  capabilities: Capabilities
+  parameters: Parameters
+} {
+  const capabilities = {
+    ...defaultCapabilities,
+    ...checkCapabilities(options.capabilities ?? {}),
+  }
+  if (capabilities['postcopy-preempt'] && !capabilities['postcopy-ram']) {
+    throw new PostcopyError('ERR_INVALID_CAPABILITY', 'postcopy-preempt needs postcopy-ram')
+  }
+  const parameters = { ...defaultParameters, ...checkParameters(options.parameters ?? {}) }
+  return { capabilities, parameters }
+}

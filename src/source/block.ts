@@ -1,0 +1,27 @@
+/** A RAM block on the source, with what is known of each of its pages. */
+import type { TrackedBlock } from '../ram/dirty-log.js'
+import { PageBitmap } from '../ram/page-bitmap.js'
+import { RamBlock } from '../ram/ram-block.js'
+import type { SharedSourceBlock } from './protocol.js'
+
+export interface SourceBlock extends TrackedBlock {
+  /** What the destination had at the last recovery. */
+  readonly confirmed: PageBitmap
+  /** Undefined: all pages are here. */
+  readonly available: PageBitmap | undefined
+}
+
+export function attachBlocks(shared: readonly SharedSourceBlock[]): SourceBlock[] {
+  const blocks = RamBlock.attachAll(shared)
+  return shared.flatMap(({ dirty, confirmed, available }, index) => {
+    const block = blocks[index]
+    if (block === undefined) return []
+    const view = (bytes: Uint8Array): PageBitmap => new PageBitmap(block.pageCount, bytes)
+    return {
+      block,
+      dirty: view(dirty),
+      confirmed: view(confirmed),
+      available: available === undefined ? undefined : view(available),
+    }
+  })
+}

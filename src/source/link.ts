@@ -1,0 +1,151 @@
+/**
+ * The source's side of the main channel: what broke it is kept and thrown to whoever goes on
+ * using it, and the way out is paced.
+ */
+import { ConnectionError, type PostcopyError } from '../errors.js'
+import { BatchWriter } from '../migration/batch-writer.js'
+import type { Channel } from '../migration/channel.js'
+import type { Counters } from '../migration/counters.js'
+import { type Signal, tick } from '../migration/signal.js'
+import type { Consumer } from '../migration/channel.js'
+import { RateLimiter, RateMeter } from './rate-limiter.js'
+
+export class SourceLink {
+  readonly #channel: Channel
+  readonly #batches: BatchWriter
+  readonly #counters: Counters
+  readonly #signal: Signal
+  readonly #limiter = new RateLimiter()
+  readonly #meter = new RateMeter()
+  #broken: PostcopyError | undefined
+
+  /**
+   * @param consume - takes the return path's bytes; what it throws breaks the link
+   * @param signal - notified when the link breaks
+   */
+  constructor(
+    channel: Channel,
+    batchBytes: number,
+    counters: Counters,
+    signal: Signal,
+    consume: Consumer,
+  ) {
+    this.#channel = channel
+    this.#batches = new BatchWriter(channel, batchBytes)
+    this.#counters = counters
+    this.#signal = signal
+    channel.start({
+      consume: (bytes, start, end) => {
+        try {
+          return consume(bytes, start, end)
+        } catch (error) {
+          this.break(error as PostcopyError)
+          return end - start
+        }
+      },
+      end: () => this.break(closedByPeer(channel)),
+      close: (error) =>
+        this.break(error === undefined || isReset(error) ? closedByPeer(channel, error) : error),
+    })
+  }
+
+  /** Why nothing more can be sent or heard; undefined while all is well. */
+  get broken(): PostcopyError | undefined {
+    // The socket knows before it says so.
+    if (this.#channel.broken) this.#broken ??= this.#channel.error ?? closedByPeer(this.#channel)
+    return this.#broken
+  }
+
+  /** The first reason stays. Does not close: a word of the peer's may still be read. */
+  break(reason: PostcopyError): void {
+    this.#broken ??= reason
+    this.#batches.abandon()
+    this.#signal.notify()
+  }
+
+  get bytesPerSecond(): number {
+    return this.#meter.bytesPerSecond
+  }
+
+  write(bytes: Uint8Array): void {
+    this.#account(bytes.length)
+    this.#channel.write(bytes)
+  }
+
+  /** Resolves when the kernel has taken every byte, or the link is broken. */
+  async writeAll(bytes: Uint8Array): Promise<void> {
+    this.#account(bytes.length)
+    // Node reports no error for a write that was cut off by the end of its socket.
+    let over = false
+    this.#channel.write(bytes, () => {
+      over = true
+      this.#signal.notify()
+    })
+    const isOver = (): boolean => over
+    while (!isOver() && this.#broken === undefined) await this.#signal.wait()
+  }
+
+  /**
+   * Lets `pack` fill a batch and sends it.
+   *
+   * @param pack - returns how many bytes it filled, 0 for nothing to send
+   * @returns that number
+   */
+  async sendBatch(pack: (out: Uint8Array) => number): Promise<number> {
+    const batch = await this.#batches.take()
+    if (batch === undefined) throw this.broken ?? closedByPeer(this.#channel)
+    const lengthBytes = pack(batch)
+    if (lengthBytes === 0) {
+      this.#batches.giveBack(batch)
+      return 0
+    }
+    this.#account(lengthBytes)
+    this.#batches.send(batch, lengthBytes)
+    return lengthBytes
+  }
+
+  /**
+   * Lets the event loop run, for longer where `bytesPerSecond` (0: no limit) asks for it.
+   *
+   * @returns whether more may be sent; if not, something has happened or time has passed
+   */
+  async pace(bytesPerSecond: number): Promise<boolean> {
+    const waitMs = this.#limiter.waitMs(bytesPerSecond)
+    if (waitMs > 0) await this.#signal.wait(waitMs)
+    else await tick()
+    return waitMs === 0
+  }
+
+  /** Counts towards the limit of {@link pace}. */
+  limit(bytes: number): void {
+    this.#limiter.account(bytes)
+  }
+
+  /** Says that nothing more will be written. */
+  endWriting(): void {
+    this.#channel.endWriting()
+  }
+
+  close(): void {
+    this.#channel.destroy()
+  }
+
+  #account(bytes: number): void {
+    this.#meter.add(bytes)
+    this.#counters.transferredBytes += bytes
+    this.#counters.bytesPerSecond = this.#meter.bytesPerSecond
+  }
+}
+
+/** A peer that closes with bytes unread resets the connection: that is no other end than FIN. */
+function isReset({ code }: ConnectionError): boolean {
+  return code === 'ECONNRESET' || code === 'EPIPE'
+}
+
+function closedByPeer(channel: Channel, cause?: ConnectionError): ConnectionError {
+  return new ConnectionError(
+    'ERR_CONNECTION_CLOSED',
+    `${channel.peer} closed the connection without a word; its own messages say why. Are machine and capabilities (postcopy-ram) the same on both ends?`,
+    { cause },
+  )
+}

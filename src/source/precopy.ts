@@ -1,0 +1,57 @@
+/** Precopy's rounds over the dirty bitmap, while the guest runs. */
+import type { Counters } from '../migration/counters.js'
+import type { Parameters } from '../migration/options.js'
+import { TARGET_PAGE_SIZE } from '../units.js'
+import type { SourceLink } from './link.js'
+import { BATCH_PAGES, type RamSender } from './ram-sender.js'
+
+export interface PrecopyOptions {
+  readonly ram: RamSender
+  readonly counters: Counters
+  /** As they are now; they may change. */
+  readonly parameters: () => Parameters
+  /** Marks what was written since the last call. */
+  readonly syncDirtyPages: () => void
+  /** Without the capability nothing leads to postcopy. */
+  readonly mayPostcopy: boolean
+  /** Whether postcopy was asked for. */
+  readonly postcopyRequested: () => boolean
+  /** Throws what makes it senseless to go on. */
+  readonly check: () => void
+}
+
+/**
+ * Sends until little enough is left to stop the guest for it, or postcopy is asked for, by
+ * command or by its parameters.
+ */
+export async function precopy(
+  link: SourceLink,
+  options: PrecopyOptions,
+): Promise<'precopy' | 'postcopy'> {
+  const { ram, counters, parameters, check } = options
+  const startedAt = performance.now()
+  for (let round = 1; ; round += 1) {
+    ram.beginRound()
+    const roundAt = performance.now()
+    for (;;) {
+      check()
+      const { 'x-postcopy-after-ms': afterMs, 'x-postcopy-after-rounds': afterRounds } =
+        parameters()
+      const isDue =
+        options.postcopyRequested() ||
+        (afterMs > 0 && performance.now() - startedAt >= afterMs) ||
+        (afterRounds > 0 && round > afterRounds)
+      if (options.mayPostcopy && isDue && ram.remainingPages > 0) return 'postcopy'
+      if (!(await link.pace(parameters()['max-bandwidth']))) continue
+      const sent = await link.sendBatch((out) => ram.packPart(out, BATCH_PAGES))
+      if (sent === 0) break
+      counters.precopyBytes += sent
+      link.limit(sent)
+    }
+    options.syncDirtyPages()
+    const remaining = ram.recount()
+    counters.dirtyPagesRate = (remaining * 1000) / (performance.now() - roundAt)
+    const downtimeBytes = (link.bytesPerSecond * parameters()['downtime-limit']) / 1000
+    if (remaining * TARGET_PAGE_SIZE <= downtimeBytes) return 'precopy'
+  }
+}

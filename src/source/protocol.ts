@@ -1,0 +1,64 @@
+/** What the main thread and the source's worker say to each other. */
+import type { ErrorRecord } from '../errors.js'
+import type { MigratableMachine } from '../migration/machine.js'
+import type { Capabilities, Parameters } from '../migration/options.js'
+import type { MigrationState } from '../migration/states.js'
+import type { MigrationUri } from '../migration/uri.js'
+import type { RamBlockDescriptor } from '../ram/ram-block.js'
+
+/**
+ * In shared memory, so that it is known even when the worker dies: may the destination have it
+ * all? `confirmed`: it has said that nothing is owed any more.
+ */
+export const Handover = { none: 0, postcopy: 1, precopy: 2, confirmed: 3 } as const
+
+/** Bitmaps that outlive a worker, so that the next one can go on. */
+export interface SharedSourceBlock extends RamBlockDescriptor {
+  /** What was not sent yet, or has changed since. */
+  readonly dirty: Uint8Array
+  /** What the destination had at the last recovery. */
+  readonly confirmed: Uint8Array
+  /** Undefined: all pages are here. Else those that are, of a source that has lost the others. */
+  readonly available: Uint8Array | undefined
+}
+
+export interface SourceWorkerData {
+  readonly uri: MigrationUri
+  readonly machineType: string
+  readonly configuration: Uint8Array | undefined
+  readonly ramSectionId: number | undefined
+  readonly blocks: readonly SharedSourceBlock[]
+  readonly capabilities: Capabilities
+  readonly parameters: Parameters
+  readonly dirtyLog: DirtyLogChoice
+  readonly postcopyAtOnce: boolean
+  /** Goes on with a migration that is `postcopy-paused`. */
+  readonly isRecovery: boolean
+  readonly counters: SharedArrayBuffer
+  /** One Int32, see {@link Handover}. */
+  readonly handover: SharedArrayBuffer
+}
+
+/** `none` is for memory that nobody writes while it is sent. */
+export type DirtyLogChoice = 'auto' | 'async' | 'sync' | 'none'
+
+export type SavedDevices = ReturnType<MigratableMachine['saveDevices']>
+
+/** To the worker. */
+export type SourceRequest =
+  | { readonly type: 'start-postcopy' }
+  | { readonly type: 'cancel' }
+  | { readonly type: 'pause' }
+  | { readonly type: 'set-parameters'; readonly parameters: Parameters }
+  | { readonly type: 'guest-stopped'; readonly devices: SavedDevices }
+  | { readonly type: 'guest-not-stopped'; readonly error: ErrorRecord }
+
+/** From the worker. */
+export type SourceNotice =
+  | { readonly type: 'state'; readonly state: MigrationState; readonly error?: ErrorRecord }
+  /** The dirty log was read for the `pass`th time: what it found is sent next. */
+  | { readonly type: 'pass'; readonly pass: number }
+  /** The dirty log's: take a hold on it, to release who is parked on it if the worker dies. */
+  | { readonly type: 'userfaultfd'; readonly id: number }
+  | { readonly type: 'stop-guest' }
+  | { readonly type: 'resume-guest' }

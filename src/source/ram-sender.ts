@@ -1,0 +1,221 @@
+/**
+ * Turns dirty pages into `ram` sections: a sweep over all blocks, and requested pages in front
+ * of it, after which the sweep goes on from there (protocol section 3.1).
+ */
+import { packPages } from '../kernel/index.js'
+import type { Counters } from '../migration/counters.js'
+import type { TrackedBlock } from '../ram/dirty-log.js'
+import { ElementType, RamFlag, SECTION_FOOTER } from '../stream/index.js'
+import { TARGET_PAGE_SIZE } from '../units.js'
+import { PageQueue } from './page-queue.js'
+
+/** Any number would do; 7.2 uses this one. */
+const RAM_SECTION_ID = 2
+
+/** Pages in a batch while nobody waits for one. */
+export const BATCH_PAGES = 128
+
+/** Element type and section id, in front of the records. */
+const HEAD_BYTES = 5
+/** End mark, footer type and section id, behind them. */
+const TAIL_BYTES = 13
+/** u64, CONTINUE flag or length and name. */
+const RECORD_BYTES = 8 + TARGET_PAGE_SIZE
+const MAX_NAME_BYTES = 256
+
+/** Each channel remembers its last block by itself. */
+type ChannelName = 'main' | 'preempt'
+
+/** A piece of the END section: bytes to send, and whether the section is complete with them. */
+export interface EndPiece {
+  readonly lengthBytes: number
+  readonly complete: boolean
+}
+
+export class RamSender {
+  readonly queue = new PageQueue()
+  readonly sectionId: number
+  readonly #blocks: readonly TrackedBlock[]
+  readonly #counters: Counters
+  /** Filled by packPages: next page, normal pages, zero pages. */
+  readonly #packed = new Float64Array(3)
+  /** Where the sweep goes on. */
+  #blockIndex = 0
+  #page = 0
+  /** By channel, the block of the last record: the next record of the same block needs no name. */
+  readonly #lastBlock: Record<ChannelName, TrackedBlock | undefined> = {
+    main: undefined,
+    preempt: undefined,
+  }
+  #postcopy = false
+
+  constructor(
+    blocks: readonly TrackedBlock[],
+    counters: Counters,
+    sectionId: number = RAM_SECTION_ID,
+  ) {
+    this.sectionId = sectionId
+    this.#blocks = blocks
+    this.#counters = counters
+  }
+
+  /** A buffer that holds `pages` target pages, and at least one host page of any block. */
+  batchBytes(pages: number): number {
+    const most = Math.max(pages, ...this.#blocks.map(({ block }) => block.hostPages))
+    return HEAD_BYTES + MAX_NAME_BYTES + most * RECORD_BYTES + TAIL_BYTES
+  }
+
+  /** Counts the pages to send, after the bitmaps were changed from outside. */
+  recount(): number {
+    this.#counters.remainingPages = this.#blocks.reduce((sum, { dirty }) => sum + dirty.count(), 0)
+    return this.#counters.remainingPages
+  }
+
+  get remainingPages(): number {
+    return this.#counters.remainingPages
+  }
+
+  beginRound(): void {
+    this.#blockIndex = 0
+    this.#page = 0
+  }
+
+  /** From here on whole host pages, and the next record is named (protocol sections 4 and 4.2). */
+  beginPostcopy(): void {
+    this.beginRound()
+    this.#postcopy = true
+    this.#lastBlock.main = undefined
+  }
+
+  /**
+   * Fills `out` with one PART of the next `maxPages` dirty pages of the sweep. In postcopy the
+   * sweep goes round; in precopy it ends with the last block.
+   *
+   * @returns bytes to send; 0 at the end of the sweep
+   */
+  packPart(out: Uint8Array, maxPages: number): number {
+    const start = writeHead(out, this.sectionId, ElementType.sectionPart)
+    const end = this.#packSweep(out, start, maxPages)
+    return end === start ? 0 : writeTail(out, this.sectionId, end)
+  }
+
+  /** Fills `out` with one PART of pages that were asked for; 0 where none of them is owed any more. */
+  packRequested(out: Uint8Array): number {
+    const start = writeHead(out, this.sectionId, ElementType.sectionPart)
+    const end = this.#packQueue('main', out, start)
+    return end === start ? 0 : writeTail(out, this.sectionId, end)
+  }
+
+  /** The same for the preempt channel, whose records stand bare (protocol section 8). */
+  packUrgent(out: Uint8Array): number {
+    return this.#packQueue('preempt', out, 0)
+  }
+
+  #packQueue(channel: ChannelName, out: Uint8Array, start: number): number {
+    let at = start
+    for (let next = this.queue.peek(); next !== undefined; next = this.queue.peek()) {
+      const { tracked, page } = next
+      const { hostPages } = tracked.block
+      if (tracked.dirty.next(page, page + hostPages) !== -1) {
+        const end = this.#pack(channel, out, at, tracked, page, page + hostPages, hostPages)
+        if (end === at) break
+        at = end
+        this.#blockIndex = this.#blocks.indexOf(tracked)
+        this.#page = page + hostPages
+      }
+      this.queue.take()
+    }
+    return at
+  }
+
+  /**
+   * Fills `out` with the next piece of the END section, which carries all that is left.
+   *
+   * @param first - whether this is its first piece
+   */
+  packEnd(out: Uint8Array, first: boolean): EndPiece {
+    const start = first ? writeHead(out, this.sectionId, ElementType.sectionEnd) : 0
+    const end = this.#packSweep(out, start, Infinity)
+    const complete = this.remainingPages === 0
+    return { lengthBytes: complete ? writeTail(out, this.sectionId, end) : end, complete }
+  }
+
+  #packSweep(out: Uint8Array, start: number, maxPages: number): number {
+    let at = start
+    let left = Math.min(maxPages, this.remainingPages)
+    while (left > 0) {
+      const tracked = this.#blocks[this.#blockIndex]
+      if (tracked === undefined) {
+        if (!this.#postcopy) break
+        this.beginRound()
+        continue
+      }
+      const before = this.remainingPages
+      const end = this.#pack('main', out, at, tracked, this.#page, tracked.block.pageCount, left)
+      const [nextPage = 0] = this.#packed
+      this.#page = nextPage
+      left -= before - this.remainingPages
+      if (nextPage < tracked.block.pageCount) {
+        // The buffer or the batch is full.
+        return end
+      }
+      at = end
+      this.#blockIndex += 1
+      this.#page = 0
+    }
+    return at
+  }
+
+  #pack(
+    channel: ChannelName,
+    out: Uint8Array,
+    at: number,
+    tracked: TrackedBlock,
+    from: number,
+    to: number,
+    maxPages: number,
+  ): number {
+    const { block, dirty } = tracked
+    const bytes = packPages(
+      block.region,
+      dirty.bytes,
+      {
+        from,
+        to,
+        maxPages: Math.min(maxPages, to - from),
+        hostPages: this.#postcopy ? block.hostPages : 1,
+        name: tracked === this.#lastBlock[channel] ? undefined : block.nameBytes,
+      },
+      out.subarray(0, out.length - TAIL_BYTES),
+      at,
+      this.#packed,
+    )
+    if (bytes > 0) this.#lastBlock[channel] = tracked
+    const [, normal = 0, zero = 0] = this.#packed
+    this.#counters.normalPages += normal
+    this.#counters.zeroPages += zero
+    this.#counters.remainingPages -= normal + zero
+    return at + bytes
+  }
+}
+
+function writeHead(out: Uint8Array, sectionId: number, type: number): number {
+  out[0] = type
+  writeU32(out, 1, sectionId)
+  return HEAD_BYTES
+}
+
+function writeTail(out: Uint8Array, sectionId: number, at: number): number {
+  out.fill(0, at, at + 7)
+  out[at + 7] = RamFlag.endOfSection
+  out[at + 8] = SECTION_FOOTER
+  writeU32(out, at + 9, sectionId)
+  return at + TAIL_BYTES
+}
+
+function writeU32(out: Uint8Array, at: number, value: number): void {
+  out[at] = value >>> 24
+  out[at + 1] = value >>> 16
+  out[at + 2] = value >>> 8
+  out[at + 3] = value
+}

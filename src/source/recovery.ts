@@ -1,0 +1,188 @@
+/**
+ * Goes on with a postcopy that is paused: asks the destination what it has, and sends the rest
+ * (protocol section 7).
+ *
+ * ```
+ * connect ─ RECV_BITMAP ─ bitmaps ─ RESUME ─ RESUME_ACK ─ push all ─ SHUT 0
+ * ```
+ *
+ * The guest is stopped here and its RAM does not change, so that the received bitmaps are all
+ * there is to know. Whatever fails leads back to `postcopy-paused`, as often as it likes.
+ */
+import { ConnectionError, PeerError, PostcopyError } from '../errors.js'
+import { type Counters, now } from '../migration/counters.js'
+import { pausedOnPurpose } from '../migration/migration.js'
+import type { Capabilities, Parameters } from '../migration/options.js'
+import { type MigrationState, StateMachine } from '../migration/states.js'
+import type { MigrationUri } from '../migration/uri.js'
+import type { PageBitmap } from '../ram/page-bitmap.js'
+import { encode, encodeRecvBitmapRequest, encodeResume } from '../stream/index.js'
+import { TARGET_PAGE_SIZE } from '../units.js'
+import type { SourceBlock } from './block.js'
+import { Session } from './session.js'
+
+export interface RecoveryHost {
+  /** `error` says why, where the state is a failure. */
+  stateChanged(state: MigrationState, error: unknown): void
+  /** The destination needs nothing any more. */
+  confirmed(): void
+}
+
+export interface RecoveryOptions {
+  readonly uri: MigrationUri
+  readonly ramSectionId: number | undefined
+  readonly capabilities: Capabilities
+  readonly parameters: Parameters
+}
+
+export class Recovery {
+  #parameters: Parameters
+  readonly #host: RecoveryHost
+  readonly #blocks: readonly SourceBlock[]
+  readonly #counters: Counters
+  readonly #state: StateMachine
+  readonly #session: Session
+  readonly #giveUp = new AbortController()
+  /** Received bitmaps by block, as far as they have come. */
+  readonly #received = new Map<SourceBlock, PageBitmap>()
+  #resumed = false
+
+  constructor(
+    host: RecoveryHost,
+    blocks: readonly SourceBlock[],
+    options: RecoveryOptions,
+    counters: Counters,
+  ) {
+    this.#host = host
+    this.#blocks = blocks
+    this.#counters = counters
+    this.#parameters = options.parameters
+    this.#state = new StateMachine(
+      (state, error) => host.stateChanged(state, error),
+      'postcopy-paused',
+    )
+    const { uri, ramSectionId, capabilities } = options
+    this.#session = new Session(
+      blocks,
+      {
+        uri,
+        ramSectionId,
+        capabilities,
+        parameters: () => this.#parameters,
+        signal: this.#giveUp.signal,
+      },
+      counters,
+      {
+        received: (tracked, bitmap) => this.#take(tracked.block.name, bitmap),
+        resumeAcknowledged: () => {
+          if (!this.#state.is('postcopy-recover')) throw misplaced('RESUME_ACK')
+          this.#resumed = true
+        },
+      },
+    )
+    this.#session.push.packageLoaded = true
+  }
+
+  /** Never throws: how it ended is the last state, and by then everything here is let go. */
+  async run(): Promise<void> {
+    this.#counters.endedAt = 0
+    this.#state.enter('postcopy-recover-setup')
+    let failure: { readonly error: unknown } | undefined
+    try {
+      await this.#recover()
+    } catch (error) {
+      const isOnPurpose = this.#giveUp.signal.aborted
+      failure = { error: isOnPurpose ? pausedOnPurpose() : this.#session.reasonFor(error) }
+    }
+    this.#counters.endedAt = now()
+    this.#session.close()
+    if (failure === undefined) this.#state.enter('completed')
+    else this.#state.enter('postcopy-paused', failure.error)
+  }
+
+  get parameters(): Parameters {
+    return this.#parameters
+  }
+
+  set parameters(parameters: Parameters) {
+    this.#parameters = parameters
+    this.#session.signal.notify()
+  }
+
+  /** Back to `postcopy-paused`. */
+  pause(): void {
+    this.#giveUp.abort()
+    this.#session.break(pausedOnPurpose())
+  }
+
+  async #recover(): Promise<void> {
+    const { ram } = this.#session
+    const link = await this.#session.connect()
+    this.#state.enter('postcopy-recover')
+    link.write(
+      encode((out) => {
+        for (const { block } of this.#blocks) encodeRecvBitmapRequest(out, block.name)
+      }),
+    )
+    await this.#session.openUrgentLinkIfAwaited()
+    await this.#answer('received bitmaps', () => this.#received.size === this.#blocks.length)
+    for (const [tracked, received] of this.#received) checkBitmap(tracked, received)
+    for (const [{ dirty, confirmed }, received] of this.#received) {
+      confirmed.bytes.set(received.bytes)
+      dirty.setAll()
+      dirty.remove(received)
+    }
+    ram.recount()
+    await this.#session.openUrgentLink()
+    link.write(encode(encodeResume))
+    await this.#answer('RESUME_ACK', () => this.#resumed)
+    this.#state.enter('postcopy-active')
+    ram.beginPostcopy()
+    await this.#session.sendAll(link)
+    await this.#session.confirmed()
+    this.#host.confirmed()
+  }
+
+  async #answer(what: string, hasCome: () => boolean): Promise<void> {
+    const timeoutMs = this.#parameters['x-timeout']
+    if (await this.#session.waitFor(hasCome, timeoutMs)) return
+    throw new ConnectionError(
+      'ETIMEDOUT',
+      `the destination has not sent its ${what} within ${timeoutMs} ms (x-timeout): is it postcopy-paused, and told to recover?`,
+    )
+  }
+
+  #take(name: string, bitmap: PageBitmap): void {
+    const tracked = this.#blocks.find(({ block }) => block.name === name)
+    if (tracked === undefined || this.#received.has(tracked) || this.#resumed) {
+      throw misplaced(`RECV_BITMAP of "${name}"`)
+    }
+    this.#received.set(tracked, bitmap)
+  }
+}
+
+function misplaced(what: string): PostcopyError {
+  return new PeerError('ERR_PEER_PROTOCOL', `the destination sent ${what}, which nobody asked for`)
+}
+
+/** @throws PeerError `ERR_PEER_BITMAP` where it cannot be that of our destination, as it is now */
+function checkBitmap(tracked: SourceBlock, received: PageBitmap): void {
+  const { block, dirty, confirmed, available } = tracked
+  const refuse = (page: number, why: string): never => {
+    throw new PeerError(
+      'ERR_PEER_BITMAP',
+      `"${block.name}": ${why} (the page at ${page * TARGET_PAGE_SIZE}); the migration stays paused`,
+    )
+  }
+  const unsent = received.firstShared(dirty)
+  if (unsent !== -1) {
+    refuse(unsent, 'the destination says to have what was never sent: it is that of another guest')
+  }
+  const lost = confirmed.firstNotIn(received)
+  if (lost !== -1) {
+    refuse(lost, 'the destination misses what it had before: it is an older copy of itself')
+  }
+  if (available === undefined) return
+  const missing = available.firstInNeither(received)
+  if (missing !== -1) refuse(missing, 'a page is neither at the destination nor here')
+}

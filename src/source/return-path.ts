@@ -1,0 +1,77 @@
+/** What the destination says, checked and remembered. */
+import { PeerError } from '../errors.js'
+import type { TrackedBlock } from '../ram/dirty-log.js'
+import { PageBitmap } from '../ram/page-bitmap.js'
+import { ReturnPathDecoder } from '../stream/index.js'
+import { TARGET_PAGE_SIZE } from '../units.js'
+
+export interface ReturnPathEvents {
+  pong(value: number): void
+  /** One host page is asked for; `page` is its first target page. */
+  pageRequested(tracked: TrackedBlock, page: number): void
+  /** Something new is to be seen here. */
+  changed(): void
+  /** A received bitmap, in a recovery; elsewhere it is refused. */
+  received?(tracked: TrackedBlock, bitmap: PageBitmap): void
+  /** The answer to RESUME, in a recovery. */
+  resumeAcknowledged?(): void
+}
+
+export class ReturnPath {
+  /** The destination's last word: 0 for success; undefined until it was said. */
+  shutStatus: number | undefined
+  readonly #decoder: ReturnPathDecoder
+  readonly #events: ReturnPathEvents
+
+  constructor(blocks: readonly TrackedBlock[], events: ReturnPathEvents) {
+    const byName = new Map(blocks.map((tracked) => [tracked.block.name, tracked]))
+    const find = (name: string, what: string): TrackedBlock => {
+      const tracked = byName.get(name)
+      if (tracked !== undefined) return tracked
+      throw new PeerError('ERR_PEER_BLOCK', `${what} for unknown RAM block "${name}"`)
+    }
+    const onlyInRecovery = (what: string): never => {
+      throw new PeerError('ERR_PEER_PROTOCOL', `the destination sent ${what} outside of a recovery`)
+    }
+    this.#decoder = new ReturnPathDecoder(
+      {
+        shut: (status) => {
+          this.shutStatus = status
+        },
+        pong: (value) => events.pong(value),
+        requestPages: (name, start, lengthBytes) => {
+          const tracked = find(name, 'page request')
+          const { hostPages } = tracked.block
+          const first = start / TARGET_PAGE_SIZE
+          const end = (start + lengthBytes) / TARGET_PAGE_SIZE
+          for (let page = first; page < end; page += hostPages) events.pageRequested(tracked, page)
+        },
+        recvBitmap: (name, bytes) => {
+          const tracked = find(name, 'received bitmap')
+          if (events.received === undefined) onlyInRecovery('RECV_BITMAP')
+          events.received?.(tracked, new PageBitmap(tracked.block.pageCount, bytes))
+        },
+        resumeAck: () => {
+          if (events.resumeAcknowledged === undefined) onlyInRecovery('RESUME_ACK')
+          events.resumeAcknowledged?.()
+        },
+      },
+      blocks.map(({ block }) => ({
+        name: block.name,
+        usedLengthBytes: block.lengthBytes,
+        pageSizeBytes: block.hostPageSize,
+      })),
+    )
+    this.#events = events
+  }
+
+  /** A channel's consumer. @throws StreamError, PeerError */
+  consume(bytes: Uint8Array, start: number, end: number): number {
+    if (this.shutStatus !== undefined) {
+      throw new PeerError('ERR_PEER_PROTOCOL', 'the destination went on after SHUT')
+    }
+    const taken = this.#decoder.write(bytes, start, end)
+    this.#events.changed()
+    return taken
+  }
+}

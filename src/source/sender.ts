@@ -1,0 +1,300 @@
+/**
+ * The source's state machine, from the connection to the destination's last word.
+ *
+ * ```
+ * connect ─ prologue ─ precopy rounds ─┬─ stop ─ END, devices ──────────────── SHUT 0
+ *                                      └─ stop ─ discards, package ─ push all ─ SHUT 0
+ * ```
+ *
+ * Until the end of the package is written, whatever fails leaves the guest running here. From
+ * then on the destination may run it: a failure pauses, and no page is let go.
+ */
+import { PostcopyError } from '../errors.js'
+import { type Counters, now } from '../migration/counters.js'
+import { pausedOnPurpose } from '../migration/migration.js'
+import type { Capabilities, Parameters } from '../migration/options.js'
+import { type MigrationState, StateMachine } from '../migration/states.js'
+import type { MigrationUri } from '../migration/uri.js'
+import { type DirtyLog, type TrackedBlock, openDirtyLog } from '../ram/dirty-log.js'
+import { PingValue, encode, encodePing } from '../stream/index.js'
+import { type Handover, encodePrecopyEnd, encodePrologue, encodeSwitch } from './elements.js'
+import { DiscardAnnouncer } from './discard-announcer.js'
+import type { SourceLink } from './link.js'
+import type { DirtyLogChoice, SavedDevices } from './protocol.js'
+import { precopy } from './precopy.js'
+import { Session } from './session.js'
+import { unconfirmed } from './unconfirmed.js'
+
+/** Rounds of discards that are sent while the guest runs. */
+const DISCARD_ROUNDS = 4
+
+/** The main thread, as the sender needs it. */
+export interface SenderHost {
+  /** `error` says why, where the state is a failure. */
+  stateChanged(state: MigrationState, error: unknown): void
+  /** Resolves when the guest is stopped and its devices are saved. */
+  stopGuest(): Promise<SavedDevices>
+  resumeGuest(): void
+  /** See the notice of that name. */
+  passBegins(pass: number): void
+  /** Writes are watched by this userfaultfd: if this thread dies, release who waits for it. */
+  holdUserfaultfd(id: number): void
+  /** Called right before the last of the guest is sent: from then on only a refusal gives it back. */
+  handingOver(how: 'precopy' | 'postcopy'): void
+  /** The destination needs nothing any more. */
+  confirmed(): void
+}
+
+export interface SenderOptions {
+  readonly uri: MigrationUri
+  readonly machineType: string
+  readonly configuration: Uint8Array | undefined
+  readonly ramSectionId: number | undefined
+  readonly capabilities: Capabilities
+  readonly parameters: Parameters
+  readonly dirtyLog: DirtyLogChoice
+  readonly postcopyAtOnce: boolean
+}
+
+export class Sender {
+  #parameters: Parameters
+  readonly #host: SenderHost
+  readonly #options: SenderOptions
+  readonly #counters: Counters
+  readonly #blocks: readonly TrackedBlock[]
+  readonly #session: Session
+  readonly #discards: DiscardAnnouncer
+  readonly #state: StateMachine
+  readonly #cancel = new AbortController()
+  #dirtyLog: DirtyLog | undefined
+  #postcopyRequested: boolean
+  #guestStopped = false
+  #handover: 'not yet' | 'precopy' | 'postcopy' = 'not yet'
+
+  constructor(
+    host: SenderHost,
+    blocks: readonly TrackedBlock[],
+    options: SenderOptions,
+    counters: Counters,
+  ) {
+    this.#host = host
+    this.#options = options
+    this.#parameters = options.parameters
+    this.#counters = counters
+    this.#blocks = blocks
+    this.#postcopyRequested = options.postcopyAtOnce
+    this.#state = new StateMachine((state, error) => host.stateChanged(state, error))
+    this.#discards = new DiscardAnnouncer(blocks)
+    const { uri, ramSectionId, capabilities } = options
+    const { signal } = this.#cancel
+    this.#session = new Session(
+      blocks,
+      { uri, ramSectionId, capabilities, parameters: () => this.#parameters, signal },
+      counters,
+      { changed: () => this.#noteReturnPath() },
+    )
+  }
+
+  /** Never throws: how it ended is the last state, and by then everything here is let go. */
+  async run(): Promise<void> {
+    this.#counters.startedAt = now()
+    let failure: { readonly error: unknown } | undefined
+    try {
+      await this.#migrate()
+    } catch (error) {
+      failure = { error: this.#cancel.signal.aborted ? cancelled() : this.#session.reasonFor(error) }
+    }
+    this.#counters.endedAt = now()
+    this.#dirtyLog?.close()
+    this.#session.close()
+    if (failure === undefined) this.#state.enter('completed')
+    else this.#conclude(failure.error)
+  }
+
+  get parameters(): Parameters {
+    return this.#parameters
+  }
+
+  /** Takes effect at once, also on what waits for a limit that was changed. */
+  set parameters(parameters: Parameters) {
+    this.#parameters = parameters
+    this.#session.signal.notify()
+  }
+
+  /** Switches as soon as possible, however much remains. Harmless when it is over or under way. */
+  startPostcopy(): void {
+    this.#postcopyRequested = true
+    this.#session.signal.notify()
+  }
+
+  /** Gives the guest back, unless the end of its package is written: then nothing happens. */
+  cancel(): void {
+    if (this.#handover !== 'not yet' || !this.#state.is('setup', 'active', 'device')) return
+    this.#state.enter('cancelling')
+    this.#cancel.abort()
+    // The peer may have stopped to read: nobody waits for it any more.
+    this.#session.break(cancelled())
+  }
+
+  /** Breaks the connection of a guest that runs at the destination; else nothing happens. */
+  pause(): void {
+    if (this.#state.is('postcopy-active')) this.#session.break(pausedOnPurpose())
+  }
+
+  async #migrate(): Promise<void> {
+    const session = this.#session
+    const { capabilities, machineType, configuration, dirtyLog } = this.#options
+    this.#state.enter('setup')
+    const link = await session.connect()
+    link.write(
+      encodePrologue({
+        machineType,
+        configuration,
+        ramSectionId: session.ram.sectionId,
+        blocks: this.#blocks.map(({ block }) => block),
+        capabilities,
+      }),
+    )
+    await session.openUrgentLinkIfAwaited()
+    for (const { dirty } of this.#blocks) dirty.setAll()
+    session.ram.recount()
+    if (dirtyLog !== 'none') {
+      this.#dirtyLog = openDirtyLog(this.#blocks, dirtyLog)
+      this.#host.holdUserfaultfd(this.#dirtyLog.userfaultfdId)
+    }
+    this.#countPass()
+    session.check()
+    this.#state.enter('active')
+    this.#counters.setupMs = now() - this.#counters.startedAt
+
+    const way = await this.#precopy(link)
+    // A plain precopy has no ping here.
+    if (way === 'postcopy') {
+      await session.openUrgentLink()
+      await this.#announceDiscards(link)
+    }
+    const devices = await this.#stopGuest()
+    if (way === 'postcopy') {
+      await this.#switchToPostcopy(link, devices)
+      await session.sendAll(link)
+    } else {
+      this.#counters.downtimeBytes += await session.sendEnd(link)
+      await this.#handOver(link, encodePrecopyEnd(devices, session.ram.sectionId), 'precopy')
+      session.everythingSent()
+    }
+    await this.#confirmed(link)
+  }
+
+  #precopy(link: SourceLink): Promise<'precopy' | 'postcopy'> {
+    return precopy(link, {
+      ram: this.#session.ram,
+      counters: this.#counters,
+      parameters: () => this.#parameters,
+      syncDirtyPages: () => {
+        this.#dirtyLog?.sync()
+        this.#countPass()
+      },
+      mayPostcopy: this.#mayPostcopy,
+      postcopyRequested: () => this.#postcopyRequested,
+      check: () => this.#session.check(),
+    })
+  }
+
+  /** One look at the start, one after each round, one when the guest is stopped. */
+  #countPass(): void {
+    this.#counters.dirtySyncCount += 1
+    this.#host.passBegins(this.#counters.dirtySyncCount)
+  }
+
+  async #stopGuest(): Promise<SavedDevices> {
+    this.#session.check()
+    this.#state.enter('device')
+    this.#counters.stoppedAt = now()
+    this.#guestStopped = true
+    const devices = await this.#host.stopGuest()
+    this.#session.check()
+    this.#dirtyLog?.sync()
+    this.#countPass()
+    this.#session.ram.recount()
+    return devices
+  }
+
+  async #announceDiscards(link: SourceLink): Promise<void> {
+    for (let round = 0; round < DISCARD_ROUNDS; round += 1) {
+      this.#dirtyLog?.sync()
+      if (this.#discards.isNearlyDone) break
+      this.#discards.announce(link)
+      // So that the guest is stopped for less: the destination has nothing else left to do.
+      if (!(await this.#session.push.drain(link))) break
+    }
+  }
+
+  /** Names what was written since, and hands over. */
+  async #switchToPostcopy(link: SourceLink, devices: SavedDevices): Promise<void> {
+    this.#discards.announce(link)
+    this.#counters.discardedPages = this.#session.ram.recount()
+    this.#session.ram.beginPostcopy()
+    await this.#handOver(link, encodeSwitch(devices, this.#session.ram.sectionId), 'postcopy')
+    this.#state.enter('postcopy-device')
+    this.#noteReturnPath()
+    link.write(encode((out) => encodePing(out, PingValue.afterPackage)))
+  }
+
+  /** Sends what makes the destination run the guest; the end of it only when the rest has left. */
+  async #handOver(
+    link: SourceLink,
+    { body, last }: Handover,
+    how: 'precopy' | 'postcopy',
+  ): Promise<void> {
+    await link.writeAll(body)
+    this.#session.check()
+    this.#handover = how
+    this.#host.handingOver(how)
+    link.write(last)
+  }
+
+  /** Waits for the destination's word; without a return path, for the last byte to be taken. */
+  async #confirmed(link: SourceLink): Promise<void> {
+    if (this.#hasReturnPath) await this.#session.confirmed()
+    else link.endWriting()
+    this.#host.confirmed()
+    if (this.#counters.downtimeMs === 0)
+      this.#counters.downtimeMs = now() - this.#counters.stoppedAt
+    if (this.#state.is('postcopy-device')) this.#state.enter('postcopy-active')
+  }
+
+  /** After each piece of the return path. */
+  #noteReturnPath(): void {
+    if (!this.#state.is('postcopy-device') || !this.#session.push.packageLoaded) return
+    this.#counters.downtimeMs = now() - this.#counters.stoppedAt
+    this.#state.enter('postcopy-active')
+  }
+
+  /** Sorts a failure: whose guest is it now? */
+  #conclude(error: unknown): void {
+    const status = this.#session.returnPath.shutStatus
+    const refused =
+      this.#state.is('device', 'postcopy-device') && status !== undefined && status !== 0
+    if (this.#handover === 'postcopy' && !refused) {
+      if (this.#state.is('device')) this.#state.enter('postcopy-device')
+      this.#state.enter('postcopy-paused', error)
+    } else if (this.#handover === 'precopy' && !refused) {
+      this.#state.enter('failed', unconfirmed(error))
+    } else {
+      if (this.#guestStopped) this.#host.resumeGuest()
+      this.#state.enter(this.#cancel.signal.aborted ? 'cancelled' : 'failed', error)
+    }
+  }
+
+  get #mayPostcopy(): boolean {
+    return this.#options.capabilities['postcopy-ram']
+  }
+
+  get #hasReturnPath(): boolean {
+    return this.#mayPostcopy || this.#options.capabilities['return-path']
+  }
+}
+
+function cancelled(): PostcopyError {
+  return new PostcopyError('ABORT_ERR', 'the migration was cancelled; the guest goes on here')
+}

@@ -1,0 +1,207 @@
+/**
+ * One connection with a destination, and with postcopy-preempt a second one: what a migration and
+ * each of its recoveries have in common.
+ */
+import { PeerError } from '../errors.js'
+import type { PostcopyError } from '../errors.js'
+import type { Consumer } from '../migration/channel.js'
+import { connect } from '../migration/connection.js'
+import type { Counters } from '../migration/counters.js'
+import type { Capabilities, Parameters } from '../migration/options.js'
+import { Signal, tick } from '../migration/signal.js'
+import type { MigrationUri } from '../migration/uri.js'
+import type { TrackedBlock } from '../ram/dirty-log.js'
+import { PingValue, encode, encodeEndOfStream, encodeRamEndOfSection } from '../stream/index.js'
+import { SourceLink } from './link.js'
+import { Push } from './push.js'
+import { BATCH_PAGES, type EndPiece, RamSender } from './ram-sender.js'
+import { ReturnPath, type ReturnPathEvents } from './return-path.js'
+
+/** How long a destination may take to answer before it is taken for a QEMU 7.2. */
+const PREEMPT_ANSWER_MS = 500
+
+export interface SessionOptions {
+  readonly uri: MigrationUri
+  readonly ramSectionId: number | undefined
+  readonly capabilities: Capabilities
+  /** As they are now; they may change. */
+  readonly parameters: () => Parameters
+  /** Gives up what is not connected yet. */
+  readonly signal: AbortSignal
+}
+
+export class Session {
+  readonly ram: RamSender
+  readonly push: Push
+  readonly returnPath: ReturnPath
+  /** Notified whenever something was heard, or has broken. */
+  readonly signal = new Signal()
+  readonly #options: SessionOptions
+  readonly #counters: Counters
+  #link: SourceLink | undefined
+  /** The preempt channel: requested pages only. */
+  #urgentLink: SourceLink | undefined
+  #hasAnswered = false
+  #everythingSent = false
+
+  /** @param events - what else is to be done with what the destination says */
+  constructor(
+    blocks: readonly TrackedBlock[],
+    options: SessionOptions,
+    counters: Counters,
+    events: Partial<ReturnPathEvents> = {},
+  ) {
+    this.#options = options
+    this.#counters = counters
+    this.ram = new RamSender(blocks, counters, options.ramSectionId)
+    this.push = new Push({
+      ram: this.ram,
+      counters,
+      signal: this.signal,
+      check: () => this.check(),
+    })
+    this.returnPath = new ReturnPath(blocks, {
+      ...events,
+      pong: (value) => {
+        this.push.pong(value)
+        if (value === PingValue.packageLoaded) this.push.packageLoaded = true
+      },
+      pageRequested: (tracked, page) => this.push.request(tracked, page),
+      changed: () => {
+        this.#hasAnswered = true
+        events.changed?.()
+        this.signal.notify()
+      },
+    })
+  }
+
+  /** @throws ConnectionError with the errno name and the peer */
+  async connect(): Promise<SourceLink> {
+    this.#link = await this.#connect((bytes, start, end) =>
+      this.returnPath.consume(bytes, start, end),
+    )
+    return this.#link
+  }
+
+  async #connect(consume: Consumer): Promise<SourceLink> {
+    const channel = await connect(this.#options.uri, {
+      timeoutMs: this.#options.parameters()['x-timeout'],
+      signal: this.#options.signal,
+    })
+    const batchBytes = this.ram.batchBytes(BATCH_PAGES)
+    return new SourceLink(channel, batchBytes, this.#counters, this.signal, consume)
+  }
+
+  /**
+   * A destination of QEMU 7.2 begins only when both connections are there, and so answers
+   * nothing; a newer one answers, and gets its second connection later.
+   */
+  async openUrgentLinkIfAwaited(): Promise<void> {
+    if (!this.#options.capabilities['postcopy-preempt']) return
+    const answered = await this.waitFor(() => this.#hasAnswered, PREEMPT_ANSWER_MS)
+    if (!answered) await this.openUrgentLink()
+  }
+
+  /** Nothing happens without the capability, or where it is open. */
+  async openUrgentLink(): Promise<void> {
+    if (!this.#options.capabilities['postcopy-preempt'] || this.#urgentLink !== undefined) return
+    this.#urgentLink = await this.#connect(() => {
+      throw new PeerError('ERR_PEER_PROTOCOL', 'the destination wrote to the preempt channel')
+    })
+  }
+
+  /**
+   * Waits until `condition` holds.
+   *
+   * @returns whether it does, in time
+   */
+  async waitFor(condition: () => boolean, timeoutMs: number): Promise<boolean> {
+    const deadline = performance.now() + timeoutMs
+    while (!condition() && performance.now() < deadline) {
+      this.check()
+      await this.signal.wait(deadline - performance.now())
+    }
+    return condition()
+  }
+
+  /** All that is owed in postcopy, and the end of the stream. */
+  async sendAll(link: SourceLink): Promise<void> {
+    await this.push.run(link, this.#urgentLink, this.#options.parameters)
+    await this.sendEnd(link)
+    link.write(encode(encodeEndOfStream))
+    // A 7.2 destination waits for this mark, newer ones take it.
+    this.#urgentLink?.write(encode(encodeRamEndOfSection))
+    this.#everythingSent = true
+  }
+
+  /** The END section of `ram`, with every page that is left. @returns bytes sent */
+  async sendEnd(link: SourceLink): Promise<number> {
+    this.ram.beginRound()
+    let piece: EndPiece = { lengthBytes: 0, complete: false }
+    let sent = 0
+    for (let first = true; !piece.complete; first = false) {
+      this.check()
+      sent += await link.sendBatch((out) => {
+        piece = this.ram.packEnd(out, first)
+        return piece.lengthBytes
+      })
+      await tick()
+    }
+    return sent
+  }
+
+  /** Says that the destination may have the last word now. */
+  everythingSent(): void {
+    this.#everythingSent = true
+  }
+
+  /** Waits for the destination's SHUT 0. */
+  async confirmed(): Promise<void> {
+    while (this.returnPath.shutStatus !== 0) {
+      this.check()
+      await this.signal.wait()
+    }
+  }
+
+  /** @throws what makes it senseless to go on */
+  check(): void {
+    const status = this.returnPath.shutStatus
+    if (status === 0 && !this.#everythingSent) {
+      throw new PeerError(
+        'ERR_PEER_PROTOCOL',
+        'the destination said SHUT 0 before it had everything',
+      )
+    }
+    if (status !== undefined && status !== 0) {
+      throw new PeerError(
+        'ERR_PEER_REFUSED',
+        `the destination gave up (SHUT ${status}); its own messages say why`,
+      )
+    }
+    if (this.#link?.broken !== undefined) throw this.#link.broken
+    // Once all is sent, a destination may close the preempt channel before its last word.
+    if (!this.#everythingSent && this.#urgentLink?.broken !== undefined)
+      throw this.#urgentLink.broken
+  }
+
+  /** The destination's last word says more than what broke because of it. */
+  reasonFor(error: unknown): unknown {
+    try {
+      this.check()
+      return error
+    } catch (reason) {
+      return reason
+    }
+  }
+
+  /** Nobody waits for the peer any more; a word of its may still be read. */
+  break(reason: PostcopyError): void {
+    this.#link?.break(reason)
+    this.signal.notify()
+  }
+
+  close(): void {
+    this.#link?.close()
+    this.#urgentLink?.close()
+  }
+}

@@ -1,0 +1,314 @@
+/** The source as its user sees it: starts the worker, and stops and starts the guest when asked. */
+import { type ErrorRecord, StateError, errorToRecord } from '../errors.js'
+import type { Userfaultfd } from '../kernel/index.js'
+import { AutoRecovery } from '../migration/auto-recovery.js'
+import { now } from '../migration/counters.js'
+import type { MigratableMachine } from '../migration/machine.js'
+import {
+  Migration,
+  attachWhileOpen,
+  closeForGood,
+  refusePause,
+  refuseRecover,
+  workerLost,
+} from '../migration/migration.js'
+import {
+  type Capabilities,
+  type MigrationOptions,
+  type Parameters,
+  resolveOptions,
+} from '../migration/options.js'
+import { type MigrationState, isAtRest, isFinal } from '../migration/states.js'
+import { parseUri } from '../migration/uri.js'
+import { WorkerThread } from '../migration/worker-thread.js'
+import { PageBitmap } from '../ram/page-bitmap.js'
+import { TARGET_PAGE_SIZE, assertNever } from '../units.js'
+import {
+  type DirtyLogChoice,
+  Handover,
+  type SharedSourceBlock,
+  type SourceNotice,
+  type SourceRequest,
+  type SourceWorkerData,
+} from './protocol.js'
+import { unconfirmed } from './unconfirmed.js'
+
+export interface SourceOptions extends MigrationOptions {
+  /** `tcp:HOST:PORT` or `unix:PATH` of a listening destination. */
+  uri: string
+  /**
+   * How writes of the running guest are found; `auto` is `async` where the kernel has it. `none`
+   * is for memory that nobody writes.
+   */
+  dirtyLog?: DirtyLogChoice
+  /** Postcopy from the first moment: no page is sent before the switch. Needs `postcopy-ram`. */
+  postcopyAtOnce?: boolean
+  /** Before the package is sent, abort cancels; later it does nothing. */
+  signal?: AbortSignal
+}
+
+/**
+ * An outgoing migration, begun by {@link Source.migrate}.
+ *
+ * Until the package has left, anything that fails leaves the guest running here. After it, a
+ * broken connection leads to `postcopy-paused`: the guest stays stopped, all its pages are kept,
+ * and {@link Source.recover} goes on as often as it takes.
+ */
+export class Source extends Migration {
+  readonly capabilities: Readonly<Capabilities>
+  readonly #machine: MigratableMachine
+  readonly #options: SourceOptions
+  readonly #blocks: readonly SharedSourceBlock[]
+  readonly #handover = new Int32Array(new SharedArrayBuffer(4))
+  readonly #autoRecovery = new AutoRecovery({
+    parameters: () => this.#parameters,
+    recover: () => this.recover(),
+  })
+  #worker: WorkerThread<SourceRequest, SourceNotice>
+  #parameters: Parameters
+  #uri: string
+  /** Told to recover; `begun` by a worker that has not said so yet. */
+  #recovering: false | 'asked' | 'begun' = false
+  #closed = false
+  /** The migration has stopped a running guest: it is started again if it stays here. */
+  #stoppedRunning = false
+  #stopping = false
+  /** The guest stays here, but is still stopping. */
+  #resumeWhenStopped = false
+  /** The dirty log's, on which vCPUs may be parked. */
+  #uffd: Userfaultfd | undefined
+
+  /**
+   * Starts to migrate at once.
+   *
+   * @throws PostcopyError `ERR_INVALID_URI`, `ERR_UNKNOWN_CAPABILITY`, `ERR_INVALID_PARAMETER`, …
+   */
+  static migrate(machine: MigratableMachine, options: SourceOptions): Source {
+    return new Source(machine, options, false)
+  }
+
+  /**
+   * Takes the place of a source that is gone, behind the switch of its migration: asks the paused
+   * destination what it misses, and sends that from `machine`, whose RAM is that of the guest
+   * when it was stopped.
+   *
+   * @throws PostcopyError as {@link Source.migrate}
+   */
+  static takeOver(machine: MigratableMachine, options: SourceOptions): Source {
+    return new Source(machine, options, true)
+  }
+
+  private constructor(machine: MigratableMachine, options: SourceOptions, isRecovery: boolean) {
+    super()
+    const { capabilities, parameters } = resolveOptions(options)
+    this.capabilities = capabilities
+    this.#parameters = parameters
+    this.#machine = machine
+    this.#options = options
+    this.#uri = options.uri
+    this.#blocks = machine.blocks.map((block) => {
+      const { name, region, lengthBytes, pageSizeBytes, available } = block
+      const bitmap = (): Uint8Array => new PageBitmap(lengthBytes / TARGET_PAGE_SIZE).bytes
+      const bitmaps = { dirty: bitmap(), confirmed: bitmap(), available: available?.bytes }
+      return { name, regionId: region.id, lengthBytes, pageSizeBytes, ...bitmaps }
+    })
+    if (isRecovery) {
+      Atomics.store(this.#handover, 0, Handover.postcopy)
+      this.counters.startedAt = now()
+    }
+    this.#worker = this.#startWorker(isRecovery)
+    const cancel = (): void => this.#request({ type: 'cancel' })
+    options.signal?.addEventListener('abort', cancel, { once: true })
+    if (options.signal?.aborted === true) cancel()
+  }
+
+  #startWorker(isRecovery: boolean): WorkerThread<SourceRequest, SourceNotice> {
+    const workerData: SourceWorkerData = {
+      uri: parseUri(this.#uri),
+      machineType: this.#machine.machineType,
+      configuration: this.#machine.configuration,
+      ramSectionId: this.#machine.ramSectionId,
+      blocks: this.#blocks,
+      capabilities: this.capabilities,
+      parameters: this.#parameters,
+      dirtyLog: this.#options.dirtyLog ?? 'auto',
+      postcopyAtOnce: this.#options.postcopyAtOnce ?? false,
+      isRecovery,
+      counters: this.counters.buffer,
+      handover: this.#handover.buffer,
+    }
+    return new WorkerThread(new URL('./worker.js', import.meta.url), 'source', workerData, {
+      notice: (notice) => this.#notice(notice),
+      ended: (cause) => this.#workerEnded(cause),
+    })
+  }
+
+  /**
+   * Switches to postcopy as soon as possible, however much remains. Harmless after the end.
+   *
+   * @throws StateError `ERR_STATE_POSTCOPY_OFF` without the capability `postcopy-ram`
+   */
+  startPostcopy(): void {
+    if (!this.capabilities['postcopy-ram']) {
+      throw new StateError(
+        'ERR_STATE_POSTCOPY_OFF',
+        'postcopy is not enabled: set the capability postcopy-ram on both ends before the start',
+        this.state,
+      )
+    }
+    this.#request({ type: 'start-postcopy' })
+  }
+
+  /**
+   * Cancels; the guest goes on here.
+   *
+   * @throws StateError `ERR_STATE_CANCEL` once the destination may run the guest
+   */
+  cancel(): void {
+    if (Atomics.load(this.#handover, 0) !== Handover.none && !isFinal(this.state)) {
+      throw new StateError(
+        'ERR_STATE_CANCEL',
+        'the destination may have the guest already: this cannot be cancelled',
+        this.state,
+      )
+    }
+    this.#request({ type: 'cancel' })
+  }
+
+  /**
+   * Shuts the connection: both ends become `postcopy-paused`, and this one keeps every page.
+   * A recovery under way is given up.
+   *
+   * @throws StateError `ERR_STATE_PAUSE` outside `postcopy-active` and recovery
+   */
+  pause(): void {
+    refusePause(this.state)
+    this.#request({ type: 'pause' })
+  }
+
+  /**
+   * Connects again, and goes on with what the destination has not received. Resolves when that has
+   * begun; the state tells how it goes: what fails leads back to `postcopy-paused`.
+   *
+   * @param uri - where the destination listens now; default: where it did
+   * @throws StateError `ERR_STATE_RECOVER` outside `postcopy-paused`; PostcopyError `ERR_INVALID_URI`
+   */
+  async recover(uri: string = this.#uri): Promise<void> {
+    refuseRecover(this.state, this.#recovering !== false)
+    parseUri(uri)
+    this.#recovering = 'asked'
+    this.#uri = uri
+    this.#autoRecovery.stop()
+    await this.#worker.ended
+    if (this.#closed) return
+    this.#recovering = 'begun'
+    this.#worker = this.#startWorker(true)
+  }
+
+  get parameters(): Readonly<Parameters> {
+    return this.#parameters
+  }
+
+  /** Changes limits while the migration runs. */
+  setParameters(parameters: Partial<Parameters>): void {
+    const resolved = resolveOptions({ parameters: { ...this.#parameters, ...parameters } })
+    this.#parameters = resolved.parameters
+    this.#request({ type: 'set-parameters', parameters: this.#parameters })
+  }
+
+  /** Ends the worker. After `postcopy-paused` this gives up the kept pages. May be called twice. */
+  async close(): Promise<void> {
+    this.removeAllListeners('state')
+    this.#autoRecovery.stop()
+    this.#closed = true
+    await this.#worker.terminate()
+  }
+
+  #request(request: SourceRequest): void {
+    if (!isAtRest(this.state)) this.#worker.post(request)
+  }
+
+  #notice(notice: SourceNotice): void {
+    switch (notice.type) {
+      case 'state':
+        if (isAtRest(notice.state)) {
+          this.#releaseUserfaultfd()
+          void this.#worker.terminate()
+        }
+        this.#enter(notice.state, notice.error)
+        break
+      case 'pass':
+        this.emit('pass', notice.pass)
+        break
+      case 'userfaultfd':
+        this.#uffd = attachWhileOpen(notice.id)
+        break
+      case 'stop-guest':
+        void this.#stopGuest()
+        break
+      case 'resume-guest':
+        this.#resumeGuest()
+        break
+      default:
+        assertNever(notice)
+    }
+  }
+
+  async #stopGuest(): Promise<void> {
+    this.#stoppedRunning = this.#machine.running
+    this.#stopping = true
+    try {
+      await this.#machine.stop()
+      this.#stopping = false
+      this.emit('guest')
+      this.#request({ type: 'guest-stopped', devices: this.#machine.saveDevices() })
+    } catch (error) {
+      this.#stopping = false
+      this.#request({ type: 'guest-not-stopped', error: errorToRecord(error) })
+    }
+    if (this.#resumeWhenStopped) this.#resumeGuest()
+  }
+
+  #resumeGuest(): void {
+    this.#resumeWhenStopped = this.#stopping
+    if (this.#stopping) return
+    if (this.#stoppedRunning) this.#machine.start()
+    this.#stoppedRunning = false
+    this.emit('guest')
+  }
+
+  /** The worker has ended the write protection itself, unless it died. */
+  #releaseUserfaultfd(): void {
+    closeForGood(this.#uffd)
+    this.#uffd = undefined
+  }
+
+  #enter(state: MigrationState, error?: ErrorRecord): void {
+    this.#recovering = false
+    this.setState(state, error)
+    if (state === 'postcopy-active') this.#autoRecovery.recovered()
+    if (state !== 'postcopy-paused' || !this.capabilities['x-auto-recover'] || this.#closed) return
+    this.#autoRecovery.paused(this.error)
+  }
+
+  /** It is ended when there is nothing for it to do. Otherwise something has happened to it. */
+  #workerEnded(cause: unknown): void {
+    if (isAtRest(this.state) && this.#recovering !== 'begun') return
+    const error = errorToRecord(workerLost('source', cause))
+    this.#releaseUserfaultfd()
+    switch (Atomics.load(this.#handover, 0)) {
+      case Handover.confirmed:
+        this.#enter('completed')
+        break
+      case Handover.postcopy:
+        this.#enter('postcopy-paused', error)
+        break
+      case Handover.precopy:
+        this.#enter('failed', errorToRecord(unconfirmed(workerLost('source', cause))))
+        break
+      default:
+        this.#resumeGuest()
+        this.#enter('failed', error)
+    }
+  }
+}

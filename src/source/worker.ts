@@ -1,0 +1,88 @@
+/** Entry of the source's worker: joins a migration, or its recovery, to the main thread's messages. */
+import { parentPort, workerData } from 'node:worker_threads'
+import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
+import { goFirst } from '../migration/thread-priority.js'
+import { createCounters } from '../migration/counters.js'
+import type { MigrationState } from '../migration/states.js'
+import { assertNever } from '../units.js'
+import { attachBlocks } from './block.js'
+import {
+  Handover,
+  type SavedDevices,
+  type SourceNotice,
+  type SourceRequest,
+  type SourceWorkerData,
+} from './protocol.js'
+import { Recovery } from './recovery.js'
+import { Sender } from './sender.js'
+
+const port = parentPort
+if (port === null)
+  throw new PostcopyError('ERR_INTERNAL', 'the source worker runs in a worker only')
+
+const data = workerData as SourceWorkerData
+const handover = new Int32Array(data.handover)
+const blocks = attachBlocks(data.blocks)
+const counters = createCounters(data.counters)
+let guestStopped: { resolve(devices: SavedDevices): void; reject(error: Error): void } | undefined
+
+function notify(notice: SourceNotice): void {
+  port?.postMessage(notice)
+}
+
+const host = {
+  stateChanged: (state: MigrationState, error: unknown) => {
+    notify({ type: 'state', state, ...(error === undefined ? {} : { error: errorToRecord(error) }) })
+  },
+  confirmed: () => void Atomics.store(handover, 0, Handover.confirmed),
+}
+
+function makeSender(): Sender {
+  return new Sender(
+    {
+      ...host,
+      passBegins: (pass) => notify({ type: 'pass', pass }),
+      stopGuest: () =>
+        new Promise((resolve, reject) => {
+          guestStopped = { resolve, reject }
+          notify({ type: 'stop-guest' })
+        }),
+      resumeGuest: () => notify({ type: 'resume-guest' }),
+      holdUserfaultfd: (id) => notify({ type: 'userfaultfd', id }),
+      handingOver: (how) => Atomics.store(handover, 0, Handover[how]),
+    },
+    blocks,
+    data,
+    counters,
+  )
+}
+
+const role = data.isRecovery ? new Recovery(host, blocks, data, counters) : makeSender()
+
+port.on('message', (request: SourceRequest) => {
+  switch (request.type) {
+    case 'start-postcopy':
+      if (role instanceof Sender) role.startPostcopy()
+      break
+    case 'cancel':
+      if (role instanceof Sender) role.cancel()
+      break
+    case 'pause':
+      role.pause()
+      break
+    case 'set-parameters':
+      role.parameters = request.parameters
+      break
+    case 'guest-stopped':
+      guestStopped?.resolve(request.devices)
+      break
+    case 'guest-not-stopped':
+      guestStopped?.reject(errorFromRecord(request.error))
+      break
+    default:
+      assertNever(request)
+  }
+})
+
+goFirst()
+await role.run()
