@@ -1,0 +1,36 @@
+/**
+ * Whether the guest ran when it was stopped for the migration; QEMU's device of this name, and
+ * the last of the package.
+ *
+ * State, version 1: u32 length of the name with its NUL, 100 bytes: name, NUL, zeros.
+ */
+import { Writer, type Reader } from '../../stream/index.js'
+import { refuseState, type Device } from './device.js'
+
+const NAME_BYTES = 100
+const RUN_STATES = ['running', 'paused'] as const
+
+export type RunState = (typeof RUN_STATES)[number]
+
+export class GlobalState implements Device {
+  readonly idstr = 'globalstate'
+  readonly instanceId = 0
+  readonly version = 1
+  runState: RunState = 'paused'
+
+  save(): Uint8Array {
+    const out = new Writer().u32(this.runState.length + 1).characters(this.runState)
+    return out.bytes(new Uint8Array(NAME_BYTES - this.runState.length)).take()
+  }
+
+  load(state: Reader): void {
+    const length = state.u32()
+    const field = state.characters(NAME_BYTES)
+    const name = field.slice(0, Math.max(0, length - 1))
+    const known = RUN_STATES.find((runState) => runState === name)
+    if (known === undefined || field.charCodeAt(known.length) !== 0) {
+      refuseState(this, `unknown run state "${name.slice(0, 20)}": one of ${RUN_STATES.join(', ')}`)
+    }
+    this.runState = known
+  }
+}

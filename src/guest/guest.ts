@@ -1,0 +1,323 @@
+/**
+ * A machine that can be migrated: RAM blocks `ram` and `ledger`, vCPUs on threads of their own,
+ * a queue and a block device. Its RAM checks itself, see native/content.h.
+ */
+import { PostcopyError, StateError } from '../errors.js'
+import { checkOptions } from '../kernel/check.js'
+import type { DeviceState, MachineBlock, MigratableMachine } from '../migration/machine.js'
+import { Reader } from '../stream/index.js'
+import { formatByteSize, parseByteSize } from '../units.js'
+import { BlockDevice } from './devices/block-device.js'
+import type { Device } from './devices/device.js'
+import { GlobalState, type RunState } from './devices/global-state.js'
+import { QueueDevice } from './devices/queue-device.js'
+import { VcpuDevice } from './devices/vcpu-device.js'
+import { VERDICTS, type Finding, type Verdict } from './findings.js'
+import { allocate, type GuestMemory } from './guest-memory.js'
+import { VcpuSet } from './vcpu-set.js'
+import type { TouchHistogram, VcpuStats } from './vcpu-stats.js'
+import { IDLE_WORKLOAD, parseWorkload, type Workload } from './workload.js'
+
+export const MACHINE_TYPE = 'postcopy-guest-1'
+
+const MAX_VCPUS = 256
+const STOP_TIMEOUT_MS = 10_000
+const CLOSE_TIMEOUT_MS = 1_000
+
+export interface GuestOptions {
+  /** Length of `ram`: bytes, or text such as `256M`. A multiple of the page size of `memory`. */
+  readonly ram: number | string
+  /** What `ram` is made of; default `anon`. The ledger is the same, but `anon` for `hugetlb`. */
+  readonly memory?: 'anon' | 'memfd' | 'hugetlb'
+  /** 1 (default) to 256. */
+  readonly vcpus?: number
+  /** Default `idle`. Not for an incoming guest, which goes on with that of the stream. */
+  readonly workload?: Workload | string
+  /** RAM stays untouched and devices blank until a migration brings them; default false. */
+  readonly incoming?: boolean
+}
+
+/** The verdict on all of guest RAM. */
+export interface VerifyReport {
+  /** True if there are no findings, here or while the guest ran. */
+  readonly verified: boolean
+  /** Pages that were looked at. */
+  readonly pages: number
+  readonly counts: Readonly<Record<Verdict, number>>
+  /** The first findings: those of running vCPUs, then those of the scan. */
+  readonly findings: readonly Finding[]
+  /** Checks that failed while vCPUs ran, here or on a host before this one. */
+  readonly failedChecks: number
+  readonly durationMs: number
+}
+
+export class Guest implements MigratableMachine {
+  readonly machineType = MACHINE_TYPE
+  readonly blocks: readonly MachineBlock[]
+  readonly vcpus: VcpuSet
+  readonly #queue: QueueDevice
+  readonly #block: BlockDevice
+  readonly #globalState = new GlobalState()
+  readonly #devices: readonly Device[]
+  /** What an incoming guest still waits for, as `idstr/instance`. */
+  readonly #blank = new Set<string>()
+  #state: 'stopped' | 'running' | 'stopping' | 'closed' = 'stopped'
+  #stopping: Promise<void> | undefined
+
+  /**
+   * Makes the machine; it does not run yet. Fills `ram` as the workload says, on a thread of its
+   * own: 2 GiB take about a second.
+   *
+   * @throws PostcopyError `ERR_INVALID_MACHINE`, `ERR_INVALID_WORKLOAD`, `ERR_INVALID_SIZE`
+   * @throws KernelError where memory or threads are short
+   */
+  static async create(options: GuestOptions): Promise<Guest> {
+    checkOptions(options, ['ram', 'memory', 'vcpus', 'workload', 'incoming'])
+    const { memory = 'anon', vcpus = 1, workload: given = IDLE_WORKLOAD, incoming } = options
+    const workload = typeof given === 'string' ? parseWorkload(given) : given
+    const ramBytes = typeof options.ram === 'string' ? parseByteSize(options.ram) : options.ram
+    if (workload.hotBytes > ramBytes) {
+      const [hot, ram] = [formatByteSize(workload.hotBytes), formatByteSize(ramBytes)]
+      refuse(`the workload's hot=${hot} is more than the machine's RAM of ${ram}`)
+    }
+    if (!Number.isInteger(vcpus) || vcpus < 1 || vcpus > MAX_VCPUS) {
+      refuse(`${vcpus} vCPUs: 1 to ${MAX_VCPUS} are possible`)
+    }
+    const guestMemory = allocate(memory, ramBytes, vcpus)
+    let guest: Guest
+    try {
+      guest = new Guest(guestMemory, vcpus)
+    } catch (error) {
+      guestMemory.ram.close()
+      guestMemory.ledger.close()
+      throw error
+    }
+    try {
+      await guest.#begin(incoming === true, workload)
+    } catch (error) {
+      await guest.close()
+      throw error
+    }
+    return guest
+  }
+
+  private constructor(memory: GuestMemory, vcpus: number) {
+    const { ram, ledger, layout } = memory
+    this.blocks = [
+      { name: 'ram', region: ram, lengthBytes: layout.ramBytes },
+      { name: 'ledger', region: ledger, lengthBytes: layout.ledgerBytes },
+    ]
+    this.vcpus = new VcpuSet(ram, ledger, vcpus, layout.vcpuPages)
+    this.#queue = new QueueDevice(ram, layout.queueOffset)
+    this.#block = new BlockDevice(ram, layout.blockOffset)
+    this.#devices = [
+      ...Array.from({ length: vcpus }, (_, index) => new VcpuDevice(this.vcpus, index)),
+      this.#queue,
+      this.#block,
+      this.#globalState,
+    ]
+  }
+
+  async #begin(incoming: boolean, workload: Workload): Promise<void> {
+    if (incoming) {
+      for (const device of this.#devices) this.#blank.add(nameOf(device))
+      return
+    }
+    this.vcpus.adopt(workload)
+    await this.vcpus.fill()
+    this.#queue.initialise()
+    this.#block.initialise()
+  }
+
+  /** True from {@link start} until {@link stop} has resolved. */
+  get running(): boolean {
+    return this.#state === 'running' || this.#state === 'stopping'
+  }
+
+  /** True while {@link verify} works, also behind one that was given up. */
+  get checking(): boolean {
+    return this.vcpus.scanning
+  }
+
+  /** The workload; of an incoming guest, `idle` until its vCPUs are loaded. */
+  get workload(): Workload {
+    return this.vcpus.workload
+  }
+
+  /**
+   * Lets the vCPUs run. Also takes back a stop that has failed.
+   *
+   * @throws StateError before the guest has any state, while it is stopping or being checked
+   */
+  start(): void {
+    this.#requireLoaded('start')
+    if (this.#stopping !== undefined) this.#requireStopped('start')
+    if (this.#state === 'running') return
+    if (this.#state === 'stopped') for (const device of this.#devices) device.started?.()
+    this.vcpus.start()
+    this.#state = 'running'
+  }
+
+  /**
+   * Stops the vCPUs, then the devices, which bring their last work into guest RAM. What
+   * {@link saveDevices} says about the run state is what the latest stop has found.
+   *
+   * @param options - `timeoutMs` (default 10 000) for vCPUs that are parked on missing pages
+   * @throws StateError `ERR_STATE_VCPU_PARKED` that names them; the stop remains asked for
+   */
+  async stop(options: { timeoutMs?: number } = {}): Promise<void> {
+    if (this.#state === 'closed') return
+    if (this.#stopping === undefined) {
+      this.#globalState.runState = this.running ? 'running' : 'paused'
+      if (!this.running) return
+      this.#state = 'stopping'
+      this.#stopping = this.#stop(options.timeoutMs ?? STOP_TIMEOUT_MS)
+    }
+    await this.#stopping
+  }
+
+  async #stop(timeoutMs: number): Promise<void> {
+    try {
+      await this.vcpus.stop(timeoutMs)
+      if (this.#state !== 'stopping') return // closed meanwhile
+      for (const device of this.#devices) device.stopped?.()
+      this.#state = 'stopped'
+    } finally {
+      this.#stopping = undefined
+    }
+  }
+
+  /** @throws StateError while the guest runs, or before it has any state */
+  saveDevices(): DeviceState[] {
+    this.#requireLoaded('save')
+    this.#requireStopped('save')
+    return this.#devices.map((device) => {
+      const { idstr, instanceId, version } = device
+      return { idstr, instanceId, version, data: device.save() }
+    })
+  }
+
+  /** @throws PostcopyError `ERR_DEVICE_STATE` for a device that this machine does not have */
+  loadDevice(idstr: string, instanceId: number, version: number, data: Uint8Array): number {
+    this.#requireStopped('load')
+    const device = this.#devices.find(
+      (known) => known.idstr === idstr && known.instanceId === instanceId,
+    )
+    if (device === undefined) {
+      const names = this.#devices.map(nameOf).join(', ')
+      throw deviceError(
+        `unknown device ${nameOf({ idstr, instanceId })}: this machine has ${names}`,
+      )
+    }
+    if (version !== device.version) {
+      throw deviceError(`${nameOf(device)}: version ${version} instead of ${device.version}`)
+    }
+    if (!this.#blank.has(nameOf(device))) {
+      throw deviceError(`${nameOf(device)}: already has a state`)
+    }
+    const reader = new Reader(data)
+    device.load(reader)
+    this.#blank.delete(nameOf(device))
+    return reader.position
+  }
+
+  /** @throws PostcopyError `ERR_DEVICE_STATE` where a device got no state */
+  finishLoading(): void {
+    if (this.#blank.size === 0) return
+    throw deviceError(`the stream had no state for ${[...this.#blank].join(', ')}`)
+  }
+
+  /** Runs, if the guest ran when it was saved. */
+  resumeAfterLoad(): void {
+    this.finishLoading()
+    if (this.loadedRunState === 'running') this.start()
+  }
+
+  /** Whether the guest ran when it was saved. */
+  get loadedRunState(): RunState {
+    return this.#globalState.runState
+  }
+
+  vcpuThreadIds(): number[] {
+    return this.vcpus.threadIds()
+  }
+
+  /** Counters of each vCPU, at any time. */
+  vcpuStats(): VcpuStats[] {
+    return this.vcpus.stats()
+  }
+
+  /** Durations of the touches of each vCPU on this host, at any time. */
+  touchHistograms(): TouchHistogram[] {
+    return this.vcpus.histograms()
+  }
+
+  /**
+   * Checks every page of guest RAM on a thread of its own, which may wait for missing ones.
+   *
+   * @param options - `signal` to give up, for pages that may never come
+   * @throws StateError while the guest runs: stop it first
+   */
+  async verify(options: { signal?: AbortSignal } = {}): Promise<VerifyReport> {
+    this.#requireLoaded('verify')
+    this.#requireStopped('verify')
+    const from = performance.now()
+    const seals = this.#devices.flatMap((device) => device.seals?.() ?? [])
+    const scan = await this.vcpus.verify(seals, options.signal)
+    const failedChecks = this.vcpuStats().reduce((sum, { failedChecks: n }) => sum + n, 0)
+    const [lost = 0, misplaced = 0, stale = 0, torn = 0, corrupt = 0] = scan.counts
+    return {
+      verified: failedChecks === 0 && VERDICTS.every((_, i) => scan.counts[i] === 0),
+      pages: scan.pages,
+      counts: { lost, misplaced, stale, torn, corrupt },
+      findings: [...this.vcpus.findings(), ...scan.findings],
+      failedChecks,
+      durationMs: performance.now() - from,
+    }
+  }
+
+  /**
+   * Ends the vCPUs and gives the memory back. May be called twice. A vCPU that is still parked
+   * after a second keeps its memory until its page comes or the process ends.
+   */
+  async close(): Promise<void> {
+    if (this.#state === 'closed') return
+    this.#state = 'closed'
+    await this.vcpus.close(CLOSE_TIMEOUT_MS)
+    this.#block.close()
+    for (const { region } of this.blocks) region.close()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  #requireStopped(action: string): void {
+    if (this.#state === 'stopped') return
+    throw new StateError('ERR_STATE_GUEST', `cannot ${action}: stop the guest first`, this.#state)
+  }
+
+  #requireLoaded(action: string): void {
+    if (this.#state === 'closed') {
+      throw new StateError('ERR_STATE_GUEST', `cannot ${action}: the guest was closed`, 'closed')
+    }
+    if (this.#blank.size === 0) return
+    throw new StateError(
+      'ERR_STATE_GUEST',
+      `cannot ${action}: nothing has been migrated into this guest yet`,
+      'incoming',
+    )
+  }
+}
+
+function nameOf(device: { idstr: string; instanceId: number }): string {
+  return `${device.idstr}/${device.instanceId}`
+}
+
+function deviceError(message: string): PostcopyError {
+  return new PostcopyError('ERR_DEVICE_STATE', message)
+}
+
+function refuse(message: string): never {
+  throw new PostcopyError('ERR_INVALID_MACHINE', message)
+}

@@ -1,0 +1,48 @@
+/**
+ * Where things are in guest RAM. `ram` holds the pages of the vCPUs, then those of the devices:
+ *
+ *     0                                        ramBytes - 48 KiB             ramBytes
+ *     | vcpu 0 | vcpu 1 | …                    | queue, 8 pages | block, 4 pages |
+ *
+ * `ledger` holds a u32 for each page of `ram`: the version that page must have.
+ */
+import { PostcopyError } from '../errors.js'
+import { TARGET_PAGE_SIZE, formatByteSize } from '../units.js'
+
+export const QUEUE_PAGES = 8
+export const BLOCK_PAGES = 4
+const LEDGER_ENTRY_BYTES = 4
+/** Whole pages on every host: base pages are 4, 16 or 64 KiB. Both ends must have one length. */
+const LEDGER_UNIT_BYTES = 64 * 1024
+
+export interface Layout {
+  readonly ramBytes: number
+  readonly ledgerBytes: number
+  /** Pages of `ram` that belong to vCPUs. */
+  readonly vcpuPages: number
+  /** Offset of the queue device's pages in `ram`. */
+  readonly queueOffset: number
+  /** Offset of the block device's pages in `ram`. */
+  readonly blockOffset: number
+}
+
+/** @throws PostcopyError `ERR_INVALID_MACHINE` where the vCPUs would have no pages */
+export function layOut(ramBytes: number, vcpus: number): Layout {
+  const pages = ramBytes / TARGET_PAGE_SIZE
+  const vcpuPages = pages - QUEUE_PAGES - BLOCK_PAGES
+  if (!Number.isInteger(pages) || vcpuPages < vcpus || pages > 0xffffffff) {
+    const least = (vcpus + QUEUE_PAGES + BLOCK_PAGES) * TARGET_PAGE_SIZE
+    throw new PostcopyError(
+      'ERR_INVALID_MACHINE',
+      `${ramBytes} bytes of RAM are not enough for ${vcpus} vCPUs or not in whole pages: ` +
+        `at least ${formatByteSize(least)}, a multiple of ${formatByteSize(TARGET_PAGE_SIZE)}`,
+    )
+  }
+  return {
+    ramBytes,
+    ledgerBytes: Math.ceil((pages * LEDGER_ENTRY_BYTES) / LEDGER_UNIT_BYTES) * LEDGER_UNIT_BYTES,
+    vcpuPages,
+    queueOffset: vcpuPages * TARGET_PAGE_SIZE,
+    blockOffset: (vcpuPages + QUEUE_PAGES) * TARGET_PAGE_SIZE,
+  }
+}

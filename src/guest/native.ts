@@ -1,0 +1,67 @@
+/** The vCPU addon (native/vcpu_addon.cc), loaded on first use. */
+import { loadAddon, type RegionLease } from '../kernel/index.js'
+
+declare const handle: unique symbol
+
+/** A machine's native half. Its threads live on after the handle has gone, until they can end. */
+export interface MachineHandle {
+  readonly [handle]: 'MachineHandle'
+}
+
+export interface NativeScanResult {
+  /** False if it was cancelled. */
+  complete: boolean
+  pages: number
+  counts: number[]
+  findings: Float64Array
+}
+
+/** Functions that may be refused return 0 or a negative errno. */
+export interface VcpuAddon {
+  machineCreate(
+    ram: RegionLease,
+    ledger: RegionLease,
+    vcpus: number,
+    vcpuPages: number,
+  ): MachineHandle | number
+  machineConfigure(
+    machine: MachineHandle,
+    pattern: number,
+    writesPercent: number,
+    fillPercent: number,
+    hotPages: number,
+    touches: number,
+    rate: number,
+    seed: number,
+  ): number
+  machineStart(machine: MachineHandle): number
+  /** Asks the vCPUs to leave guest RAM; true if all have within `waitUs`, which blocks the caller. */
+  machineStop(machine: MachineHandle, waitUs: number): boolean
+  machineQuit(machine: MachineHandle): void
+  /** Gives up the handle; threads that are still there keep what they use. */
+  machineClose(machine: MachineHandle): void
+  /** True when all threads have ended. */
+  machineGone(machine: MachineHandle): boolean
+  machineFill(machine: MachineHandle): number
+  /** @param sealed - pairs of page index in `ram` and checksum */
+  machineVerify(machine: MachineHandle, sealed: Float64Array): number
+  machineCancelScan(machine: MachineHandle): void
+  machineScanRunning(machine: MachineHandle): boolean
+  machineScannedPages(machine: MachineHandle): number
+  machineTakeScanResult(machine: MachineHandle): NativeScanResult
+  /** What running vCPUs found. */
+  machineFindings(machine: MachineHandle): Float64Array
+  vcpuThreadId(machine: MachineHandle, vcpu: number): number
+  vcpuSave(machine: MachineHandle, vcpu: number, state: BigUint64Array): void
+  vcpuLoad(machine: MachineHandle, vcpu: number, state: BigUint64Array): number
+  vcpuReadStats(machine: MachineHandle, vcpu: number, out: Float64Array): void
+  vcpuReadHistogram(machine: MachineHandle, vcpu: number, out: Float64Array): void
+  checksum(bytes: Uint8Array): number
+}
+
+let loaded: VcpuAddon | undefined
+
+/** @throws PostcopyError where the addon was not built, or does not load */
+export function addon(): VcpuAddon {
+  return (loaded ??= loadAddon('vcpu') as VcpuAddon)
+}
