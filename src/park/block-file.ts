@@ -1,0 +1,174 @@
+/** A RAM block in a sparse file: pages in, holes where they are zero or discarded. */
+import { closeSync, fsyncSync, ftruncateSync, readSync } from 'node:fs'
+import { MemoryRegion, isZero, kernelError, storeRecords } from '../kernel/index.js'
+import { PageBitmap } from '../ram/page-bitmap.js'
+import { RamFlag } from '../stream/index.js'
+import { TARGET_PAGE_SIZE } from '../units.js'
+import { checksumBlock } from './checksum.js'
+
+const RECORD_HEAD_BYTES = 8
+
+export interface BlockFileOptions {
+  readonly name: string
+  readonly file: string
+  readonly lengthBytes: number
+  readonly pageSizeBytes: number
+}
+
+export class BlockFile {
+  readonly name: string
+  readonly file: string
+  readonly lengthBytes: number
+  readonly pageSizeBytes: number
+  /** Pages that have come and were not discarded since. */
+  readonly received: PageBitmap
+  /** Pages that a discard has named: the source will send them (again). */
+  readonly discarded: PageBitmap
+  readonly #fd: number
+  /** Received and zero: a hole. */
+  readonly #zeroed: PageBitmap
+  /** A mapping that is never touched: hole punching is what it is for. */
+  readonly #region: MemoryRegion
+  /** What the native loop reports: pages, zero pages, errno, offset. */
+  readonly #result = new Float64Array(4)
+  /** One record made of parts, so that every page goes the same way. */
+  readonly #record = new Uint8Array(RECORD_HEAD_BYTES + TARGET_PAGE_SIZE)
+
+  /** @param fd - of a new file; belongs to this from now on */
+  static create(fd: number, block: BlockFileOptions): BlockFile {
+    ftruncateSync(fd, block.lengthBytes)
+    return new BlockFile(fd, block)
+  }
+
+  /**
+   * Goes on with a file: what is not marked as received is taken for owed, and emptied.
+   *
+   * @param fd - belongs to this from now on
+   * @param received - undefined: nothing
+   */
+  static reopen(fd: number, block: BlockFileOptions, received: Uint8Array | undefined): BlockFile {
+    const reopened = new BlockFile(fd, block)
+    if (received !== undefined) reopened.received.bytes.set(received)
+    reopened.discarded.setAll()
+    reopened.discarded.remove(reopened.received)
+    for (const [start, end] of reopened.discarded.runs()) {
+      reopened.#region.discard(start * TARGET_PAGE_SIZE, (end - start) * TARGET_PAGE_SIZE)
+    }
+    reopened.#findZeroPages()
+    return reopened
+  }
+
+  private constructor(fd: number, block: BlockFileOptions) {
+    this.#fd = fd
+    this.name = block.name
+    this.file = block.file
+    this.lengthBytes = block.lengthBytes
+    this.pageSizeBytes = block.pageSizeBytes
+    this.#region = MemoryRegion.openFile({ fd, lengthBytes: this.lengthBytes, writable: true })
+    const pageCount = this.lengthBytes / TARGET_PAGE_SIZE
+    this.received = new PageBitmap(pageCount)
+    this.discarded = new PageBitmap(pageCount)
+    this.#zeroed = new PageBitmap(pageCount)
+  }
+
+  /**
+   * Takes complete records that need no name.
+   *
+   * @returns bytes taken; it stops where a record is anything else
+   * @throws KernelError `ENOSPC` when the disk is full, `EIO`, …
+   */
+  records(
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+  ): { taken: number; normal: number; zero: number } {
+    const taken = storeRecords(
+      this.#fd,
+      this.lengthBytes,
+      this.received.bytes,
+      this.#zeroed.bytes,
+      bytes,
+      start,
+      end,
+      this.#result,
+    )
+    const [normal = 0, zero = 0, errno = 0, offset = 0] = this.#result
+    if (errno !== 0) {
+      const where = `${this.file} (RAM block "${this.name}") + ${offset}`
+      throw kernelError(-errno, 'pwrite', where)
+    }
+    return { taken, normal, zero }
+  }
+
+  /** A page whose record came with a name. */
+  page(offset: number, bytes: Uint8Array, start: number): void {
+    this.#record.set(bytes.subarray(start, start + TARGET_PAGE_SIZE), RECORD_HEAD_BYTES)
+    this.#single(offset + RamFlag.page + RamFlag.continue, this.#record.length)
+  }
+
+  zero(offset: number): void {
+    this.#record[RECORD_HEAD_BYTES] = 0
+    this.#single(offset + RamFlag.zero + RamFlag.continue, RECORD_HEAD_BYTES + 1)
+  }
+
+  #single(head: number, lengthBytes: number): void {
+    const view = new DataView(this.#record.buffer)
+    view.setUint32(0, Math.floor(head / 2 ** 32))
+    view.setUint32(4, head % 2 ** 32)
+    this.records(this.#record, 0, lengthBytes)
+  }
+
+  /** Makes a range a hole that has not come. */
+  discard(start: number, lengthBytes: number): void {
+    this.#region.discard(start, lengthBytes)
+    const from = start / TARGET_PAGE_SIZE
+    const to = from + lengthBytes / TARGET_PAGE_SIZE
+    this.received.clearRange(from, to)
+    this.#zeroed.clearRange(from, to)
+    this.discarded.setRange(from, to)
+  }
+
+  #findZeroPages(): void {
+    const page = new Uint8Array(TARGET_PAGE_SIZE)
+    for (const [start, end] of this.received.runs()) {
+      for (let index = start; index < end; index += 1) {
+        readSync(this.#fd, page, 0, page.length, index * TARGET_PAGE_SIZE)
+        if (isZero(page)) this.#zeroed.set(index)
+      }
+    }
+  }
+
+  get pageCount(): number {
+    return this.received.pageCount
+  }
+
+  get dataPages(): number {
+    return this.received.count() - this.#zeroed.count()
+  }
+
+  /** Whether every page that was discarded has come again. */
+  get isPaidOff(): boolean {
+    for (const [start, end] of this.discarded.runs()) {
+      if (!this.received.all(start, end)) return false
+    }
+    return true
+  }
+
+  /** Waits until all of it is on disk. */
+  sync(): void {
+    fsyncSync(this.#fd)
+  }
+
+  checksum(): string {
+    return checksumBlock(this.#fd, this.lengthBytes, (start, end) => {
+      const from = start / TARGET_PAGE_SIZE
+      const to = end / TARGET_PAGE_SIZE
+      return this.received.count(from, to) > this.#zeroed.count(from, to)
+    })
+  }
+
+  close(): void {
+    this.#region.close()
+    closeSync(this.#fd)
+  }
+}

@@ -1,0 +1,50 @@
+/** Checksums of what is on disk. They are against damage, not against an attacker. */
+import { createHash } from 'node:crypto'
+import { readSync } from 'node:fs'
+import { crc32 } from 'node:zlib'
+import { isZero } from '../kernel/index.js'
+
+const CHUNK_BYTES = 1024 * 1024
+
+export function sha256(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex')
+}
+
+/**
+ * CRC-32 over the chunks of 1 MiB that are not all zeros, each behind its number (u32, little
+ * endian): holes cost nothing where it is known that they are there.
+ *
+ * @param mayHaveData - whether any byte of `[start, end)` may differ from zero
+ * @returns 8 hex digits
+ */
+export function checksumBlock(
+  fd: number,
+  lengthBytes: number,
+  mayHaveData: (start: number, end: number) => boolean = () => true,
+): string {
+  const buffer = new Uint8Array(CHUNK_BYTES)
+  const number = new Uint32Array(1)
+  let sum = 0
+  for (let start = 0, index = 0; start < lengthBytes; start += CHUNK_BYTES, index += 1) {
+    const end = Math.min(start + CHUNK_BYTES, lengthBytes)
+    if (!mayHaveData(start, end)) continue
+    const chunk = buffer.subarray(0, end - start)
+    readWhole(fd, chunk, start)
+    if (isZero(chunk)) continue
+    number[0] = index
+    sum = crc32(chunk, crc32(new Uint8Array(number.buffer), sum))
+  }
+  return sum.toString(16).padStart(8, '0')
+}
+
+/** A file that is shorter counts as zeros there: its length is checked elsewhere. */
+function readWhole(fd: number, target: Uint8Array, position: number): void {
+  for (let at = 0; at < target.length;) {
+    const count = readSync(fd, target, at, target.length - at, position + at)
+    if (count === 0) {
+      target.fill(0, at)
+      return
+    }
+    at += count
+  }
+}

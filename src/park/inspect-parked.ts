@@ -1,0 +1,56 @@
+/** Looks at a parked VM and says what is wrong with it, all of it. */
+import { statSync } from 'node:fs'
+import { join } from 'node:path'
+import { PostcopyError } from '../errors.js'
+import { type DeviceSize, sizeDevices } from './device-sizes.js'
+import type { Manifest } from './manifest.js'
+import type { ParkedVmOptions } from './parked-vm.js'
+import { ParkedVm, readManifest, readParkedFile } from './parked-vm.js'
+
+const STAT_BLOCK_BYTES = 512
+
+export interface ParkedReport {
+  readonly manifest: Manifest
+  /** Bytes on disk by block, holes left out. */
+  readonly diskBytes: Readonly<Record<string, number>>
+  /** Undefined where nothing says how long each device's state is. */
+  readonly devices: readonly DeviceSize[] | undefined
+  readonly oddities: readonly string[]
+  readonly error: PostcopyError | undefined
+}
+
+/**
+ * @throws PostcopyError where there is no manifest that can be read
+ */
+export function inspectParked(directory: string, options: ParkedVmOptions = {}): ParkedReport {
+  const manifest = readManifest(directory)
+  const diskBytes: Record<string, number> = {}
+  for (const { name, file } of manifest.blocks) {
+    const stat = statSync(join(directory, file), { throwIfNoEntry: false })
+    diskBytes[name] = (stat?.blocks ?? 0) * STAT_BLOCK_BYTES
+  }
+  const error = failureOf(() => ParkedVm.open(directory, options).close())
+  let devices: readonly DeviceSize[] | undefined
+  const oddities = error === undefined ? [] : [error.message]
+  const { description } = manifest
+  if (description !== undefined && error === undefined) {
+    const text = Buffer.from(readParkedFile(directory, description)).toString()
+    devices = sizeDevices(readParkedFile(directory, manifest.devices), text)
+    if (devices === undefined) oddities.push('the description does not fit the devices')
+  }
+  const { unsentPages } = manifest.statistics
+  if (unsentPages > 0 && manifest.state === 'complete') {
+    oddities.push(`the source never sent ${unsentPages} pages; they are zero here`)
+  }
+  return { manifest, diskBytes, devices, oddities, error }
+}
+
+function failureOf(act: () => void): PostcopyError | undefined {
+  try {
+    act()
+    return undefined
+  } catch (error) {
+    if (error instanceof PostcopyError) return error
+    throw error
+  }
+}

@@ -1,0 +1,214 @@
+/**
+ * `manifest.json` of a parked VM: what is in its directory, and how to tell that it is all there.
+ *
+ * ```
+ * DIR/manifest.json   this
+ * DIR/configuration   the configuration element of the stream, as it came
+ * DIR/devices         the FULL sections of all devices, as they came; nobody here can read them
+ * DIR/ram-0, …        a RAM block each; zero pages are holes
+ * DIR/received-0, …   only in an incomplete one: which pages have come, one bit each
+ * ```
+ */
+import { PostcopyError } from '../errors.js'
+import { TARGET_PAGE_SIZE } from '../units.js'
+
+export const MANIFEST_FILE = 'manifest.json'
+const FORMAT = 'postcopy-parked-vm'
+const FORMAT_VERSION = 1
+
+/** A small file, checked whenever the VM is opened. */
+export interface ParkedFile {
+  readonly file: string
+  readonly lengthBytes: number
+  readonly sha256: string
+}
+
+export interface ParkedBlock {
+  /** As QEMU calls it, a byte a character; need not be fit for a file name. */
+  readonly name: string
+  readonly file: string
+  readonly lengthBytes: number
+  /** Host page of the source's block: more than 4096 for hugetlb. */
+  readonly pageSizeBytes: number
+  /** Target pages that are not zero. */
+  readonly dataPages: number
+  /** See `checksum.ts`; only of a complete VM. */
+  readonly checksum?: string
+  /** Bitmap of pages that have come; only of an incomplete VM, where without it none has. */
+  readonly receivedFile?: string
+}
+
+export interface ParkStatistics {
+  readonly transferredBytes: number
+  readonly normalPages: number
+  readonly zeroPages: number
+  readonly discardedPages: number
+  readonly durationMs: number
+  /** Pages that the source never sent, such as free pages of a balloon; they are zero. */
+  readonly unsentPages: number
+}
+
+export interface Manifest {
+  /** `incomplete`: postcopy broke off; pages are missing that only the source has. */
+  readonly state: 'complete' | 'incomplete'
+  /** ISO 8601. */
+  readonly parkedAt: string
+  readonly machineType: string
+  /** Section id of `ram` in the original stream; those of the devices differ from it. */
+  readonly ramSectionId: number
+  readonly way: 'precopy' | 'postcopy'
+  readonly configuration: ParkedFile
+  readonly devices: ParkedFile
+  /** JSON that tells the devices' sizes and fields; QEMU adds it in precopy only. */
+  readonly description?: ParkedFile
+  readonly blocks: readonly ParkedBlock[]
+  readonly statistics: ParkStatistics
+}
+
+export function encodeManifest(manifest: Manifest): Uint8Array {
+  const whole = { format: FORMAT, formatVersion: FORMAT_VERSION, ...manifest }
+  return Buffer.from(`${JSON.stringify(whole, undefined, 2)}\n`)
+}
+
+/**
+ * Reads a manifest and believes nothing of it.
+ *
+ * @throws PostcopyError `ERR_PARKED_FORMAT` for what is none or makes no sense, `ERR_PARKED_VERSION`
+ *   for one of a later postcopy
+ */
+export function decodeManifest(text: string, path: string): Manifest {
+  let whole: unknown
+  try {
+    whole = JSON.parse(text)
+  } catch (error) {
+    throw new PostcopyError('ERR_PARKED_FORMAT', `${path} is not JSON`, { cause: error })
+  }
+  const fields = new Fields(whole, path)
+  if (fields.raw('format') !== FORMAT) fields.refuse('format', `"${FORMAT}"`)
+  const version = fields.count('formatVersion')
+  if (version > FORMAT_VERSION) {
+    throw new PostcopyError(
+      'ERR_PARKED_VERSION',
+      `${path} has format version ${version}; this postcopy knows ${FORMAT_VERSION}: use a newer one`,
+    )
+  }
+  const description = fields.optional('description')
+  return {
+    state: fields.oneOf('state', ['complete', 'incomplete']),
+    parkedAt: fields.text('parkedAt'),
+    machineType: fields.text('machineType'),
+    ramSectionId: fields.count('ramSectionId', 0xffffffff),
+    way: fields.oneOf('way', ['precopy', 'postcopy']),
+    configuration: parkedFile(fields.object('configuration')),
+    devices: parkedFile(fields.object('devices')),
+    ...(description === undefined ? {} : { description: parkedFile(description) }),
+    blocks: fields.objects('blocks').map(parkedBlock),
+    statistics: statistics(fields.object('statistics')),
+  }
+}
+
+function parkedFile(fields: Fields): ParkedFile {
+  return {
+    file: fields.fileName('file'),
+    lengthBytes: fields.count('lengthBytes'),
+    sha256: fields.text('sha256'),
+  }
+}
+
+function parkedBlock(fields: Fields): ParkedBlock {
+  const name = fields.text('name')
+  const lengthBytes = fields.count('lengthBytes')
+  const pageSizeBytes = fields.count('pageSizeBytes')
+  const isPageSize = pageSizeBytes >= TARGET_PAGE_SIZE && Number.isInteger(Math.log2(pageSizeBytes))
+  if (!isPageSize) fields.refuse('pageSizeBytes', 'a page size')
+  if (lengthBytes === 0 || lengthBytes % pageSizeBytes !== 0) {
+    fields.refuse('lengthBytes', 'whole pages')
+  }
+  if (!/^[\0-\xff]{1,255}$/.test(name)) fields.refuse('name', '1 to 255 bytes')
+  const checksum = fields.raw('checksum')
+  const receivedFile = fields.raw('receivedFile')
+  return {
+    name,
+    file: fields.fileName('file'),
+    lengthBytes,
+    pageSizeBytes,
+    dataPages: fields.count('dataPages'),
+    ...(checksum === undefined ? {} : { checksum: fields.text('checksum') }),
+    ...(receivedFile === undefined ? {} : { receivedFile: fields.fileName('receivedFile') }),
+  }
+}
+
+function statistics(fields: Fields): ParkStatistics {
+  return {
+    transferredBytes: fields.count('transferredBytes'),
+    normalPages: fields.count('normalPages'),
+    zeroPages: fields.count('zeroPages'),
+    discardedPages: fields.count('discardedPages'),
+    durationMs: fields.count('durationMs'),
+    unsentPages: fields.count('unsentPages'),
+  }
+}
+
+/** The members of an object that may be anything, each checked when it is taken. */
+class Fields {
+  readonly #object: Readonly<Record<string, unknown>>
+  readonly #where: string
+
+  constructor(value: unknown, where: string) {
+    this.#where = where
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+      throw new PostcopyError('ERR_PARKED_FORMAT', `${where} must be an object`)
+    }
+    this.#object = value as Readonly<Record<string, unknown>>
+  }
+
+  raw(key: string): unknown {
+    return this.#object[key]
+  }
+
+  refuse(key: string, expected: string): never {
+    const found = JSON.stringify(this.#object[key]) as string | undefined
+    throw new PostcopyError(
+      'ERR_PARKED_FORMAT',
+      `${this.#where}: ${key} must be ${expected}, not ${found ?? 'missing'}`,
+    )
+  }
+
+  text(key: string): string {
+    const value = this.raw(key)
+    return typeof value === 'string' ? value : this.refuse(key, 'text')
+  }
+
+  count(key: string, most = Number.MAX_SAFE_INTEGER): number {
+    const value = this.raw(key)
+    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0 || value > most) {
+      this.refuse(key, 'a count')
+    }
+    return value
+  }
+
+  oneOf<T extends string>(key: string, choices: readonly T[]): T {
+    const value = this.raw(key)
+    return choices.find((choice) => choice === value) ?? this.refuse(key, choices.join(' or '))
+  }
+
+  /** A file in the directory itself: a manifest must not lead anywhere else. */
+  fileName(key: string): string {
+    const value = this.text(key)
+    return /^[a-z0-9][a-z0-9.-]*$/.test(value) ? value : this.refuse(key, 'a plain file name')
+  }
+
+  object(key: string): Fields {
+    return new Fields(this.raw(key), `${this.#where}: ${key}`)
+  }
+
+  optional(key: string): Fields | undefined {
+    return this.raw(key) === undefined ? undefined : this.object(key)
+  }
+
+  objects(key: string): Fields[] {
+    const value = this.raw(key)
+    if (!Array.isArray(value) || value.length === 0) this.refuse(key, 'a list')
+    return value.map((entry, index) => new Fields(entry, `${this.#where}: ${key}[${index}]`))
+  }
+}

@@ -1,0 +1,136 @@
+/** Parking as its user sees it: starts the worker, and tells what it does. */
+import { once } from 'node:events'
+import { Worker } from 'node:worker_threads'
+import { PostcopyError, errorToRecord } from '../errors.js'
+import { Migration } from '../migration/migration.js'
+import { type Parameters, resolveOptions } from '../migration/options.js'
+import { isAtRest } from '../migration/states.js'
+import { formatUri, parseUri } from '../migration/uri.js'
+import { assertNever } from '../units.js'
+import type { Manifest } from './manifest.js'
+import type { ParkNotice, ParkOrigin, ParkRequest, ParkWorkerData } from './protocol.js'
+
+interface ParkSettings {
+  /** Where the VM goes; must not exist yet. Its parent must. */
+  directory: string
+  /** `x-max-package-bytes` bounds the device state. */
+  parameters?: Partial<Parameters>
+}
+
+export interface ParkOptions extends ParkSettings {
+  /** Where to listen: `tcp:HOST:PORT` (port 0: the kernel picks one) or `unix:PATH`. */
+  uri: string
+}
+
+export interface ParkFileOptions extends ParkSettings {
+  /** A saved stream: what `migrate "exec:cat > FILE"` wrote. May be a pipe. */
+  file: string
+}
+
+/**
+ * A VM on its way from a QEMU to a directory, begun by {@link Park.listen} or
+ * {@link Park.fromFile}.
+ *
+ * `done` resolves when the VM is on disk and its source has heard of it. A migration that fails
+ * before the device state came leaves nothing; later it becomes `postcopy-paused`, with what came
+ * in `DIR.incomplete` and the rest still in the source.
+ */
+export class Park extends Migration {
+  readonly #worker: Worker
+  readonly #workerEnded: Promise<unknown>
+  #uri: string | undefined
+  #manifest: Manifest | undefined
+
+  /**
+   * Resolves when a source may connect.
+   *
+   * @throws PostcopyError `ERR_PARKED_EXISTS`; ConnectionError where it cannot listen
+   */
+  static async listen(options: ParkOptions): Promise<Park> {
+    const park = new Park({ uri: parseUri(options.uri) }, options)
+    await Promise.race([once(park, 'listening'), park.done])
+    return park
+  }
+
+  /**
+   * Goes on with a postcopy that broke off, where QEMU is `postcopy-paused` and will
+   * `migrate -r` (QMP: `resume`). Resolves when it may connect.
+   *
+   * @param options - `directory`: `DIR.incomplete`, which becomes DIR
+   * @throws PostcopyError `ERR_PARKED_FORMAT`, `ERR_PARKED_DAMAGED`, …
+   */
+  static async recover(options: ParkOptions): Promise<Park> {
+    const park = new Park({ uri: parseUri(options.uri) }, options, true)
+    await Promise.race([once(park, 'listening'), park.done])
+    return park
+  }
+
+  /** Begins to read at once. */
+  static fromFile(options: ParkFileOptions): Park {
+    return new Park({ file: options.file }, options)
+  }
+
+  private constructor(origin: ParkOrigin, options: ParkSettings, isRecovery = false) {
+    super()
+    const { parameters } = resolveOptions({ parameters: options.parameters ?? {} })
+    const workerData: ParkWorkerData = {
+      origin,
+      directory: options.directory,
+      isRecovery,
+      parameters,
+      counters: this.counters.buffer,
+    }
+    this.#worker = new Worker(new URL('./worker.js', import.meta.url), { workerData, name: 'park' })
+    this.#worker.on('message', (notice: ParkNotice) => this.#notice(notice))
+    this.#worker.on('error', (error) => this.#workerLost(error))
+    this.#worker.on('exit', () => this.#workerLost(undefined))
+    this.#workerEnded = once(this.#worker, 'exit')
+  }
+
+  /** Where it listens, with the port that the kernel picked. */
+  get uri(): string | undefined {
+    return this.#uri
+  }
+
+  /** What is in the directory, once it is there. */
+  get manifest(): Manifest | undefined {
+    return this.#manifest
+  }
+
+  /** Gives up, as if the connection had broken. Nothing happens when it is over. */
+  stop(): void {
+    if (isAtRest(this.state)) return
+    const request: ParkRequest = { type: 'stop' }
+    this.#worker.postMessage(request)
+  }
+
+  /** Gives up where it is not over, and ends the worker. May be called twice. */
+  async close(): Promise<void> {
+    this.stop()
+    await this.#workerEnded
+  }
+
+  #notice(notice: ParkNotice): void {
+    switch (notice.type) {
+      case 'listening':
+        this.#uri = formatUri(notice.uri)
+        this.emit('listening', this.#uri)
+        break
+      case 'parked':
+        this.#manifest = notice.manifest
+        break
+      case 'state':
+        this.setState(notice.state, notice.error)
+        break
+      default:
+        assertNever(notice)
+    }
+  }
+
+  #workerLost(cause: unknown): void {
+    if (isAtRest(this.state)) return
+    const text =
+      'the worker that parks has ended; what came may be in DIR.partial or DIR.incomplete'
+    this.setState('failed', errorToRecord(new PostcopyError('ERR_WORKER_LOST', text, { cause })))
+  }
+}

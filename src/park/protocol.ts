@@ -1,0 +1,29 @@
+/** What the main thread and the worker that parks say to each other. */
+import type { ErrorRecord } from '../errors.js'
+import type { Parameters } from '../migration/options.js'
+import type { MigrationState } from '../migration/states.js'
+import type { MigrationUri } from '../migration/uri.js'
+import type { Manifest } from './manifest.js'
+
+/** Where the stream comes from: a migration, or a file (`-` is stdin). */
+export type ParkOrigin = { readonly uri: MigrationUri } | { readonly file: string }
+
+export interface ParkWorkerData {
+  readonly origin: ParkOrigin
+  /** To be made; `DIR.incomplete` for a recovery. */
+  readonly directory: string
+  readonly isRecovery: boolean
+  readonly parameters: Parameters
+  readonly counters: SharedArrayBuffer
+}
+
+/** To the worker. */
+export interface ParkRequest {
+  readonly type: 'stop'
+}
+
+/** From the worker. */
+export type ParkNotice =
+  | { readonly type: 'listening'; readonly uri: MigrationUri }
+  | { readonly type: 'state'; readonly state: MigrationState; readonly error?: ErrorRecord }
+  | { readonly type: 'parked'; readonly manifest: Manifest }

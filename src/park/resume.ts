@@ -1,0 +1,28 @@
+/** Sends a parked VM to a QEMU that waits for it, by postcopy from the first moment. */
+import type { MigrationOptions } from '../migration/options.js'
+import { Source } from '../source/source.js'
+import type { ParkedVm } from './parked-vm.js'
+
+export interface ResumeOptions extends MigrationOptions {
+  /** `tcp:HOST:PORT` or `unix:PATH` of a QEMU with `-incoming` and the capability `postcopy-ram`. */
+  uri: string
+  /** Before the package is sent, abort cancels; later it does nothing. */
+  signal?: AbortSignal
+}
+
+/**
+ * Starts a clone of a parked VM in another QEMU. May be done any number of times, at once or one
+ * after the other; `vm` must stay open until the migration is over.
+ *
+ * The state `postcopy-active` says that the guest's devices are loaded and it runs. What breaks
+ * later leads to `postcopy-paused`: the clone has not all of its memory and waits for it, while
+ * the parked VM is as it was.
+ */
+export function resume(vm: ParkedVm, options: ResumeOptions): Source {
+  return Source.migrate(vm, {
+    ...options,
+    capabilities: { ...options.capabilities, 'postcopy-ram': true },
+    dirtyLog: 'none',
+    postcopyAtOnce: true,
+  })
+}

@@ -1,0 +1,38 @@
+/**
+ * A connection that comes while a VM is being parked. Its first bytes tell what it is (protocol
+ * section 8): another source, a channel of multifd, or one of postcopy-preempt, which is silent
+ * for as long as nobody asks for pages, and nobody does here.
+ */
+import { ConnectionError } from '../errors.js'
+import type { Channel } from '../migration/channel.js'
+import { RamFlag } from '../stream/index.js'
+
+const MULTIFD_MAGIC = 0x11223344
+/** A u64: all that a preempt channel ever says to us, at its end. */
+const MARK_BYTES = 8
+
+/**
+ * Holds a silent connection, and turns a talkative one away.
+ *
+ * @param onMultifd - the source sends pages on further channels: it cannot be parked
+ */
+export function holdSecondConnection(channel: Channel, onMultifd: () => void): void {
+  let isKnown = false
+  const turnAway = (): void => {
+    channel.destroy(new ConnectionError('ERR_CONNECTION_BUSY', 'a VM is being parked'))
+  }
+  channel.start({
+    consume: (bytes, start, end) => {
+      if (isKnown) return end - start
+      if (end - start < MARK_BYTES) return 0
+      isKnown = true
+      const view = new DataView(bytes.buffer, bytes.byteOffset + start, MARK_BYTES)
+      const isEndMark = view.getUint32(0) === 0 && view.getUint32(4) === RamFlag.endOfSection
+      if (view.getUint32(0) === MULTIFD_MAGIC) onMultifd()
+      if (!isEndMark) turnAway()
+      return end - start
+    },
+    end: () => channel.destroy(),
+    close: () => undefined,
+  })
+}

@@ -1,0 +1,297 @@
+/** A VM on its way to disk: its blocks, its devices, and the manifest over them. */
+import { readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { PeerError, PostcopyError } from '../errors.js'
+import type { Counters } from '../migration/counters.js'
+import { now } from '../migration/counters.js'
+import { PageBitmap } from '../ram/page-bitmap.js'
+import type { RamBlockInfo } from '../stream/index.js'
+import { TARGET_PAGE_SIZE, formatByteSize } from '../units.js'
+import { BlockFile } from './block-file.js'
+import { sha256 } from './checksum.js'
+import { ParkDirectory } from './directory.js'
+import {
+  MANIFEST_FILE,
+  type Manifest,
+  type ParkedBlock,
+  type ParkedFile,
+  encodeManifest,
+} from './manifest.js'
+import { readManifest, readParkedFile } from './parked-vm.js'
+
+/** Bitmaps are kept for so much RAM at most; they take 1/32768 of it each. */
+const MAX_RAM_BYTES = 2 ** 44
+
+/** What is known of the VM besides its pages. */
+export interface VmIdentity {
+  readonly machineType: string
+  /** The whole element. */
+  readonly configuration: Uint8Array
+  readonly ramSectionId: number
+}
+
+export class VmStore {
+  readonly #directory: ParkDirectory
+  readonly #counters: Counters
+  #identity: VmIdentity | undefined
+  #blocks: readonly BlockFile[] = []
+  #byName: ReadonlyMap<string, BlockFile> = new Map()
+  #devices: { readonly sections: Uint8Array; readonly way: Manifest['way'] } | undefined
+  #description: string | undefined
+  #hasPromised = false
+
+  private constructor(directory: ParkDirectory, counters: Counters) {
+    this.#directory = directory
+    this.#counters = counters
+  }
+
+  /** @throws PostcopyError `ERR_PARKED_EXISTS` */
+  static create(target: string, counters: Counters): VmStore {
+    return new VmStore(ParkDirectory.create(target), counters)
+  }
+
+  /**
+   * Goes on with what a postcopy has left that broke off.
+   *
+   * @param path - `DIR.incomplete`
+   * @throws PostcopyError `ERR_PARKED_EXISTS`, `ERR_PARKED_FORMAT`, `ERR_PARKED_DAMAGED`
+   */
+  static reopen(path: string, counters: Counters): VmStore {
+    const directory = ParkDirectory.reopen(path)
+    const manifest = readManifest(path)
+    if (manifest.state !== 'incomplete') {
+      throw new PostcopyError('ERR_PARKED_FORMAT', `${path} is complete: rename it`)
+    }
+    const { machineType, ramSectionId, way } = manifest
+    const store = new VmStore(directory, counters)
+    const configuration = readParkedFile(path, manifest.configuration)
+    store.#identity = { machineType, ramSectionId, configuration }
+    store.#devices = { sections: readParkedFile(path, manifest.devices), way }
+    store.#hasPromised = true
+    const files: BlockFile[] = []
+    store.#blocks = files
+    try {
+      for (const block of manifest.blocks) {
+        const received = readReceived(path, block)
+        files.push(BlockFile.reopen(directory.reopenFile(block.file), block, received))
+      }
+    } catch (error) {
+      store.#close()
+      throw error
+    }
+    store.#byName = new Map(files.map((block) => [block.name, block]))
+    return store
+  }
+
+  /** What the source has to know to go on: its RAM section and blocks. */
+  get resumed(): { ramSectionId: number; blocks: RamBlockInfo[] } {
+    const blocks = this.#blocks.map(({ name, lengthBytes }) => ({
+      name,
+      usedLengthBytes: lengthBytes,
+    }))
+    return { ramSectionId: this.#identity?.ramSectionId ?? 0, blocks }
+  }
+
+  /** Where it is now. */
+  get path(): string {
+    return this.#directory.path
+  }
+
+  /** The source may rely on us: the devices are on disk, its pages must not be lost. */
+  get hasPromised(): boolean {
+    return this.#hasPromised
+  }
+
+  /**
+   * Creates the files of all RAM blocks.
+   *
+   * @param pageSizeOf - host page of a block, in bytes
+   * @throws PeerError for more RAM than can be kept track of
+   */
+  begin(
+    identity: VmIdentity,
+    blocks: readonly RamBlockInfo[],
+    pageSizeOf: (block: RamBlockInfo) => number,
+  ): void {
+    const ramBytes = blocks.reduce((sum, { usedLengthBytes }) => sum + usedLengthBytes, 0)
+    if (ramBytes > MAX_RAM_BYTES) {
+      const most = formatByteSize(MAX_RAM_BYTES)
+      throw new PeerError('ERR_PEER_BLOCK', `${formatByteSize(ramBytes)} of RAM: at most ${most}`)
+    }
+    this.#identity = identity
+    const files: BlockFile[] = []
+    this.#blocks = files
+    for (const [index, block] of blocks.entries()) {
+      const file = `ram-${index}`
+      const { name, usedLengthBytes: lengthBytes } = block
+      const fd = this.#directory.openFile(file)
+      files.push(
+        BlockFile.create(fd, { name, file, lengthBytes, pageSizeBytes: pageSizeOf(block) }),
+      )
+    }
+    this.#byName = new Map(files.map((block) => [block.name, block]))
+  }
+
+  block(name: string): BlockFile {
+    const block = this.#byName.get(name)
+    if (block === undefined) throw new PeerError('ERR_PEER_BLOCK', `no RAM block "${name}"`)
+    return block
+  }
+
+  records(name: string, bytes: Uint8Array, start: number, end: number): number {
+    const { taken, normal, zero } = this.block(name).records(bytes, start, end)
+    this.#counters.normalPages += normal
+    this.#counters.zeroPages += zero
+    return taken
+  }
+
+  page(name: string, offset: number, bytes: Uint8Array, start: number): void {
+    this.block(name).page(offset, bytes, start)
+    this.#counters.normalPages += 1
+  }
+
+  zero(name: string, offset: number): void {
+    this.block(name).zero(offset)
+    this.#counters.zeroPages += 1
+  }
+
+  discard(name: string, ranges: Float64Array): void {
+    const block = this.block(name)
+    for (let at = 0; at < ranges.length; at += 2) {
+      const lengthBytes = ranges[at + 1] ?? 0
+      block.discard(ranges[at] ?? 0, lengthBytes)
+      this.#counters.discardedPages += lengthBytes / TARGET_PAGE_SIZE
+    }
+  }
+
+  /** Keeps the devices for {@link complete}. */
+  takeDevices(sections: Uint8Array, way: Manifest['way']): void {
+    this.#devices = { sections, way }
+  }
+
+  takeDescription(json: string): void {
+    this.#description = json
+  }
+
+  /** Brings all but the pages to disk, before anybody relies on it: from now on nothing is removed. */
+  promise(): void {
+    this.#writeIncomplete(false)
+    this.#directory.keepIncomplete()
+    this.#hasPromised = true
+  }
+
+  /**
+   * Brings all of it to disk, under its name.
+   *
+   * @throws PeerError `ERR_PEER_INCOMPLETE` where the source still owes pages
+   */
+  complete(): Manifest {
+    const owing = this.#blocks.find(({ isPaidOff }) => !isPaidOff)
+    if (owing !== undefined) {
+      throw new PeerError(
+        'ERR_PEER_INCOMPLETE',
+        `the source ended, but has not sent all pages of "${owing.name}" that it said it would`,
+      )
+    }
+    for (const block of this.#blocks) block.sync()
+    const manifest = this.#writeManifest('complete', (block) => ({ checksum: block.checksum() }))
+    for (const block of this.#blocks) this.#directory.removeFile(receivedFileOf(block))
+    this.#directory.publish()
+    this.#close()
+    return manifest
+  }
+
+  /** Keeps what has come, with what has not: only after {@link promise}. */
+  leaveIncomplete(): void {
+    for (const block of this.#blocks) block.sync()
+    this.#writeIncomplete(true)
+    this.#close()
+  }
+
+  /** Removes everything: nobody relies on it. */
+  remove(): void {
+    this.#close()
+    this.#directory.remove()
+  }
+
+  #writeIncomplete(withReceived: boolean): void {
+    this.#writeManifest('incomplete', (block) => {
+      if (!withReceived) return {}
+      const receivedFile = receivedFileOf(block)
+      this.#directory.write(receivedFile, Uint8Array.from(block.received.bytes))
+      return { receivedFile }
+    })
+  }
+
+  #writeManifest(
+    state: Manifest['state'],
+    extra: (block: BlockFile) => Partial<ParkedBlock>,
+  ): Manifest {
+    const identity = this.#identity
+    const devices = this.#devices
+    if (identity === undefined || devices === undefined) {
+      throw new PeerError('ERR_PEER_INCOMPLETE', 'the source has sent no device state')
+    }
+    const counters = this.#counters
+    const description = this.#description
+    const manifest: Manifest = {
+      state,
+      parkedAt: new Date().toISOString(),
+      machineType: identity.machineType,
+      ramSectionId: identity.ramSectionId,
+      way: devices.way,
+      configuration: this.#writeFile('configuration', identity.configuration),
+      devices: this.#writeFile('devices', devices.sections),
+      ...(description === undefined
+        ? {}
+        : { description: this.#writeFile('description.json', Buffer.from(description)) }),
+      blocks: this.#blocks.map((block) => ({
+        name: block.name,
+        file: block.file,
+        lengthBytes: block.lengthBytes,
+        pageSizeBytes: block.pageSizeBytes,
+        dataPages: block.dataPages,
+        ...extra(block),
+      })),
+      statistics: {
+        transferredBytes: counters.transferredBytes,
+        normalPages: counters.normalPages,
+        zeroPages: counters.zeroPages,
+        discardedPages: counters.discardedPages,
+        durationMs: Math.round(now() - counters.startedAt),
+        unsentPages: this.#blocks.reduce(
+          (sum, { pageCount, received }) => sum + pageCount - received.count(),
+          0,
+        ),
+      },
+    }
+    this.#directory.write(MANIFEST_FILE, encodeManifest(manifest))
+    return manifest
+  }
+
+  #writeFile(file: string, bytes: Uint8Array): ParkedFile {
+    this.#directory.write(file, bytes)
+    return { file, lengthBytes: bytes.length, sha256: sha256(bytes) }
+  }
+
+  #close(): void {
+    for (const block of this.#blocks) block.close()
+    this.#blocks = []
+    this.#byName = new Map()
+  }
+}
+
+/** @throws PostcopyError `ERR_PARKED_DAMAGED` */
+function readReceived(path: string, block: ParkedBlock): Uint8Array | undefined {
+  if (block.receivedFile === undefined) return undefined
+  const file = join(path, block.receivedFile)
+  const bytes = readFileSync(file)
+  const expected = PageBitmap.byteLength(block.lengthBytes / TARGET_PAGE_SIZE)
+  const { size } = statSync(join(path, block.file))
+  if (bytes.length === expected && size === block.lengthBytes) return bytes
+  throw new PostcopyError('ERR_PARKED_DAMAGED', `${file} is not of this RAM block: damaged`)
+}
+
+function receivedFileOf(block: BlockFile): string {
+  return `received-${block.file.replace('ram-', '')}`
+}

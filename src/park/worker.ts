@@ -1,0 +1,80 @@
+/** Entry of the worker that parks: writing to disk may block here, and nobody waits for it. */
+import { createReadStream } from 'node:fs'
+import { parentPort, workerData } from 'node:worker_threads'
+import { PostcopyError, errorToRecord } from '../errors.js'
+import { type Listener, listen } from '../migration/connection.js'
+import { createCounters } from '../migration/counters.js'
+import { type MigrationState, isAtRest } from '../migration/states.js'
+import type { ParkNotice, ParkRequest, ParkWorkerData } from './protocol.js'
+import { readStream } from './read-stream.js'
+import { ParkReceiver } from './receiver.js'
+import { VmStore } from './vm-store.js'
+
+const READ_BYTES = 1024 * 1024
+
+const port = parentPort
+if (port === null) {
+  throw new PostcopyError('ERR_INTERNAL', 'the worker that parks runs in a worker only')
+}
+
+const { origin, directory, isRecovery, parameters, counters: buffer } = workerData as ParkWorkerData
+let listener: Listener | undefined
+let isOver = false
+
+function notify(notice: ParkNotice): void {
+  port?.postMessage(notice)
+}
+
+function stateChanged(state: MigrationState, error: unknown): void {
+  notify({ type: 'state', state, ...(error === undefined ? {} : { error: errorToRecord(error) }) })
+  if (!isAtRest(state)) return
+  isOver = true
+  listener?.close()
+  port?.close()
+}
+
+async function park(): Promise<void> {
+  const counters = createCounters(buffer)
+  const store = isRecovery
+    ? VmStore.reopen(directory, counters)
+    : VmStore.create(directory, counters)
+  const receiver = new ParkReceiver(
+    { stateChanged, parked: (manifest) => notify({ type: 'parked', manifest }) },
+    store,
+    parameters,
+    counters,
+  )
+  port?.on('message', (request: ParkRequest) => {
+    receiver.fail(new PostcopyError('ABORT_ERR', `told to ${request.type}`))
+  })
+  try {
+    if ('uri' in origin) {
+      listener = await listen(origin.uri, (channel) => receiver.accept(channel))
+      receiver.ready()
+      notify({ type: 'listening', uri: listener.uri })
+    } else {
+      await readFrom(origin.file, receiver)
+    }
+  } catch (error) {
+    receiver.fail(error)
+  }
+}
+
+async function readFrom(file: string, receiver: ParkReceiver): Promise<void> {
+  receiver.ready()
+  receiver.begin()
+  const input = createReadStream(file, { highWaterMark: READ_BYTES })
+  const leftover = await readStream(input, (bytes, start, end) => {
+    const taken = receiver.take(bytes, start, end)
+    if (isOver) input.destroy()
+    return taken
+  })
+  receiver.end(file, leftover)
+}
+
+try {
+  await park()
+} catch (error) {
+  // The directory could not be made: nothing has begun.
+  stateChanged('failed', error)
+}
