@@ -1,0 +1,160 @@
+/** `postcopy demo`: one migration between two processes on this host, checked page by page. */
+import { writeFile } from 'node:fs/promises'
+import { constants } from 'node:os'
+import { Command, InvalidArgumentError } from 'commander'
+import { errorToRecord } from '../errors.js'
+import { GuestProcess } from './demo/guest-process.js'
+import { Progress } from './demo/progress.js'
+import { MigrationRun, type PostcopyAfter, type RunResult } from './demo/run.js'
+import { type Verdict, count, judge, summaryObject, summaryTable } from './demo/summary.js'
+import { type GuestOptions, addGuestOptions } from './options.js'
+
+interface DemoOptions extends GuestOptions {
+  postcopyAfter: PostcopyAfter
+  json?: true
+  report?: string
+}
+
+/** Cells of the page map of one block in a report. */
+const REPORT_CELLS = 128 * 32
+
+export function defineDemo(setStatus: (status: number) => void): Command {
+  const command = new Command('demo')
+    .summary('move a running guest between two processes here, and check every page')
+    .description(
+      'Starts two processes: a guest that works on its memory, and one that waits for it. Moves the ' +
+        'guest from one to the other over TCP, shows how it goes, and checks each page of its ' +
+        'memory at the end. Ends with status 0 only if all of them are right.',
+    )
+  return addGuestOptions(command, { ram: '512M', vcpus: 2, workload: 'zipf:writes=30,rate=100000' })
+    .option(
+      '--postcopy-after <when>',
+      'switch to postcopy after so many milliseconds of precopy; now: at once; never: plain precopy',
+      parsePostcopyAfter,
+      150,
+    )
+    .option('--json', "print one JSON object at the end, with the names of QEMU's query-migrate")
+    .option('--report <file.html>', 'write a page with pictures: page map, fault latency, rates')
+    .action(async (options: DemoOptions) => setStatus(await runDemo(options)))
+}
+
+function parsePostcopyAfter(text: string): PostcopyAfter {
+  if (text === 'now' || text === 'never') return text
+  if (!/^[1-9]\d{0,8}$/.test(text)) {
+    throw new InvalidArgumentError('Give milliseconds, now or never.')
+  }
+  return Number(text)
+}
+
+async function runDemo(options: DemoOptions): Promise<number> {
+  const { ram, memory, vcpus, workload, postcopyAfter, json, report } = options
+  const progress = new Progress()
+  const both = ['--ram', ram, '--memory', memory, '--vcpus', String(vcpus)]
+  // Also in plain precopy the source waits for the destination's word: then the downtime is true.
+  both.push('--capability', postcopyAfter === 'never' ? 'return-path' : 'postcopy-ram')
+  const incoming = ['--incoming', 'defer', '--capability', 'postcopy-blocktime']
+  if (options.userModeOnly === true) incoming.push('--user-mode-only')
+  const source = new GuestProcess('source', [...both, '--workload', workload])
+  const destination = new GuestProcess('destination', [...both, ...incoming])
+  const guests = [source, destination]
+  const interruption = killWithUs(guests)
+  const run = new MigrationRun(source, destination, {
+    postcopyAfter,
+    cells: report === undefined ? 0 : REPORT_CELLS,
+    onSample: (sample) => {
+      progress.update(sample)
+    },
+    onNote: (text) => {
+      progress.note(text)
+    },
+  })
+  try {
+    await Promise.all(guests.map((guest) => guest.command('info status')))
+    progress.note(
+      `a guest with ${ram} of RAM and ${vcpus} vCPUs (${workload}) runs in process ${source.pid}; ` +
+        `process ${destination.pid} waits for it`,
+    )
+    const result = await run.run()
+    progress.end()
+    return await conclude(result, options)
+  } catch (error) {
+    progress.end()
+    const { received } = interruption
+    if (received !== undefined) {
+      process.stderr.write(`postcopy: ended by ${received}, and both guests with it\n`)
+      return 128 + constants.signals[received]
+    }
+    if (json !== true) throw error
+    const { code, message } = errorToRecord(error)
+    printLine({ status: 'failed', 'error-desc': message, 'x-error-code': code, verified: false })
+    throw error
+  } finally {
+    await Promise.all(guests.map((guest) => guest.end()))
+    interruption.forget()
+  }
+}
+
+async function conclude(result: RunResult, options: DemoOptions): Promise<number> {
+  const verdict = judge(result)
+  if (options.report !== undefined) {
+    // Loaded only here: drawing is large, and most runs do not draw.
+    const { renderReport } = await import('./report/page.js')
+    await writeFile(options.report, renderReport(result, verdict, options))
+  }
+  if (options.json === true) printLine(summaryObject(result))
+  else printSummary(result, verdict, options)
+  return verdict.verified ? 0 : 1
+}
+
+function printSummary(result: RunResult, verdict: Verdict, options: DemoOptions): void {
+  const faults = result.info['x-faults'] ?? 0
+  const lines = [
+    '',
+    summaryTable(result),
+    `${verdict.verified ? '✔' : '✖'} ${verdict.text}`,
+    ...(verdict.verified && faults > 0
+      ? [
+          `  ${count(faults)} times the guest touched memory that had not arrived: a real page fault, ` +
+            'its page fetched over TCP while it waited.',
+        ]
+      : []),
+    ...(options.postcopyAfter !== 'never' && result.info['x-faults'] === undefined
+      ? ['  Precopy was over before postcopy began: try --postcopy-after now, or more --ram.']
+      : []),
+    ...(result.info['x-user-mode-only'] === true && faults > 0
+      ? ['  Only faults of user code were handled: postcopy doctor says what this user lacks.']
+      : []),
+    ...(options.report === undefined ? [] : [`  pictures: ${options.report}`]),
+  ]
+  process.stdout.write(`${lines.join('\n')}\n`)
+}
+
+function printLine(value: Readonly<Record<string, unknown>>): void {
+  process.stdout.write(`${JSON.stringify(value)}\n`)
+}
+
+const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+
+/** Lets no guest outlive us. A signal kills both, and what waits for them fails at once. */
+function killWithUs(guests: readonly GuestProcess[]): {
+  received: NodeJS.Signals | undefined
+  forget(): void
+} {
+  const kill = (): void => {
+    for (const guest of guests) guest.kill()
+  }
+  const onSignal = (signal: NodeJS.Signals): void => {
+    state.received = signal
+    kill()
+  }
+  for (const signal of signals) process.on(signal, onSignal)
+  process.on('exit', kill)
+  const state = {
+    received: undefined as NodeJS.Signals | undefined,
+    forget: () => {
+      for (const signal of signals) process.off(signal, onSignal)
+      process.off('exit', kill)
+    },
+  }
+  return state
+}

@@ -1,0 +1,75 @@
+/** Says on stderr how the demo goes: a line that changes on a terminal, else a line now and then. */
+import { isAtRest } from '../../migration/states.js'
+import { formatByteSize } from '../../units.js'
+import type { Sample } from './run.js'
+
+const BAR_WIDTH = 24
+const PLAIN_INTERVAL_MS = 1000
+
+const phases: Readonly<Record<string, string>> = {
+  none: 'starting',
+  setup: 'connecting',
+  active: 'precopy: the guest runs at the source while its memory is sent',
+  device: 'switchover: the guest is stopped',
+  'postcopy-device': 'switchover: the guest is stopped, its devices are on their way',
+  'postcopy-active': 'postcopy: the guest runs at the destination, missing pages are fetched',
+  completed: 'completed: all of it is at the destination, where it goes on working',
+}
+
+export class Progress {
+  readonly #out: NodeJS.WriteStream
+  #phase = ''
+  #lastPlainMs = -Infinity
+  #hasLine = false
+
+  constructor(out: NodeJS.WriteStream = process.stderr) {
+    this.#out = out
+  }
+
+  /** A line that stays. */
+  note(text: string): void {
+    this.#clear()
+    this.#out.write(`  ${text}\n`)
+  }
+
+  update(sample: Sample): void {
+    const phase = phases[sample.status]
+    if (phase !== undefined && phase !== this.#phase) {
+      this.#phase = phase
+      this.note(phase)
+    }
+    if (sample.status === 'none' || sample.status === 'setup' || isAtRest(sample.status)) return
+    if (this.#out.isTTY) {
+      this.#clear()
+      this.#out.write(`  ${bar(sample)} ${describe(sample)}`)
+      this.#hasLine = true
+    } else if (sample.atMs - this.#lastPlainMs >= PLAIN_INTERVAL_MS) {
+      this.#lastPlainMs = sample.atMs
+      this.note(describe(sample))
+    }
+  }
+
+  /** Leaves a clean line behind. May be called twice. */
+  end(): void {
+    this.#clear()
+  }
+
+  #clear(): void {
+    if (this.#hasLine) this.#out.write('\r\x1b[K')
+    this.#hasLine = false
+  }
+}
+
+function bar({ totalBytes, remainingBytes }: Sample): string {
+  const filled = Math.round((BAR_WIDTH * (totalBytes - remainingBytes)) / Math.max(1, totalBytes))
+  return '█'.repeat(filled) + '░'.repeat(BAR_WIDTH - filled)
+}
+
+function describe(sample: Sample): string {
+  const { totalBytes, remainingBytes, bytesPerSecond, faults, rounds, status } = sample
+  const detail = status.startsWith('postcopy') ? `${faults} page faults` : `round ${rounds}`
+  return (
+    `${formatByteSize(totalBytes - remainingBytes)} of ${formatByteSize(totalBytes)}, ` +
+    `${formatByteSize(bytesPerSecond)}/s, ${detail}`
+  )
+}

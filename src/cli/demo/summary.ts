@@ -1,0 +1,100 @@
+/** The end of a demo: rows of a table, a verdict, and the same as one JSON object. */
+import Table from 'cli-table3'
+import type { MigrationInfo } from '../../monitor/index.js'
+import { formatByteSize } from '../../units.js'
+import type { RunResult } from './run.js'
+
+export interface Verdict {
+  readonly verified: boolean
+  readonly text: string
+}
+
+/** Every page is right, and the guest went on working where it arrived. */
+export function judge({ verify, workAfterSwitch, isIdle }: RunResult): Verdict {
+  const wrong = Object.entries(verify.counts).filter(([, count]) => count > 0)
+  if (wrong.length > 0) {
+    const what = wrong.map(([kind, count]) => `${count} ${kind}`).join(', ')
+    return { verified: false, text: `NOT verified: of ${count(verify.pages)} pages ${what}` }
+  }
+  if (!verify.verified) {
+    return {
+      verified: false,
+      text: `NOT verified: ${verify.failedChecks} checks failed while the guest ran`,
+    }
+  }
+  if (workAfterSwitch === 0 && !isIdle) {
+    return { verified: false, text: 'NOT verified: the guest did nothing after the switch' }
+  }
+  return {
+    verified: true,
+    text: `verified: ${count(verify.pages)} pages are right, none lost, stale, torn or misplaced`,
+  }
+}
+
+/** What the table shows, and the report too. */
+export function summaryRows(result: RunResult): [name: string, value: string, meaning: string][] {
+  const { info, workAfterSwitch } = result
+  const pages = info['x-pages']
+  const latency = info['x-postcopy-latency-us']
+  const blocktime = info['postcopy-vcpu-blocktime']
+  const none = 'none'
+  return [
+    ['total time', `${info['total-time'] ?? 0} ms`, 'from the first byte to the last word'],
+    ['downtime', `${info.downtime ?? 0} ms`, 'the guest ran nowhere'],
+    [
+      'throughput',
+      `${formatByteSize(bytesPerSecond(info))}/s`,
+      `${formatByteSize(info.ram?.transferred ?? 0)} sent`,
+    ],
+    ['pages precopied', count(pages?.precopied ?? 0), 'sent before the switch, and still right'],
+    [
+      'pages discarded',
+      count(pages?.discarded ?? 0),
+      'owed at the switch: not sent, or changed since',
+    ],
+    ['pages requested', count(pages?.requested ?? 0), 'the guest touched them first: page faults'],
+    ['pages pushed', count(pages?.pushed ?? 0), 'came before the guest needed them'],
+    [
+      'fault latency',
+      latency === undefined || latency.count === 0
+        ? none
+        : `p50 ${time(latency.p50)}, p90 ${time(latency.p90)}, p99 ${time(latency.p99)}, max ${time(latency.max)}`,
+      'from the fault to its page in place',
+    ],
+    [
+      'blocktime per vCPU',
+      blocktime === undefined ? none : blocktime.map((ms) => `${ms} ms`).join(', '),
+      'waited for pages',
+    ],
+    ['work after the switch', `${count(workAfterSwitch)} touches`, 'each one checked its page'],
+  ]
+}
+
+export function summaryTable(result: RunResult): string {
+  const table = new Table({ style: { head: [], border: [], compact: true } })
+  table.push(...summaryRows(result))
+  return table.toString()
+}
+
+/** `query-migrate` of both ends, with `verified`; what QEMU does not have begins with `x-`. */
+export function summaryObject(result: RunResult): Record<string, unknown> {
+  return {
+    ...result.info,
+    verified: judge(result).verified,
+    'x-verify': result.verify,
+    'x-work-after-switch': result.workAfterSwitch,
+  }
+}
+
+export function count(value: number): string {
+  return value.toLocaleString('en')
+}
+
+export function time(us: number): string {
+  return us < 1000 ? `${us} us` : `${(us / 1000).toFixed(us < 10_000 ? 1 : 0)} ms`
+}
+
+function bytesPerSecond(info: MigrationInfo): number {
+  const ms = (info['total-time'] ?? 0) - (info['setup-time'] ?? 0)
+  return ((info.ram?.transferred ?? 0) * 1000) / Math.max(1, ms)
+}

@@ -1,0 +1,161 @@
+/** `postcopy guest`: one guest in this process, and a monitor to drive it. */
+import { Command } from 'commander'
+import { PostcopyError } from '../errors.js'
+import { Guest } from '../guest/index.js'
+import { capabilityName } from '../migration/options.js'
+import { parseUri } from '../migration/uri.js'
+import {
+  Monitor,
+  MonitorSession,
+  type MonitorServer,
+  jsonLine,
+  serveStreams,
+  serveUnix,
+} from '../monitor/index.js'
+import { QmpServer, guestTarget } from '../monitor/qmp/index.js'
+import { type GuestOptions, addGuestOptions, checked, collect, uriOr } from './options.js'
+import { Shutdown } from './shutdown.js'
+
+interface GuestCommandOptions extends GuestOptions {
+  incoming?: string
+  capability?: readonly string[]
+  monitor: string
+  qmp?: string
+  json?: true
+}
+
+export function defineGuest(setStatus: (status: number) => void): Command {
+  const command = new Command('guest')
+    .summary('run one guest, or wait for one, and drive it by a monitor')
+    .description(
+      'Runs a guest in this process: vCPU threads that work on its RAM and check every page they ' +
+        'touch. With --incoming it waits for a guest from another process instead.',
+    )
+  return addGuestOptions(command, { ram: '256M', vcpus: 1, workload: 'sweep:writes=30' })
+    .option(
+      '--incoming <uri>',
+      'wait for a guest on tcp:HOST:PORT or unix:PATH; defer: until migrate_incoming says where',
+      uriOr('defer'),
+    )
+    .option(
+      '--capability <name>',
+      'switch a migration capability on from the start; may be repeated',
+      (text: string, before?: readonly string[]) => collect(checked(capabilityName)(text), before),
+    )
+    .option(
+      '--monitor <where>',
+      'where commands come from: stdio (the guest ends with its input), unix:PATH or none',
+      checked(monitorPath),
+      'stdio',
+    )
+    .option(
+      '--qmp <uri>',
+      "where programs drive it by QEMU's Machine Protocol: unix:PATH or tcp:HOST:PORT",
+      checked(parseUri),
+    )
+    .option('--json', 'events and answers as JSON, one object a line on stdout')
+    .addHelpText(
+      'after',
+      `
+A migration by hand, in two terminals:
+  postcopy guest --incoming tcp:127.0.0.1:4444 --capability postcopy-ram
+  postcopy guest --capability postcopy-ram
+    (postcopy) migrate -d tcp:127.0.0.1:4444
+    (postcopy) migrate_start_postcopy
+    (postcopy) info migrate
+RAM, memory and vCPUs must be the same at both ends.`,
+    )
+    .action(async (options: GuestCommandOptions) => {
+      await runGuest(options)
+      setStatus(0)
+    })
+}
+
+/** Undefined for stdio and none. @throws PostcopyError for what is nothing of these */
+function monitorPath(text: string): string | undefined {
+  if (text === 'stdio' || text === 'none') return undefined
+  const path = /^unix:(.+)$/.exec(text)?.[1]
+  if (path === undefined) {
+    throw new PostcopyError(
+      'ERR_INVALID_MONITOR',
+      'a monitor is on stdio or unix:PATH, or there is none',
+    )
+  }
+  return path
+}
+
+async function runGuest(options: GuestCommandOptions): Promise<void> {
+  const { ram, memory, vcpus, workload, incoming, json } = options
+  const isIncoming = incoming !== undefined
+  if (options.monitor === 'none' && options.qmp === undefined) {
+    throw new PostcopyError('ERR_INVALID_MONITOR', '--monitor none needs --qmp')
+  }
+  const guest = await Guest.create({
+    ram,
+    memory,
+    vcpus,
+    incoming: isIncoming,
+    ...(isIncoming ? {} : { workload }),
+  })
+  const monitor = new Monitor(guest, {
+    incoming: isIncoming,
+    ...(options.userModeOnly === undefined ? {} : { userModeOnly: true }),
+  })
+  let server: (MonitorServer & { refresh?(): void }) | undefined
+  let qmp: QmpServer | undefined
+  try {
+    const tell = json === true ? tellAsJson() : tellAsText(() => server?.refresh?.())
+    observe(monitor, tell)
+    for (const name of options.capability ?? []) await monitor.setCapability(name, true)
+    if (isIncoming && incoming !== 'defer') await monitor.migrateIncoming(incoming)
+    else if (!isIncoming) monitor.cont()
+    const shutdown = new Shutdown(monitor, (text) => tell('LOG', { text }, text))
+    const session = new MonitorSession(monitor, json === true ? 'json' : 'text')
+    const path = monitorPath(options.monitor)
+    if (path !== undefined) server = await serveUnix(session, path)
+    else if (options.monitor === 'stdio') {
+      server = serveStreams(session, process.stdin, process.stdout, () => shutdown.inputEnded())
+    }
+    if (options.qmp !== undefined) {
+      qmp = await QmpServer.listen(guestTarget(monitor), options.qmp)
+      tell('LOG', { text: `QMP on ${qmp.uri}` }, `QMP on ${qmp.uri}`)
+    }
+    await shutdown.requested
+    shutdown.disarm()
+    server?.close()
+    server = undefined
+    tell('SHUTDOWN', {}, 'the guest ends')
+  } finally {
+    server?.close()
+    await qmp?.close()
+    await monitor.close()
+    await guest.close()
+  }
+}
+
+/** Says that something happened: an event's name and data, and the same in words. */
+type Tell = (event: string, data: Readonly<Record<string, unknown>>, text: string) => void
+
+function tellAsJson(): Tell {
+  return (event, data) => process.stdout.write(jsonLine({ event, data }))
+}
+
+function tellAsText(refresh: () => void): Tell {
+  return (_event, _data, text) => {
+    if (process.stderr.isTTY) process.stderr.write('\r\x1b[K')
+    process.stderr.write(`postcopy: ${text}\n`)
+    if (process.stdout.isTTY) refresh()
+  }
+}
+
+function observe(monitor: Monitor, tell: Tell): void {
+  monitor.on('migration', (status, error, role) => {
+    const why = error === undefined ? '' : `: ${error.message}`
+    const data = { status, role, ...(error === undefined ? {} : { 'error-desc': error.message }) }
+    tell('MIGRATION', data, `migration (${role}): ${status}${why}`)
+  })
+  monitor.on('listening', (uri) => tell('LISTENING', { uri }, `waiting for a guest on ${uri}`))
+  monitor.on('running', (running) => {
+    tell(running ? 'RESUME' : 'STOP', {}, running ? 'the guest runs' : 'the guest is stopped')
+  })
+}

@@ -1,0 +1,146 @@
+/** `postcopy inspect`: says what stands in a saved stream or a parked VM. */
+import { statSync } from 'node:fs'
+import Table from 'cli-table3'
+import { Command } from 'commander'
+import { type PostcopyError, errorToRecord } from '../errors.js'
+import {
+  type DeviceSize,
+  type ParkedReport,
+  type StreamReport,
+  inspectParked,
+  inspectStream,
+} from '../park/index.js'
+import { TARGET_PAGE_SIZE, formatByteSize } from '../units.js'
+
+interface InspectOptions {
+  verify?: true
+  json?: true
+}
+
+export function defineInspect(setStatus: (status: number) => void): Command {
+  return new Command('inspect')
+    .summary('say what stands in a saved stream or a parked VM')
+    .description(
+      'Decodes a saved migration stream (a file, or a pipe) or a parked VM (a directory): RAM ' +
+        'blocks, pages by kind, commands, devices with their sizes, and what is odd. Ends with ' +
+        'status 0 if it could be read to its end. Memory does not depend on its length.',
+    )
+    .argument('<path>', 'a saved stream, or a directory that postcopy park has made')
+    .option('--verify', 'of a parked VM, read all of its memory and compare the checksums')
+    .option('--json', 'print one JSON object')
+    .action(async (path: string, options: InspectOptions) => {
+      setStatus(await runInspect(path, options))
+    })
+}
+
+async function runInspect(path: string, { verify, json }: InspectOptions): Promise<number> {
+  const isDirectory = statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false
+  if (isDirectory) {
+    const report = inspectParked(path, { verify: verify === true })
+    print(json, { kind: 'parked-vm', ...report, error: plain(report.error) }, () => parked(report))
+    return report.error === undefined ? 0 : 1
+  }
+  const report = await inspectStream(path)
+  print(json, { kind: 'stream', ...report, error: plain(report.error) }, () => stream(report))
+  return report.error === undefined ? 0 : 1
+}
+
+function print(json: true | undefined, object: object, inWords: () => string): void {
+  process.stdout.write(json === true ? `${JSON.stringify(object)}\n` : inWords())
+}
+
+function plain(error: PostcopyError | undefined): { code: string; message: string } | undefined {
+  if (error === undefined) return undefined
+  const { code, message } = errorToRecord(error)
+  return { code, message }
+}
+
+function stream(report: StreamReport): string {
+  const { ramSections, commands, devices, packagePings, descriptionBytes } = report
+  const sections = `${ramSections.start} START, ${ramSections.part} PART, ${ramSections.end} END`
+  const named = Object.entries(commands).map(([name, times]) => `${name} ${times}`)
+  const pings = packagePings?.map((value) => `0x${value.toString(16)}`).join(', ')
+  return text([
+    `a ${report.way} stream of a ${printable(report.machineType ?? 'machine unknown')}, ${count(report.lengthBytes)} bytes`,
+    ...report.configuration.map((subsection) => `configuration: ${JSON.stringify(subsection)}`),
+    `section ram (id ${report.ramSectionId ?? '?'}): ${sections}`,
+    `commands: ${named.length === 0 ? 'none' : named.join(', ')}`,
+    ...(pings === undefined ? [] : [`pings in the package: ${pings === '' ? 'none' : pings}`]),
+    table(
+      ['RAM block', 'length', 'page', 'pages', 'zero pages', 'discarded'],
+      report.blocks.map((block) => [
+        printable(block.name),
+        formatByteSize(block.lengthBytes),
+        formatByteSize(block.pageSizeBytes ?? TARGET_PAGE_SIZE),
+        count(block.normalPages),
+        count(block.zeroPages),
+        formatByteSize(block.discardedBytes),
+      ]),
+    ),
+    ...deviceLines(devices?.lengthBytes, devices?.sections),
+    ...(descriptionBytes === undefined ? [] : [`description: ${count(descriptionBytes)} bytes`]),
+    ...report.oddities.map((oddity) => `odd: ${oddity}`),
+  ])
+}
+
+function parked(report: ParkedReport): string {
+  const { manifest, diskBytes } = report
+  return text([
+    `a parked ${printable(manifest.machineType)} (${manifest.state}), by ${manifest.way}, ${manifest.parkedAt}`,
+    table(
+      ['RAM block', 'file', 'length', 'page', 'not zero', 'on disk'],
+      manifest.blocks.map((block) => [
+        printable(block.name),
+        block.file,
+        formatByteSize(block.lengthBytes),
+        formatByteSize(block.pageSizeBytes),
+        formatByteSize(block.dataPages * TARGET_PAGE_SIZE),
+        formatByteSize(diskBytes[block.name] ?? 0),
+      ]),
+    ),
+    ...deviceLines(manifest.devices.lengthBytes, report.devices),
+    ...report.oddities.map((oddity) => `odd: ${oddity}`),
+  ])
+}
+
+function deviceLines(
+  lengthBytes: number | undefined,
+  sections: readonly DeviceSize[] | undefined,
+): string[] {
+  if (lengthBytes === undefined) return ['devices: none']
+  const whole = `devices: ${count(lengthBytes)} bytes`
+  if (sections === undefined) return [`${whole}; nothing here says how long each one is`]
+  return [
+    `${whole}, ${sections.length} sections`,
+    table(
+      ['device', 'instance', 'version', 'bytes'],
+      sections.map(({ idstr, instanceId, version, lengthBytes: bytes }) => [
+        printable(idstr),
+        count(instanceId),
+        count(version),
+        count(bytes),
+      ]),
+    ),
+  ]
+}
+
+function table(head: string[], rows: string[][]): string {
+  const made = new Table({ head, style: { head: [], border: [], compact: true } })
+  made.push(...rows)
+  return made.toString()
+}
+
+function text(lines: readonly string[]): string {
+  return lines.map((line) => `${line}\n`).join('')
+}
+
+function count(value: number): string {
+  return value.toLocaleString('en')
+}
+
+/** Names come from the peer: nothing of them may steer a terminal. */
+function printable(name: string): string {
+  return name.replaceAll(/\p{Cc}/gu, (char) => {
+    return `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`
+  })
+}

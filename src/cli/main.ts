@@ -1,0 +1,17 @@
+#!/usr/bin/env node
+/** The command `postcopy`. */
+import { CommanderError } from 'commander'
+import { reportFailure } from './failure.js'
+import { createProgram } from './program.js'
+
+let status = 0
+try {
+  await createProgram((given) => {
+    status = given
+  }).parseAsync()
+} catch (error) {
+  reportFailure(error)
+  status = error instanceof CommanderError ? error.exitCode : 1
+}
+// Threads that are parked on pages which will never come must not keep the process.
+process.exit(status)

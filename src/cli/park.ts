@@ -1,0 +1,172 @@
+/** `postcopy park`: takes a VM from a QEMU and keeps it in a directory. */
+import { Command } from 'commander'
+import { PostcopyError } from '../errors.js'
+import { type Counters, now } from '../migration/counters.js'
+import { type QmpTarget, QmpServer, migrationTarget } from '../monitor/qmp/index.js'
+import { type Manifest, Park } from '../park/index.js'
+import { formatByteSize, TARGET_PAGE_SIZE } from '../units.js'
+import { uriOr } from './options.js'
+import { onSignals } from './signals.js'
+import { StatusLine } from './status-line.js'
+
+interface ParkCommandOptions {
+  to?: string
+  from?: string
+  recover?: string
+  qmp?: string
+  json?: true
+}
+
+export function definePark(setStatus: (status: number) => void): Command {
+  return new Command('park')
+    .summary('take a running VM from a QEMU and keep it in a directory')
+    .description(
+      'Waits for one migration from a QEMU and keeps the VM on disk: a sparse file for each RAM ' +
+        'block, and the state of its devices. QEMU may switch to postcopy at any moment. The ' +
+        'directory appears when all of it is on disk; then QEMU may be ended.',
+    )
+    .argument('[uri]', 'where QEMU will connect: tcp:HOST:PORT or unix:PATH', uriOr())
+    .option('--to <dir>', 'the directory to make; must not exist')
+    .option('--from <file>', 'read a saved stream instead (migrate "exec:cat > FILE"), or a pipe')
+    .option('--recover <dir.incomplete>', 'go on where a postcopy broke off')
+    .option('--qmp <where>', 'answer QMP on unix:PATH or tcp:HOST:PORT', uriOr())
+    .option('--json', 'print one JSON object at the end')
+    .addHelpText(
+      'after',
+      `
+In QEMU's monitor, when this waits:
+  migrate_set_capability postcopy-ram on    (only if you want to switch)
+  migrate -d tcp:127.0.0.1:4444
+  migrate_start_postcopy                    (at any time, or never)
+What breaks after the switch leaves DIR.incomplete; QEMU must then not be ended:
+  postcopy park tcp:127.0.0.1:4444 --recover DIR.incomplete
+  migrate -r tcp:127.0.0.1:4444             (in QEMU's monitor)`,
+    )
+    .action(async (uri: string | undefined, options: ParkCommandOptions) => {
+      setStatus(await runPark(uri, options))
+    })
+}
+
+async function runPark(uri: string | undefined, options: ParkCommandOptions): Promise<number> {
+  const status = new StatusLine()
+  const { park, directory } = await begin(uri, options)
+  const qmp =
+    options.qmp === undefined ? undefined : await QmpServer.listen(parkTarget(park), options.qmp)
+  if (qmp !== undefined) status.note(`QMP on ${qmp.uri}`)
+  if (park.uri !== undefined) status.note(`waiting for a VM on ${park.uri}`)
+  const release = onSignals(
+    () => {
+      if (!park.state.startsWith('postcopy-')) park.stop()
+      else status.note('its other pages are still with QEMU: waits for them; again: gives up')
+    },
+    () => park.stop(),
+  )
+  try {
+    status.follow(() => progress(park.counters))
+    await settled(park, (state) => status.note(describe[state] ?? ''))
+  } finally {
+    status.end()
+    release()
+    await qmp?.close('host-qmp-quit')
+    await park.close()
+  }
+  const { manifest, error } = park
+  if (manifest === undefined || park.state !== 'completed') {
+    throw error ?? new PostcopyError('ERR_INTERNAL', 'parking ended without a word')
+  }
+  const result = resultOf(directory, manifest)
+  process.stdout.write(options.json === true ? `${JSON.stringify(result)}\n` : inWords(result))
+  return 0
+}
+
+/** The way in that the user has chosen, and where the VM will be. */
+async function begin(
+  uri: string | undefined,
+  { to, from: file, recover }: ParkCommandOptions,
+): Promise<{ park: Park; directory: string }> {
+  if (recover !== undefined) {
+    if (uri === undefined || to !== undefined || file !== undefined) {
+      throw new PostcopyError(
+        'ERR_USAGE',
+        '--recover takes a URI to listen on, and no --to or --from',
+      )
+    }
+    const park = await Park.recover({ uri, directory: recover })
+    return { park, directory: recover.replace(/\.incomplete\/*$/, '') }
+  }
+  if (to === undefined) throw new PostcopyError('ERR_USAGE', 'say --to which directory')
+  if (uri !== undefined && file === undefined) {
+    return { park: await Park.listen({ uri, directory: to }), directory: to }
+  }
+  if (uri === undefined && file !== undefined) {
+    return { park: Park.fromFile({ file, directory: to }), directory: to }
+  }
+  throw new PostcopyError('ERR_USAGE', 'give either a URI to listen on, or --from FILE')
+}
+
+/** A parking as QMP shows it: nothing to drive but its end. */
+function parkTarget(park: Park): QmpTarget {
+  return migrationTarget(park, {
+    queryStatus: () => ({ running: false, status: 'inmigrate' }),
+    queryMigrate: () => ({
+      status: park.state,
+      ...(park.error === undefined ? {} : { 'error-desc': park.error.message }),
+    }),
+    quit: () => park.stop(),
+  })
+}
+
+const describe: Readonly<Record<string, string>> = {
+  active: 'a VM is coming',
+  'postcopy-active': 'postcopy: its devices are on disk, its other pages follow',
+}
+
+/** Resolves at the last state, whatever it is. */
+async function settled(park: Park, onState: (state: string) => void): Promise<void> {
+  await new Promise<void>((resolve) => {
+    park.on('state', (state) => {
+      if (describe[state] !== undefined) onState(state)
+      if (state === 'postcopy-paused') resolve()
+    })
+    if (park.state === 'postcopy-paused') resolve()
+    park.done.then(resolve, () => resolve())
+  })
+}
+
+function progress(counters: Counters): string {
+  if (counters.startedAt === 0) return ''
+  const { transferredBytes, normalPages, zeroPages } = counters
+  const rate = transferredBytes / Math.max(0.001, (now() - counters.startedAt) / 1000)
+  return `${formatByteSize(transferredBytes)} (${formatByteSize(rate)}/s), ${normalPages} pages, ${zeroPages} zero`
+}
+
+interface ParkResult {
+  readonly directory: string
+  readonly machineType: string
+  readonly way: string
+  readonly ramBytes: number
+  readonly dataBytes: number
+  readonly durationMs: number
+  readonly transferredBytes: number
+  readonly blocks: readonly { readonly name: string; readonly lengthBytes: number }[]
+}
+
+function resultOf(directory: string, manifest: Manifest): ParkResult {
+  const { machineType, way, blocks, statistics } = manifest
+  return {
+    directory,
+    machineType,
+    way,
+    ramBytes: blocks.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0),
+    dataBytes: blocks.reduce((sum, { dataPages }) => sum + dataPages * TARGET_PAGE_SIZE, 0),
+    durationMs: statistics.durationMs,
+    transferredBytes: statistics.transferredBytes,
+    blocks: blocks.map(({ name, lengthBytes }) => ({ name, lengthBytes })),
+  }
+}
+
+function inWords(result: ParkResult): string {
+  const { directory, machineType, ramBytes, dataBytes, durationMs } = result
+  const seconds = (durationMs / 1000).toFixed(2)
+  return `parked in ${directory}: a ${machineType} with ${formatByteSize(ramBytes)} of RAM, ${formatByteSize(dataBytes)} of it on disk, in ${seconds} s\n`
+}

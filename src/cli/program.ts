@@ -1,0 +1,60 @@
+/** The commands and their options, without what they do. */
+import { Command } from 'commander'
+import { USAGE_CODE } from './failure.js'
+import { defineDemo } from './demo.js'
+import { defineDoctor } from './doctor.js'
+import { defineGuest } from './guest.js'
+import { defineInspect } from './inspect.js'
+import { defineLab } from './lab.js'
+import { definePark } from './park.js'
+import { defineResume } from './resume.js'
+
+/** @param setStatus - called with the exit status that a command ends with */
+export function createProgram(setStatus: (status: number) => void): Command {
+  const program = new Command('postcopy')
+    .description(
+      'Moves a running guest from one process or host to another and starts it there before its ' +
+        'memory has arrived: missing pages are real page faults, fetched while the guest waits.',
+    )
+    .showHelpAfterError(false)
+    .configureOutput({
+      // commander puts its suggestion on a second line; one line is easier to log.
+      outputError: (text, write) => {
+        const line = text
+          .trim()
+          .replace(/^error: /, '')
+          .replaceAll(/\s*\n\s*/g, ' ')
+        write(`postcopy: ${line} [${USAGE_CODE}]; see ${commandLine()} --help\n`)
+      },
+    })
+    .addHelpText(
+      'after',
+      `
+Begin with:
+  postcopy doctor   what this host can do, and how to turn on the rest
+  postcopy demo     one migration between two processes here, with a check of every page
+  postcopy lab      what this kernel does with page faults, asked of it`,
+    )
+    .exitOverride()
+  let current = program
+  const commandLine = (): string =>
+    current === program ? 'postcopy' : `postcopy ${current.name()}`
+  const definitions = [
+    defineDemo,
+    defineGuest,
+    definePark,
+    defineResume,
+    defineInspect,
+    defineDoctor,
+    defineLab,
+  ]
+  for (const define of definitions) {
+    const command = define(setStatus).copyInheritedSettings(program)
+    for (const nested of command.commands) nested.copyInheritedSettings(program)
+    program.addCommand(command)
+  }
+  program.hook('preSubcommand', (_program, command) => {
+    current = command
+  })
+  return program
+}

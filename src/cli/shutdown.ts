@@ -1,0 +1,93 @@
+/** When a guest process ends: by `quit`, by a signal, or because its monitor's input has ended. */
+import { errorToRecord } from '../errors.js'
+import { isAtRest, isFinal, isInPostcopy } from '../migration/states.js'
+import type { Monitor, QuitReason } from '../monitor/index.js'
+
+const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+
+/**
+ * Resolves when the process may end. A signal while a guest that has switched still needs pages
+ * says so and waits for them; a second one ends at once.
+ */
+export class Shutdown {
+  readonly requested: Promise<QuitReason>
+  readonly #monitor: Monitor
+  readonly #log: (text: string) => void
+  #armed = false
+  #asked = false
+  #inputEnded = false
+
+  constructor(monitor: Monitor, log: (text: string) => void) {
+    this.#monitor = monitor
+    this.#log = log
+    // The command that asked for it is answered first.
+    this.requested = new Promise((resolve) =>
+      monitor.once('quit', (reason) => setImmediate(resolve, reason)),
+    )
+    monitor.on('migration', () => {
+      this.#arm()
+      this.#goOn()
+    })
+    this.#arm()
+  }
+
+  /** Nobody can give commands any more. */
+  inputEnded(): void {
+    this.#inputEnded = true
+    this.#goOn()
+  }
+
+  disarm(): void {
+    if (!this.#armed) return
+    this.#armed = false
+    for (const signal of signals) process.off(signal, this.#onSignal)
+  }
+
+  /**
+   * While devices load, this thread may be parked on a page and could not run a handler: the
+   * signal's default, which ends the process, is then the only thing that works.
+   */
+  #arm(): void {
+    const { destination, whereabouts } = this.#monitor
+    const mayPark =
+      whereabouts === 'awaited' &&
+      destination !== undefined &&
+      !isFinal(destination.state) &&
+      destination.state !== 'setup'
+    if (mayPark) this.disarm()
+    else if (!this.#armed) {
+      this.#armed = true
+      for (const signal of signals) process.on(signal, this.#onSignal)
+    }
+  }
+
+  readonly #onSignal = (): void => {
+    if (this.#asked) {
+      this.#monitor.quit({ force: true, reason: 'signal' })
+      return
+    }
+    this.#asked = true
+    try {
+      this.#monitor.quit({ reason: 'signal' })
+    } catch (error) {
+      this.#log(`${errorToRecord(error).message}; ends when they are there, or at a second signal`)
+    }
+  }
+
+  /** Ends if somebody wants that and nothing is owed any more. */
+  #goOn(): void {
+    if (!this.#asked && !this.#inputEnded) return
+    const { source, destination } = this.#monitor
+    const isBusy = [source, destination].some(
+      (migration) =>
+        migration !== undefined && isInPostcopy(migration.state) && !isAtRest(migration.state),
+    )
+    if (isBusy) return
+    const isPaused = [source, destination].some(
+      (migration) => migration?.state === 'postcopy-paused',
+    )
+    // Paused pages are worth keeping only while somebody can still give commands.
+    if (isPaused && !this.#inputEnded) return
+    this.#monitor.quit({ force: true, reason: this.#asked ? 'signal' : 'done' })
+  }
+}

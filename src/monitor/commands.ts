@@ -1,0 +1,196 @@
+/** HMP's commands, in the order in which `help` shows them. */
+import { PostcopyError } from '../errors.js'
+import { formatFinding } from '../guest/index.js'
+import { parameterName } from '../migration/options.js'
+import { parseByteSize } from '../units.js'
+import { type Command, type Reply, findCommand, usage } from './hmp.js'
+import { formatMigration } from './format.js'
+import { infoCommands } from './info.js'
+
+const done: Reply = { data: {}, text: '' }
+const MIB = 1024 * 1024
+
+const actions: readonly Command[] = [
+  {
+    name: 'help',
+    aliases: ['?'],
+    args: [
+      { name: 'COMMAND', optional: true },
+      { name: 'TOPIC', optional: true },
+    ],
+    help: 'list the commands, or explain one',
+    run: (_monitor, { args }) => help(args.filter((word) => word !== '')),
+  },
+  {
+    name: 'migrate_set_capability',
+    args: [{ name: 'NAME' }, { name: 'on|off' }],
+    help: 'switch a capability; postcopy-ram must be on at both ends before migrate',
+    run: async (monitor, { args: [name = '', value = ''] }) => {
+      await monitor.setCapability(name, parseSwitch(value))
+      return done
+    },
+  },
+  {
+    name: 'migrate_set_parameter',
+    args: [{ name: 'NAME' }, { name: 'VALUE' }],
+    help: 'set a limit, also while migrating; max-bandwidth is in MiB/s unless it has a unit (100M, 1G), 0 is no limit',
+    run: (monitor, { args: [name = '', value = ''] }) => {
+      monitor.setParameter(name, parseParameter(name, value))
+      return done
+    },
+  },
+  {
+    name: 'migrate',
+    flags: 'dr',
+    args: [{ name: 'URI' }],
+    help: 'migrate to tcp:HOST:PORT or unix:PATH; -d gives the prompt back at once, info migrate then shows how it goes; -r goes on with one that is postcopy-paused',
+    run: async (monitor, { args: [uri = ''], flags }) => {
+      if (flags.has('r')) await monitor.resumeMigration(uri)
+      else monitor.migrate(uri)
+      if (flags.has('d')) return done
+      await monitor.outgoingEnd()
+      const info = monitor.queryMigrate()
+      return { data: info, text: formatMigration(info) }
+    },
+  },
+  {
+    name: 'migrate_incoming',
+    args: [{ name: 'URI' }],
+    help: 'wait for a source on tcp:HOST:PORT (port 0: any free one) or unix:PATH',
+    run: async (monitor, { args: [uri = ''] }) => {
+      const bound = await monitor.migrateIncoming(uri)
+      return { data: { uri: bound }, text: `listening on ${bound}` }
+    },
+  },
+  {
+    name: 'migrate_start_postcopy',
+    help: 'switch to postcopy now: the guest goes on at the destination, its missing pages follow',
+    run: (monitor) => {
+      monitor.startPostcopy()
+      return done
+    },
+  },
+  {
+    name: 'migrate_cancel',
+    help: 'give up the outgoing migration, the guest goes on here; not possible in postcopy',
+    run: (monitor) => {
+      monitor.cancel()
+      return done
+    },
+  },
+  {
+    name: 'migrate_pause',
+    help: 'shut the connection of a migration in postcopy; both ends keep what they have',
+    run: (monitor) => {
+      monitor.pause()
+      return done
+    },
+  },
+  {
+    name: 'migrate_recover',
+    args: [{ name: 'URI' }],
+    help: 'wait for the source of a paused incoming migration; it then says migrate -r',
+    run: async (monitor, { args: [uri = ''] }) => {
+      const bound = await monitor.migrateRecover(uri)
+      return { data: { uri: bound }, text: `listening on ${bound}` }
+    },
+  },
+  {
+    name: 'stop',
+    aliases: ['s'],
+    help: 'stop the vCPUs',
+    run: async (monitor) => {
+      await monitor.stop()
+      return done
+    },
+  },
+  {
+    name: 'cont',
+    aliases: ['c'],
+    flags: 'f',
+    help: 'start the vCPUs; -f even after the guest has migrated away, if it is lost there',
+    run: (monitor, { flags }) => {
+      monitor.cont({ force: flags.has('f') })
+      return done
+    },
+  },
+  {
+    name: 'verify',
+    help: 'check every page of guest RAM for lost, stale, torn, misplaced or changed content; stop first',
+    run: async (monitor) => {
+      const report = await monitor.verify()
+      const verdict = report.verified ? 'good' : 'BAD'
+      const text = [
+        `content: ${verdict}`,
+        `checked: ${report.pages} pages`,
+        ...Object.entries(report.counts).map(([name, count]) => `${name}: ${count}`),
+        `failed checks of vCPUs: ${report.failedChecks}`,
+        ...report.findings.map(formatFinding),
+      ]
+      return { data: report, text: text.join('\n') }
+    },
+  },
+  {
+    name: 'quit',
+    aliases: ['q'],
+    flags: 'f',
+    help: 'end this process; -f even if the guest needs pages that are still on their way',
+    run: (monitor, { flags }) => {
+      monitor.quit({ force: flags.has('f') })
+      return done
+    },
+  },
+  {
+    name: 'info',
+    help: 'list what info can show',
+    run: () => help(['info']),
+  },
+]
+
+export const commands: readonly Command[] = [...actions, ...infoCommands]
+
+/** Names to complete at a prompt. */
+export const commandNames: readonly string[] = commands.map(({ name }) => name)
+
+function help(words: readonly string[]): Reply {
+  const isOverview = words.length === 0 || words.join(' ') === 'info'
+  const chosen = isOverview
+    ? words.length === 0
+      ? commands
+      : infoCommands
+    : [findCommand(commands, words).command]
+  const width = Math.max(...chosen.map((command) => usage(command).length))
+  return {
+    data: chosen.map((command) => ({
+      name: command.name,
+      usage: usage(command),
+      help: command.help,
+    })),
+    text: chosen
+      .map((command) => `${usage(command).padEnd(width)}  ${withAliases(command)}`)
+      .join('\n'),
+  }
+}
+
+function withAliases({ help: text, aliases = [] }: Command): string {
+  return aliases.length === 0 ? text : `${text} (short: ${aliases.join(', ')})`
+}
+
+function parseSwitch(text: string): boolean {
+  if (text === 'on' || text === 'off') return text === 'on'
+  throw new PostcopyError('ERR_MONITOR_ARGUMENT', `"${text}" is neither on nor off`)
+}
+
+/** As QEMU reads them: bare numbers are MiB/s for `max-bandwidth`, else bytes or milliseconds. */
+function parseParameter(name: string, text: string): number {
+  switch (parameterName(name)) {
+    case 'max-bandwidth':
+      return /^\d+(\.\d+)?$/.test(text) ? Math.floor(Number(text) * MIB) : parseByteSize(text)
+    case 'max-postcopy-bandwidth':
+    case 'x-max-package-bytes':
+      return parseByteSize(text)
+    default:
+      if (/^\d+$/.test(text)) return Number(text)
+      throw new PostcopyError('ERR_INVALID_PARAMETER', `${name}: "${text}" is not a whole number`)
+  }
+}

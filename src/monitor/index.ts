@@ -1,0 +1,14 @@
+/** How people drive one guest process. */
+export { Monitor } from './monitor.js'
+export type { MonitorEvents, MonitorOptions, QuitReason } from './monitor.js'
+export type {
+  FaultLatencyInfo,
+  MigrationInfo,
+  PagesInfo,
+  RamInfo,
+  SocketAddress,
+} from './query-migrate.js'
+export type { RunState, StatusInfo, Whereabouts } from './whereabouts.js'
+export type { ArrivalCounts, BlockArrivals } from './page-arrivals.js'
+export { MonitorSession, PROMPT, jsonLine, serveStreams, serveUnix } from './serve.js'
+export type { MonitorFormat, MonitorServer } from './serve.js'

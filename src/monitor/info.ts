@@ -1,0 +1,86 @@
+/** What HMP's `info` can show. */
+import { PostcopyError } from '../errors.js'
+import { formatArrivals, formatCpus, formatMigration } from './format.js'
+import type { Command } from './hmp.js'
+
+/** Characters of a map on a terminal. */
+const MAP_CELLS = 64 * 16
+const MAX_MAP_CELLS = 65536
+
+const units: Readonly<Record<string, string>> = {
+  'max-bandwidth': ' bytes/second',
+  'max-postcopy-bandwidth': ' bytes/second',
+  'downtime-limit': ' ms',
+  'x-postcopy-after-ms': ' ms',
+  'x-max-package-bytes': ' bytes',
+  'x-timeout': ' ms',
+  'x-recover-delay': ' ms',
+  'x-recover-delay-max': ' ms',
+}
+
+export const infoCommands: readonly Command[] = [
+  {
+    name: 'info migrate',
+    help: 'how the migration goes, or went',
+    run: (monitor) => {
+      const data = monitor.queryMigrate()
+      return { data, text: formatMigration(data) }
+    },
+  },
+  {
+    name: 'info migrate_capabilities',
+    help: 'what is switched on for migrations',
+    run: (monitor) => {
+      const capabilities = Object.entries(monitor.queryCapabilities())
+      return {
+        data: capabilities.map(([capability, state]) => ({ capability, state })),
+        text: capabilities.map(([name, on]) => `${name}: ${on ? 'on' : 'off'}`).join('\n'),
+      }
+    },
+  },
+  {
+    name: 'info migrate_parameters',
+    help: 'limits of migrations',
+    run: (monitor) => {
+      const data = monitor.queryParameters()
+      const lines = Object.entries(data).map(
+        ([name, value]) => `${name}: ${value}${units[name] ?? ''}`,
+      )
+      return { data, text: lines.join('\n') }
+    },
+  },
+  {
+    name: 'info status',
+    help: 'whether the guest runs here',
+    run: (monitor) => {
+      const data = monitor.queryStatus()
+      const state = data.running ? 'running' : 'paused'
+      const detail = data.status === state ? '' : ` (${data.status})`
+      return { data, text: `VM status: ${state}${detail}` }
+    },
+  },
+  {
+    name: 'info cpus',
+    help: 'what each vCPU has done, and how long it waited for pages',
+    run: (monitor) => {
+      const data = monitor.queryCpus()
+      return { data, text: formatCpus(data) }
+    },
+  },
+  {
+    name: 'info page_arrivals',
+    args: [{ name: 'CELLS', optional: true }],
+    help: 'a map of each RAM block by how its pages came: . precopied, ! requested, + pushed',
+    run: (monitor, { args: [text = ''] }) => {
+      const cells = text === '' ? MAP_CELLS : Number(text)
+      if (!Number.isInteger(cells) || cells < 0 || cells > MAX_MAP_CELLS) {
+        throw new PostcopyError(
+          'ERR_MONITOR_ARGUMENT',
+          `"${text}" is not a number of cells from 0 to ${MAX_MAP_CELLS}`,
+        )
+      }
+      const data = monitor.queryPageArrivals(cells)
+      return { data, text: formatArrivals(data) }
+    },
+  },
+]

@@ -1,0 +1,373 @@
+/**
+ * What a user can tell a guest process to do, as typed functions. HMP (hmp.ts) and QMP (qmp/)
+ * are two faces of it.
+ */
+import { EventEmitter } from 'node:events'
+import { isDeepStrictEqual } from 'node:util'
+import type { Destination } from '../destination/destination.js'
+import type { PostcopyError } from '../errors.js'
+import { StateError } from '../errors.js'
+import type { Guest, VcpuStats, VerifyReport } from '../guest/index.js'
+import {
+  type Capabilities,
+  type Parameters,
+  checkCapabilities,
+  checkParameters,
+  defaultCapabilities,
+  defaultParameters,
+} from '../migration/options.js'
+import { type MigrationState, isAtRest, isFinal, isInPostcopy } from '../migration/states.js'
+import { parseUri } from '../migration/uri.js'
+import { refusePause, refuseRecover } from '../migration/migration.js'
+import { Source } from '../source/source.js'
+import { Incoming } from './incoming.js'
+import { type BlockArrivals, mapArrivals } from './page-arrivals.js'
+import { type MigrationInfo, destinationInfo, sourceInfo } from './query-migrate.js'
+import {
+  type StatusInfo,
+  type Whereabouts,
+  refuseToLeave,
+  refuseToRun,
+  refuseWhileMigrating,
+  statusOf,
+  whereaboutsOf,
+} from './whereabouts.js'
+
+export interface MonitorEvents {
+  /** One end of a migration has changed its state. `error` says why, where that is a failure. */
+  migration: [
+    state: MigrationState,
+    error: PostcopyError | undefined,
+    role: 'source' | 'destination',
+  ]
+  /** Where a source may connect, with the port that the kernel picked. */
+  listening: [uri: string]
+  /** An outgoing migration begins to send what its dirty log found at the `pass`th look. */
+  pass: [pass: number]
+  /** The guest runs, or does not run any more. */
+  running: [running: boolean]
+  quit: [reason: QuitReason]
+}
+
+/** By whom a process is ended: a command, a signal, or what it lives for is over. */
+export type QuitReason = 'command' | 'signal' | 'done'
+
+export interface MonitorOptions {
+  /** The guest comes by a migration; see {@link Monitor.migrateIncoming}. */
+  incoming?: boolean
+  /** As in `DestinationOptions`. */
+  userModeOnly?: boolean
+}
+
+/** Over one guest, with at most one outgoing and one incoming migration at a time. */
+export class Monitor extends EventEmitter<MonitorEvents> {
+  readonly guest: Guest
+  readonly #options: MonitorOptions
+  readonly #capabilities: Capabilities = { ...defaultCapabilities }
+  readonly #parameters: Parameters = { ...defaultParameters }
+  #source: Source | undefined
+  readonly #incoming: Incoming
+  #wasRunning: boolean
+
+  constructor(guest: Guest, options: MonitorOptions = {}) {
+    super()
+    this.guest = guest
+    this.#options = options
+    this.#wasRunning = guest.running
+    this.#incoming = new Incoming(guest, {
+      options: () => ({
+        capabilities: this.#capabilities,
+        parameters: this.#parameters,
+        ...(options.userModeOnly === undefined ? {} : { userModeOnly: options.userModeOnly }),
+      }),
+      listening: (destination) => this.#awaitSource(destination),
+    })
+  }
+
+  get whereabouts(): Whereabouts {
+    return whereaboutsOf(this.#source, this.destination, this.#options.incoming === true)
+  }
+
+  get source(): Source | undefined {
+    return this.#source
+  }
+
+  get destination(): Destination | undefined {
+    return this.#incoming.destination
+  }
+
+  // --- capabilities and parameters
+
+  queryCapabilities(): Readonly<Capabilities> {
+    return this.#capabilities
+  }
+
+  queryParameters(): Readonly<Parameters> {
+    return this.#parameters
+  }
+
+  /**
+   * Applies to the next migration, and to an incoming one that no source has reached yet.
+   *
+   * @throws PostcopyError `ERR_UNKNOWN_CAPABILITY`; StateError while a migration is under way
+   */
+  async setCapability(name: string, on: boolean): Promise<void> {
+    await this.setCapabilities({ [name]: on })
+  }
+
+  /** As {@link setCapability}: all of them, or none. */
+  async setCapabilities(wanted: Readonly<Record<string, boolean>>): Promise<void> {
+    const known = checkCapabilities(wanted)
+    const names = Object.keys(known).join(', ')
+    refuseWhileMigrating(`set the capability ${names}`, this.#source, this.destination)
+    const before = { ...this.#capabilities }
+    Object.assign(this.#capabilities, known)
+    if (!isDeepStrictEqual(before, this.#capabilities)) await this.#incoming.refresh()
+  }
+
+  /**
+   * Applies at once, also to a migration under way.
+   *
+   * @param value - bytes, bytes per second or milliseconds, see `Parameters`
+   * @throws PostcopyError `ERR_UNKNOWN_PARAMETER`, `ERR_INVALID_PARAMETER`
+   */
+  setParameter(name: string, value: number): void {
+    this.setParameters({ [name]: value })
+  }
+
+  /** As {@link setParameter}: all of them, or none. */
+  setParameters(wanted: Readonly<Record<string, number>>): void {
+    const checked = checkParameters(wanted)
+    Object.assign(this.#parameters, checked)
+    if (this.#source !== undefined && !isFinal(this.#source.state)) {
+      this.#source.setParameters(checked)
+    }
+  }
+
+  // --- migration
+
+  /**
+   * Starts to migrate and returns at once.
+   *
+   * @throws PostcopyError `ERR_INVALID_URI`; StateError where the guest is not here to leave
+   */
+  migrate(uri: string): void {
+    refuseToLeave(this.whereabouts, this.#source)
+    const source = Source.migrate(this.guest, {
+      uri,
+      capabilities: this.#capabilities,
+      parameters: this.#parameters,
+    })
+    this.#source = source
+    source.on('state', (state, error) => this.#migrationChanged(state, error, 'source'))
+    source.on('pass', (pass) => this.emit('pass', pass))
+    source.on('guest', () => this.#noteRunning())
+  }
+
+  /** Resolves when the outgoing migration is over, or paused until somebody does something. */
+  async outgoingEnd(): Promise<void> {
+    const source = this.#source
+    if (source === undefined || isAtRest(source.state)) return
+    await new Promise<void>((resolve) => {
+      source.on('state', (state) => {
+        if (isAtRest(state)) resolve()
+      })
+    })
+  }
+
+  /**
+   * Listens for the guest's source. After an incoming migration that failed it may be called again.
+   *
+   * @returns where it listens, with the port that the kernel picked
+   * @throws ConnectionError where it cannot listen; StateError where no guest is awaited
+   */
+  async migrateIncoming(uri: string): Promise<string> {
+    parseUri(uri)
+    if (this.#options.incoming !== true) {
+      throw new StateError(
+        'ERR_STATE_NOT_INCOMING',
+        'this process has a guest of its own: one that receives is started with --incoming',
+        this.queryStatus().status,
+      )
+    }
+    return this.#incoming.listen(uri)
+  }
+
+  #awaitSource(destination: Destination): void {
+    destination.on('state', (state, error) => this.#migrationChanged(state, error, 'destination'))
+    this.#migrationChanged(destination.state, undefined, 'destination')
+    this.emit('listening', destination.uri)
+  }
+
+  /**
+   * Switches the outgoing migration to postcopy. Harmless when that is over.
+   *
+   * @throws StateError with the capability `postcopy-ram` off, or where nothing was started
+   */
+  startPostcopy(): void {
+    if (this.#source !== undefined) {
+      this.#source.startPostcopy()
+    } else if (this.#capabilities['postcopy-ram']) {
+      throw new StateError(
+        'ERR_STATE_NO_MIGRATION',
+        'no migration is running: start one with migrate -d URI first',
+        'none',
+      )
+    } else {
+      throw new StateError(
+        'ERR_STATE_POSTCOPY_OFF',
+        'postcopy is not enabled: set the capability postcopy-ram on both ends, then migrate',
+        'none',
+      )
+    }
+  }
+
+  /**
+   * Cancels the outgoing migration; the guest goes on here. Harmless where none is running.
+   *
+   * @throws StateError once the destination may run the guest
+   */
+  cancel(): void {
+    this.#source?.cancel()
+  }
+
+  /**
+   * Shuts the connection of a migration in postcopy, at either end: both ends become
+   * `postcopy-paused`. A recovery under way is given up.
+   *
+   * @throws StateError where no migration is `postcopy-active`, nor recovers
+   */
+  pause(): void {
+    const { source, destination } = this
+    const inPostcopy = [source, destination].find((end) => end !== undefined && isInPostcopy(end.state))
+    if (inPostcopy === undefined) refusePause(source?.state ?? destination?.state ?? 'none')
+    inPostcopy?.pause()
+  }
+
+  /**
+   * Goes on with an outgoing migration that is `postcopy-paused`. Resolves when that has begun.
+   *
+   * @param uri - where its destination listens now
+   * @throws StateError where none is; PostcopyError `ERR_INVALID_URI`
+   */
+  async resumeMigration(uri: string): Promise<void> {
+    if (this.#source === undefined) return refuseRecover('none')
+    await this.#source.recover(uri)
+  }
+
+  /**
+   * Listens for the source of an incoming migration that is `postcopy-paused`.
+   *
+   * @returns where it listens, with the port that the kernel picked
+   * @throws StateError where none is; ConnectionError where it cannot listen
+   */
+  async migrateRecover(uri: string): Promise<string> {
+    const { destination } = this
+    if (destination === undefined) refuseRecover('none')
+    const bound = (await destination?.recover(uri)) ?? uri
+    this.emit('listening', bound)
+    return bound
+  }
+
+  queryMigrate(): MigrationInfo {
+    const { destination } = this
+    return {
+      ...(destination === undefined ? {} : destinationInfo(destination)),
+      ...(this.#source === undefined ? {} : sourceInfo(this.#source, this.guest.blocks)),
+    }
+  }
+
+  /**
+   * How each page came here; empty without an incoming migration.
+   *
+   * @param cells - cells of the map of one block; 0 for totals only
+   */
+  queryPageArrivals(cells: number): BlockArrivals[] {
+    const { destination } = this
+    return destination === undefined ? [] : mapArrivals(destination, cells)
+  }
+
+  // --- the guest
+
+  queryStatus(): StatusInfo {
+    const completed = this.#source?.state === 'completed'
+    return statusOf(this.whereabouts, this.guest.running, completed)
+  }
+
+  queryCpus(): VcpuStats[] {
+    return this.guest.vcpuStats()
+  }
+
+  /** @throws StateError where the guest is not here; harmless where it is stopped */
+  async stop(): Promise<void> {
+    if (this.whereabouts === 'awaited' || this.whereabouts === 'leaving') {
+      refuseToRun('stop', this.whereabouts, this.#source)
+    }
+    await this.guest.stop()
+    this.#noteRunning()
+  }
+
+  /**
+   * @param options - `force` takes back a guest that left in a migration that is complete. Only
+   *   for somebody who knows that it does not run there any more.
+   * @throws StateError where the guest is not here
+   */
+  cont(options: { force?: boolean } = {}): void {
+    const takeBack = options.force === true && this.#source?.state === 'completed'
+    if (!takeBack) refuseToRun('cont', this.whereabouts, this.#source)
+    if (takeBack) this.#source = undefined
+    this.guest.start()
+    this.#noteRunning()
+  }
+
+  /** Checks all of guest RAM. @throws StateError while the guest runs, or before it has arrived */
+  verify(): Promise<VerifyReport> {
+    return this.guest.verify()
+  }
+
+  // --- the process
+
+  /**
+   * Asks the owner of the process to end it.
+   *
+   * @param options - `reason` is passed on to listeners; default `command`
+   * @throws StateError while pages of a guest that has switched are only here, or on their way
+   */
+  quit(options: { force?: boolean; reason?: QuitReason } = {}): void {
+    const owed = [this.#source, this.destination].find((migration) =>
+      migration?.state.startsWith('postcopy-'),
+    )
+    if (owed !== undefined && options.force !== true) {
+      throw new StateError(
+        'ERR_STATE_PAGES_OWED',
+        'the guest would lose pages that are still on their way; quit -f does it all the same',
+        owed.state,
+      )
+    }
+    this.emit('quit', options.reason ?? 'command')
+  }
+
+  /** Ends what migrates; the guest stays with its owner. May be called twice. */
+  async close(): Promise<void> {
+    await this.#source?.close()
+    await this.#incoming.close()
+  }
+
+  #migrationChanged(
+    state: MigrationState,
+    error: PostcopyError | undefined,
+    role: 'source' | 'destination',
+  ): void {
+    // In QEMU's order: a guest that has arrived whole runs first, then the migration is complete.
+    if (state === 'completed') this.#noteRunning()
+    this.emit('migration', state, error, role)
+    this.#noteRunning()
+  }
+
+  #noteRunning(): void {
+    const { running } = this.guest
+    if (running === this.#wasRunning) return
+    this.#wasRunning = running
+    this.emit('running', running)
+  }
+}

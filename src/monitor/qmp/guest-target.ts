@@ -1,0 +1,38 @@
+/** A guest process as QMP sees it: its monitor, and what that tells in QMP's events. */
+import type { Monitor, QuitReason } from '../monitor.js'
+import type { QmpEvent, QmpTarget, ShutdownReason } from './target.js'
+
+const reasons: Readonly<Record<QuitReason, ShutdownReason>> = {
+  command: 'host-qmp-quit',
+  signal: 'host-signal',
+  done: 'guest-shutdown',
+}
+
+export function guestTarget(monitor: Monitor): QmpTarget {
+  return {
+    control: monitor,
+    listen: (tell) => {
+      // As in QEMU, a client has to ask for these.
+      const tellMigration = (event: QmpEvent): void => {
+        if (monitor.queryCapabilities().events) tell(event)
+      }
+      const listeners = {
+        migration: (status: string) => tellMigration({ event: 'MIGRATION', data: { status } }),
+        pass: (pass: number) => tellMigration({ event: 'MIGRATION_PASS', data: { pass } }),
+        running: (running: boolean) => tell({ event: running ? 'RESUME' : 'STOP' }),
+        quit: (reason: QuitReason) =>
+          tell({ event: 'SHUTDOWN', data: { guest: false, reason: reasons[reason] } }),
+      }
+      monitor.on('migration', listeners.migration)
+      monitor.on('pass', listeners.pass)
+      monitor.on('running', listeners.running)
+      monitor.on('quit', listeners.quit)
+      return () => {
+        monitor.off('migration', listeners.migration)
+        monitor.off('pass', listeners.pass)
+        monitor.off('running', listeners.running)
+        monitor.off('quit', listeners.quit)
+      }
+    },
+  }
+}

@@ -1,0 +1,5 @@
+/** How programs drive what migrates: QEMU's Machine Protocol. */
+export { QmpServer } from './server.js'
+export { guestTarget } from './guest-target.js'
+export { migrationTarget } from './migration-target.js'
+export type { QmpControl, QmpEvent, QmpTarget, ShutdownReason } from './target.js'

@@ -1,0 +1,150 @@
+/** QMP on a socket: any number of clients, whose commands are run one after another. */
+import net from 'node:net'
+import { listenOn } from '../../migration/connection.js'
+import { formatUri, parseUri } from '../../migration/uri.js'
+import { timestamp } from '../timestamp.js'
+import { JsonSplitter, type JsonPiece } from './json-splitter.js'
+import { type QmpMessage, QmpSession } from './session.js'
+import type { QmpEvent, QmpTarget, ShutdownReason } from './target.js'
+
+const MAX_CLIENTS = 64
+/** Events that a client has not read; it is gone, or might as well be. */
+const MAX_UNREAD_BYTES = 1024 * 1024
+/** How long clients may take to read what they were told last. */
+const LINGER_MS = 500
+
+interface Client {
+  readonly socket: net.Socket
+  readonly session: QmpSession
+}
+
+export class QmpServer {
+  readonly #target: QmpTarget
+  readonly #server: net.Server
+  readonly #clients = new Set<Client>()
+  readonly #stopListening: () => void
+  #uri = ''
+  #last: Promise<unknown> = Promise.resolve()
+
+  /**
+   * @param uri - `tcp:HOST:PORT`, on loopback without a host, or `unix:PATH`, for the owner alone
+   * @throws ConnectionError where it cannot listen; PostcopyError `ERR_INVALID_URI`
+   */
+  static async listen(target: QmpTarget, uri: string): Promise<QmpServer> {
+    const where = parseUri(uri)
+    const server = new QmpServer(target)
+    try {
+      await listenOn(server.#server, where)
+      // One connection that cannot be accepted must not end the process.
+      server.#server.on('error', () => undefined)
+    } catch (error) {
+      server.#stopListening()
+      throw error
+    }
+    const address = server.#server.address()
+    server.#uri =
+      where.type === 'tcp' && typeof address === 'object' && address !== null
+        ? formatUri({ type: 'tcp', host: where.host || address.address, port: address.port })
+        : uri
+    return server
+  }
+
+  private constructor(target: QmpTarget) {
+    this.#target = target
+    this.#server = net.createServer({ allowHalfOpen: true }, (socket) => void this.#serve(socket))
+    this.#server.maxConnections = MAX_CLIENTS
+    this.#stopListening = target.listen((event) => this.#tell(event))
+  }
+
+  /** Where it listens, with the port that the kernel picked. */
+  get uri(): string {
+    return this.#uri
+  }
+
+  /**
+   * Takes no more commands; resolves when clients have what was said to them, or do not read it.
+   *
+   * @param reason - said in a last `SHUTDOWN`, for a target that does not tell of it itself
+   */
+  async close(reason?: ShutdownReason): Promise<void> {
+    this.#stopListening()
+    if (reason !== undefined) this.#tell({ event: 'SHUTDOWN', data: { guest: false, reason } })
+    this.#server.close()
+    // A command that is being answered may be the one that asked for the end.
+    await within(LINGER_MS, this.#last)
+    await within(LINGER_MS, Promise.all([...this.#clients].map(({ socket }) => finish(socket))))
+    for (const { socket } of this.#clients) socket.destroy()
+  }
+
+  async #serve(socket: net.Socket): Promise<void> {
+    const client = { socket, session: new QmpSession(this.#target.control) }
+    this.#clients.add(client)
+    socket.setNoDelay(true)
+    // A client that is gone does not care about its answers.
+    socket.on('error', () => socket.destroy())
+    socket.on('close', () => this.#clients.delete(client))
+    const splitter = new JsonSplitter()
+    send(client, client.session.greeting())
+    try {
+      // By default the iterator closes both directions when one has ended.
+      const chunks = socket.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>
+      for await (const chunk of chunks) await this.#take(client, splitter.split(chunk))
+      await this.#take(client, splitter.end())
+      socket.end()
+    } catch {
+      socket.destroy()
+    }
+  }
+
+  async #take(client: Client, pieces: Iterable<JsonPiece>): Promise<void> {
+    for (const piece of pieces) {
+      if (client.socket.writableEnded) return
+      const turn = this.#last.then(async () => {
+        send(client, await client.session.answer(piece))
+      })
+      this.#last = turn
+      await turn
+      // No answers for somebody who does not read them.
+      if (client.socket.writableNeedDrain) await drained(client.socket)
+    }
+  }
+
+  #tell(event: QmpEvent): void {
+    const message = { timestamp: timestamp(), ...event }
+    for (const client of this.#clients) {
+      if (!client.session.negotiated) continue
+      if (client.socket.writableLength > MAX_UNREAD_BYTES) client.socket.destroy()
+      else send(client, message)
+    }
+  }
+}
+
+function send({ socket }: Client, message: QmpMessage): void {
+  if (socket.writable) socket.write(`${JSON.stringify(message)}\r\n`)
+}
+
+/** Resolves when everything has gone to the kernel, or cannot go any more. */
+function finish(socket: net.Socket): Promise<void> {
+  return new Promise((resolve) => {
+    socket.end(() => resolve())
+  })
+}
+
+function drained(socket: net.Socket): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      socket.off('drain', done).off('close', done)
+      resolve()
+    }
+    socket.on('drain', done).on('close', done)
+  })
+}
+
+async function within(ms: number, work: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  const deadline = new Promise((resolve) => {
+    timer = setTimeout(resolve, ms)
+  })
+  await Promise.race([work, deadline])
+  clearTimeout(timer)
+}

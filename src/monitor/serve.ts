@@ -1,0 +1,134 @@
+/** Where the monitor's lines come from: the terminal or a pipe, or a unix socket. */
+import net from 'node:net'
+import { createInterface } from 'node:readline'
+import type { Readable, Writable } from 'node:stream'
+import { errorToRecord } from '../errors.js'
+import { listenOn } from '../migration/connection.js'
+import { commandNames, commands } from './commands.js'
+import { execute } from './hmp.js'
+import type { Monitor } from './monitor.js'
+import { timestamp } from './timestamp.js'
+
+export const PROMPT = '(postcopy) '
+
+/** Text for people, with a prompt; or one JSON object a line: `{"return"}` or `{"error"}`. */
+export type MonitorFormat = 'text' | 'json'
+
+export interface MonitorServer {
+  /** Stops taking lines; what was answered still gets out. */
+  close(): void
+}
+
+/** Commands of all clients, one after another: each one is answered before the next begins. */
+export class MonitorSession {
+  readonly format: MonitorFormat
+  readonly #monitor: Monitor
+  #last: Promise<unknown> = Promise.resolve()
+
+  constructor(monitor: Monitor, format: MonitorFormat) {
+    this.#monitor = monitor
+    this.format = format
+  }
+
+  /** Never rejects. @returns what to print, with its line end; '' for nothing */
+  answer(line: string): Promise<string> {
+    const answer = this.#last.then(() => this.#answer(line))
+    this.#last = answer
+    return answer
+  }
+
+  /** Resolves when every line so far is answered. */
+  async idle(): Promise<void> {
+    await this.#last
+  }
+
+  async #answer(line: string): Promise<string> {
+    try {
+      const { data, text } = await execute(this.#monitor, commands, line)
+      if (this.format === 'json') return jsonLine({ return: data })
+      return text === '' ? '' : `${text}\n`
+    } catch (error) {
+      const { code, message } = errorToRecord(error)
+      return this.format === 'json'
+        ? jsonLine({ error: { class: 'GenericError', code, desc: message } })
+        : `Error: ${message}\n`
+    }
+  }
+}
+
+/** One object a line, stamped as QMP's events are. */
+export function jsonLine(fields: Readonly<Record<string, unknown>>): string {
+  return `${JSON.stringify({ ...fields, timestamp: timestamp() })}\n`
+}
+
+/**
+ * Serves one client on a pair of streams.
+ *
+ * @param onEnd - the input has ended and every line of it was answered
+ */
+export function serveStreams(
+  session: MonitorSession,
+  input: Readable,
+  output: Writable,
+  onEnd: () => void,
+): MonitorServer & { refresh(): void } {
+  const isTerminal = 'isTTY' in output && output.isTTY === true
+  const lines = createInterface({
+    input,
+    ...(isTerminal ? { output } : {}),
+    terminal: isTerminal,
+    completer: (typed: string) => [commandNames.filter((name) => name.startsWith(typed)), typed],
+  })
+  const prompt = (): void => {
+    if (session.format === 'json') return
+    if (isTerminal) {
+      lines.setPrompt(PROMPT)
+      lines.prompt(true)
+    } else output.write(PROMPT)
+  }
+  lines.on('line', (line) => {
+    void session.answer(line).then((text) => {
+      if (!output.writable) return
+      output.write(text)
+      prompt()
+    })
+  })
+  // Errors of the input are for whoever owns it.
+  lines.on('error', () => undefined)
+  let closing = false
+  lines.on('close', () => {
+    if (!closing) void session.idle().then(onEnd)
+  })
+  lines.on('SIGINT', () => process.kill(process.pid, 'SIGINT'))
+  prompt()
+  return {
+    refresh: prompt,
+    close: () => {
+      closing = true
+      lines.close()
+    },
+  }
+}
+
+/**
+ * Serves any number of clients on a unix socket for the owner alone.
+ *
+ * @throws ConnectionError where it cannot listen
+ */
+export async function serveUnix(session: MonitorSession, path: string): Promise<MonitorServer> {
+  const clients = new Set<net.Socket>()
+  const server = net.createServer({ allowHalfOpen: true }, (socket) => {
+    clients.add(socket)
+    // A client that is gone does not care about its answers.
+    socket.on('error', () => socket.destroy())
+    socket.on('close', () => clients.delete(socket))
+    serveStreams(session, socket, socket, () => socket.end())
+  })
+  await listenOn(server, { type: 'unix', path })
+  return {
+    close: () => {
+      server.close()
+      for (const socket of clients) socket.end()
+    },
+  }
+}
