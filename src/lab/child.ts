@@ -1,0 +1,68 @@
+/** The process of one experiment. A crash or a hang in here is a row of the table, see runner.ts. */
+import { readFileSync, readdirSync, writeSync } from 'node:fs'
+import { describeExperiment } from './describe.js'
+import { experimentsIn } from './experiment.js'
+import { Lab, NotPossible } from './lab.js'
+import { ANSWER_FD } from './protocol.js'
+import type { Answer, Order } from './protocol.js'
+import { registerHooks } from './module-hooks.js'
+import { syscall } from './raw.js'
+import { compare, expectationFor, judge } from './verdict.js'
+
+function answer(message: Answer): void {
+  const bytes = Buffer.from(`${JSON.stringify(message)}\n`)
+  for (let at = 0; at < bytes.length;) at += writeSync(ANSWER_FD, bytes, at)
+}
+
+async function obey(order: Order): Promise<Answer> {
+  const exports = (await import(order.module)) as Record<string, unknown>
+  const experiments = experimentsIn(exports)
+  if (order.type === 'describe') {
+    const described = experiments.map((each) => describeExperiment(each, order.module))
+    return { type: 'described', experiments: described }
+  }
+  const experiment = experiments.find(({ id }) => id === order.id)
+  if (experiment === undefined) throw new Error(`${order.module} has no experiment "${order.id}"`)
+  const before = threadCount()
+  const lab = new Lab(order.setting)
+  const { record } = lab
+  try {
+    const seen = await experiment.run(lab)
+    const left = threadCount() - before
+    if (left > 0) record.notes.push(`it left ${left} threads running`)
+    const expectation = expectationFor(experiment.expected, lab.kernel)
+    const findings = compare(expectation, seen, record.unavailable)
+    const source = expectation?.source ?? 'nothing is expected of this kernel'
+    return { type: 'result', verdict: judge(findings), findings, source, record }
+  } catch (error) {
+    if (error instanceof NotPossible) {
+      return { type: 'not possible', reason: error.message, record }
+    }
+    throw error
+  }
+}
+
+/** Those of the lab itself are meant to park for good, and are not counted. */
+function threadCount(): number {
+  const names = readdirSync('/proc/self/task').map((id) => commandOf(id))
+  return names.filter((name) => !name.startsWith('lab')).length
+}
+
+function commandOf(threadId: string): string {
+  try {
+    return readFileSync(`/proc/self/task/${threadId}/comm`, 'utf8')
+  } catch {
+    return 'lab' // ended meanwhile
+  }
+}
+
+// Ends with the lab, however that ends: PR_SET_PDEATHSIG, SIGKILL.
+syscall('prctl', 1, 9)
+registerHooks()
+try {
+  answer(await obey(JSON.parse(process.argv[2] ?? '') as Order))
+} catch (error) {
+  answer({ type: 'failed', error: String(error instanceof Error ? error.stack : error) })
+}
+// Not process.exit(): it joins workers, and one that sleeps in a fault never ends.
+syscall('exit_group', 0)

@@ -1,0 +1,184 @@
+/** What an experiment's `run` is given: memory, userfaultfds, threads, and a place for results. */
+import { execFileSync } from 'node:child_process'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { basename } from 'node:path'
+import { PostcopyError } from '../errors.js'
+import { MemoryRegion, Userfaultfd } from '../kernel/index.js'
+import type { FeatureName, RegionOptions, UserfaultfdOptions } from '../kernel/index.js'
+import type { Needs } from './experiment.js'
+import { mapMemory } from './memory.js'
+import type { LabMemory, LabMemoryKind, MemoryOptions } from './memory.js'
+import { distributionOf } from './plots.js'
+import type { Distribution, Plot } from './plots.js'
+import { RawUserfaultfd } from './raw-userfaultfd.js'
+import type { RawOpenOptions } from './raw-userfaultfd.js'
+import { availableHugePages, createMemoryGroup } from '../testing/host-changes.js'
+import type { MemoryGroup } from '../testing/host-changes.js'
+import { LabResponder, LabThread } from './thread.js'
+import type { ResponderOptions, Step, ThreadOptions } from './thread.js'
+
+/** What the parent tells the child's lab. */
+export interface LabSetting {
+  scratch: string
+  kernel: string
+  root: boolean
+  features: readonly FeatureName[]
+  kernelFaults: boolean
+  hugePagesFree: number
+  changes: readonly string[]
+}
+
+/** What a lab collects beside the observations. */
+export interface LabRecord {
+  plots: Plot[]
+  unavailable: Record<string, string>
+  notes: string[]
+}
+
+/** Thrown by {@link Lab.notPossible}; its message is the reason. */
+export class NotPossible extends PostcopyError {
+  constructor(reason: string) {
+    super('ERR_LAB_NOT_POSSIBLE', reason)
+  }
+}
+
+export class Lab {
+  /** An empty folder, removed behind the experiment with what is mounted or swapped on below it. */
+  readonly scratch: string
+  /** The kernel's version, such as `6.18.44`. */
+  readonly kernel: string
+  readonly root: boolean
+  /** What the kernel has, less what the run was told to hide. */
+  readonly features: ReadonlySet<FeatureName>
+  readonly kernelFaults: boolean
+  /** 2 MiB pages that are free now. */
+  readonly hugePagesFree: number
+  readonly record: LabRecord = { plots: [], unavailable: {}, notes: [] }
+  readonly #changes: readonly string[]
+  #groups = 0
+  /** Threads, buffers and the like must outlive the call that made them. */
+  readonly #kept: unknown[] = []
+
+  constructor(setting: LabSetting) {
+    this.scratch = setting.scratch
+    this.kernel = setting.kernel
+    this.root = setting.root
+    this.features = new Set(setting.features)
+    this.kernelFaults = setting.kernelFaults
+    this.hugePagesFree = setting.hugePagesFree
+    this.#changes = setting.changes
+  }
+
+  /** Fresh memory by raw mmap(2); see {@link LabMemory}. */
+  map(kind: LabMemoryKind, options: MemoryOptions = {}): LabMemory {
+    try {
+      return mapMemory(kind, this.scratch, options)
+    } catch (error) {
+      // The pool of huge pages belongs to the whole host: somebody else may have been faster.
+      if (!kind.startsWith('hugetlb') || !(error instanceof PostcopyError)) throw error
+      const free = availableHugePages()
+      const pages = options.pages ?? 4
+      if (error.code !== 'ENOMEM' || free >= pages) throw error
+      return this.notPossible(`needs ${pages} free 2 MiB pages, ${free} are left in the pool`)
+    }
+  }
+
+  /** A fresh region of `postcopy/kernel`. */
+  region(options: RegionOptions): MemoryRegion {
+    return this.keep(MemoryRegion.create(options))
+  }
+
+  /** A userfaultfd of `postcopy/kernel`. */
+  userfaultfd(options: UserfaultfdOptions = {}): Userfaultfd {
+    return this.keep(Userfaultfd.open(options))
+  }
+
+  /** A userfaultfd that answers with errno and field; see {@link RawUserfaultfd}. */
+  open(...features: FeatureName[]): RawUserfaultfd {
+    return RawUserfaultfd.open({ features })
+  }
+
+  openWith(options: RawOpenOptions): RawUserfaultfd {
+    return RawUserfaultfd.open(options)
+  }
+
+  /** Starts a thread that does these steps; see `step`. */
+  thread(steps: Step | readonly Step[], options: ThreadOptions = {}): LabThread {
+    return this.keep(new LabThread('kind' in steps ? [steps] : steps, options))
+  }
+
+  /** Starts a native thread that resolves every fault of a userfaultfd. */
+  responder(fd: number, options: ResponderOptions): LabResponder {
+    return this.keep(new LabResponder(fd, options))
+  }
+
+  /** Keeps a value from being collected until the experiment ends. */
+  keep<T>(value: T): T {
+    this.#kept.push(value)
+    return value
+  }
+
+  /** Draws latencies; for the row, use what it returns. */
+  distributions(title: string, samplesNs: Record<string, ArrayLike<number>>): Distribution[] {
+    const distributions = Object.entries(samplesNs).map(([name, samples]) =>
+      distributionOf(name, samples),
+    )
+    this.plot({ kind: 'distributions', title, distributions })
+    return distributions
+  }
+
+  plot(plot: Plot): void {
+    this.record.plots.push(plot)
+  }
+
+  /** A sentence for the row. */
+  note(text: string): void {
+    this.record.notes.push(text)
+  }
+
+  /** This fact cannot be looked at here; the others still count. */
+  unavailable(name: string, reason: string): void {
+    this.record.unavailable[name] = reason
+  }
+
+  /** Ends the experiment as "not possible here". */
+  notPossible(reason: string): never {
+    throw new NotPossible(reason)
+  }
+
+  /** Whether the features are there, for what only a part of the experiment needs. */
+  has(need: Pick<Needs, 'features'>): boolean {
+    return (need.features ?? []).every((name) => this.features.has(name))
+  }
+
+  /** Writes a file below /proc or /sys that the experiment declared in `changes`. */
+  set(path: string, value: string | number): void {
+    if (!this.#changes.includes(path)) {
+      throw new TypeError(`lab.set: "${path}" is not in the experiment's changes`)
+    }
+    writeFileSync(path, String(value))
+  }
+
+  /**
+   * A control group that limits memory; removed behind the experiment. Needs root. A forked child
+   * joins it by writing `0` to `procsPath`.
+   */
+  memoryGroup(limitBytes: number): MemoryGroup {
+    this.#groups += 1
+    return createMemoryGroup(`${basename(this.scratch)}-${this.#groups}`, limitBytes)
+  }
+
+  /** A file's text, trimmed; `undefined` where it is not there. */
+  readFile(path: string): string | undefined {
+    try {
+      return readFileSync(path, 'utf8').trim()
+    } catch {
+      return undefined
+    }
+  }
+
+  /** Runs a command and gives what it printed; an exit status but 0 throws. */
+  command(command: string, ...args: string[]): string {
+    return execFileSync(command, args, { encoding: 'utf8', timeout: 8000 }).trim()
+  }
+}

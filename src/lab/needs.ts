@@ -1,0 +1,68 @@
+/** Whether a host has what an experiment needs. */
+import { existsSync } from 'node:fs'
+import { featureSince } from '../kernel/features.js'
+import type { Needs } from './experiment.js'
+import type { Host } from './host.js'
+import { isOlder } from './verdict.js'
+
+/** A need that the host does not meet. */
+export interface Missing {
+  need: keyof Needs
+  /** With what would help. */
+  reason: string
+}
+
+/** The first need that is not met; `undefined` if all are. */
+export function missingFor(needs: Needs, host: Host): Missing | undefined {
+  for (const [need, check] of Object.entries(checks) as [keyof Needs, Check][]) {
+    const reason = check(needs, host)
+    if (reason !== undefined) return { need, reason }
+  }
+  return undefined
+}
+
+type Check = (needs: Needs, host: Host) => string | undefined
+
+const checks: Readonly<Partial<Record<keyof Needs, Check>>> = {
+  minimumKernel: ({ minimumKernel }, { fingerprint: { kernel } }) =>
+    minimumKernel !== undefined && isOlder(kernel, minimumKernel)
+      ? `needs Linux ${minimumKernel}, this is ${kernel}`
+      : undefined,
+  userfaultfd: ({ userfaultfd }, { anyDoor }) =>
+    userfaultfd !== false && !anyDoor
+      ? 'needs a userfaultfd, and none opens: see postcopy doctor'
+      : undefined,
+  features: ({ features = [] }, host) => {
+    const lacking = features.filter((name) => !host.features.has(name))
+    return lacking.length === 0
+      ? undefined
+      : `needs ${lacking.map((name) => `UFFD_FEATURE_${name} (Linux ${featureSince(name)})`).join(', ')}`
+  },
+  root: ({ root }, host) => (root === true && !host.root ? 'needs root' : undefined),
+  kernelFaults: ({ kernelFaults }, host) =>
+    kernelFaults === true && !host.kernelFaults
+      ? 'needs to handle faults of the kernel: root, /dev/userfaultfd, or vm.unprivileged_userfaultfd=1'
+      : undefined,
+  hugePages: ({ hugePages = 0 }, { hugePagesFree, root }) =>
+    hugePages > hugePagesFree && !root
+      ? `needs ${hugePages} free 2 MiB pages, there are ${hugePagesFree} (sysctl vm.nr_hugepages)`
+      : undefined,
+  files: ({ files = [] }) => {
+    const lacking = files.filter((path) => !existsSync(path))
+    return lacking.length === 0 ? undefined : `needs ${lacking.join(', ')}`
+  },
+  commands: ({ commands = [] }) => {
+    const lacking = commands.filter((name) => !onPath(name))
+    return lacking.length === 0 ? undefined : `needs the command ${lacking.join(', ')}`
+  },
+  memoryMiB: ({ memoryMiB = 0 }, { memoryAvailableMiB }) =>
+    memoryMiB > memoryAvailableMiB
+      ? `needs ${memoryMiB} MiB of memory, ${Math.round(memoryAvailableMiB)} are available`
+      : undefined,
+  cpus: ({ cpus = 1 }, { fingerprint }) =>
+    cpus > fingerprint.cpus ? `needs ${cpus} processors, there are ${fingerprint.cpus}` : undefined,
+}
+
+function onPath(command: string): boolean {
+  return (process.env['PATH'] ?? '').split(':').some((folder) => existsSync(`${folder}/${command}`))
+}

@@ -1,0 +1,209 @@
+/** Runs experiments one after another, each in a process of its own with a deadline. */
+import { PostcopyError } from '../errors.js'
+import { spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { chmodSync, readFileSync, readdirSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { HostChanges } from '../testing/host-changes.js'
+import type { Described } from './describe.js'
+import { readHost } from './host.js'
+import type { Host } from './host.js'
+import type { FeatureName } from '../kernel/index.js'
+import { missingFor } from './needs.js'
+import type { Plot } from './plots.js'
+import type { Answer, Order } from './protocol.js'
+import type { Finding, Verdict } from './verdict.js'
+
+/** One line of the table. */
+export interface Row {
+  id: string
+  tags: readonly string[]
+  question: string
+  method: string
+  mirrors: readonly string[]
+  verdict: Verdict
+  /** Why it is not possible or broken. */
+  reason?: string
+  findings: Finding[]
+  /** Where the expectation comes from. */
+  source: string
+  notes: string[]
+  plots: Plot[]
+  durationMs: number
+}
+
+export interface RunOptions {
+  /** Features to treat as absent. */
+  hide?: readonly FeatureName[]
+  /** Called when an experiment begins and when it has ended. */
+  onBegin?: (experiment: Described, index: number, total: number) => void
+  onRow?: (row: Row) => void
+}
+
+/** Runs these, in order. Always gives a row for each. */
+export async function runExperiments(
+  experiments: readonly Described[],
+  options: RunOptions = {},
+): Promise<Row[]> {
+  const rows: Row[] = []
+  for (const [index, experiment] of experiments.entries()) {
+    options.onBegin?.(experiment, index, experiments.length)
+    const row = await runOne(experiment, options.hide ?? [])
+    options.onRow?.(row)
+    rows.push(row)
+  }
+  return rows
+}
+
+type Outcome = Pick<Row, 'verdict'> & Partial<Row>
+
+async function runOne(experiment: Described, hide: readonly FeatureName[]): Promise<Row> {
+  const { id, tags, question, method, mirrors } = experiment
+  const started = performance.now()
+  const outcome = await outcomeOf(experiment, hide)
+  const durationMs = Math.round(performance.now() - started)
+  const empty = { findings: [], source: '', notes: [], plots: [] }
+  return { id, tags, question, method, mirrors, ...empty, ...outcome, durationMs }
+}
+
+async function outcomeOf(experiment: Described, hide: readonly FeatureName[]): Promise<Outcome> {
+  const { needs } = experiment
+  const host = readHost(hide)
+  const missing = missingFor(needs, host)
+  if (missing !== undefined) return { verdict: 'not possible here', reason: missing.reason }
+  const changes = new HostChanges()
+  try {
+    if (needs.hugePages !== undefined) changes.lendHugePages(needs.hugePages)
+    if (needs.optionalHugePages !== undefined && host.root) {
+      changes.lendHugePages(needs.optionalHugePages)
+    }
+    for (const path of experiment.changes) changes.preserve(path)
+    const scratch = changes.folder()
+    chmodSync(scratch, 0o755) // another user's child may have to get in
+    const { module, id, deadlineMs } = experiment
+    const setting = { scratch, changes: experiment.changes, ...settingOf(readHost(hide)) }
+    return toOutcome(await runChild({ type: 'run', module, id, setting }, deadlineMs))
+  } catch (error) {
+    // Somebody else may have taken from the pool since it was looked at.
+    if (error instanceof PostcopyError && error.code === 'ERR_HUGE_PAGES') {
+      return { verdict: 'not possible here', reason: error.message }
+    }
+    return { verdict: 'broken', reason: String(error) }
+  } finally {
+    changes.undo()
+  }
+}
+
+function settingOf({ fingerprint, root, features, kernelFaults, hugePagesFree }: Host) {
+  return { kernel: fingerprint.kernel, root, features: [...features], kernelFaults, hugePagesFree }
+}
+
+function toOutcome(ended: ChildEnd): Outcome {
+  const { answer } = ended
+  switch (answer?.type) {
+    case 'result': {
+      const { verdict, findings, source, record } = answer
+      const reason = verdict === 'not possible here' ? { reason: unavailableReasons(findings) } : {}
+      return { verdict, findings, source, notes: record.notes, plots: record.plots, ...reason }
+    }
+    case 'not possible':
+      return { verdict: 'not possible here', reason: answer.reason, notes: answer.record.notes }
+    case 'failed':
+      return { verdict: 'broken', reason: `threw ${answer.error}` }
+    case 'described':
+    case undefined:
+      return { verdict: 'broken', reason: ended.how }
+  }
+}
+
+function unavailableReasons(findings: readonly Finding[]): string {
+  return [...new Set(findings.map(({ unavailable }) => unavailable ?? ''))].join('; ')
+}
+
+/** How a child ended, and what it said before. */
+export interface ChildEnd {
+  answer: Answer | undefined
+  /** In words; for a child that gave no answer. */
+  how: string
+}
+
+/** Starts the process of an experiment and waits for its end, at most until the deadline. */
+export async function runChild(order: Order, deadlineMs: number): Promise<ChildEnd> {
+  const path = fileURLToPath(new URL('./child.js', import.meta.url))
+  // A process group of its own: what it starts ends with it.
+  const child = spawn(process.execPath, ['--no-warnings', path, JSON.stringify(order)], {
+    stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
+    detached: true,
+  })
+  const said = { answers: '', output: '' }
+  collect(child, 3, (text) => (said.answers += text))
+  collect(child, 1, (text) => (said.output += text))
+  collect(child, 2, (text) => (said.output += text))
+  let overdue: string | undefined
+  const timer = setTimeout(() => {
+    overdue = `still running after ${deadlineMs} ms (${describeThreads(child.pid)})`
+    killGroup(child.pid)
+  }, deadlineMs)
+  const [status, signal] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve) => {
+    child.once('error', (error) => {
+      overdue = String(error)
+      resolve([null, null])
+    })
+    child.once('exit', (...end) => resolve(end))
+  })
+  clearTimeout(timer)
+  killGroup(child.pid)
+  // The pipe may still hold what was written last.
+  await new Promise((resolve) => setImmediate(resolve))
+  await drained(child)
+  const ended = signal === null ? `ended with status ${status}` : `died by ${signal}`
+  const tail = said.output.trim().slice(-2000)
+  const how = `${overdue ?? `${ended} before it gave a result`}${tail === '' ? '' : `: ${tail}`}`
+  return { answer: parseAnswer(said.answers), how }
+}
+
+function collect(child: ChildProcess, index: number, add: (text: string) => void): void {
+  const stream = child.stdio[index]
+  if (stream === null || stream === undefined || !('setEncoding' in stream)) return
+  stream.setEncoding('utf8')
+  stream.on('data', add)
+}
+
+async function drained(child: ChildProcess): Promise<void> {
+  const stream = child.stdio[3]
+  if (stream === null || stream === undefined || stream.destroyed) return
+  if ('readableEnded' in stream && stream.readableEnded) return
+  await new Promise<void>((resolve) => {
+    stream.once('close', () => resolve())
+    // A process that left the group may hold the pipe open.
+    setTimeout(resolve, 500).unref()
+  })
+}
+
+function parseAnswer(text: string): Answer | undefined {
+  const line = text.split('\n')[0]
+  return line === undefined || !text.includes('\n') ? undefined : (JSON.parse(line) as Answer)
+}
+
+function killGroup(pid: number | undefined): void {
+  if (pid === undefined) return
+  try {
+    process.kill(-pid, 'SIGKILL')
+  } catch {
+    // nobody is left
+  }
+}
+
+/** States of a process' threads, which tell a fault (S) from an event (D) from a loop (R). */
+function describeThreads(pid: number | undefined): string {
+  try {
+    const folder = `/proc/${pid ?? 0}/task`
+    const states = readdirSync(folder).map((thread) => {
+      const stat = readFileSync(`${folder}/${thread}/stat`, 'utf8')
+      return stat.slice(stat.lastIndexOf(')') + 2)[0] ?? '?'
+    })
+    return `main thread ${states[0] ?? '?'}, others ${states.slice(1).join('') || 'none'}`
+  } catch {
+    return 'gone'
+  }
+}

@@ -1,0 +1,112 @@
+/** Which experiments a command line means. */
+import { existsSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { PostcopyError } from '../errors.js'
+import type { Described } from './describe.js'
+import { runChild } from './runner.js'
+import type { Row } from './runner.js'
+
+export interface Selection {
+  experiments: Described[]
+  /** Files that could not be read give a row of their own. */
+  broken: Row[]
+}
+
+const describeDeadlineMs = 10_000
+
+/**
+ * Experiments by id, tag or file; all of the catalogue for an empty list.
+ *
+ * @throws PostcopyError `ERR_LAB_UNKNOWN` for a word that is none, with the nearest one
+ */
+export async function select(
+  catalogue: readonly Described[],
+  words: readonly string[],
+): Promise<Selection> {
+  if (words.length === 0) return { experiments: [...catalogue], broken: [] }
+  const chosen = new Set<Described>()
+  const broken: Row[] = []
+  for (const word of words) {
+    if (isFile(word)) {
+      const found = await describeFile(word)
+      if ('verdict' in found) broken.push(found)
+      else for (const each of found.experiments) chosen.add(each)
+      continue
+    }
+    const matching = catalogue.filter(({ id, tags }) => id === word || tags.includes(word))
+    if (matching.length === 0) throw unknownWord(word, catalogue)
+    for (const each of matching) chosen.add(each)
+  }
+  return { experiments: [...chosen], broken }
+}
+
+function isFile(word: string): boolean {
+  return word.includes('/') || /\.[cm]?[jt]s$/.test(word)
+}
+
+/** In a process of its own: a module may throw, hang or exit when it is loaded. */
+async function describeFile(path: string): Promise<{ experiments: Described[] } | Row> {
+  const absolute = resolve(path)
+  if (!existsSync(absolute)) {
+    throw new PostcopyError('ERR_LAB_UNKNOWN', `there is no file ${absolute}`)
+  }
+  const order = { type: 'describe', module: pathToFileURL(absolute).href } as const
+  const { answer, how } = await runChild(order, describeDeadlineMs)
+  if (answer?.type === 'described' && answer.experiments.length > 0) return answer
+  const reason =
+    answer?.type === 'described'
+      ? 'exports no experiment: export const mine = experiment({ … })'
+      : answer?.type === 'failed'
+        ? `threw when it was loaded: ${answer.error}`
+        : how
+  return {
+    id: path,
+    tags: [],
+    question: '',
+    method: '',
+    mirrors: [],
+    verdict: 'broken',
+    reason,
+    findings: [],
+    source: '',
+    notes: [],
+    plots: [],
+    durationMs: 0,
+  }
+}
+
+function unknownWord(word: string, catalogue: readonly Described[]): PostcopyError {
+  const known = [...new Set(catalogue.flatMap(({ id, tags }) => [id, ...tags]))]
+  const near = nearest(word, known)
+  const hint = near === undefined ? '' : `; did you mean "${near}"?`
+  return new PostcopyError(
+    'ERR_LAB_UNKNOWN',
+    `no experiment or tag "${word}"${hint} (postcopy lab list shows all)`,
+  )
+}
+
+/** The known word with the fewest edits, if those are few against its length. */
+export function nearest(word: string, known: readonly string[]): string | undefined {
+  const ranked = known
+    .map((each) => ({ each, distance: editDistance(word, each) }))
+    .sort((a, b) => a.distance - b.distance)
+  const [best] = ranked
+  if (best !== undefined && best.distance <= Math.max(2, Math.floor(word.length / 2)))
+    return best.each
+  return known.find((each) => each.includes(word))
+}
+
+/** Levenshtein's: insertions, deletions and replacements of single characters. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index)
+  for (const [i, character] of Array.from(a).entries()) {
+    const next = [i + 1]
+    for (const [j, other] of Array.from(b).entries()) {
+      const replaced = (row[j] ?? 0) + (character === other ? 0 : 1)
+      next.push(Math.min(replaced, (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1))
+    }
+    row = next
+  }
+  return row[b.length] ?? 0
+}

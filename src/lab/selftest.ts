@@ -1,0 +1,91 @@
+/** Experiments that mirror the kernel's own tests of userfaultfd: one for each test and family of memory. */
+import type { FeatureName } from '../kernel/index.js'
+import { experiment } from './experiment.js'
+import type { Expectation, Experiment, Needs, Observations } from './experiment.js'
+import type { Lab } from './lab.js'
+import { selftestKinds } from './memory.js'
+
+export type SelftestKind = (typeof selftestKinds)[number]
+type Family = 'anon' | 'shmem' | 'hugetlb'
+
+export interface Selftest {
+  /** As upstream names it. */
+  name: string
+  /** Upstream's program; default uffd-unit-tests. */
+  program?: string
+  kinds?: readonly SelftestKind[]
+  question: string
+  method: string
+  /** Beside what the family needs by itself. */
+  needs?: Needs
+  /** Whether pages are written-protected, or faults are minor ones: other families need more features. */
+  writeProtect?: boolean
+  minor?: boolean
+  /** 2 MiB pages for hugetlb; default 8. */
+  hugePages?: number
+  /** What is expected of one kind; the first that fits the kernel counts. */
+  expected: (kind: SelftestKind) => Omit<Expectation, 'source'> | Omit<Expectation, 'source'>[]
+  run: (lab: Lab, kind: SelftestKind) => Observations | Promise<Observations>
+}
+
+/** One experiment for anonymous memory, one for shmem and one for hugetlb, of the kinds it is for. */
+export function selftest(test: Selftest): Experiment[] {
+  const families: Family[] = ['anon', 'shmem', 'hugetlb']
+  const { program = 'uffd-unit-tests' } = test
+  return families.flatMap((family) => {
+    const kinds = (test.kinds ?? selftestKinds).filter((kind) => familyOf(kind) === family)
+    if (kinds.length === 0) return []
+    const one = experiment({
+      id: `selftest-${test.name}-${family}`,
+      tags: ['selftests', `selftest-${test.name}`, family],
+      question: test.question,
+      method: test.method,
+      mirrors: kinds.map((kind) => `${program}: ${test.name} on ${kind}`),
+      needs: needsOf(test, family),
+      expected: expectationOf(test, kinds, program),
+      async run(lab) {
+        const seen: Observations = {}
+        for (const kind of kinds) Object.assign(seen, prefixed(kind, await test.run(lab, kind)))
+        return seen
+      },
+    })
+    return [one]
+  })
+}
+
+function familyOf(kind: SelftestKind): Family {
+  return kind.startsWith('hugetlb') ? 'hugetlb' : kind.startsWith('shmem') ? 'shmem' : 'anon'
+}
+
+function needsOf(test: Selftest, family: Family): Needs {
+  const features: FeatureName[] = [...(test.needs?.features ?? [])]
+  if (family === 'shmem') features.push('MISSING_SHMEM')
+  if (family === 'hugetlb') features.push('MISSING_HUGETLBFS')
+  if (test.writeProtect) features.push('PAGEFAULT_FLAG_WP')
+  if (test.writeProtect && family !== 'anon') features.push('WP_HUGETLBFS_SHMEM')
+  if (test.minor) features.push(family === 'shmem' ? 'MINOR_SHMEM' : 'MINOR_HUGETLBFS')
+  const huge = family === 'hugetlb' ? { hugePages: test.hugePages ?? 8 } : {}
+  return { ...test.needs, features, ...huge }
+}
+
+/** Lists of expectations are by kernel alone, and so alike for the kinds of one family. */
+function expectationOf(
+  test: Selftest,
+  kinds: readonly SelftestKind[],
+  program: string,
+): Expectation[] {
+  const source = `tools/testing/selftests/mm/${program}.c; kernel-behaviour section 9`
+  const lists = kinds.map((kind) => ({ kind, list: [test.expected(kind)].flat() }))
+  return (lists[0]?.list ?? []).map((first, index) => ({
+    ...first,
+    source,
+    values: Object.assign(
+      {},
+      ...lists.map(({ kind, list }) => prefixed(kind, list[index]?.values ?? {})),
+    ) as Expectation['values'],
+  }))
+}
+
+function prefixed<T>(kind: SelftestKind, facts: Record<string, T>): Record<string, T> {
+  return Object.fromEntries(Object.entries(facts).map(([name, fact]) => [`${kind}: ${name}`, fact]))
+}

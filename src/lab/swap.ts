@@ -1,0 +1,27 @@
+/** A swap file for the length of an experiment. */
+import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Lab } from './lab.js'
+import { cString, outcomeName, syscall } from './raw.js'
+
+const pageBytes = 4096
+const pages = 2048
+
+/** Swaps on a file in the scratch folder, which the parent swaps off; ends the experiment where it cannot. */
+export function swapOn(lab: Lab): void {
+  const path = join(lab.scratch, 'swap')
+  const fd = openSync(path, 'w', 0o600)
+  // What mkswap(8) writes: version, last page, no bad pages, and the signature at the page's end.
+  const header = Buffer.alloc(pageBytes)
+  header.writeUInt32LE(1, 1024)
+  header.writeUInt32LE(pages - 1, 1028)
+  header.write('SWAPSPACE2', pageBytes - 10, 'latin1')
+  // Written, not allocated: a swap file must have no holes.
+  const file = Buffer.alloc(pages * pageBytes)
+  header.copy(file)
+  writeSync(fd, file)
+  fsyncSync(fd)
+  closeSync(fd)
+  const outcome = outcomeName(syscall('swapon', cString(path), 0))
+  if (outcome !== 'ok') lab.notPossible(`swapon of a file in ${lab.scratch}: ${outcome}`)
+}

@@ -1,0 +1,292 @@
+/** Threads that do single raw steps, and what each step did to them. */
+import { readFileSync } from 'node:fs'
+import { constants } from 'node:os'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { PostcopyError } from '../errors.js'
+import { labNative } from './native.js'
+import type { NativeProgram, NativeResponder, RawArgument } from './native.js'
+import { addressOf, must, outcomeName, syscallNumber } from './raw.js'
+
+/** One step of a thread; made by {@link step}. */
+export interface Step {
+  readonly kind: number
+  readonly args: readonly number[]
+  /** Memory that a system call points to: kept until the thread is gone. */
+  readonly keep?: readonly RawArgument[]
+  /** Steps that only a forked child does. */
+  readonly inChild?: readonly Step[]
+  readonly samples?: number
+}
+
+export interface SweepOptions {
+  strideBytes: number
+  count: number
+  write?: boolean
+  /** Walk by this many places at a time; prime to `count`. Default 1: in order. */
+  order?: number
+  /** Record the nanoseconds of every access. Default true. */
+  sample?: boolean
+}
+
+/** Makes steps. All addresses are of this process. */
+export const step = {
+  /** Reads a byte from user mode. */
+  load: (address: number): Step => ({ kind: 1, args: [address] }),
+  /** Writes a byte from user mode. */
+  store: (address: number, value: number): Step => ({ kind: 2, args: [address, value] }),
+  /** Reads or writes many places, with the time of each. */
+  sweep: (address: number, options: SweepOptions): Step => {
+    const { strideBytes, count, write = false, order = 1, sample = true } = options
+    return {
+      kind: 3,
+      args: [address, strideBytes, count, write ? 1 : 0, order],
+      samples: sample ? count : 0,
+    }
+  },
+  /** A system call: faults in its buffers come from inside the kernel. */
+  syscall: (name: string, ...args: RawArgument[]): Step => ({
+    kind: 4,
+    args: [syscallNumber(name), ...args.map(toNumber)],
+    keep: args,
+  }),
+  /** fork(2): the child does these steps and exits with status 0. */
+  fork: (...inChild: Step[]): Step => ({ kind: 5, args: [inChild.length], inChild }),
+  /** Calls a filling ioctl until `totalBytes` are done, `runBytes` at a time. */
+  fill: (
+    fd: number,
+    request: number,
+    dst: number,
+    src: number,
+    runBytes: number,
+    totalBytes: number,
+    mode = 0,
+  ): Step => ({ kind: 6, args: [fd, request, dst, src, runBytes, totalBytes, mode] }),
+  sleep: (milliseconds: number): Step => ({ kind: 7, args: [milliseconds] }),
+  /** Waits until a flag (0 to 15) is at least `value`. */
+  awaitFlag: (flag: number, value = 1): Step => ({ kind: 8, args: [flag, value] }),
+  raiseFlag: (flag: number, value = 1): Step => ({ kind: 9, args: [flag, value] }),
+  memcpy: (dst: number, src: number, bytes: number): Step => ({
+    kind: 10,
+    args: [dst, src, bytes],
+  }),
+}
+
+/** What one step did. */
+export interface StepResult {
+  begun: boolean
+  done: boolean
+  /** `ok`, an errno's name, `SIGBUS`, `SIGSEGV`, or `not done`. */
+  outcome: string
+  /** A byte that was read, or a system call's result. */
+  value: number
+  /** si_code of the signal. */
+  code: number
+  /** si_addr of the signal. */
+  address: number
+  nanoseconds: number
+}
+
+export interface ThreadOptions {
+  /** Run on this CPU only. */
+  cpu?: number
+  /** Let SIGUSR1 reach the thread's handler, which counts; default false: blocked. */
+  takeSignals?: boolean
+  /**
+   * What SIGBUS and SIGSEGV do. Default: they are the step's result. `copy`: UFFDIO_COPY of one page
+   * inside the handler. `unprotect`: mprotect(2) of one page. After these two the access is repeated.
+   */
+  onFault?: 'record' | { copy: { fd: number; source: number } } | 'unprotect'
+}
+
+/** A native thread that runs steps. It may park for good: the end of the process does not wait for it. */
+export class LabThread {
+  readonly #program: NativeProgram
+  readonly #steps: readonly Step[]
+  readonly #keep: readonly RawArgument[]
+
+  constructor(steps: readonly Step[], options: ThreadOptions = {}) {
+    this.#steps = flatten(steps)
+    this.#keep = this.#steps.flatMap((each) => [...(each.keep ?? [])])
+    const encoded = new Float64Array(this.#steps.length * 8)
+    let samples = 0
+    this.#steps.forEach((each, index) => {
+      encoded.set([each.kind, ...each.args], index * 8)
+      if (each.kind === 3) {
+        const wanted = each.samples ?? 0
+        encoded[index * 8 + 6] = wanted === 0 ? -1 : samples
+        samples += wanted
+      }
+    })
+    const { cpu = -1, takeSignals = false, onFault = 'record' } = options
+    const copy = typeof onFault === 'object' ? onFault.copy : undefined
+    const policy = copy !== undefined ? 1 : onFault === 'unprotect' ? 2 : 0
+    const { fd, source } = copy ?? { fd: -1, source: 0 }
+    const made = labNative().programStart(encoded, samples, policy, fd, source, cpu, takeSignals)
+    if (typeof made === 'number') must(made, 'thread')
+    this.#program = made as NativeProgram
+  }
+
+  /** 0 until it runs. */
+  get threadId(): number {
+    return labNative().programInfo(this.#program)[0]
+  }
+
+  get finished(): boolean {
+    return labNative().programInfo(this.#program)[1] === 1
+  }
+
+  /** Faults that the handler resolved (`onFault`). */
+  get handledFaults(): number {
+    return labNative().programInfo(this.#program)[2]
+  }
+
+  /** The state letter of /proc: `S` in a fault, `D` in an event, `R`, or `gone`. */
+  get state(): string {
+    return threadState(this.threadId)
+  }
+
+  /** Of every step so far, those of forked children among them. */
+  get results(): StepResult[] {
+    const numbers = labNative().programOutcomes(this.#program)
+    return this.#steps.map((_, index) => stepResult(numbers.subarray(index * 6, index * 6 + 6)))
+  }
+
+  /** One step's result. */
+  result(index: number): StepResult {
+    const found = this.results[index]
+    if (found === undefined) throw new RangeError(`the thread has no step ${index}`)
+    return found
+  }
+
+  /** Nanoseconds of every access of its sweeps. */
+  get samples(): Float64Array {
+    return labNative().programSamples(this.#program)
+  }
+
+  raiseFlag(flag: number, value = 1): void {
+    labNative().programRaise(this.#program, flag, value)
+  }
+
+  /** Waits for the end; a thread that is parked instead is an error that says where. */
+  async done(timeoutMs = 5000): Promise<StepResult[]> {
+    const deadline = Date.now() + timeoutMs
+    while (!this.finished) {
+      if (Date.now() > deadline) {
+        const at = this.results.findLastIndex((each) => each.begun)
+        throw new PostcopyError(
+          'ERR_LAB_TIMEOUT',
+          `the thread is still in step ${at} after ${timeoutMs} ms (state ${this.state})`,
+        )
+      }
+      await sleep(1)
+    }
+    return this.results
+  }
+
+  /** Whether it has begun a step and still sleeps in it after a moment that is long against a wake-up. */
+  async parks(momentMs = 40): Promise<boolean> {
+    const deadline = Date.now() + 2000
+    while (this.threadId === 0 && Date.now() < deadline) await sleep(1)
+    for (let waited = 0; waited < momentMs; waited += 5) {
+      if (this.finished) return false
+      await sleep(5)
+    }
+    return !this.finished && ['S', 'D'].includes(this.state)
+  }
+
+  /** Keeps what its system calls point to from being collected. */
+  get memory(): readonly RawArgument[] {
+    return this.#keep
+  }
+}
+
+export interface ResponderOptions {
+  waiting: 'blocking' | 'poll' | 'epoll' | 'busy'
+  cpu?: number
+  /** Messages a read; default 1. */
+  batch?: number
+  pageBytes?: number
+  /** Content of missing pages; zeros without it. */
+  source?: Uint8Array
+}
+
+/** A native thread that resolves every fault of a userfaultfd. */
+export class LabResponder {
+  readonly #responder: NativeResponder
+  /** Referenced here, since the thread reads it. */
+  readonly source: Uint8Array | undefined
+
+  constructor(fd: number, options: ResponderOptions) {
+    const { waiting, cpu = -1, batch = 1, pageBytes = 4096, source } = options
+    this.source = source
+    const made = labNative().responderStart(
+      fd,
+      ['blocking', 'poll', 'epoll', 'busy'].indexOf(waiting),
+      cpu,
+      batch,
+      pageBytes,
+      source === undefined ? 0 : addressOf(source),
+    )
+    if (typeof made === 'number') must(made, 'responder thread')
+    this.#responder = made as NativeResponder
+  }
+
+  get info(): {
+    threadId: number
+    messages: number
+    reads: number
+    refusals: number
+    lastError: string
+  } {
+    const [threadId, messages, reads, refusals, last] = labNative().responderInfo(this.#responder)
+    return { threadId, messages, reads, refusals, lastError: outcomeName(last) }
+  }
+
+  /** Ends it behind the next message (`blocking`) or soon. */
+  stop(): void {
+    labNative().responderStop(this.#responder)
+  }
+}
+
+/** How often the handler of SIGUSR1 ran in threads with `takeSignals`. */
+export function userSignalCount(): number {
+  return labNative().userSignals()
+}
+
+/** State letter of a thread of this process. */
+export function threadState(threadId: number): string {
+  try {
+    const stat = readFileSync(`/proc/self/task/${threadId}/stat`, 'utf8')
+    return stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3)
+  } catch {
+    return 'gone'
+  }
+}
+
+const signalNames = new Map(Object.entries(constants.signals).map(([name, value]) => [value, name]))
+
+function stepResult(numbers: Float64Array): StepResult {
+  const [state = 0, value = 0, signal = 0, code = 0, address = 0, nanoseconds = 0] = numbers
+  const outcome =
+    state < 2
+      ? 'not done'
+      : signal !== 0
+        ? (signalNames.get(signal) ?? `signal ${signal}`)
+        : outcomeName(value)
+  return { begun: state > 0, done: state === 2, outcome, value, code, address, nanoseconds }
+}
+
+/** Children's steps lie behind the fork that makes the child. */
+function flatten(steps: readonly Step[]): Step[] {
+  return steps.flatMap((each) => {
+    const inChild = flatten(each.inChild ?? [])
+    const self = each.kind === 5 ? { ...each, args: [inChild.length] } : each
+    return [self, ...inChild]
+  })
+}
+
+function toNumber(argument: RawArgument): number {
+  if (typeof argument === 'number') return argument
+  if (typeof argument === 'bigint') return Number(argument)
+  return addressOf(argument)
+}

@@ -1,0 +1,76 @@
+/** Compares what was seen with what was expected on this kernel. */
+import type { Expectation, Observation, Observations } from './experiment.js'
+import { satisfies, showExpected, showObservation } from './match.js'
+
+/** A difference is a finding; only `broken` is a failure. */
+export type Verdict = 'as expected' | 'differs' | 'not possible here' | 'broken'
+
+export const verdicts: readonly Verdict[] = [
+  'as expected',
+  'differs',
+  'not possible here',
+  'broken',
+]
+
+/** One named fact beside its expectation. */
+export interface Finding {
+  name: string
+  /** Absent if nothing was expected of it. */
+  expected?: string
+  /** Absent if it was not seen. */
+  seen?: string
+  agrees: boolean
+  /** Why it could not be looked at; then it counts for nothing. */
+  unavailable?: string
+}
+
+/** The expectation for a kernel, by its version; the first that fits. */
+export function expectationFor(
+  expected: Expectation | readonly Expectation[],
+  kernelVersion: string,
+): Expectation | undefined {
+  const list: readonly Expectation[] = 'source' in expected ? [expected] : expected
+  return list.find(
+    ({ since, before }) =>
+      (since === undefined || !isOlder(kernelVersion, since)) &&
+      (before === undefined || isOlder(kernelVersion, before)),
+  )
+}
+
+/** Whether version `a` (`6.18.44-fc`) comes before `b` (`6.8`); only two numbers count. */
+export function isOlder(a: string, b: string): boolean {
+  const [majorA = 0, minorA = 0] = a.split(/[.-]/).map(Number)
+  const [majorB = 0, minorB = 0] = b.split(/[.-]/).map(Number)
+  return majorA === majorB ? minorA < minorB : majorA < majorB
+}
+
+/** One finding for each fact that was expected or seen. */
+export function compare(
+  expected: Expectation | undefined,
+  seen: Observations,
+  unavailable: Readonly<Record<string, string>> = {},
+): Finding[] {
+  const values: Expectation['values'] = expected?.values ?? {}
+  const names = new Set([...Object.keys(values), ...Object.keys(seen), ...Object.keys(unavailable)])
+  return [...names].map((name) => {
+    const wanted = values[name]
+    const got: Observation | undefined = seen[name]
+    const why = unavailable[name]
+    const agrees =
+      why !== undefined || wanted === undefined || (got !== undefined && satisfies(wanted, got))
+    return {
+      name,
+      ...(wanted === undefined ? {} : { expected: showExpected(wanted) }),
+      ...(got === undefined ? {} : { seen: showObservation(got) }),
+      agrees,
+      ...(why === undefined ? {} : { unavailable: why }),
+    }
+  })
+}
+
+/** The verdict over findings that were made to the end. */
+export function judge(findings: readonly Finding[]): Verdict {
+  const looked = findings.filter(({ unavailable }) => unavailable === undefined)
+  if (looked.length === 0) return findings.length === 0 ? 'broken' : 'not possible here'
+  return looked.every(({ agrees }) => agrees) ? 'as expected' : 'differs'
+}

@@ -1,0 +1,22 @@
+/**
+ * For integration tests that need a real kernel: skip by capability with a reason, change the host
+ * for the length of a test, run as somebody else, and have threads touch memory and tell.
+ *
+ * @packageDocumentation
+ */
+export { missing, requires } from './requires.js'
+export type { SkippableTest } from './requires.js'
+export { HostChanges, availableHugePages } from './host-changes.js'
+export type { MemoryGroup } from './host-changes.js'
+export { runAsUser } from './as-user.js'
+export type { AsUserOptions, ProgramEnd } from './as-user.js'
+export type { Needs } from '../lab/experiment.js'
+export type { Missing } from '../lab/needs.js'
+export { LabResponder, LabThread, step } from '../lab/thread.js'
+export type {
+  ResponderOptions,
+  Step,
+  StepResult,
+  SweepOptions,
+  ThreadOptions,
+} from '../lab/thread.js'

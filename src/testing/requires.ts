@@ -1,0 +1,36 @@
+/** What a test needs of the host, and the skip with a reason where it is missing. */
+import type { Needs } from '../lab/experiment.js'
+import { readHost } from '../lab/host.js'
+import { missingFor } from '../lab/needs.js'
+import type { Missing } from '../lab/needs.js'
+import { PostcopyError } from '../errors.js'
+
+/** Mocha's `this`, or the context of `node:test`. */
+export interface SkippableTest {
+  skip(reason?: string): unknown
+}
+
+/** The first need that this host and user do not meet, with the reason; `undefined` if all are. */
+export function missing(needs: Needs): Missing | undefined {
+  return missingFor(needs, readHost())
+}
+
+/**
+ * Skips a test unless everything is there. Mocha's `skip()` throws and so ends the test; with
+ * `node:test` go on only if this returned true.
+ *
+ * A need that the environment names in `POSTCOPY_REQUIRE` (`POSTCOPY_REQUIRE=root,hugePages`) must be
+ * met: there a skip would hide that nothing was tested.
+ *
+ * @throws PostcopyError `ERR_REQUIRED` for a missing need that `POSTCOPY_REQUIRE` names
+ */
+export function requires(test: SkippableTest, needs: Needs): boolean {
+  const lacking = missing(needs)
+  if (lacking === undefined) return true
+  const { need, reason } = lacking
+  if ((process.env['POSTCOPY_REQUIRE'] ?? '').split(',').includes(need)) {
+    throw new PostcopyError('ERR_REQUIRED', `POSTCOPY_REQUIRE names ${need}, but: ${reason}`)
+  }
+  test.skip(reason)
+  return false
+}
