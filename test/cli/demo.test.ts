@@ -1,0 +1,174 @@
+import assert from 'node:assert/strict'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { lendHugePages } from '../support/huge-pages.js'
+import { requires } from '../support/requires.js'
+import { Cli, isAlive, runCli, temporaryFolder } from './support.js'
+
+interface DemoObject {
+  status: string
+  verified: boolean
+  'total-time': number
+  downtime: number
+  ram: Record<string, number>
+  'x-pages': Record<string, number>
+  'x-work-after-switch': number
+  'postcopy-vcpu-blocktime'?: number[]
+  'postcopy-latency-dist'?: number[]
+  'error-desc'?: string
+}
+
+const small = ['demo', '--json', '--ram', '64M', '--workload', 'random:writes=30,rate=50000']
+
+async function demo(...args: readonly string[]): Promise<DemoObject> {
+  const { status, stdout, stderr } = await runCli([...small, ...args])
+  assert.equal(status, 0, stderr)
+  const [line = '', ...more] = stdout.trim().split('\n').reverse()
+  assert.deepEqual(more, [], 'only the object goes to stdout')
+  const object = JSON.parse(line) as DemoObject
+  assert.equal(object.status, 'completed')
+  assert.equal(object.verified, true)
+  assert(object['x-work-after-switch'] > 0)
+  return object
+}
+
+describe('postcopy demo --json', () => {
+  const postcopies: readonly (readonly string[])[] = [
+    ['--postcopy-after', 'now'],
+    ['--postcopy-after', 'now', '--memory', 'memfd'],
+    ['--postcopy-after', 'now', '--user-mode-only'],
+    ['--postcopy-after', 'now', '--vcpus', '3'],
+  ]
+  for (const args of postcopies) {
+    it(`moves a guest with ${args.join(' ')}`, async () => {
+      const object = await demo(...args)
+      const pages = object['x-pages']
+      assert((object.ram['postcopy-requests'] ?? 0) > 0)
+      assert.equal(object.ram['precopy-bytes'], 0)
+      assert.equal((pages['pushed'] ?? 0) + (pages['requested'] ?? 0), pages['discarded'])
+      const faults = object['postcopy-latency-dist']?.reduce((sum, count) => sum + count, 0) ?? 0
+      assert(faults >= (pages['requested'] ?? 0))
+      assert.equal(object['postcopy-vcpu-blocktime']?.length, args.includes('3') ? 3 : 2)
+    })
+  }
+
+  describe('on huge pages', () => {
+    lendHugePages(64)
+
+    it('moves a guest with --memory hugetlb', async function () {
+      requires(this, 'hugePages')
+      const { 'x-pages': pages } = await demo('--postcopy-after', 'now', '--memory', 'hugetlb')
+      assert((pages['requested'] ?? 0) > 0)
+      // The ledger beside it has small pages, 16 of them at most.
+      assert((pages['requested'] ?? 0) >= 512)
+      assert((pages['requested'] ?? 0) % 512 <= 16, 'whole host pages')
+    })
+  })
+
+  it('switches after some time', async () => {
+    const { ram } = await demo('--postcopy-after', '10')
+    assert((ram['postcopy-bytes'] ?? 0) > 0)
+  })
+
+  it('does plain precopy with never', async () => {
+    const { ram, ...object } = await demo('--postcopy-after', 'never')
+    assert.equal(ram['postcopy-requests'], 0)
+    assert.equal(ram['postcopy-bytes'], 0)
+    assert.equal(object['x-pages']['precopied'], (ram['total'] ?? 0) / 4096)
+    assert.equal(object['postcopy-vcpu-blocktime'], undefined)
+  })
+
+  it('verifies an idle guest too, which has no work to do', async () => {
+    const { status, stdout } = await runCli([...small, '--workload', 'idle'])
+    assert.equal(status, 0)
+    assert.equal((JSON.parse(stdout) as DemoObject).verified, true)
+  })
+
+  it('ends with status 1 and an object where the guest cannot be made', async () => {
+    const { status, stdout, stderr } = await runCli([
+      ...small,
+      '--ram',
+      '64M',
+      '--workload',
+      'sweep:hot=1G',
+    ])
+    assert.equal(status, 1)
+    const object = JSON.parse(stdout) as DemoObject
+    assert.equal(object.verified, false)
+    assert.match(object['error-desc'] ?? '', /hot=1\.00 GiB is more than/)
+    assert.match(stderr, /^postcopy: .*hot=1\.00 GiB is more than/m)
+  })
+})
+
+describe('postcopy demo', () => {
+  it('tells its story and its verdict', async () => {
+    const { status, stdout, stderr } = await runCli([
+      ...['demo', '--ram', '64M', '--postcopy-after', 'now'],
+    ])
+    assert.equal(status, 0, stderr)
+    assert.match(stderr, /source> migrate -d tcp:127\.0\.0\.1:\d+\n/)
+    for (const row of ['total time', 'downtime', 'pages requested', 'fault latency', 'blocktime']) {
+      assert(stdout.includes(row), row)
+    }
+    assert.match(stdout, /✔ verified: 16,384 pages are right/)
+  })
+
+  it('writes a report that needs nothing but itself', async () => {
+    const path = join(await temporaryFolder(), 'report.html')
+    const { status } = await runCli([
+      'demo',
+      '--ram',
+      '64M',
+      '--postcopy-after',
+      'now',
+      '--report',
+      path,
+    ])
+    assert.equal(status, 0)
+    const page = await readFile(path, 'utf8')
+    // Two page maps, fault latency, rates, work.
+    assert.equal(page.match(/<svg /g)?.length, 5)
+    assert.match(page, /verified: 16,384 pages are right/)
+    assert(!/<script|<link|<img|@import|url\((?!#)/.test(page), 'nothing is loaded')
+    const addresses = new Set(page.match(/https?:\/\/[^"]+/g))
+    assert.deepEqual([...addresses].sort(), [
+      'http://www.w3.org/1999/xlink',
+      'http://www.w3.org/2000/svg',
+    ])
+  })
+
+  const moments: readonly (readonly [string, readonly string[], RegExp])[] = [
+    ['while it starts', [], /runs in process/],
+    ['in precopy', ['--postcopy-after', 'never'], /precopy: /],
+    ['in postcopy', ['--postcopy-after', 'now'], /postcopy: the guest runs/],
+    ['at the end', ['--postcopy-after', 'now'], /destination> verify/],
+  ]
+  for (const [moment, args, pattern] of moments) {
+    it(`leaves no process behind after SIGTERM ${moment}`, async () => {
+      const cli = new Cli(['demo', '--ram', '128M', ...args])
+      const [, source, destination] = await cli.seen(/runs in process (\d+); process (\d+) waits/)
+      await cli.seen(pattern)
+      cli.child.kill('SIGTERM')
+      const { status } = await cli.ended
+      // The last moment may be over before the signal is there.
+      assert(status === 128 + 15 || (moment === 'at the end' && status === 0), String(status))
+      await gone(Number(source), Number(destination))
+    })
+  }
+
+  it('leaves no process behind when it is killed itself', async () => {
+    const cli = new Cli(['demo', '--ram', '64M', '--postcopy-after', 'now'])
+    const [, source, destination] = await cli.seen(/runs in process (\d+); process (\d+) waits/)
+    cli.child.kill('SIGKILL')
+    await cli.ended
+    await gone(Number(source), Number(destination))
+  })
+})
+
+async function gone(...pids: readonly number[]): Promise<void> {
+  for (const deadline = Date.now() + 10_000; pids.some(isAlive);) {
+    assert(Date.now() < deadline, `still there: ${pids.filter(isAlive).join(', ')}`)
+    await sleep(20)
+  }
+}

@@ -1,0 +1,200 @@
+import assert from 'node:assert/strict'
+import { stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { QmpClient } from '../support/qmp-client.js'
+import { Cli, ask, runCli, temporaryFolder } from './support.js'
+
+const ram = ['--ram', '32M']
+
+/** Asks until the answer matches. */
+async function until(path: string, line: string, pattern: RegExp): Promise<string> {
+  for (const deadline = Date.now() + 20_000; ;) {
+    const answer = await ask(path, line)
+    if (pattern.test(answer)) return answer
+    assert(Date.now() < deadline, `no ${String(pattern)} in:\n${answer}`)
+    await sleep(20)
+  }
+}
+
+async function twoGuests() {
+  const folder = await temporaryFolder()
+  const [there, here] = [join(folder, 'there'), join(folder, 'here')]
+  const destination = new Cli([
+    ...['guest', ...ram, '--vcpus', '2', '--monitor', `unix:${there}`],
+    ...['--incoming', 'tcp:127.0.0.1:0'],
+  ])
+  const source = new Cli([
+    ...['guest', ...ram, '--vcpus', '2', '--monitor', `unix:${here}`],
+    ...['--workload', 'random:writes=30,rate=50000'],
+  ])
+  const [, uri = ''] = await destination.seen(/waiting for a guest on (tcp:\S+)/)
+  await source.seen(/the guest runs/)
+  // The sockets come right after those lines.
+  for (const path of [there, here]) {
+    while (!(await stat(path).catch(() => undefined))?.isSocket()) await sleep(10)
+  }
+  return { folder, there, here, source, destination, uri }
+}
+
+describe('two guests, driven only by their monitors', () => {
+  it('move by postcopy, and the guest is whole and works where it arrived', async () => {
+    const { there, here, source, destination, uri } = await twoGuests()
+    // A destination that waits already takes a capability, as QEMU does.
+    assert.equal(await ask(there, 'migrate_set_capability x-postcopy-ram on'), '')
+    const answers = await ask(
+      here,
+      'migrate_set_capability postcopy-ram on',
+      'migrate_set_parameter max-bandwidth 1G',
+      `migrate -d ${uri}`,
+      'migrate_start_postcopy',
+    )
+    assert.equal(answers, '')
+    await until(here, 'info migrate', /Migration status: completed/)
+    const arrived = await until(there, 'info migrate', /Migration status: completed/)
+    assert.match(arrived, /discarded pages: [1-9]/)
+    const info = await ask(here, 'info migrate', 'info status')
+    assert.match(info, /^total time: \d+ ms$/m)
+    assert.match(info, /^downtime: \d+ ms$/m)
+    assert.match(info, /^postcopy request count: \d+$/m)
+    assert.match(info, /VM status: paused \(postmigrate\)/)
+    const touches = async () =>
+      Number(/CPU #0: .* (\d+) touches/.exec(await ask(there, 'info cpus'))?.[1])
+    const before = await touches()
+    await sleep(100)
+    assert(before > 0 && (await touches()) > before)
+    assert.match(await ask(here, 'cont'), /Error: cannot cont: the guest runs elsewhere/)
+    assert.match(await ask(here, `migrate ${uri}`), /Error: cannot migrate: the guest runs elsewhe/)
+    assert.equal(await ask(here, 'migrate_start_postcopy'), '', 'harmless after the end')
+    assert.match(await ask(there, 'stop', 'verify'), /^content: good$/m)
+    await ask(here, 'quit')
+    await ask(there, 'quit')
+    assert.equal((await source.ended).status, 0)
+    assert.equal((await destination.ended).status, 0)
+  })
+
+  it('a capability on one end only is refused at both ends, and the guest stays', async () => {
+    const { there, here, uri } = await twoGuests()
+    const outcome = await ask(
+      here,
+      'migrate_set_capability postcopy-ram on',
+      `migrate ${uri}`,
+      'info status',
+    )
+    assert.match(outcome, /Migration status: failed\nerror: .+/)
+    assert.match(outcome, /VM status: running/)
+    const why = await until(there, 'info migrate', /status: failed/)
+    assert.match(why, /postcopy-ram is off here/)
+    // The next attempt needs no new process.
+    const again = await ask(
+      there,
+      'migrate_set_capability postcopy-ram on',
+      `migrate_incoming ${uri}`,
+    )
+    assert.match(again, /listening on tcp:/)
+    assert.match(await ask(here, `migrate ${uri}`), /Migration status: completed/)
+  })
+
+  it('a monitor socket is for its owner alone, and gone with the process', async () => {
+    const { folder, here, source } = await twoGuests()
+    assert.equal((await stat(here)).mode & 0o777, 0o600)
+    await ask(here, 'quit')
+    assert.equal((await source.ended).status, 0)
+    await assert.rejects(stat(join(folder, 'here')), { code: 'ENOENT' })
+  })
+
+  it('SIGTERM to a source in precopy leaves the destination waiting for another one', async () => {
+    const { there, here, source, uri } = await twoGuests()
+    await ask(here, 'migrate_set_parameter max-bandwidth 1M', `migrate -d ${uri}`)
+    await until(there, 'info migrate', /status: active/)
+    source.child.kill('SIGTERM')
+    assert.equal((await source.ended).status, 0)
+    assert.match(await until(there, 'info migrate', /status: failed/), /error: .*closed/)
+    assert.match(await ask(there, `migrate_incoming ${uri}`), /listening/)
+  })
+
+  it('SIGTERM to a source in postcopy ends it when the destination has every page', async () => {
+    const { there, here, source, uri } = await twoGuests()
+    await ask(there, 'migrate_set_capability postcopy-ram on')
+    await ask(
+      here,
+      'migrate_set_capability postcopy-ram on',
+      'migrate_set_parameter max-postcopy-bandwidth 20M',
+      `migrate -d ${uri}`,
+      'migrate_start_postcopy',
+    )
+    await until(here, 'info migrate', /status: postcopy-active/)
+    assert.match(await ask(here, 'quit'), /Error: the guest would lose pages/)
+    source.child.kill('SIGTERM')
+    await source.seen(/ends when they are there/)
+    assert.equal((await source.ended).status, 0)
+    await until(there, 'info migrate', /status: completed/)
+    assert.match(await ask(there, 'stop', 'verify'), /^content: good$/m)
+  })
+})
+
+describe('postcopy guest', () => {
+  it('takes commands from a pipe and ends with it', async () => {
+    const { status, stdout } = await runCli(['guest', ...ram], 'info status\nstop\ninfo status\n')
+    assert.equal(status, 0)
+    assert.equal(
+      stdout,
+      '(postcopy) VM status: running\n(postcopy) (postcopy) VM status: paused\n(postcopy) ',
+    )
+  })
+
+  it('says everything as JSON with --json', async () => {
+    const { status, stdout } = await runCli(
+      ['guest', ...ram, '--json'],
+      'info status\nnonsense\nquit\n',
+    )
+    assert.equal(status, 0)
+    const lines = stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Record<string, unknown>)
+    const [resume, info, error, ...rest] = lines
+    assert.deepEqual([resume?.['event'], rest.at(-1)?.['event']], ['RESUME', 'SHUTDOWN'])
+    assert.deepEqual(info?.['return'], { running: true, status: 'running' })
+    assert.equal((error?.['error'] as { code: string }).code, 'ERR_MONITOR_COMMAND')
+    for (const line of lines) assert(typeof line['timestamp'] === 'object')
+  })
+
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+    it(`ends in order at ${signal}`, async () => {
+      const cli = new Cli(['guest', ...ram])
+      await cli.seen(/the guest runs/)
+      // Handlers stand before the prompt does.
+      await cli.seen(/\(postcopy\)/)
+      cli.child.kill(signal)
+      const { status, stderr } = await cli.ended
+      assert.equal(status, 0)
+      assert.match(stderr, /the guest ends/)
+    })
+  }
+
+  it('is driven by QMP alone, and says by what signal it ends', async () => {
+    const path = join(await temporaryFolder(), 'qmp')
+    const cli = new Cli(['guest', ...ram, '--monitor', 'none', '--qmp', `unix:${path}`])
+    await cli.seen(/QMP on unix:/)
+    assert.equal((await stat(path)).mode & 0o777, 0o600)
+    const client = await QmpClient.connect({ path })
+    await client.execute('stop')
+    cli.child.kill('SIGTERM')
+    const { data } = await client.told('SHUTDOWN')
+    assert.deepEqual(data, { guest: false, reason: 'host-signal' })
+    assert.equal((await cli.ended).status, 0)
+    await assert.rejects(stat(path), { code: 'ENOENT' })
+  })
+
+  it('says which port is taken', async () => {
+    const first = new Cli(['guest', ...ram, '--incoming', 'tcp:127.0.0.1:0'])
+    const [, uri = ''] = await first.seen(/waiting for a guest on (tcp:\S+)/)
+    const { status, stderr } = await runCli(['guest', ...ram, '--incoming', uri])
+    assert.equal(status, 1)
+    assert.match(
+      stderr,
+      new RegExp(`^postcopy: cannot listen on ${uri}: .* \\[EADDRINUSE\\]$`, 'm'),
+    )
+  })
+})

@@ -1,0 +1,145 @@
+import assert from 'node:assert/strict'
+import { GuestProcess } from '../../src/cli/demo/guest-process.js'
+import { MigrationRun, type RunOptions, type RunResult } from '../../src/cli/demo/run.js'
+import { judge, summaryObject } from '../../src/cli/demo/summary.js'
+import { cleanups } from '../support/cleanup.js'
+
+const common = ['--ram', '32M', '--vcpus', '1']
+
+function guests(sourceArgs: readonly string[], destinationArgs: readonly string[]) {
+  const source = new GuestProcess('source', [...common, ...sourceArgs])
+  const destination = new GuestProcess('destination', [
+    ...[...common, '--incoming', 'defer'],
+    ...destinationArgs,
+  ])
+  for (const guest of [source, destination]) cleanups.add(() => guest.end())
+  return { source, destination }
+}
+
+function watch(options: Partial<RunOptions> = {}): RunOptions & { notes: string[] } {
+  const notes: string[] = []
+  return {
+    postcopyAfter: 'now',
+    cells: 64,
+    onSample: () => undefined,
+    onNote: (text) => notes.push(text),
+    notes,
+    ...options,
+  }
+}
+
+describe('a watched migration', () => {
+  it('has samples, milestones and a map of how the pages came', async () => {
+    const { source, destination } = guests(
+      ['--capability', 'postcopy-ram', '--workload', 'random:rate=20000'],
+      ['--capability', 'postcopy-ram'],
+    )
+    const result = await new MigrationRun(source, destination, watch()).run()
+    assert.equal(judge(result).verified, true)
+    assert(result.samples.length > 2)
+    const states = result.milestones.filter(({ role }) => role === 'source')
+    assert.deepEqual(
+      states.map(({ status }) => status),
+      ['setup', 'active', 'device', 'postcopy-device', 'postcopy-active', 'completed'],
+    )
+    assert.deepEqual(
+      result.arrivals.map(({ block }) => block),
+      ['ram', 'ledger'],
+    )
+    assert.equal(result.arrivals[0]?.cells.length, 64)
+    for (const { pages, cells, ...sums } of result.arrivals) {
+      assert.equal(sums.precopied + sums.requested + sums.pushed, pages)
+      assert.equal(
+        cells.reduce((sum, cell) => sum + cell.requested, 0),
+        sums.requested,
+      )
+    }
+  })
+
+  it('says what each end has said where it fails', async () => {
+    const { source, destination } = guests(['--capability', 'postcopy-ram'], [])
+    await assert.rejects(new MigrationRun(source, destination, watch()).run(), {
+      code: 'ERR_DEMO_MIGRATION',
+      message: /source failed: .*; destination failed: .*postcopy-ram is off here/,
+    })
+  })
+
+  it('gives up a precopy that does not converge, with rates and a remedy', async () => {
+    const { source, destination } = guests(['--workload', 'sweep:writes=100'], [])
+    const options = watch({
+      postcopyAfter: 'never',
+      precopyLimitMs: 3000,
+      // A round takes long enough for the guest to write everything again.
+      parameters: { 'max-bandwidth': '100M', 'downtime-limit': '0' },
+    })
+    await assert.rejects(new MigrationRun(source, destination, options).run(), {
+      code: 'ERR_DEMO_NOT_CONVERGED',
+      message: /dirties \d.*B\/s, .*B\/s can be sent\. Let it write less .*--postcopy-after/,
+    })
+    assert(options.notes.some((note) => /in round \d+: the guest dirties/.test(note)))
+  })
+
+  it('notices that a guest process has ended', async () => {
+    const { source, destination } = guests([], [])
+    await source.command('info status')
+    const options = watch({
+      postcopyAfter: 'never',
+      onSample: () => {
+        destination.kill()
+      },
+    })
+    await assert.rejects(new MigrationRun(source, destination, options).run(), {
+      code: 'ERR_GUEST_PROCESS',
+    })
+  })
+})
+
+describe('the verdict', () => {
+  const good: RunResult = {
+    info: { status: 'completed' },
+    verify: {
+      verified: true,
+      pages: 10,
+      counts: { lost: 0, misplaced: 0, stale: 0, torn: 0, corrupt: 0 },
+      findings: [],
+      failedChecks: 0,
+      durationMs: 1,
+    },
+    workAfterSwitch: 5,
+    isIdle: false,
+    samples: [],
+    milestones: [],
+    arrivals: [],
+  }
+
+  it('is good when every page is right and the guest has worked', () => {
+    assert.equal(judge(good).verified, true)
+    assert.equal(summaryObject(good)['verified'], true)
+  })
+
+  const { verify } = good
+  const bad: readonly (readonly [string, Partial<RunResult>, RegExp])[] = [
+    [
+      'a page is wrong',
+      { verify: { ...verify, verified: false, counts: { ...verify.counts, stale: 2 } } },
+      /of 10 pages 2 stale/,
+    ],
+    [
+      'a check failed while the guest ran',
+      { verify: { ...verify, verified: false, failedChecks: 3 } },
+      /3 checks failed/,
+    ],
+    ['the guest did nothing any more', { workAfterSwitch: 0 }, /did nothing after the switch/],
+  ]
+  for (const [what, change, pattern] of bad) {
+    it(`is bad when ${what}`, () => {
+      const verdict = judge({ ...good, ...change })
+      assert.equal(verdict.verified, false)
+      assert.match(verdict.text, pattern)
+    })
+  }
+
+  it('does not ask an idle guest for work', () => {
+    assert.equal(judge({ ...good, workAfterSwitch: 0, isIdle: true }).verified, true)
+  })
+})

@@ -1,0 +1,106 @@
+/** The command line as a user has it: processes of its own, which no test leaves behind. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { mkdtemp, rm } from 'node:fs/promises'
+import net from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { cleanups } from '../support/cleanup.js'
+
+const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url))
+
+export interface CliResult {
+  status: number | null
+  signal: NodeJS.Signals | null
+  stdout: string
+  stderr: string
+}
+
+/** A running command; its output so far, and its end. */
+export class Cli {
+  readonly child: ChildProcess
+  readonly ended: Promise<CliResult>
+  stdout = ''
+  stderr = ''
+  #changed: (() => void)[] = []
+  #hasEnded = false
+
+  constructor(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
+    const child = spawn(process.execPath, [MAIN, ...args], { env: { ...process.env, ...env } })
+    this.child = child
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      this.stdout += text
+      this.#wake()
+    })
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      this.stderr += text
+      this.#wake()
+    })
+    this.ended = once(child, 'close').then((args: unknown[]) => {
+      const [status, signal] = args as [number | null, NodeJS.Signals | null]
+      this.#hasEnded = true
+      this.#wake()
+      return { status, signal, stdout: this.stdout, stderr: this.stderr }
+    })
+    cleanups.add(async () => {
+      child.kill('SIGKILL')
+      await this.ended
+    })
+  }
+
+  type(...lines: readonly string[]): void {
+    for (const line of lines) this.child.stdin?.write(`${line}\n`)
+  }
+
+  /** Waits until stdout and stderr together match; an end without that is a failure. */
+  async seen(pattern: RegExp): Promise<RegExpExecArray> {
+    for (;;) {
+      const match = pattern.exec(this.stdout + this.stderr)
+      if (match !== null) return match
+      if (this.#hasEnded) {
+        throw new Error(`ended without ${String(pattern)}:\n${this.stdout}${this.stderr}`)
+      }
+      await new Promise<void>((resolve) => this.#changed.push(resolve))
+    }
+  }
+
+  #wake(): void {
+    for (const resolve of this.#changed.splice(0)) resolve()
+  }
+}
+
+/** Runs a command to its end. */
+export function runCli(args: readonly string[], input = ''): Promise<CliResult> {
+  const cli = new Cli(args)
+  cli.child.stdin?.end(input)
+  return cli.ended
+}
+
+export async function temporaryFolder(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'postcopy-test-'))
+  cleanups.add(() => rm(folder, { recursive: true, force: true }))
+  return folder
+}
+
+/** Sends lines to a monitor's unix socket and returns all that it answers, prompts taken out. */
+export async function ask(path: string, ...lines: readonly string[]): Promise<string> {
+  const socket = net.connect(path)
+  let text = ''
+  socket.setEncoding('utf8').on('data', (chunk: string) => {
+    text += chunk
+  })
+  socket.end(lines.map((line) => `${line}\n`).join(''))
+  await once(socket, 'close')
+  return text.replaceAll('(postcopy) ', '')
+}
+
+/** Whether a process is there; one that has ended and waits for its parent to notice is not. */
+export function isAlive(pid: number): boolean {
+  try {
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
+  } catch {
+    return false
+  }
+}

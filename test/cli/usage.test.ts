@@ -1,0 +1,78 @@
+import assert from 'node:assert/strict'
+import { runCli } from './support.js'
+
+interface DoctorObject {
+  possible: boolean
+  status: string
+  kernel: string
+  facts: { id: string; title: string; status: string; found: string; enables: string }[]
+}
+
+describe('the command line', () => {
+  const refused: readonly (readonly [readonly string[], RegExp])[] = [
+    [['dcotor'], /unknown command 'dcotor' \(Did you mean doctor\?\)/],
+    [['demo', '--rma', '64M'], /unknown option '--rma' \(Did you mean --ram\?\)/],
+    [['demo', '--ram', 'much'], /'--ram <size>' argument 'much' is invalid.*256M/],
+    [['demo', '--memory', 'paper'], /'paper' is invalid.*anon, memfd, hugetlb/],
+    [['demo', '--vcpus', '0'], /whole number from 1/],
+    [['demo', '--workload', 'sleep'], /unknown workload "sleep"/],
+    [['demo', '--postcopy-after', 'later'], /milliseconds, now or never/],
+    [['guest', '--incoming', 'udp:1'], /not a migration URI/],
+    [['guest', '--monitor', 'tcp:127.0.0.1:1'], /stdio or unix:PATH/],
+    [['guest', '--qmp', 'stdio'], /'--qmp <uri>' argument 'stdio' is invalid.*tcp:HOST:PORT/],
+    [['guest', '--capability', 'postcopy'], /no capability "postcopy"/],
+    [['guest', 'again'], /too many arguments/],
+  ]
+  for (const [args, pattern] of refused) {
+    it(`refuses ${args.join(' ')}`, async () => {
+      const { status, stdout, stderr } = await runCli(args)
+      assert.equal(status, 1)
+      assert.equal(stdout, '')
+      assert.match(stderr, pattern)
+      assert.match(stderr, /^postcopy: .* \[ERR_USAGE\]; see postcopy.* --help\n$/)
+    })
+  }
+
+  it('refuses a guest that nobody could drive', async () => {
+    const { status, stderr } = await runCli(['guest', '--monitor', 'none'])
+    assert.equal(status, 1)
+    assert.equal(stderr, 'postcopy: --monitor none needs --qmp [ERR_INVALID_MONITOR]\n')
+  })
+
+  it('says what went wrong in one line, with a code and without a stack', async () => {
+    const { status, stderr } = await runCli(['guest', '--ram', '4097'])
+    assert.equal(status, 1)
+    assert.match(stderr, /^postcopy: [^\n]* \[ERR_INVALID_\w+\]\n$/)
+  })
+
+  for (const command of [[], ['guest'], ['demo'], ['doctor']]) {
+    it(`explains ${['postcopy', ...command].join(' ')}`, async () => {
+      const { status, stdout } = await runCli([...command, '--help'])
+      assert.equal(status, 0)
+      assert.match(stdout, /^Usage: postcopy/)
+    })
+  }
+})
+
+describe('postcopy doctor', () => {
+  it('says what each thing enables, and whether a migration is possible', async () => {
+    const { status, stdout } = await runCli(['doctor', '--json'])
+    const report = JSON.parse(stdout) as DoctorObject
+    assert.equal(status, report.possible ? 0 : 1)
+    assert.equal(report.possible, report.status !== 'missing')
+    assert(report.facts.length > 10)
+    for (const fact of report.facts) {
+      assert(['ok', 'limited', 'missing'].includes(fact.status), fact.id)
+      for (const text of [fact.title, fact.found, fact.enables]) assert(text.length > 0, fact.id)
+    }
+  })
+
+  it('marks each thing by a word and a symbol', async () => {
+    const { stdout } = await runCli(['doctor'])
+    assert.match(
+      stdout,
+      /✔ ok .*Page faults of this process|! limited .*Page faults of this process/,
+    )
+    assert.match(stdout, /Postcopy (works|does not work) here/)
+  })
+})

@@ -1,0 +1,157 @@
+/** The guest on RAM that is not there yet: real faults, served by a worker. */
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { StateError } from '../../src/errors.js'
+import { addon } from '../../src/guest/native.js'
+import { TARGET_PAGE_SIZE } from '../../src/units.js'
+import { lendHugePages } from '../support/huge-pages.js'
+import { requires } from '../support/requires.js'
+import { armMissing, serveFrom } from './missing-pages.js'
+import {
+  eventually,
+  loadDevices,
+  makeGuest,
+  moveGuest,
+  readPage,
+  regionOf,
+  runFor,
+} from './support.js'
+
+/** Host pages of `ram` that loading the devices needs, and all of them. */
+const small = { ram: '1M', devicePages: 12, pages: 256 }
+const huge = { ram: '4M', devicePages: 1, pages: 2 }
+const cases = [
+  { memory: 'anon', userModeOnly: true, ...small },
+  { memory: 'anon', userModeOnly: false, ...small },
+  { memory: 'memfd', userModeOnly: true, ...small },
+  { memory: 'memfd', userModeOnly: false, ...small },
+  { memory: 'hugetlb', userModeOnly: true, ...huge },
+  { memory: 'hugetlb', userModeOnly: false, ...huge },
+] as const
+
+describe('a guest whose RAM is missing', () => {
+  lendHugePages(4)
+
+  for (const { memory, userModeOnly, ram, devicePages, pages } of cases) {
+    const faults = userModeOnly ? 'user-mode faults only' : 'faults of the kernel too'
+    it(`loads its devices and runs on ${memory}, ${faults}`, async function () {
+      if (memory === 'hugetlb') requires(this, 'hugePages')
+      if (!userModeOnly) requires(this, 'kernelFaults')
+      const source = await makeGuest({ ram, memory, workload: 'random:writes=50', vcpus: 2 })
+      await runFor(source, 1000)
+      const destination = await makeGuest({ ram, memory, incoming: true, vcpus: 2 })
+      const served = await serveFrom(source, destination, armMissing(destination, { userModeOnly }))
+
+      loadDevices(source, destination) // this thread is parked for each page of a device
+      assert.deepEqual([...served], [devicePages, 0])
+
+      destination.resumeAfterLoad()
+      const moved = source.vcpuStats()
+      await eventually('touches', () =>
+        destination.vcpuStats().every(({ touches }, i) => touches > (moved[i]?.touches ?? 0) + 50),
+      )
+      await destination.stop()
+      const report = await destination.verify() // fetches what is missing still
+      assert.deepEqual(report.findings, [])
+      assert.equal(report.verified, true)
+      assert.deepEqual([...served], [pages, 16])
+      // On huge pages one fault, also of a device, may bring the pages of several vCPUs.
+      const blocked = destination.vcpuStats().filter(({ blocktimeUs }) => blocktimeUs > 0)
+      assert(blocked.length >= (memory === 'hugetlb' ? 1 : 2), 'who waits for pages has blocktime')
+    })
+  }
+
+  it('has no blocktime without faults, however busy the host is', async () => {
+    const guest = await makeGuest({ workload: 'random:writes=50', vcpus: 8 })
+    await runFor(guest, 20_000)
+    assert(
+      guest.vcpuStats().some(({ maxTouchNs }) => maxTouchNs > 20_000),
+      'touches were slow',
+    )
+    assert.deepEqual(
+      guest.vcpuStats().map(({ blocktimeUs }) => blocktimeUs),
+      Array<number>(8).fill(0),
+    )
+  })
+
+  it('says which vCPU keeps it from stopping, and stops when the page has come', async () => {
+    const source = await makeGuest({ workload: 'sweep:writes=100' })
+    const destination = await makeGuest({ incoming: true })
+    moveGuest(source, destination)
+    const uffd = armMissing(destination)
+    destination.start()
+    const [id = 0] = destination.vcpuThreadIds()
+    await eventually(
+      'a parked vCPU',
+      () => (destination.vcpuStats()[0]?.touching?.sinceUs ?? 0) > 2000,
+    )
+
+    await assert.rejects(destination.stop({ timeoutMs: 20 }), (error) => {
+      assert(error instanceof StateError)
+      assert.equal(error.code, 'ERR_STATE_VCPU_PARKED')
+      const message = new RegExp(`vCPU 0 \\(thread ${id}\\) has waited \\d+ ms for page 0 of ram`)
+      assert.match(error.message, message)
+      return true
+    })
+    assert.equal(destination.running, true)
+    assert.equal(uffd.read(), 1)
+    assert.equal(uffd.events[3], id, 'the message names the thread')
+
+    const stopping = destination.stop()
+    assert.throws(
+      () => {
+        destination.start()
+      },
+      { code: 'ERR_STATE_GUEST' },
+    )
+    const ledger = new Uint8Array(TARGET_PAGE_SIZE)
+    regionOf(source, 'ledger').read(0, ledger)
+    uffd.copy(regionOf(destination, 'ledger').address, ledger)
+    uffd.copy(regionOf(destination, 'ram').address, readPage(source, 0))
+    // The devices write their own pages when the guest stops.
+    for (let page = 244; page < 256; page += 1) {
+      const address = regionOf(destination, 'ram').address + page * TARGET_PAGE_SIZE
+      uffd.copy(address, readPage(source, page))
+    }
+    await stopping
+    assert.equal(destination.running, false)
+    assert.equal(destination.vcpuStats()[0]?.touches, 1)
+  })
+
+  it('gives up a check that waits for a page, and can check again when it has come', async () => {
+    const guest = await makeGuest({ workload: 'idle:fill=0' })
+    const uffd = armMissing(guest)
+    const patience = new AbortController()
+    const verifying = guest.verify({ signal: patience.signal })
+    await eventually('a fault of the scan', () => uffd.read() === 1)
+    patience.abort()
+    await assert.rejects(verifying, { name: 'AbortError' })
+    await assert.rejects(guest.verify(), { code: 'ERR_STATE_BUSY' })
+
+    for (const { region, lengthBytes } of guest.blocks) uffd.zeropage(region.address, lengthBytes)
+    await eventually('the end of the scan', () => !guest.checking)
+    assert.equal((await guest.verify()).counts.lost, 12) // the pages of the devices
+  })
+
+  for (const end of ['return', 'exit', 'close'] as const) {
+    it(`does not keep the process from ending by ${end} while vCPUs are parked`, async () => {
+      const script = fileURLToPath(new URL('./exit-parked.js', import.meta.url))
+      const run = promisify(execFile)
+      const { stdout } = await run(process.execPath, [script, end], { timeout: 20_000 })
+      assert.equal(stdout, 'parked\n')
+    })
+  }
+
+  it('has a checksum that sees every bit', () => {
+    const page = new Uint8Array(TARGET_PAGE_SIZE)
+    const seen = new Set([addon().checksum(page)])
+    for (let bit = 0; bit < TARGET_PAGE_SIZE * 8; bit += 13) {
+      page[bit >> 3] = 1 << (bit & 7)
+      seen.add(addon().checksum(page))
+      page[bit >> 3] = 0
+    }
+    assert.equal(seen.size, 1 + Math.ceil((TARGET_PAGE_SIZE * 8) / 13))
+  })
+})

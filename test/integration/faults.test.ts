@@ -1,0 +1,262 @@
+/** Page faults at the destination: who asks for what, how often, and what is served without asking. */
+import assert from 'node:assert/strict'
+import type { Destination } from '../../src/destination/destination.js'
+import * as stream from '../../src/stream/index.js'
+import { cleanups } from '../support/cleanup.js'
+import { FakeSource, discardAll, packageOf, part, prologue, ramEnd } from '../support/fake-peer.js'
+import { type MemoryKind, describeKinds, hostPageOf } from '../support/memory-kinds.js'
+import { guestPair, listenFor, migratePair, postcopy, reached } from '../support/migration.js'
+import { Parked } from '../support/park.js'
+import { requires } from '../support/requires.js'
+import { TestMachine } from '../support/test-machine.js'
+
+interface Case {
+  readonly sent: TestMachine
+  readonly machine: TestMachine
+  readonly destination: Destination
+  readonly source: FakeSource
+}
+
+/** A destination whose guest runs, with the pages that `discard` names missing. */
+async function running(
+  kind: MemoryKind,
+  { precopied, discard }: { precopied?: Uint8Array; discard?: Uint8Array } = {},
+): Promise<Case> {
+  const hostPage = hostPageOf(kind)
+  const blocks = { ram: 4 * hostPage, vram: 2 * hostPage }
+  const sent = new TestMachine({ kind, blocks })
+  sent.fill()
+  const machine = new TestMachine({ kind, blocks })
+  const destination = await listenFor(machine, { capabilities: postcopy })
+  const source = await FakeSource.connect(destination.uri, machine)
+  // Behind everything else: whoever is still parked gets all pages, so that its thread can end.
+  cleanups.add(async () => {
+    if (destination.state === 'postcopy-active') await serveRest({ sent, source, destination })
+  })
+  source.send(prologue(sent))
+  if (precopied !== undefined) source.send(precopied)
+  source.send(discard ?? discardAll(sent))
+  source.send(packageOf(sent))
+  await reached(destination, 'postcopy-active')
+  return { sent, machine, destination, source }
+}
+
+/** A thread goes on a moment before its page counts as received. */
+async function allTaken(source: FakeSource): Promise<void> {
+  source.send((out) => stream.encodePing(out, 99))
+  await source.heard('pong', 99)
+}
+
+async function serveRest({
+  sent,
+  source,
+  destination,
+}: Pick<Case, 'sent' | 'source' | 'destination'>): Promise<void> {
+  await allTaken(source)
+  const missing = destination.pageArrivals.map(({ name, pageCount, received }) => ({
+    name,
+    pages: Array.from({ length: pageCount }, (_, page) => page).filter(
+      (page) => !received.test(page),
+    ),
+  }))
+  source.send(
+    part((out) => {
+      for (const { name, pages } of missing) {
+        const content = sent.content(name)
+        for (const page of pages) {
+          const bytes = content.subarray(page * 4096, (page + 1) * 4096)
+          stream.encodeRamPage(out, name, page * 4096, bytes)
+        }
+      }
+    }),
+  )
+  source.send(ramEnd())
+  source.send((out) => stream.encodeEndOfStream(out))
+  await destination.done
+}
+
+/** Sends one host page of a block. */
+function serve({ source, sent }: Case, block: string, offset: number): void {
+  const length = sent.region(block).pageSizeBytes
+  const content = sent.content(block)
+  source.send(
+    part((out) => {
+      for (let at = offset; at < offset + length; at += 4096) {
+        stream.encodeRamPage(out, block, at, content.subarray(at, at + 4096))
+      }
+    }),
+  )
+}
+
+/** The numbers of the request messages on the wire, in order. */
+function requestTypes(source: FakeSource): number[] {
+  const bytes = Buffer.concat(source.bytes)
+  const types: number[] = []
+  for (let at = 0; at + 4 <= bytes.length; at += 4 + bytes.readUInt16BE(at + 2)) {
+    const type = bytes.readUInt16BE(at)
+    if (type === 3 || type === 4) types.push(type)
+  }
+  return types
+}
+
+describeKinds('a fault', ['anon', 'memfd', 'hugetlb'], (kind, hostPage) => {
+  it('parks its thread, asks for one host page, and ends when that has come', async () => {
+    const one = await running(kind)
+    const reader = new Parked(one.machine.region('ram'), 'read', hostPage + 100)
+    const asked = await one.source.heard('requestPages')
+    assert.deepEqual(asked, ['ram', hostPage, hostPage])
+    assert(await reader.sleeps(), 'it waits for the page')
+    serve(one, 'ram', hostPage)
+    assert.equal(await reader.result, 'done')
+    await allTaken(one.source)
+    const { faults, requestedPages, placeCalls } = one.destination.counters
+    assert.deepEqual([faults, requestedPages, placeCalls], [1, 1, 1])
+  })
+
+  it('of four threads on one page is one request', async () => {
+    const one = await running(kind)
+    const readers = Array.from(
+      { length: 4 },
+      (_, index) => new Parked(one.machine.region('ram'), 'read', 2 * hostPage + index * 512),
+    )
+    for (const reader of readers) assert(await reader.sleeps())
+    assert.equal(one.source.all('requestPages').length, 1)
+    serve(one, 'ram', 2 * hostPage)
+    for (const reader of readers) assert.equal(await reader.result, 'done')
+    const { faults, duplicateFaults, requestedPages } = one.destination.counters
+    assert.deepEqual([faults, duplicateFaults, requestedPages], [4, 3, 1])
+  })
+
+  it('names its block only where that differs from the request before', async () => {
+    const one = await running(kind)
+    const touch = async (block: string, index: number): Promise<void> => {
+      const reader = new Parked(one.machine.region(block), 'write', index * hostPage)
+      await one.source.heard('requestPages', block, index * hostPage)
+      serve(one, block, index * hostPage)
+      assert.equal(await reader.result, 'done')
+    }
+    await touch('ram', 0)
+    await touch('ram', 3)
+    await touch('vram', 1)
+    await touch('ram', 1)
+    assert.deepEqual(requestTypes(one.source), [3, 4, 3, 3])
+  })
+
+  it('on a page that precopy brought as zeros is served without asking', async () => {
+    const precopied = part((out) => {
+      for (let at = 0; at < hostPage; at += 4096) stream.encodeRamZero(out, 'ram', at)
+    })
+    const discard = stream.encode((out) => {
+      stream.encodeRamDiscard(out, 'ram', [hostPage, 3 * hostPage])
+      stream.encodeRamDiscard(out, 'vram', [0, 2 * hostPage])
+    })
+    const one = await running(kind, { precopied, discard })
+    const readers = [0, 1].map((at) => new Parked(one.machine.region('ram'), 'read', at))
+    for (const reader of readers) assert.equal(await reader.result, 'done')
+    assert.equal(one.machine.byteAt('ram', 0), 0)
+    assert.deepEqual(one.source.all('requestPages'), [])
+    const { faults, localFaults } = one.destination.counters
+    assert(faults >= 1 && faults === localFaults)
+  })
+
+  it('from inside the kernel is served like any other', async function () {
+    requires(this, 'kernelFaults')
+    const one = await running(kind)
+    const reader = new Parked(one.machine.region('ram'), 'kernel', hostPage, 4096)
+    await one.source.heard('requestPages', 'ram', hostPage)
+    serve(one, 'ram', hostPage)
+    assert.equal(await reader.result, 'done')
+  })
+
+  it('is in no bitmap but that of its block, and the map of arrivals tells how pages came', async () => {
+    const one = await running(kind)
+    const reader = new Parked(one.machine.region('vram'), 'read', hostPage)
+    await one.source.heard('requestPages', 'vram', hostPage)
+    serve(one, 'vram', hostPage)
+    assert.equal(await reader.result, 'done')
+    await allTaken(one.source)
+    const counts = one.destination.pageArrivals.map(({ name, requested, received, precopied }) => [
+      name,
+      requested.count() * 4096,
+      received.count() * 4096,
+      precopied.count(),
+    ])
+    assert.deepEqual(counts, [
+      ['ram', 0, 0, 0],
+      ['vram', hostPage, hostPage, 0],
+    ])
+  })
+})
+
+describe('devices that touch guest RAM while they load', () => {
+  for (const memory of ['anon', 'memfd'] as const) {
+    for (const userModeOnly of [true, false]) {
+      const who = userModeOnly ? 'user-mode faults only' : 'faults of the kernel too'
+      it(`really fault, and are served meanwhile: ${memory}, ${who}`, async function () {
+        if (!userModeOnly) requires(this, 'kernelFaults')
+        const { here, there } = await guestPair({ ram: '4M', memory })
+        here.start()
+        const { destination } = await migratePair(here, there, {
+          capabilities: postcopy,
+          now: true,
+          destination: { userModeOnly },
+        })
+        assert.equal(destination.userModeOnly, userModeOnly)
+        const requested = destination.pageArrivals.flatMap(({ name, requested: pages }) =>
+          pages.count() > 0 ? [[name, [...pages.runs()]]] : [],
+        )
+        // The vCPU is idle: ring and buffers of the queue, and the requests of the disk.
+        assert.deepEqual(requested, [['ram', [[1012, 1024]]]])
+        assert((destination.faults?.otherBlocktimeUs ?? 0) > 0)
+        assert.deepEqual(destination.faults?.vcpuBlocktimeUs, [0])
+        await there.stop()
+        assert.equal((await there.verify()).verified, true)
+      })
+    }
+  }
+
+  it('park the whole main thread, which the worker needs for nothing', async () => {
+    const loaded: string[] = []
+    const blocks = { ram: 2 ** 20 }
+    const here = new TestMachine({ blocks })
+    here.fill()
+    here.devices.set('reader', new Uint8Array(1))
+    here.start()
+    const there = new TestMachine({
+      blocks,
+      onLoad: (idstr, _data, machine) => {
+        if (idstr !== 'reader') return
+        // One after the other, each of them a trip to the source.
+        const content = machine.content('ram')
+        loaded.push(String(content.equals(here.content('ram'))))
+      },
+    })
+    const { destination } = await migratePair(here, there, { capabilities: postcopy, now: true })
+    assert.deepEqual(loaded, ['true'])
+    assert.equal(destination.state, 'completed')
+    assert(destination.counters.requestedPages > 0)
+  })
+})
+
+describe('a fault report', () => {
+  it('has the faults of each vCPU, and how long they took', async () => {
+    const { here, there } = await guestPair({ ram: '8M', vcpus: 2, workload: 'random:writes=50' })
+    here.start()
+    const { destination } = await migratePair(here, there, {
+      capabilities: postcopy,
+      // Slow enough that the vCPUs are sooner at most pages.
+      parameters: { 'max-postcopy-bandwidth': 16 * 2 ** 20 },
+      now: true,
+    })
+    const report = destination.faults
+    assert(report !== undefined)
+    assert.equal(report.vcpuBlocktimeUs.length, 2)
+    assert(report.vcpuBlocktimeUs.every((us) => us > 0))
+    assert(report.count > 0 && report.count <= destination.counters.faults)
+    assert(report.p50Us <= report.p90Us && report.p90Us <= report.maxUs)
+    assert.equal(
+      report.buckets.reduce((sum, count) => sum + count, 0),
+      report.count,
+    )
+  })
+})

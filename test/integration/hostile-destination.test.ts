@@ -1,0 +1,267 @@
+/** What a destination may say, and must not, to our source: whose guest is it afterwards? */
+import assert from 'node:assert/strict'
+import type { MigrationState } from '../../src/migration/states.js'
+import type { Source, SourceOptions } from '../../src/source/source.js'
+import * as stream from '../../src/stream/index.js'
+import { FakeDestination } from '../support/fake-peer.js'
+import { ended, migrateTo, postcopy, reached, statesOf } from '../support/migration.js'
+import { TestMachine, type TestMachineOptions } from '../support/test-machine.js'
+
+const machineOptions: TestMachineOptions = { blocks: { ram: 2 ** 20, vram: 2 ** 18 } }
+
+interface Case {
+  readonly machine: TestMachine
+  readonly source: Source
+  readonly peer: FakeDestination
+  readonly states: MigrationState[]
+}
+
+/** Begins to migrate a small running machine to a scripted destination. */
+async function begin(
+  options: Partial<SourceOptions> & { now?: boolean } = {},
+  prepare: (peer: FakeDestination) => void = () => undefined,
+): Promise<Case> {
+  const { now = true, ...rest } = options
+  const machine = new TestMachine(machineOptions)
+  machine.fill()
+  machine.start()
+  const peer = await FakeDestination.listen()
+  prepare(peer)
+  const source = migrateTo(peer.uri, machine, { capabilities: postcopy, ...rest })
+  if (now) source.startPostcopy()
+  return { machine, source, peer, states: statesOf(source) }
+}
+
+/** How a broken connection may look, depending on who notices first. */
+const broken = ['ECONNRESET', 'EPIPE', 'ERR_CONNECTION_CLOSED']
+
+/** Slow enough that precopy cannot end before the test has said its word. */
+const slow = { 'max-bandwidth': 1 } as const
+
+/** A destination that never says it has loaded the package. */
+function unloaded(peer: FakeDestination): void {
+  const answer = peer.onPing
+  peer.onPing = (value) => {
+    if (value !== stream.PingValue.packageLoaded) answer(value)
+  }
+}
+
+/** The guest is here and runs, exactly once. */
+async function assertKept({ machine, source, peer }: Case, ...codes: string[]): Promise<void> {
+  await ended(source)
+  assert.equal(source.state, 'failed')
+  assert(codes.includes(source.error?.code ?? ''), String(source.error))
+  assert.equal(machine.running, true)
+  await peer.hangsUp()
+}
+
+/** The guest may run over there: it does not run here, and every page is kept. */
+async function assertPaused({ machine, source }: Case, ...codes: string[]): Promise<void> {
+  await ended(source)
+  assert.equal(source.state, 'postcopy-paused')
+  assert(codes.includes(source.error?.code ?? ''), String(source.error))
+  assert.equal(machine.running, false)
+  const other = new TestMachine(machineOptions)
+  other.fill()
+  assert(machine.content('ram').equals(other.content('ram')), 'every page is kept')
+}
+
+describe('a source whose destination', () => {
+  it('confirms everything lets go of the guest', async () => {
+    const { machine, source, peer, states } = await begin()
+    await peer.heard('endOfStream')
+    assert.equal(source.state, 'postcopy-active')
+    peer.shut(0)
+    await source.done
+    assert.deepEqual(states.slice(1), [
+      'setup',
+      'active',
+      'device',
+      'postcopy-device',
+      'postcopy-active',
+      'completed',
+    ])
+    assert.equal(machine.running, false)
+    assert.equal(peer.refused, undefined)
+  })
+
+  it('says nothing at the end is waited for, with every page kept', async () => {
+    const one = await begin()
+    await one.peer.heard('endOfStream')
+    one.peer.reset()
+    await assertPaused(one, ...broken)
+  })
+
+  it('closes without SHUT pauses', async () => {
+    const one = await begin()
+    await one.peer.heard('endOfStream')
+    one.peer.end()
+    await assertPaused(one, ...broken)
+  })
+
+  it('says SHUT 1 during precopy keeps its guest', async () => {
+    const one = await begin({ now: false, parameters: slow })
+    await one.peer.heard('ping')
+    one.peer.shut(1)
+    await assertKept(one, 'ERR_PEER_REFUSED')
+    assert.equal(one.machine.stops, 0, 'it was never even stopped')
+  })
+
+  it('says SHUT 1 instead of loading the package resumes its guest', async () => {
+    const one = await begin({}, unloaded)
+    await one.peer.heard('packaged')
+    one.peer.shut(1)
+    await assertKept(one, 'ERR_PEER_REFUSED')
+    assert.equal(one.machine.stops, 1)
+  })
+
+  it('says SHUT 1 after it has loaded the package pauses: two may not run', async () => {
+    const one = await begin()
+    await reached(one.source, 'postcopy-active')
+    one.peer.shut(1)
+    await assertPaused(one, 'ERR_PEER_REFUSED')
+  })
+
+  it('says SHUT 0 before it has everything is not believed, before the switch', async () => {
+    const one = await begin({ now: false, parameters: slow })
+    await one.peer.heard('ping')
+    one.peer.shut(0)
+    await assertKept(one, 'ERR_PEER_PROTOCOL')
+  })
+
+  it('says SHUT 0 before it has everything is not believed, after the switch', async () => {
+    const one = await begin({ parameters: { 'max-postcopy-bandwidth': 1 } })
+    await reached(one.source, 'postcopy-active')
+    one.peer.shut(0)
+    await assertPaused(one, 'ERR_PEER_PROTOCOL')
+  })
+
+  it('says SHUT 1 to a whole precopy resumes its guest', async () => {
+    const one = await begin({ now: false })
+    await one.peer.heard('endOfStream')
+    one.peer.shut(1)
+    await assertKept(one, 'ERR_PEER_REFUSED')
+  })
+
+  it('breaks off behind a whole precopy leaves the guest stopped, and says how to start it', async () => {
+    const one = await begin({ now: false })
+    await one.peer.heard('endOfStream')
+    one.peer.reset()
+    await ended(one.source)
+    assert.equal(one.source.state, 'failed')
+    assert.equal(one.source.error?.code, 'ERR_CONNECTION_UNCONFIRMED')
+    assert.match(String(one.source.error), /start it \(cont\) only if/)
+    assert.equal(one.machine.running, false)
+  })
+
+  it('breaks off during precopy keeps its guest', async () => {
+    const one = await begin({ now: false, parameters: slow })
+    await one.peer.heard('ping')
+    one.peer.reset()
+    await assertKept(one, ...broken)
+  })
+
+  it('breaks off in the middle of a large package resumes its guest', async () => {
+    const machine = new TestMachine(machineOptions)
+    machine.fill()
+    machine.start()
+    // More than both socket buffers hold: the source cannot have written the end of it.
+    machine.devices.set('large', new Uint8Array(48 * 2 ** 20))
+    const peer = await FakeDestination.listen()
+    const source = migrateTo(peer.uri, machine, { capabilities: postcopy })
+    source.startPostcopy()
+    await reached(source, 'device')
+    peer.deafen()
+    peer.reset()
+    await ended(source)
+    assert.equal(source.state, 'failed')
+    assert.equal(machine.running, true)
+  })
+
+  it('breaks off behind the package, unloaded, pauses: it may have all it needs', async () => {
+    const one = await begin({}, unloaded)
+    await one.peer.heard('packaged')
+    one.peer.reset()
+    await assertPaused(one, ...broken)
+  })
+
+  it('talks on after SHUT is refused', async () => {
+    const one = await begin({ now: false, parameters: slow })
+    await one.peer.heard('ping')
+    one.peer.send((out) => {
+      stream.encodeShut(out, 1)
+      stream.encodePong(out, 1)
+    })
+    await ended(one.source)
+    assert.equal(one.source.state, 'failed')
+    assert.equal(one.machine.running, true)
+  })
+
+  const badRequests: [string, string, (peer: FakeDestination) => void][] = [
+    [
+      'asks for a page behind the block',
+      'ERR_STREAM_RANGE',
+      (peer) => peer.request('ram', 2 ** 20),
+    ],
+    [
+      'asks for a page that begins in the middle',
+      'ERR_STREAM_RANGE',
+      (peer) => peer.request('ram', 100),
+    ],
+    ['asks for half a page', 'ERR_STREAM_RANGE', (peer) => peer.request('ram', 0, 2048)],
+    ['asks for no page', 'ERR_STREAM_RANGE', (peer) => peer.request('ram', 0, 0)],
+    ['asks for a page of an unknown block', 'ERR_STREAM_BLOCK', (peer) => peer.request('rom', 0)],
+    ['asks for a page of no block yet', 'ERR_STREAM_BLOCK', (peer) => peer.request(undefined, 0)],
+    [
+      'sends an unknown message',
+      'ERR_STREAM_RETURN_PATH',
+      (peer) => peer.send(Buffer.alloc(64, 9)),
+    ],
+  ]
+  for (const [what, code, ask] of badRequests) {
+    it(`${what} leaves us the guest before the switch`, async () => {
+      const one = await begin({ now: false, parameters: slow })
+      await one.peer.heard('ping')
+      ask(one.peer)
+      await assertKept(one, code)
+    })
+
+    it(`${what} pauses us after the switch`, async () => {
+      const one = await begin({ parameters: { 'max-postcopy-bandwidth': 1 } })
+      await reached(one.source, 'postcopy-active')
+      ask(one.peer)
+      await assertPaused(one, code)
+    })
+  }
+
+  it('stops to read can still be cancelled', async () => {
+    const machine = new TestMachine({ blocks: { ram: 32 * 2 ** 20 } })
+    machine.fill(1, 1000)
+    machine.start()
+    const peer = await FakeDestination.listen()
+    const source = migrateTo(peer.uri, machine, { parameters: { 'max-bandwidth': 0 } })
+    await peer.heard('ramBlocks')
+    peer.deafen()
+    await reached(source, 'active')
+    source.cancel()
+    await ended(source)
+    assert.equal(source.state, 'cancelled')
+    assert.equal(machine.running, true)
+  })
+
+  it('stops to read while the package is sent can still be cancelled', async () => {
+    const machine = new TestMachine(machineOptions)
+    machine.fill()
+    machine.start()
+    machine.devices.set('large', new Uint8Array(48 * 2 ** 20))
+    const peer = await FakeDestination.listen()
+    const source = migrateTo(peer.uri, machine, { capabilities: postcopy })
+    source.startPostcopy()
+    await reached(source, 'device')
+    peer.deafen()
+    source.cancel()
+    await ended(source)
+    assert.equal(source.state, 'cancelled')
+    assert.equal(machine.running, true)
+  })
+})

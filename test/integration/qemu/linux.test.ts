@@ -1,0 +1,84 @@
+/** A real Linux guest goes from one QEMU into a directory, and from there into three others. */
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import { Cli, runCli, temporaryFolder } from '../../cli/support.js'
+import { requires } from '../../support/requires.js'
+import { FILE_HASH, linuxGuest } from './linux.js'
+import { Qemu } from './qemu.js'
+import { fingerprint } from './support.js'
+
+/** The count so far, after a check of every hash. */
+function lastTick(serial: string): number {
+  const ticks = [...serial.matchAll(/tick (\d+) (\w+)\r?\n/g)]
+  for (const [line, , hash] of ticks) assert.equal(hash, FILE_HASH, line)
+  return Number(ticks.at(-1)?.[1] ?? 0)
+}
+
+async function startsWaiting(folder: string, machine: readonly string[]): Promise<Qemu> {
+  const qemu = await Qemu.start(folder, [...machine, '-incoming', 'defer'])
+  await qemu.enable('postcopy-ram')
+  return qemu
+}
+
+/** Goes on where the parked guest was, not from the beginning. */
+async function goesOn(qemu: Qemu, from: number): Promise<void> {
+  await qemu.says(new RegExp(`tick ${from + 3} \\w+\\r?\\n`))
+  assert(lastTick(qemu.serial) >= from + 3)
+  assert.doesNotMatch(qemu.serial, /tick 1 /)
+}
+
+describe('a Linux guest', function () {
+  this.timeout(180_000)
+  before(function () {
+    requires(this, 'qemu', 'linuxGuest')
+  })
+
+  it('goes on ticking in other QEMUs, again, and twice at once', async () => {
+    const folder = await temporaryFolder()
+    const directory = join(folder, 'vm')
+    const machine = ['-machine', 'pc', '-m', '160', ...linuxGuest(folder)]
+    const source = await Qemu.start(folder, machine)
+    await source.says(/tick 2 \w+\r?\n/)
+
+    const park = new Cli(['park', 'tcp:127.0.0.1:0', '--to', directory, '--json'])
+    const [, uri = ''] = await park.seen(/waiting for a VM on (\S+)/)
+    await source.enable('postcopy-ram')
+    await source.limit({ 'max-bandwidth': 50 * 2 ** 20 })
+    await source.execute('migrate', { uri })
+    await park.seen(/a VM is coming/)
+    await source.execute('migrate-start-postcopy')
+    const { status, stdout } = await park.ended
+    assert.equal(status, 0)
+    const result = JSON.parse(stdout) as Record<string, unknown>
+    assert.equal(result['way'], 'postcopy')
+    assert.equal(result['machineType'], 'pc-i440fx-7.2')
+    assert.equal(await source.reached('completed'), 'completed')
+    const parkedAt = lastTick(source.serial)
+    await source.kill()
+    const before = fingerprint(directory)
+
+    const first = await startsWaiting(folder, machine)
+    const uris = ['first', 'second', 'third'].map((name) => `unix:${join(folder, name)}`)
+    await first.execute('migrate-incoming', { uri: uris[0] })
+    const once = await runCli(['resume', directory, uris[0] ?? '', '--json'])
+    assert.equal(once.status, 0, once.stderr)
+    const clone = JSON.parse(once.stdout) as { status: string; stoppedMs: number }
+    assert.equal(clone.status, 'completed')
+    assert(clone.stoppedMs > 0)
+    await goesOn(first, parkedAt)
+    await first.kill()
+
+    const pair = [await startsWaiting(folder, machine), await startsWaiting(folder, machine)]
+    for (const [index, qemu] of pair.entries()) {
+      await qemu.execute('migrate-incoming', { uri: uris[index + 1] })
+    }
+    const twice = await runCli(['resume', directory, ...uris.slice(1), '--on-demand=200'])
+    assert.equal(twice.status, 0, twice.stderr)
+    assert.match(twice.stderr, /the guest runs at unix:\S+second, [\d.]+ ms after connecting/)
+    for (const qemu of pair) {
+      await goesOn(qemu, parkedAt)
+      assert.equal(await qemu.reached('completed'), 'completed')
+    }
+    assert.deepEqual(fingerprint(directory), before)
+  })
+})

@@ -1,0 +1,260 @@
+/** A counting guest, taken from a QEMU in every way there is and given to others. */
+import assert from 'node:assert/strict'
+import { statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Park, resume } from '../../../src/park/index.js'
+import { lendHugePages } from '../../support/huge-pages.js'
+import { cleanups } from '../../support/cleanup.js'
+import { requires } from '../../support/requires.js'
+import { temporaryFolder } from '../../cli/support.js'
+import { countingFirmware } from '../../../src/bench/qemu-guest.js'
+import { Qemu } from './qemu.js'
+import {
+  counts,
+  countingPc,
+  fingerprint,
+  listen,
+  memoryOf,
+  openParked,
+  parkedRam,
+} from './support.js'
+
+const MIB = 2 ** 20
+
+/** When the source switches; `converged` has the capability and does not. */
+type Way = 'precopy' | 'converged' | 'mid-precopy' | 'at once'
+
+interface Case {
+  title: string
+  way: Way
+  /** Besides postcopy-ram. */
+  capabilities?: readonly string[]
+  args: (folder: string) => string[]
+  /** The block that guest physical memory begins with. */
+  ram?: string
+  /** Its pages are of 2 MiB; a precopy does not tell. */
+  hugePages?: true
+}
+
+const cases: readonly Case[] = [
+  { title: 'pc, precopy', way: 'precopy', args: countingPc },
+  { title: 'pc, postcopy-ram on, precopy converges', way: 'converged', args: countingPc },
+  { title: 'pc, switched in mid-precopy', way: 'mid-precopy', args: countingPc },
+  { title: 'pc, switched at once', way: 'at once', args: countingPc },
+  {
+    title: 'pc, postcopy-preempt, switched in mid-precopy',
+    way: 'mid-precopy',
+    capabilities: ['postcopy-preempt'],
+    args: countingPc,
+  },
+  {
+    title: 'pc, return-path, precopy',
+    way: 'precopy',
+    capabilities: ['return-path'],
+    args: countingPc,
+  },
+  {
+    title: 'q35, switched at once',
+    way: 'at once',
+    args: (folder) => ['-machine', 'q35', '-m', '64', ...countingFirmware(folder, 32 * MIB)],
+  },
+  {
+    title: 'q35 with a virtio disk, network and VGA, precopy',
+    way: 'precopy',
+    args: (folder) => [
+      ...['-machine', 'q35', '-m', '64', ...countingFirmware(folder, 32 * MIB)],
+      ...['-device', 'virtio-blk-pci,drive=d', '-drive', disk(folder)],
+      ...['-device', 'virtio-net-pci,romfile=', '-vga', 'std'],
+    ],
+  },
+  {
+    title: 'pc with a DIMM, virtio-balloon and an IDE disk, switched in mid-precopy',
+    way: 'mid-precopy',
+    args: (folder) => [
+      ...['-machine', 'pc', '-m', '64,slots=2,maxmem=256M', ...countingFirmware(folder, 48 * MIB)],
+      ...['-object', 'memory-backend-ram,id=dimm,size=128M', '-device', 'pc-dimm,memdev=dimm'],
+      ...['-device', 'virtio-balloon-pci', '-device', 'ide-hd,drive=d', '-drive', disk(folder)],
+    ],
+  },
+  {
+    title: 'pc of 1 GiB, switched at once',
+    way: 'at once',
+    args: (folder) => ['-machine', 'pc', '-m', '1024', ...countingFirmware(folder, 32 * MIB)],
+  },
+  {
+    title: 'pc in huge pages, precopy',
+    way: 'precopy',
+    hugePages: true,
+    args: hugePc,
+    ram: 'm',
+  },
+  {
+    title: 'pc in huge pages, switched in mid-precopy',
+    way: 'mid-precopy',
+    hugePages: true,
+    args: hugePc,
+    ram: 'm',
+  },
+]
+
+function hugePc(folder: string): string[] {
+  const memory = 'memory-backend-memfd,id=m,size=32M,hugetlb=on,hugetlbsize=2M'
+  return [
+    ...['-machine', 'pc,memory-backend=m', '-object', memory, '-m', '32'],
+    ...countingFirmware(folder, 24 * MIB),
+  ]
+}
+
+function disk(folder: string): string {
+  const path = join(folder, 'disk')
+  writeFileSync(path, new Uint8Array(MIB))
+  return `if=none,id=d,format=raw,snapshot=on,file=${path}`
+}
+
+async function send(source: Qemu, uri: string, way: Way): Promise<void> {
+  if (way !== 'precopy') await source.enable('postcopy-ram')
+  // So slow that precopy cannot end by itself, or as fast as it can.
+  const isSwitched = way === 'mid-precopy' || way === 'at once'
+  await source.limit({ 'max-bandwidth': isSwitched ? 30 * MIB : 0 })
+  await source.execute('migrate', { uri })
+  if (way === 'mid-precopy') await sleep(500)
+  if (isSwitched) await source.execute('migrate-start-postcopy')
+}
+
+async function parkAndResume(shape: Case): Promise<void> {
+  const { way, args, capabilities = [], ram: name = 'pc.ram', hugePages } = shape
+
+  const folder = await temporaryFolder()
+  const directory = join(folder, 'vm')
+  const machine = args(folder)
+  const source = await Qemu.start(folder, machine)
+  await counts(source)
+
+  const park = await listen({ directory })
+  await source.enable(...(way === 'precopy' ? [] : ['postcopy-ram']), ...capabilities)
+  await send(source, park.uri ?? '', way)
+  await park.done
+  assert.equal(await source.reached('completed', 'failed'), 'completed')
+  assert.equal(
+    park.manifest?.way,
+    way === 'precopy' || way === 'converged' ? 'precopy' : 'postcopy',
+  )
+  const low = 32 * MIB
+  const ram = parkedRam(park, directory, name, low)
+  const memory = await memoryOf(source, folder, 0, low)
+  // Below 1 MiB there are ROMs and holes over RAM.
+  const everyPageIsThere = ram.subarray(MIB, low).equals(memory.subarray(MIB))
+  assert(everyPageIsThere, 'RAM on disk is RAM of the source')
+  const file = park.manifest.blocks.find((block) => block.name === name)?.file ?? ''
+  const { blocks } = statSync(join(directory, file))
+  assert(blocks * 512 < 50 * MIB, 'zero pages are holes')
+  await source.kill()
+
+  const before = fingerprint(directory)
+  const pageSizes = new Map(hugePages ? [[name, 2 * MIB]] : [])
+  const vm = openParked(directory, { pageSizes })
+  const { qemu, uri } = await Qemu.incoming(folder, machine)
+  const clone = resume(vm, { uri })
+  cleanups.add(() => clone.close())
+  await clone.done
+  assert.equal(await qemu.reached('completed'), 'completed')
+  await counts(qemu)
+  assert.deepEqual(fingerprint(directory), before)
+}
+
+describe('parking and resuming with QEMU', function () {
+  before(function () {
+    requires(this, 'qemu')
+  })
+
+  for (const shape of cases.filter(({ hugePages }) => hugePages === undefined)) {
+    it(shape.title, () => parkAndResume(shape))
+  }
+
+  describe('in huge pages', () => {
+    before(function () {
+      requires(this, 'hugePages')
+    })
+    lendHugePages(40)
+    for (const shape of cases.filter(({ hugePages }) => hugePages === true)) {
+      it(shape.title, () => parkAndResume(shape))
+    }
+  })
+
+  it('resumes what QEMU has saved to a file', async () => {
+    const folder = await temporaryFolder()
+    const directory = join(folder, 'vm')
+    const source = await Qemu.start(folder, countingPc(folder))
+    await counts(source)
+    await source.limit({ 'max-bandwidth': 0 })
+    await source.execute('migrate', { uri: `exec:cat > ${join(folder, 'saved')}` })
+    await source.reached('completed')
+    await source.kill()
+    const park = Park.fromFile({ file: join(folder, 'saved'), directory })
+    cleanups.add(() => park.close())
+    await park.done
+    const { qemu, uri } = await Qemu.incoming(folder, countingPc(folder))
+    const clone = resume(openParked(directory), { uri })
+    cleanups.add(() => clone.close())
+    await clone.done
+    await counts(qemu)
+  })
+
+  it('gives a clone that does not start exactly what was parked', async () => {
+    const folder = await temporaryFolder()
+    const directory = join(folder, 'vm')
+    const source = await Qemu.start(folder, countingPc(folder))
+    await counts(source)
+    const park = await listen({ directory })
+    await send(source, park.uri ?? '', 'at once')
+    await park.done
+    const vm = openParked(directory)
+    const { qemu, uri } = await Qemu.incoming(folder, [...countingPc(folder), '-S'])
+    const clone = resume(vm, { uri })
+    cleanups.add(() => clone.close())
+    await clone.done
+    const ram = parkedRam(park, directory, 'pc.ram', 64 * MIB)
+    const memory = await memoryOf(qemu, folder, 0, 64 * MIB)
+    assert(memory.subarray(MIB).equals(ram.subarray(MIB)))
+    // From the BIOS' 64 KiB below 1 MiB: a block of its own.
+    const bios = parkedRam(park, directory, 'pc.bios', 64 * 1024)
+    assert(memory.subarray(0xf0000, MIB).equals(bios))
+  })
+
+  it('starts two clones at once, on demand and with a limit, from one set of files', async () => {
+    const folder = await temporaryFolder()
+    const directory = join(folder, 'vm')
+    const machine = countingPc(folder, 8 * MIB)
+    const source = await Qemu.start(folder, machine)
+    await counts(source)
+    const park = await listen({ directory })
+    await send(source, park.uri ?? '', 'precopy')
+    await park.done
+    await source.kill()
+
+    const vm = openParked(directory)
+    const eager = await Qemu.incoming(folder, machine)
+    const lazy = await Qemu.incoming(folder, machine)
+    const limited = resume(vm, {
+      uri: eager.uri,
+      parameters: { 'max-postcopy-bandwidth': 20 * MIB },
+    })
+    const onDemand = resume(vm, {
+      uri: lazy.uri,
+      parameters: { 'x-push-after-quiet-ms': Number.MAX_SAFE_INTEGER },
+    })
+    for (const clone of [limited, onDemand]) cleanups.add(() => clone.close())
+    await Promise.all([counts(eager.qemu), counts(lazy.qemu)])
+    // What the guest touches has come by its faults; the rest of its RAM, and ROMs, never will.
+    assert.equal(onDemand.state, 'postcopy-active')
+    assert(onDemand.counters.requestedPages >= (7 * MIB) / 4096)
+    assert(onDemand.counters.remainingPages > (55 * MIB) / 4096)
+    onDemand.setParameters({ 'x-push-after-quiet-ms': 0 })
+    limited.setParameters({ 'max-postcopy-bandwidth': 0 })
+    await Promise.all([limited.done, onDemand.done])
+    assert.equal(await lazy.qemu.reached('completed'), 'completed')
+    assert.equal(await eager.qemu.reached('completed'), 'completed')
+    await Promise.all([eager, lazy].map(({ qemu }) => counts(qemu, qemu.serial.length)))
+  })
+})

@@ -1,0 +1,264 @@
+/** Postcopy breaks, again and again: the guest goes on where its pages reach, and nothing is lost. */
+import assert from 'node:assert/strict'
+import type { Worker } from 'node:worker_threads'
+import type { Destination } from '../../src/destination/destination.js'
+import { Guest } from '../../src/guest/index.js'
+import type { Source } from '../../src/source/source.js'
+import { eventually } from '../guest/support.js'
+import { cleanups } from '../support/cleanup.js'
+import { CuttingProxy } from '../support/cutting-proxy.js'
+import {
+  type Pair,
+  codeOf,
+  ended,
+  guestPair,
+  listenFor,
+  migrateTo,
+  postcopy,
+  reached,
+  startPair,
+  statesOf,
+} from '../support/migration.js'
+
+const options = { ram: '8M', vcpus: 2, workload: 'random:writes=50' }
+/** Slow enough to be cut in the middle. */
+const slow = { 'max-postcopy-bandwidth': 20 * 2 ** 20 } as const
+
+/** In postcopy, and paused on both ends. */
+async function pausedPair(parameters = slow): Promise<Pair<Guest>> {
+  const { here, there } = await guestPair(options)
+  here.start()
+  const pair = await startPair(here, there, { capabilities: postcopy, parameters })
+  pair.source.startPostcopy()
+  await Promise.all([pair.source, pair.destination].map((end) => reached(end, 'postcopy-active')))
+  pair.source.pause()
+  await Promise.all([ended(pair.source), ended(pair.destination)])
+  return pair
+}
+
+async function assertWhole(guest: Guest): Promise<void> {
+  await guest.stop()
+  const report = await guest.verify()
+  assert.equal(report.verified, true, JSON.stringify(report.findings))
+}
+
+function isComplete(end: Source | Destination): boolean {
+  return end.state === 'completed'
+}
+
+function rejectsWith(code: string): (error: unknown) => boolean {
+  return (error) => error instanceof Error && 'code' in error && error.code === code
+}
+
+describe('recovery', () => {
+  it('goes on after a pause, by the states of QEMU', async () => {
+    const { source, destination, there, states } = await pausedPair()
+    const uri = await destination.recover()
+    await source.recover(uri)
+    await Promise.all([source.done, destination.done])
+    const recovered = ['postcopy-recover-setup', 'postcopy-recover', 'postcopy-active', 'completed']
+    for (const seen of [states.source, states.destination]) {
+      assert.deepEqual(seen.slice(seen.indexOf('postcopy-paused') + 1), recovered)
+    }
+    assert.equal(there.running, true)
+    await assertWhole(there)
+  })
+
+  it('goes to another address, over another transport', async () => {
+    const { source, destination, there } = await pausedPair()
+    const path = `/tmp/postcopy-recovery-${process.pid}`
+    await destination.recover(`unix:${path}`)
+    await source.recover(`unix:${path}`)
+    await Promise.all([source.done, destination.done])
+    await assertWhole(there)
+  })
+
+  it('works with the preempt channel', async () => {
+    const { here, there } = await guestPair(options)
+    here.start()
+    const capabilities = { ...postcopy, 'postcopy-preempt': true }
+    const pair = await startPair(here, there, { capabilities, parameters: slow })
+    const { source, destination } = pair
+    source.startPostcopy()
+    await Promise.all([source, destination].map((end) => reached(end, 'postcopy-active')))
+    destination.pause()
+    await Promise.all([ended(source), ended(destination)])
+    await source.recover(await destination.recover())
+    await Promise.all([source.done, destination.done])
+    await assertWhole(there)
+  })
+
+  it('leaves the guest running on what it has, and asks again for what was waited for', async () => {
+    const { source, destination, there } = await pausedPair({ 'max-postcopy-bandwidth': 1 })
+    const parked = (): number =>
+      there.vcpuStats().filter(({ touching }) => (touching?.sinceUs ?? 0) > 50_000).length
+    await eventually('both vCPUs wait for a page', () => parked() === 2)
+    const touches = there.vcpuStats().map((vcpu) => vcpu.touches)
+    // Nothing is pushed: only what is asked for comes.
+    source.setParameters({ 'x-push-after-quiet-ms': 2 ** 31 })
+    await source.recover(await destination.recover())
+    await eventually('both go on', () =>
+      there.vcpuStats().every((vcpu, index) => vcpu.touches > (touches[index] ?? 0) + 50),
+    )
+    source.setParameters({ 'x-push-after-quiet-ms': 0, 'max-postcopy-bandwidth': 0 })
+    await Promise.all([source.done, destination.done])
+    await assertWhole(there)
+  })
+
+  it('survives cuts at any byte of the connection, also of a recovery', async () => {
+    const { here, there } = await guestPair(options)
+    here.start()
+    const destination = await listenFor(there, { capabilities: postcopy })
+    const proxy = await CuttingProxy.listen(destination.uri)
+    const source = migrateTo(proxy.uri, here, { capabilities: postcopy, parameters: slow })
+    source.startPostcopy()
+    await Promise.all([source, destination].map((end) => reached(end, 'postcopy-active')))
+    proxy.cut()
+    let rounds = 0
+    // 14 bytes a block's RECV_BITMAP and so on: the first are in the middle of the handshake.
+    for (const cutAfterBytes of [0, 1, 5, 12, 30, 47, 48, 49, 53, 60, 5000, 70_000, 300_000]) {
+      await Promise.all([ended(source), ended(destination)])
+      if (source.state === 'completed') break
+      assert.deepEqual([source.state, destination.state], ['postcopy-paused', 'postcopy-paused'])
+      proxy.cutAfterBytes = cutAfterBytes
+      proxy.target = await destination.recover()
+      await source.recover()
+      await reached(source, 'postcopy-recover')
+      rounds += 1
+    }
+    assert(rounds >= 12)
+    await Promise.all([ended(source), ended(destination)])
+    proxy.cutAfterBytes = Infinity
+    proxy.target = await destination.recover()
+    await source.recover()
+    await Promise.all([source.done, destination.done])
+    await assertWhole(there)
+  })
+
+  it('happens by itself with x-auto-recover', async () => {
+    const { here, there } = await guestPair(options)
+    here.start()
+    const capabilities = { ...postcopy, 'x-auto-recover': true }
+    const parameters = { ...slow, 'x-recover-delay': 20 }
+    const destination = await listenFor(there, { capabilities, parameters })
+    const proxy = await CuttingProxy.listen(destination.uri, 2 ** 20)
+    const source = migrateTo(proxy.uri, here, { capabilities, parameters })
+    const states = statesOf(source)
+    source.startPostcopy()
+    await Promise.all([source.done, destination.done])
+    assert(states.filter((state) => state === 'postcopy-paused').length >= 3, states.join())
+    assert(proxy.cuts >= 3)
+    await assertWhole(there)
+  })
+})
+
+describe('recovery, refused', () => {
+  it('where nothing is paused', async () => {
+    const { here, there } = await guestPair(options)
+    const { source, destination } = await startPair(here, there, { capabilities: postcopy })
+    await assert.rejects(source.recover(), rejectsWith('ERR_STATE_RECOVER'))
+    await assert.rejects(destination.recover(), rejectsWith('ERR_STATE_RECOVER'))
+    await Promise.all([source.done, destination.done])
+    await assert.rejects(source.recover(), rejectsWith('ERR_STATE_RECOVER'))
+    await assert.rejects(destination.recover(), rejectsWith('ERR_STATE_RECOVER'))
+  })
+
+  it('twice at once, by each end', async () => {
+    const { source, destination, there } = await pausedPair()
+    const first = destination.recover()
+    await assert.rejects(destination.recover(), rejectsWith('ERR_STATE_RECOVER'))
+    const uri = await first
+    await assert.rejects(destination.recover(), rejectsWith('ERR_STATE_RECOVER'))
+    const begun = source.recover(uri)
+    await assert.rejects(source.recover(uri), rejectsWith('ERR_STATE_RECOVER'))
+    await begun
+    await Promise.all([source.done, destination.done])
+    await assertWhole(there)
+  })
+
+  it('by an address that cannot be, and by a peer that is not there', async () => {
+    const { source, destination, there } = await pausedPair()
+    await assert.rejects(source.recover('carrier pigeon'), rejectsWith('ERR_INVALID_URI'))
+    await assert.rejects(destination.recover('tcp:192.0.2.1:1'), rejectsWith('EADDRNOTAVAIL'))
+    assert.deepEqual([source.state, destination.state], ['postcopy-paused', 'postcopy-paused'])
+    await source.recover('tcp:127.0.0.1:1')
+    await ended(source)
+    await reached(source, 'postcopy-paused')
+    assert.equal(codeOf(source), 'ECONNREFUSED')
+    await source.recover(await destination.recover())
+    await Promise.all([source.done, destination.done])
+    await assertWhole(there)
+  })
+
+  it('by the destination of another guest; the right one is taken afterwards', async () => {
+    const one = await pausedPair()
+    const other = await pausedPair({ 'max-postcopy-bandwidth': 1 })
+    // The second has nearly nothing: it misses what the first had at its first recovery.
+    await one.source.recover(await one.destination.recover())
+    await reached(one.source, 'postcopy-active')
+    one.source.pause()
+    await Promise.all([ended(one.source), ended(one.destination)])
+    await other.source.recover(await one.destination.recover())
+    await reached(other.source, 'postcopy-paused')
+    assert.equal(codeOf(other.source), 'ERR_PEER_BITMAP')
+    await ended(one.destination)
+    await one.source.recover(await other.destination.recover())
+    await reached(one.source, 'postcopy-paused')
+    assert.equal(codeOf(one.source), 'ERR_PEER_BITMAP')
+    await ended(other.destination)
+    other.source.setParameters({ 'max-postcopy-bandwidth': 0 })
+    for (const { source, destination, there } of [one, other]) {
+      await source.recover(await destination.recover())
+      await Promise.all([source.done, destination.done])
+      await assertWhole(there)
+    }
+  })
+
+  it('can be given up, on both ends', async () => {
+    const { source, destination, there } = await pausedPair()
+    await destination.recover()
+    destination.pause()
+    await reached(destination, 'postcopy-paused')
+    assert.equal(codeOf(destination), 'ERR_CONNECTION_PAUSED')
+    await source.recover(await destination.recover())
+    await Promise.all([source.done, destination.done])
+    await assertWhole(there)
+  })
+})
+
+describe('recovery after a worker has died', () => {
+  function watchWorkers(): Worker[] {
+    const workers: Worker[] = []
+    const note = (worker: Worker): void => void workers.push(worker)
+    process.on('worker', note)
+    cleanups.add(() => process.off('worker', note))
+    return workers
+  }
+
+  for (const memory of ['anon', 'memfd'] as const) {
+    it(`at either end, at random moments, ${memory}`, async () => {
+      const { here, there } = await guestPair({ ...options, memory })
+      here.start()
+      const workers = watchWorkers()
+      const pair = await startPair(here, there, { capabilities: postcopy, parameters: slow })
+      const { source, destination } = pair
+      source.startPostcopy()
+      let killed = 0
+      for (let round = 0; round < 40; round += 1) {
+        await Promise.all([source, destination].map((end) => reached(end, 'postcopy-active', 'completed')))
+        await new Promise((resolve) => setTimeout(resolve, Math.random() * 15))
+        if ([source, destination].some(isComplete)) break
+        // Of the last two, the destination's worker is the older one.
+        await workers.at(round % 2 === 0 ? -1 : -2)?.terminate()
+        killed += 1
+        await Promise.all([ended(source), ended(destination)])
+        if (isComplete(destination)) break
+        assert.deepEqual([source.state, destination.state], ['postcopy-paused', 'postcopy-paused'])
+        await source.recover(await destination.recover())
+      }
+      assert(killed >= 3, `${killed}`)
+      await reached(destination, 'completed')
+      await assertWhole(there)
+    })
+  }
+})

@@ -1,0 +1,136 @@
+/** A worker that dies takes nothing with it: whose guest is it then, and is its memory whole? */
+import assert from 'node:assert/strict'
+import type { Worker } from 'node:worker_threads'
+import type { Guest } from '../../src/guest/index.js'
+import { eventually } from '../guest/support.js'
+import { cleanups } from '../support/cleanup.js'
+import {
+  ended,
+  guestPair,
+  migratePair,
+  migrateTo,
+  postcopy,
+  reached,
+  startPair,
+} from '../support/migration.js'
+import { TestMachine } from '../support/test-machine.js'
+
+/** The workers that are started from now on, in order. */
+function watchWorkers(): Worker[] {
+  const workers: Worker[] = []
+  const note = (worker: Worker): void => void workers.push(worker)
+  process.on('worker', note)
+  cleanups.add(() => process.off('worker', note))
+  return workers
+}
+
+async function kill(worker: Worker | undefined): Promise<void> {
+  assert(worker !== undefined)
+  await worker.terminate()
+}
+
+async function goesOn(guest: Guest): Promise<void> {
+  const before = guest.vcpuStats().map(({ touches }) => touches)
+  await eventually('the guest goes on', () =>
+    guest.vcpuStats().every(({ touches }, vcpu) => touches > (before[vcpu] ?? 0) + 5000),
+  )
+}
+
+const standstill = { 'max-bandwidth': 1 } as const
+/** The package gets through, and no page behind it but those of the first batch. */
+const stuck = { 'max-postcopy-bandwidth': 1 } as const
+const options = { ram: '4M', vcpus: 2, workload: 'random:writes=50' }
+
+describe('a worker that dies', () => {
+  for (const dirtyLog of ['async', 'sync'] as const) {
+    it(`at the source, in precopy, leaves the guest running and free, ${dirtyLog}`, async () => {
+      const { here, there } = await guestPair(options)
+      here.start()
+      const workers = watchWorkers()
+      const { source, destination } = await startPair(here, there, {
+        source: { dirtyLog, parameters: standstill },
+      })
+      await reached(source, 'active')
+      await kill(workers[1])
+      await Promise.all([ended(source), ended(destination)])
+      assert.deepEqual([source.state, destination.state], ['failed', 'failed'])
+      assert.equal(source.error?.code, 'ERR_WORKER_LOST')
+      assert.equal(here.running, true)
+      await goesOn(here)
+      // Nothing holds its memory: it can be migrated again.
+      const { there: other } = await guestPair(options)
+      await migratePair(here, other, { capabilities: postcopy, now: true })
+      await other.stop()
+      assert.equal((await other.verify()).verified, true)
+    })
+  }
+
+  it('at the source, behind the package, pauses both sides', async () => {
+    const { here, there } = await guestPair(options)
+    here.start()
+    const workers = watchWorkers()
+    const { source, destination } = await startPair(here, there, {
+      capabilities: postcopy,
+      parameters: stuck,
+    })
+    source.startPostcopy()
+    await reached(source, 'postcopy-active')
+    await kill(workers[1])
+    await Promise.all([ended(source), ended(destination)])
+    assert.deepEqual([source.state, destination.state], ['postcopy-paused', 'postcopy-paused'])
+    assert.equal(source.error?.code, 'ERR_WORKER_LOST')
+    assert.deepEqual([here.running, there.running], [false, true])
+    assert.equal((await here.verify()).verified, true, 'every page is kept')
+  })
+
+  it('at the destination, in precopy, leaves the guest to the source', async () => {
+    const { here, there } = await guestPair(options)
+    here.start()
+    const workers = watchWorkers()
+    const { source, destination } = await startPair(here, there, {
+      capabilities: postcopy,
+      parameters: standstill,
+    })
+    await reached(source, 'active')
+    await kill(workers[0])
+    await Promise.all([ended(source), ended(destination)])
+    assert.deepEqual([source.state, destination.state], ['failed', 'failed'])
+    assert.equal(destination.error?.code, 'ERR_WORKER_LOST')
+    assert.deepEqual([here.running, there.running], [true, false])
+    await goesOn(here)
+  })
+
+  it('at the destination, with the guest running, leaves vCPUs parked, never with zeros', async () => {
+    const { here, there } = await guestPair(options)
+    here.start()
+    const workers = watchWorkers()
+    const { source, destination } = await startPair(here, there, {
+      capabilities: postcopy,
+      parameters: stuck,
+    })
+    source.startPostcopy()
+    await reached(destination, 'postcopy-active')
+    await kill(workers[0])
+    await Promise.all([ended(source), ended(destination)])
+    assert.deepEqual([source.state, destination.state], ['postcopy-paused', 'postcopy-paused'])
+    const parked = () =>
+      there.vcpuStats().filter(({ touching }) => (touching?.sinceUs ?? 0) > 100_000).length
+    await eventually('both vCPUs are parked', () => parked() === 2)
+    for (const { failedChecks } of there.vcpuStats()) assert.equal(failedChecks, 0)
+    await destination.close()
+    assert.equal(parked(), 2, 'not even closing wakes them')
+    assert.equal((await here.verify()).verified, true, 'every page is kept')
+  })
+})
+
+describe('a worker that cannot begin', () => {
+  it('says why', async () => {
+    const machine = new TestMachine({ blocks: { ['x'.repeat(256)]: 4096 } })
+    machine.start()
+    const source = migrateTo('tcp:127.0.0.1:1', machine)
+    await ended(source)
+    assert.equal(source.state, 'failed')
+    assert.match(String(source.error), /the source worker ended: a RAM block's name has 1 to 255/)
+    assert.equal(machine.running, true)
+  })
+})

@@ -1,0 +1,71 @@
+/** Does what docs/lab.md says, line by line. */
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { requires } from '../support/requires.js'
+
+const here = dirname(fileURLToPath(import.meta.url))
+const text = readFileSync(join(here, '../../../docs/lab.md'), 'utf8')
+const main = join(here, '../../src/cli/main.js')
+
+interface Listing {
+  language: string
+  name: string
+  body: string
+}
+
+const listings: Listing[] = [...text.matchAll(/^```(\w+) ?(\S*)\n([^]*?)^```$/gm)].map(
+  ([, language = '', name = '', body = '']) => ({ language, name, body }),
+)
+
+/** Commands with the lines that the document shows behind each. */
+function commandsIn(body: string): { command: string; shown: string[] }[] {
+  return body
+    .split(/^\$ /m)
+    .slice(1)
+    .map((part) => {
+      const [command = '', ...shown] = part.trim().split('\n')
+      return { command, shown }
+    })
+}
+
+describe('docs/lab.md', () => {
+  let folder: string
+
+  before(function () {
+    requires(this, 'kernelFaults')
+    // Below the package, so that its name resolves as it does for who installed it.
+    folder = mkdtempSync(join(here, 'listings-'))
+    for (const { name, body } of listings) if (name !== '') writeFileSync(join(folder, name), body)
+  })
+
+  after(() => {
+    rmSync(folder, { recursive: true, force: true })
+  })
+
+  it('has listings of each kind', () => {
+    assert.deepEqual(
+      listings.flatMap(({ name }) => (name === '' ? [] : [name])),
+      ['proc-mem.js', 'readers-cost.ts', 'kit.test.mjs'],
+    )
+  })
+
+  const commands = listings
+    .filter(({ language }) => language === 'sh')
+    .flatMap(({ body }) => commandsIn(body))
+
+  for (const { command, shown } of commands) {
+    it(`runs: ${command}`, () => {
+      const real = command.replace(/^npx postcopy/, `${process.execPath} ${main}`)
+      const { status, stdout, stderr } = spawnSync('sh', ['-c', real], {
+        cwd: folder,
+        encoding: 'utf8',
+        timeout: 50_000,
+      })
+      assert.equal(status, 0, stdout + stderr)
+      for (const line of shown) assert.ok(stderr.includes(line), `${line} is not in ${stderr}`)
+    })
+  }
+})

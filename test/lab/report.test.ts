@@ -1,0 +1,121 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { compareDocuments, comparisonText } from '../../src/lab/comparison.js'
+import { makeDocument, readDocument } from '../../src/lab/document.js'
+import type { LabDocument } from '../../src/lab/document.js'
+import { readHost } from '../../src/lab/host.js'
+import { reportPage } from '../../src/lab/report-page.js'
+import { resultText } from '../../src/lab/text.js'
+import { cleanups } from '../support/cleanup.js'
+import { requires } from '../support/requires.js'
+import { runFixtures } from './support.js'
+
+describe('a report of the lab', () => {
+  let document: LabDocument
+  let folder: string
+
+  before(async () => {
+    const rows = await runFixtures(['agrees', 'differs', 'throws', 'gives-up', 'plots'])
+    document = makeDocument(readHost().fingerprint, rows, new Date())
+  })
+
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'postcopy-test-'))
+    cleanups.add(() => rmSync(folder, { recursive: true, force: true }))
+  })
+
+  it('counts the verdicts and shows every experiment as text', () => {
+    assert.deepEqual(document.counts, {
+      'as expected': 2,
+      differs: 1,
+      'not possible here': 1,
+      broken: 1,
+    })
+    const text = resultText(document)
+    for (const { id } of document.rows) assert.ok(text.includes(id), id)
+    assert.match(text, /first: p50 2 µs, p99 2\.98 µs \(2000\)/)
+  })
+
+  it('asks nothing of the network', () => {
+    const page = reportPage(document)
+    assert.doesNotMatch(page, /<script|<link|src=|@import|url\(http/)
+  })
+
+  it('shows its plots in a real browser', function () {
+    requires(this, 'chromium')
+    const path = join(folder, 'lab.html')
+    // The page reports what the browser made of it, since only the browser lays it out.
+    const probe = `<script>document.title = JSON.stringify([...document.querySelectorAll('figure svg')]
+      .map((svg) => [svg.getBoundingClientRect().width > 400, svg.querySelectorAll('path').length > 3]))</script>`
+    writeFileSync(path, reportPage(document).replace('</body>', `${probe}</body>`))
+    const shot = join(folder, 'lab.png')
+    const dom = execFileSync('chromium', [...chromiumFlags(folder), '--dump-dom', path], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+      timeout: 40_000,
+    })
+    const title = /<title>(.*?)<\/title>/.exec(dom)?.[1] ?? ''
+    assert.deepEqual(JSON.parse(title.replaceAll('&quot;', '"')), [
+      [true, true],
+      [true, true],
+      [true, true],
+    ])
+    for (const { id } of document.rows) assert.ok(dom.includes(`id="${id}"`), id)
+    execFileSync('chromium', [...chromiumFlags(folder), `--screenshot=${shot}`, path], {
+      stdio: 'ignore',
+      timeout: 40_000,
+    })
+    assert.ok(statSync(shot).size > 10_000)
+  })
+
+  it('is compared with another one', () => {
+    const other = JSON.parse(JSON.stringify(document)) as LabDocument
+    other.fingerprint.kernel = '5.4.0'
+    const row = other.rows[1]
+    if (row?.findings[0] === undefined) throw new Error('no finding')
+    row.verdict = 'as expected'
+    row.findings[0].seen = '42'
+    other.rows = other.rows.filter(({ id }) => id !== 'agrees')
+    const comparison = compareDocuments(document, other)
+    assert.deepEqual(comparison.differences, [
+      {
+        id: 'differs',
+        a: 'differs',
+        b: 'as expected',
+        facts: [{ name: 'answer', a: '41', b: '42' }],
+      },
+    ])
+    assert.deepEqual(comparison.onlyInA, ['agrees'])
+    assert.equal(comparison.same, 3)
+    assert.equal(comparison.hosts.find(({ name }) => name === 'kernel')?.b, '5.4.0')
+    assert.ok(comparison.ratios.every(({ ratio }) => ratio === 1))
+    assert.match(comparisonText(comparison), /1 experiments differ, 3 agree/)
+  })
+
+  it('refuses files that are none, and says how to make one', () => {
+    const path = join(folder, 'x.json')
+    for (const content of ['', '{}', 'null', '{"format":"postcopy-lab","version":9,"rows":[]}']) {
+      writeFileSync(path, content)
+      assert.throws(() => readDocument(path), {
+        code: 'ERR_LAB_DOCUMENT',
+        message: /lab run --json/,
+      })
+    }
+  })
+})
+
+function chromiumFlags(folder: string): string[] {
+  return [
+    '--headless',
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-background-networking',
+    '--no-first-run',
+    '--disable-component-update',
+    '--disable-sync',
+    `--user-data-dir=${join(folder, 'profile')}`,
+  ]
+}

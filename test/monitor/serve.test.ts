@@ -1,0 +1,82 @@
+import assert from 'node:assert/strict'
+import { PassThrough } from 'node:stream'
+import { join } from 'node:path'
+import { defaultCapabilities } from '../../src/migration/options.js'
+import {
+  type MonitorFormat,
+  MonitorSession,
+  serveStreams,
+  serveUnix,
+} from '../../src/monitor/index.js'
+import { ask, temporaryFolder } from '../cli/support.js'
+import { cleanups } from '../support/cleanup.js'
+import { monitorOver } from './support.js'
+
+async function session(format: MonitorFormat = 'text') {
+  const monitor = await monitorOver()
+  return { monitor, session: new MonitorSession(monitor, format) }
+}
+
+describe('the monitor on streams', () => {
+  it('prompts, answers each line in order, and says when the input has ended', async () => {
+    const { session: text } = await session()
+    const [input, output] = [new PassThrough(), new PassThrough()]
+    const ended = new Promise<void>((resolve) => {
+      serveStreams(text, input, output, resolve)
+    })
+    input.end('info status\nnonsense\ncont\ninfo status')
+    await ended
+    output.end()
+    const answers = (await output.toArray()).join('')
+    assert.equal(
+      answers,
+      '(postcopy) VM status: paused\n' +
+        '(postcopy) Error: unknown command "nonsense": help lists what there is\n' +
+        '(postcopy) (postcopy) VM status: running\n(postcopy) ',
+    )
+  })
+
+  it('answers in JSON, one object a line', async () => {
+    const { session: json } = await session('json')
+    const good = JSON.parse(await json.answer('info migrate_capabilities')) as object
+    assert.deepEqual(good, {
+      return: Object.keys(defaultCapabilities).map((capability) => ({ capability, state: false })),
+      timestamp: (good as { timestamp: unknown }).timestamp,
+    })
+    const bad = JSON.parse(await json.answer('migrate nowhere')) as { error: object }
+    assert.equal((bad.error as { code: string }).code, 'ERR_INVALID_URI')
+    assert.equal((bad.error as { class: string }).class, 'GenericError')
+  })
+})
+
+describe('the monitor on a unix socket', () => {
+  it('serves one client after another, and several at once in one queue', async () => {
+    const { session: text, monitor } = await session()
+    const path = join(await temporaryFolder(), 'monitor')
+    const server = await serveUnix(text, path)
+    cleanups.add(() => {
+      server.close()
+    })
+    assert.equal(await ask(path, 'cont', 'info status'), 'VM status: running\n')
+    const answers = await Promise.all([
+      ask(path, 'stop', 'info status'),
+      ask(path, 'help migrate_cancel'),
+      ask(path, 'info status'),
+    ])
+    assert.equal(answers[0], 'VM status: paused\n')
+    assert.match(answers[1], /^migrate_cancel {2}/)
+    assert.match(answers[2], /^VM status: (running|paused)\n$/)
+    assert.equal(monitor.queryStatus().running, false)
+  })
+
+  it('replaces a socket that nobody listens on, and refuses one that is in use', async () => {
+    const { session: text } = await session()
+    const path = join(await temporaryFolder(), 'monitor')
+    const server = await serveUnix(text, path)
+    cleanups.add(() => {
+      server.close()
+    })
+    await assert.rejects(serveUnix(text, path), { code: 'EADDRINUSE' })
+    assert.equal(await ask(path, 'info status'), 'VM status: paused\n')
+  })
+})

@@ -1,0 +1,168 @@
+import assert from 'node:assert/strict'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { type StreamReport, inspectParked, inspectStream } from '../../src/park/index.js'
+import { runCli, temporaryFolder } from '../cli/support.js'
+import { golden } from '../stream/golden.js'
+import { parkBytes } from './support.js'
+
+async function save(bytes: Uint8Array): Promise<string> {
+  const file = join(await temporaryFolder(), 'saved')
+  writeFileSync(file, bytes)
+  return file
+}
+
+async function inspect(bytes: Uint8Array): Promise<StreamReport> {
+  return inspectStream(await save(bytes))
+}
+
+describe('inspecting a stream', () => {
+  it('counts sections, pages by kind, and the devices with their sizes', async () => {
+    const report = await inspect(golden('precopy'))
+    assert.equal(report.way, 'precopy')
+    assert.equal(report.machineType, 'pc-i440fx-7.2')
+    assert.equal(report.lengthBytes, golden('precopy').length)
+    assert.deepEqual(report.ramSections, { start: 1, part: 1, end: 1 })
+    const [ram] = report.blocks
+    assert.deepEqual([ram?.name, ram?.normalPages, ram?.zeroPages], ['pc.ram', 16, 4080])
+    const sections = report.devices?.sections ?? []
+    assert.deepEqual(
+      [sections.length, sections[0]?.idstr, sections.at(-1)?.idstr],
+      [30, 'timer', 'globalstate'],
+    )
+    // Headers and footers between them: what is left must be accounted for to the byte.
+    const bytes = sections.reduce((sum, { idstr, lengthBytes }) => {
+      return sum + 1 + 4 + 1 + idstr.length + 8 + lengthBytes + 5
+    }, 0)
+    assert.equal(bytes, report.devices?.lengthBytes)
+    assert.deepEqual(report.oddities, [])
+    assert.equal(report.error, undefined)
+  })
+
+  it('counts commands and finds the pings of a package', async () => {
+    const report = await inspect(golden('preempt-main'))
+    assert.equal(report.way, 'postcopy')
+    assert.equal(report.commands['PACKAGED'], 1)
+    assert.equal(report.commands['POSTCOPY_RAM_DISCARD'], 6)
+    assert.deepEqual(report.packagePings, [3])
+    assert.equal(report.blocks[1]?.discardedBytes, 131072)
+    assert.equal(report.devices?.sections, undefined)
+  })
+
+  it('says where it ends too early, and what it had found', async () => {
+    const report = await inspect(golden('precopy').subarray(0, 60_000))
+    assert.equal(report.way, 'unfinished')
+    assert.equal(report.error?.code, 'ERR_STREAM_TRUNCATED')
+    assert(report.blocks.length > 0)
+    assert.match(report.oddities.join(), /ended inside/)
+  })
+
+  it('says that a description does not fit its devices', async () => {
+    const bytes = Buffer.from(golden('precopy'))
+    const at = bytes.indexOf('"size": 8')
+    assert(at > 0)
+    bytes[at + 8] = 0x39
+    const report = await inspect(bytes)
+    assert.match(report.oddities.join(), /does not fit/)
+    assert.equal(report.devices?.sections, undefined)
+  })
+
+  it('takes memory that does not grow with the stream', async () => {
+    // The same PART again and again, 210 MiB of it.
+    const bytes = golden('precopy')
+    const part = Buffer.concat([...pieces(bytes)])
+    const folder = await temporaryFolder()
+    const file = join(folder, 'long')
+    writeFileSync(file, part)
+    const before = process.memoryUsage().rss
+    const report = await inspectStream(file)
+    assert.equal(report.way, 'precopy')
+    assert(report.lengthBytes > 200 * 2 ** 20)
+    assert((report.blocks[0]?.normalPages ?? 0) > 20_000)
+    const grown = process.memoryUsage().rss - before
+    assert(grown < 64 * 2 ** 20, `${grown} bytes`)
+  })
+})
+
+/** A stream whose RAM is sent many times over. */
+function* pieces(bytes: Uint8Array): Generator<Uint8Array> {
+  const start = Buffer.from(bytes).indexOf(Buffer.from('0200000002', 'hex'))
+  const end = Buffer.from(bytes).indexOf(Buffer.from('0300000002', 'hex'))
+  assert(start > 0 && end > start)
+  yield bytes.subarray(0, start)
+  const part = bytes.subarray(start, end)
+  for (let written = 0; written < 210 * 2 ** 20; written += part.length) yield part
+  yield bytes.subarray(end)
+}
+
+describe('inspecting a parked VM', () => {
+  it('says what is in it and what it takes on disk', async () => {
+    const { directory } = await parkBytes(golden('precopy'))
+    const report = inspectParked(directory, { verify: true })
+    assert.equal(report.error, undefined)
+    assert.equal(report.devices?.length, 30)
+    assert.equal(report.diskBytes['pc.ram'], 16 * 4096)
+    assert.deepEqual(report.oddities, [])
+  })
+
+  it('reports damage, and an incomplete one, without giving up', async () => {
+    const { directory } = await parkBytes(golden('precopy'))
+    writeFileSync(join(directory, 'devices'), 'nothing')
+    assert.equal(inspectParked(directory).error?.code, 'ERR_PARKED_DAMAGED')
+    const broken = await parkBytes(golden('postcopy-source'))
+    const report = inspectParked(`${broken.directory}.incomplete`)
+    assert.equal(report.error?.code, 'ERR_PARKED_INCOMPLETE')
+    assert.equal(report.manifest.state, 'incomplete')
+  })
+})
+
+describe('postcopy park, resume and inspect', () => {
+  it('park a saved stream and look at it, in words and as JSON', async () => {
+    const file = await save(golden('precopy'))
+    const directory = `${file}.vm`
+    const park = await runCli(['park', '--from', file, '--to', directory])
+    assert.equal(park.status, 0, park.stderr)
+    assert.match(park.stdout, /^parked in .*: a pc-i440fx-7\.2 with 16\.3 MiB of RAM/)
+    for (const [path, kind] of [
+      [file, 'stream'],
+      [directory, 'parked-vm'],
+    ] as const) {
+      const words = await runCli(['inspect', path])
+      assert.equal(words.status, 0, words.stderr)
+      assert.match(words.stdout, /pc\.ram .*[\s\S]*globalstate/)
+      const json = await runCli(['inspect', path, '--json', '--verify'])
+      assert.equal((JSON.parse(json.stdout) as { kind: string }).kind, kind)
+    }
+  })
+
+  const refused: readonly (readonly [readonly string[], RegExp])[] = [
+    [['park', '--to', 'x'], /either a URI to listen on, or --from/],
+    [['park', 'tcp:127.0.0.1:0'], /say --to which directory/],
+    [['park', '--recover', 'x.incomplete'], /--recover takes a URI/],
+    [['park', 'unix:/nowhere/x', '--recover', '/nowhere'], /no \.incomplete directory/],
+    [['park', 'exec:cat', '--to', 'x'], /not a migration URI/],
+    [['resume', 'x'], /missing required argument 'uri'/],
+    [['resume', '/nowhere', 'unix:/nowhere'], /is no parked VM: .* \[ENOENT\]/],
+    [['resume', 'x', 'unix:y', '--on-demand=soon'], /milliseconds, or never/],
+    [['resume', 'x', 'unix:y', '--page-size', '2M'], /as in pc\.ram=2M/],
+    [['inspect', '/nowhere'], /ENOENT/],
+  ]
+  for (const [args, pattern] of refused) {
+    it(`refuses ${args.join(' ')}`, async () => {
+      const { status, stderr } = await runCli(args)
+      assert.equal(status, 1)
+      assert.match(stderr, pattern)
+      assert.match(stderr, /^postcopy: [^\n]*\n$/)
+    })
+  }
+
+  it('ends with status 1 for a stream that is none', async () => {
+    const file = await save(Buffer.from('hello, world'))
+    const { status, stdout } = await runCli(['inspect', file])
+    assert.equal(status, 1)
+    assert.match(stdout, /odd: 0x68656c6c does not begin a migration stream/)
+    const park = await runCli(['park', '--from', file, '--to', `${file}.vm`])
+    assert.equal(park.status, 1)
+    assert.match(park.stderr, /\[ERR_STREAM_MAGIC\]/)
+  })
+})

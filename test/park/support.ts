@@ -1,0 +1,53 @@
+/** Parking without a QEMU: streams that one said before, or that a source of ours sends. */
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { Park } from '../../src/park/index.js'
+import { StreamDecoder } from '../../src/stream/index.js'
+import { cleanups } from '../support/cleanup.js'
+import { temporaryFolder } from '../cli/support.js'
+
+export interface ParkedBytes {
+  folder: string
+  directory: string
+  park: Park
+}
+
+/** Parks a saved stream; look at `park.state` for how it ended. */
+export async function parkBytes(bytes: Uint8Array): Promise<ParkedBytes> {
+  const folder = await temporaryFolder()
+  const file = join(folder, 'saved')
+  writeFileSync(file, bytes)
+  const directory = join(folder, 'vm')
+  const park = Park.fromFile({ file, directory })
+  cleanups.add(() => park.close())
+  await settled(park)
+  return { folder, directory, park }
+}
+
+/** Resolves at the last state. */
+export async function settled(park: Park): Promise<void> {
+  await new Promise<void>((resolve) => {
+    park.on('state', (state) => {
+      if (state === 'postcopy-paused') resolve()
+    })
+    park.done.then(resolve, () => resolve())
+  })
+}
+
+/** RAM of a saved stream, block by block, by the plainest way there is. */
+export function ramOf(bytes: Uint8Array): Map<string, Uint8Array> {
+  const blocks = new Map<string, Uint8Array>()
+  const decoder = new StreamDecoder({
+    ramBlocks: (list) => {
+      for (const { name, usedLengthBytes } of list) {
+        blocks.set(name, new Uint8Array(usedLengthBytes))
+      }
+    },
+    ramPage: (name, offset, input, start) => {
+      blocks.get(name)?.set(input.subarray(start, start + 4096), offset)
+    },
+    ramZero: (name, offset) => blocks.get(name)?.fill(0, offset, offset + 4096),
+  })
+  decoder.write(bytes)
+  return blocks
+}

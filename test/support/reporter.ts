@@ -1,0 +1,21 @@
+import Mocha from 'mocha'
+import { skipped } from './requires.js'
+
+/** The spec reporter, then what was skipped and why, then one line that machines can read. */
+export default class Reporter extends Mocha.reporters.Spec {
+  constructor(runner: Mocha.Runner, options?: Mocha.MochaOptions) {
+    super(runner, options)
+    runner.once(Mocha.Runner.constants.EVENT_RUN_END, () => {
+      const reasons = new Map<string, string[]>()
+      for (const { title, reason } of skipped) {
+        reasons.set(reason, [...(reasons.get(reason) ?? []), title])
+      }
+      for (const [reason, titles] of reasons) {
+        console.log(`skipped: ${reason}`)
+        for (const title of titles) console.log(`  - ${title}`)
+      }
+      const { passes, failures, pending } = this.stats
+      console.log(`${passes} passed, ${failures} failed, ${pending} skipped`)
+    })
+  }
+}

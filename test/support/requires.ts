@@ -1,0 +1,83 @@
+/**
+ * What a test needs of the host. Missing things skip the test with a reason, unless
+ * `POSTCOPY_REQUIRE` names them (CI does): then the skip is a failure.
+ */
+import { execFileSync } from 'node:child_process'
+import { existsSync, readFileSync, readdirSync } from 'node:fs'
+
+/** Every capability a test may ask for, with the check that gives a reason where it is missing. */
+const checks = {
+  /** Faults from inside the kernel can be handled, not only those of user code. */
+  kernelFaults: () =>
+    probe(
+      () => canHandleKernelFaults(),
+      'this user may only handle user-mode faults (see postcopy doctor)',
+    ),
+  root: () => (process.getuid?.() === 0 ? undefined : 'not root'),
+  qemu: () => onPath('qemu-system-x86_64', 'qemu-system-x86'),
+  /** What a Linux guest is made of. */
+  linuxGuest: () =>
+    onPath('busybox', 'busybox-static') ??
+    onPath('cpio', 'cpio') ??
+    (readdirSync('/boot').some((file) => /^vmlinuz-.*-cloud-amd64$/.test(file))
+      ? undefined
+      : 'no /boot/vmlinuz-*-cloud-amd64 (Debian package linux-image-cloud-amd64)'),
+  strace: () => onPath('strace', 'strace'),
+  ip: () => onPath('ip', 'iproute2'),
+  setpriv: () => onPath('setpriv', 'util-linux'),
+  chromium: () => onPath('chromium', 'chromium'),
+  /** 64 MiB of free 2 MiB pages, or root, who may make them. */
+  hugePages: () =>
+    freeHugePages() >= 32 || process.getuid?.() === 0
+      ? undefined
+      : `${freeHugePages()} free 2 MiB pages, 32 needed (sysctl vm.nr_hugepages)`,
+} satisfies Record<string, () => string | undefined>
+
+export type Requirement = keyof typeof checks
+
+export const skipped: { title: string; reason: string }[] = []
+
+/** Skips the calling test, or the suite of the calling hook, where something is missing. */
+export function requires(context: Mocha.Context, ...needs: Requirement[]): void {
+  for (const need of needs) {
+    const reason = checks[need]()
+    if (reason === undefined) continue
+    const demanded = (process.env['POSTCOPY_REQUIRE'] ?? '').split(',')
+    if (demanded.includes(need)) {
+      throw new Error(`POSTCOPY_REQUIRE names ${need}, but: ${reason}`)
+    }
+    const titles: string[] = []
+    context.test?.parent?.eachTest((test) => titles.push(test.fullTitle()))
+    const { test } = context
+    const isHook = test !== undefined && 'type' in test && test.type === 'hook'
+    for (const title of isHook ? titles : [context.test?.fullTitle() ?? '']) {
+      skipped.push({ title, reason: `${need}: ${reason}` })
+    }
+    context.skip()
+  }
+}
+
+function onPath(command: string, debianPackage: string): string | undefined {
+  const found = (process.env['PATH'] ?? '')
+    .split(':')
+    .some((dir) => existsSync(`${dir}/${command}`))
+  return found ? undefined : `no ${command} (Debian package ${debianPackage})`
+}
+
+function freeHugePages(): number {
+  return Number(readFileSync('/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages', 'utf8'))
+}
+
+function probe(check: () => boolean, reason: string): string | undefined {
+  return check() ? undefined : reason
+}
+
+function canHandleKernelFaults(): boolean {
+  if (process.getuid?.() === 0) return true
+  try {
+    execFileSync('test', ['-w', '/dev/userfaultfd'])
+    return true
+  } catch {
+    return readFileSync('/proc/sys/vm/unprivileged_userfaultfd', 'utf8').trim() === '1'
+  }
+}
