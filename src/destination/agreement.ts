@@ -8,10 +8,7 @@ import type { DestinationBlock } from './block.js'
 /** @throws PeerError `ERR_PEER_MACHINE` */
 export function checkMachineType(theirs: string, own: string): void {
   if (theirs === own) return
-  throw new PeerError(
-    'ERR_PEER_MACHINE',
-    `the source is a "${theirs}", this machine is a "${own}"`,
-  )
+  throw new PeerError('ERR_PEER_MACHINE', `the source is a "${theirs}", this machine is a "${own}"`)
 }
 
 /**

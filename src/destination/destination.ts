@@ -134,14 +134,15 @@ export class Destination extends Migration {
       }
       return { name, regionId: region.id, lengthBytes, pageSizeBytes, ...bitmaps }
     })
-    this.#worker = this.#startWorker(undefined)
+    this.#worker = this.#startWorker(options.uri, undefined)
   }
 
   #startWorker(
+    uri: string,
     resumption: Resumption | undefined,
   ): WorkerThread<DestinationRequest, DestinationNotice> {
     const workerData: DestinationWorkerData = {
-      uri: parseUri(this.#uri),
+      uri: parseUri(uri),
       machineType:
         this.#machine.checkConfiguration === undefined ? this.#machine.machineType : undefined,
       blocks: this.#blocks,
@@ -206,7 +207,7 @@ export class Destination extends Migration {
    * Listens for the source again. Resolves when it may connect; what fails later leads back to
    * `postcopy-paused`.
    *
-   * @param uri - default: where it listened before
+   * @param uri - default: where it listened last
    * @returns where it listens, with the port that the kernel picked
    * @throws StateError `ERR_STATE_RECOVER` outside `postcopy-paused`; ConnectionError where it
    *   cannot listen; PostcopyError `ERR_INVALID_URI`
@@ -220,7 +221,6 @@ export class Destination extends Migration {
       throw new PostcopyError('ERR_INTERNAL', 'paused before anything was announced')
     }
     this.#recovering = 'asked'
-    this.#uri = uri
     this.#autoRecovery.stop()
     await this.#worker.ended
     if (this.#closed) throw new ConnectionError('ABORT_ERR', 'closed meanwhile')
@@ -238,7 +238,7 @@ export class Destination extends Migration {
       this.on('listening', succeed)
       this.on('state', look)
     })
-    this.#worker = this.#startWorker({ announced, userfaultfdId: uffd.id })
+    this.#worker = this.#startWorker(uri, { announced, userfaultfdId: uffd.id })
     await listening
     return this.#uri
   }

@@ -82,8 +82,7 @@ export class FaultLog {
   end(threadId: number, sinceMs: number, atMs: number): void {
     const { histogram, buckets, blocktimeUs } = this.#shared
     this.#allBlocked.end(threadId, atMs)
-    blocktimeUs[Slot.allBlocked] =
-      this.#allBlockedBeforeUs + this.#allBlocked.totalMs * US_PER_MS
+    blocktimeUs[Slot.allBlocked] = this.#allBlockedBeforeUs + this.#allBlocked.totalMs * US_PER_MS
     const durationUs = (atMs - sinceMs) * US_PER_MS
     histogram.record(Math.min(HIGHEST_NS, Math.max(1, Math.round(durationUs * NS_PER_US))))
     const bucket = Math.min(BUCKETS - 1, Math.max(0, Math.floor(2 * Math.log2(durationUs))))

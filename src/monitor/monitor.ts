@@ -239,7 +239,9 @@ export class Monitor extends EventEmitter<MonitorEvents> {
    */
   pause(): void {
     const { source, destination } = this
-    const inPostcopy = [source, destination].find((end) => end !== undefined && isInPostcopy(end.state))
+    const inPostcopy = [source, destination].find(
+      (end) => end !== undefined && isInPostcopy(end.state),
+    )
     if (inPostcopy === undefined) refusePause(source?.state ?? destination?.state ?? 'none')
     inPostcopy?.pause()
   }
@@ -251,7 +253,10 @@ export class Monitor extends EventEmitter<MonitorEvents> {
    * @throws StateError where none is; PostcopyError `ERR_INVALID_URI`
    */
   async resumeMigration(uri: string): Promise<void> {
-    if (this.#source === undefined) return refuseRecover('none')
+    if (this.#source === undefined) {
+      refuseRecover('none')
+      return
+    }
     await this.#source.recover(uri)
   }
 

@@ -9,7 +9,8 @@
  * The guest is stopped here and its RAM does not change, so that the received bitmaps are all
  * there is to know. Whatever fails leads back to `postcopy-paused`, as often as it likes.
  */
-import { ConnectionError, PeerError, PostcopyError } from '../errors.js'
+import type { PostcopyError } from '../errors.js'
+import { ConnectionError, PeerError } from '../errors.js'
 import { type Counters, now } from '../migration/counters.js'
 import { pausedOnPurpose } from '../migration/migration.js'
 import type { Capabilities, Parameters } from '../migration/options.js'

@@ -102,7 +102,9 @@ export class Sender {
     try {
       await this.#migrate()
     } catch (error) {
-      failure = { error: this.#cancel.signal.aborted ? cancelled() : this.#session.reasonFor(error) }
+      failure = {
+        error: this.#cancel.signal.aborted ? cancelled() : this.#session.reasonFor(error),
+      }
     }
     this.#counters.endedAt = now()
     this.#dirtyLog?.close()

@@ -1,4 +1,5 @@
 /** The source as its user sees it: starts the worker, and stops and starts the guest when asked. */
+import { once } from 'node:events'
 import { type ErrorRecord, StateError, errorToRecord } from '../errors.js'
 import type { Userfaultfd } from '../kernel/index.js'
 import { AutoRecovery } from '../migration/auto-recovery.js'
@@ -187,8 +188,8 @@ export class Source extends Migration {
   }
 
   /**
-   * Connects again, and goes on with what the destination has not received. Resolves when that has
-   * begun; the state tells how it goes: what fails leads back to `postcopy-paused`.
+   * Connects again, and goes on with what the destination has not received. Resolves in
+   * `postcopy-recover-setup`; the state tells how it goes: what fails leads back to `postcopy-paused`.
    *
    * @param uri - where the destination listens now; default: where it did
    * @throws StateError `ERR_STATE_RECOVER` outside `postcopy-paused`; PostcopyError `ERR_INVALID_URI`
@@ -202,7 +203,9 @@ export class Source extends Migration {
     await this.#worker.ended
     if (this.#closed) return
     this.#recovering = 'begun'
+    const begun = once(this, 'state')
     this.#worker = this.#startWorker(true)
+    await Promise.race([begun, this.#worker.ended])
   }
 
   get parameters(): Readonly<Parameters> {

@@ -32,7 +32,11 @@ function notify(notice: SourceNotice): void {
 
 const host = {
   stateChanged: (state: MigrationState, error: unknown) => {
-    notify({ type: 'state', state, ...(error === undefined ? {} : { error: errorToRecord(error) }) })
+    notify({
+      type: 'state',
+      state,
+      ...(error === undefined ? {} : { error: errorToRecord(error) }),
+    })
   },
   confirmed: () => void Atomics.store(handover, 0, Handover.confirmed),
 }

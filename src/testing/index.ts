@@ -1,6 +1,7 @@
 /**
  * For integration tests that need a real kernel: skip by capability with a reason, change the host
- * for the length of a test, run as somebody else, and have threads touch memory and tell.
+ * for the length of a test, run as somebody else, have threads touch memory and tell, and put a
+ * network between two ends that can be cut.
  *
  * @packageDocumentation
  */
@@ -8,6 +9,8 @@ export { missing, requires } from './requires.js'
 export type { SkippableTest } from './requires.js'
 export { HostChanges, availableHugePages } from './host-changes.js'
 export type { MemoryGroup } from './host-changes.js'
+export { LinkProxy } from './link-proxy.js'
+export type { LinkChange, LinkOptions } from './link-proxy.js'
 export { runAsUser } from './as-user.js'
 export type { AsUserOptions, ProgramEnd } from './as-user.js'
 export type { Needs } from '../lab/experiment.js'

@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict'
 import type { Worker } from 'node:worker_threads'
 import type { Destination } from '../../src/destination/destination.js'
-import { Guest } from '../../src/guest/index.js'
+import type { Guest } from '../../src/guest/index.js'
 import type { Source } from '../../src/source/source.js'
+import { LinkProxy, type LinkOptions } from '../../src/testing/index.js'
 import { eventually } from '../guest/support.js'
 import { cleanups } from '../support/cleanup.js'
-import { CuttingProxy } from '../support/cutting-proxy.js'
 import {
   type Pair,
   codeOf,
@@ -34,6 +34,12 @@ async function pausedPair(parameters = slow): Promise<Pair<Guest>> {
   pair.source.pause()
   await Promise.all([ended(pair.source), ended(pair.destination)])
   return pair
+}
+
+async function linkTo(uri: string, options?: LinkOptions): Promise<LinkProxy> {
+  const link = await LinkProxy.listen(uri, options)
+  cleanups.add(() => link.close())
+  return link
 }
 
 async function assertWhole(guest: Guest): Promise<void> {
@@ -109,27 +115,25 @@ describe('recovery', () => {
     const { here, there } = await guestPair(options)
     here.start()
     const destination = await listenFor(there, { capabilities: postcopy })
-    const proxy = await CuttingProxy.listen(destination.uri)
-    const source = migrateTo(proxy.uri, here, { capabilities: postcopy, parameters: slow })
+    const link = await linkTo(destination.uri)
+    const source = migrateTo(link.uri, here, { capabilities: postcopy, parameters: slow })
     source.startPostcopy()
     await Promise.all([source, destination].map((end) => reached(end, 'postcopy-active')))
-    proxy.cut()
+    await link.cut()
     let rounds = 0
     // 14 bytes a block's RECV_BITMAP and so on: the first are in the middle of the handshake.
     for (const cutAfterBytes of [0, 1, 5, 12, 30, 47, 48, 49, 53, 60, 5000, 70_000, 300_000]) {
       await Promise.all([ended(source), ended(destination)])
       if (source.state === 'completed') break
       assert.deepEqual([source.state, destination.state], ['postcopy-paused', 'postcopy-paused'])
-      proxy.cutAfterBytes = cutAfterBytes
-      proxy.target = await destination.recover()
+      await link.change({ cutAfterBytes, target: await destination.recover() })
       await source.recover()
       await reached(source, 'postcopy-recover')
       rounds += 1
     }
     assert(rounds >= 12)
     await Promise.all([ended(source), ended(destination)])
-    proxy.cutAfterBytes = Infinity
-    proxy.target = await destination.recover()
+    await link.change({ cutAfterBytes: Infinity, target: await destination.recover() })
     await source.recover()
     await Promise.all([source.done, destination.done])
     await assertWhole(there)
@@ -141,13 +145,13 @@ describe('recovery', () => {
     const capabilities = { ...postcopy, 'x-auto-recover': true }
     const parameters = { ...slow, 'x-recover-delay': 20 }
     const destination = await listenFor(there, { capabilities, parameters })
-    const proxy = await CuttingProxy.listen(destination.uri, 2 ** 20)
-    const source = migrateTo(proxy.uri, here, { capabilities, parameters })
+    const link = await linkTo(destination.uri, { cutAfterBytes: 2 ** 20 })
+    const source = migrateTo(link.uri, here, { capabilities, parameters })
     const states = statesOf(source)
     source.startPostcopy()
     await Promise.all([source.done, destination.done])
     assert(states.filter((state) => state === 'postcopy-paused').length >= 3, states.join())
-    assert(proxy.cuts >= 3)
+    assert(link.cuts >= 3)
     await assertWhole(there)
   })
 })
@@ -245,7 +249,9 @@ describe('recovery after a worker has died', () => {
       source.startPostcopy()
       let killed = 0
       for (let round = 0; round < 40; round += 1) {
-        await Promise.all([source, destination].map((end) => reached(end, 'postcopy-active', 'completed')))
+        await Promise.all(
+          [source, destination].map((end) => reached(end, 'postcopy-active', 'completed')),
+        )
         await new Promise((resolve) => setTimeout(resolve, Math.random() * 15))
         if ([source, destination].some(isComplete)) break
         // Of the last two, the destination's worker is the older one.

@@ -67,9 +67,14 @@ export const qmpCommands: readonly QmpCommand[] = [
     (control, { uri, resume }) =>
       resume === true ? control.resumeMigration(uri) : control.migrate(uri),
   ),
-  command('migrate-recover', ['migrateRecover'], { uri: required(string) }, async (control, { uri }) => {
-    await control.migrateRecover(uri)
-  }),
+  command(
+    'migrate-recover',
+    ['migrateRecover'],
+    { uri: required(string) },
+    async (control, { uri }) => {
+      await control.migrateRecover(uri)
+    },
+  ),
   command(
     'migrate-incoming',
     ['migrateIncoming'],

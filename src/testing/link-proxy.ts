@@ -1,0 +1,91 @@
+/** A network between two ends of a migration that a test can slow down, silence and cut. */
+import { once } from 'node:events'
+import { Worker } from 'node:worker_threads'
+import { parseUri } from '../migration/uri.js'
+import type { LinkNotice, LinkRequest, LinkState, LinkWorkerData } from './link-protocol.js'
+
+export interface LinkOptions {
+  /** Address to listen on; default 127.0.0.1. */
+  host?: string
+  /** Bytes from the side that connects which a connection lets through before it is cut; default: all. */
+  cutAfterBytes?: number
+  /** Milliseconds that every byte takes, each way; default 0. */
+  latencyMs?: number
+}
+
+export interface LinkChange extends Omit<LinkOptions, 'host'> {
+  /** Where further connections go: `tcp:HOST:PORT` or `unix:PATH`. */
+  target?: string
+  /** Nothing goes either way, and nothing is closed: a link that has gone silent. */
+  isSilent?: boolean
+}
+
+/**
+ * A TCP proxy on a thread of its own: a thread that is parked on a page fault cannot forward the
+ * page that it waits for.
+ */
+export class LinkProxy {
+  /** Where to connect instead of the target, `tcp:HOST:PORT`. */
+  readonly uri: string
+  readonly #worker: Worker
+  readonly #cuts: Int32Array
+  #lastId = 0
+
+  /** @param target - `tcp:HOST:PORT` or `unix:PATH`, where connections go */
+  static async listen(target: string, options: LinkOptions = {}): Promise<LinkProxy> {
+    const { host = '127.0.0.1', cutAfterBytes = Infinity, latencyMs = 0 } = options
+    const state = { target: targetOf(target), cutAfterBytes, latencyMs, isSilent: false }
+    const workerData: LinkWorkerData = { host, state, cuts: new SharedArrayBuffer(4) }
+    const worker = new Worker(new URL('./link-worker.js', import.meta.url), { workerData })
+    const [notice] = (await once(worker, 'message')) as [LinkNotice]
+    const port = notice.type === 'listening' ? notice.port : 0
+    return new LinkProxy(`tcp:${host}:${port}`, worker, new Int32Array(workerData.cuts))
+  }
+
+  private constructor(uri: string, worker: Worker, cuts: Int32Array) {
+    this.uri = uri
+    this.#worker = worker
+    this.#cuts = cuts
+    worker.setMaxListeners(0)
+  }
+
+  /** How many connections were cut. */
+  get cuts(): number {
+    return Atomics.load(this.#cuts, 0)
+  }
+
+  /** Resolves when it is so. `target` and `cutAfterBytes` are for connections still to come. */
+  async change({ target, ...rest }: LinkChange): Promise<void> {
+    await this.#request(target === undefined ? rest : { ...rest, target: targetOf(target) }, false)
+  }
+
+  /** Resets every connection; further ones are let through. */
+  async cut(): Promise<void> {
+    await this.#request({}, true)
+  }
+
+  async close(): Promise<void> {
+    await this.#worker.terminate()
+  }
+
+  async #request(change: Partial<LinkState>, cut: boolean): Promise<void> {
+    this.#lastId += 1
+    const request: LinkRequest = { id: this.#lastId, change, cut }
+    await new Promise<void>((resolve) => {
+      const look = (notice: LinkNotice): void => {
+        if (notice.type !== 'done' || notice.id !== request.id) return
+        this.#worker.off('message', look)
+        resolve()
+      }
+      this.#worker.on('message', look)
+      this.#worker.once('exit', resolve)
+      this.#worker.postMessage(request)
+    })
+  }
+}
+
+function targetOf(text: string): LinkState['target'] {
+  const uri = parseUri(text)
+  if (uri.type === 'unix') return { path: uri.path }
+  return { host: uri.host || '127.0.0.1', port: uri.port }
+}

@@ -1,0 +1,127 @@
+/** The thread of a {@link LinkProxy}. */
+import net from 'node:net'
+import { parentPort, workerData } from 'node:worker_threads'
+import type { LinkNotice, LinkRequest, LinkWorkerData } from './link-protocol.js'
+
+const { host, state, cuts } = workerData as LinkWorkerData
+const cutCount = new Int32Array(cuts)
+
+/** Bytes held back by latency before the sender has to wait. */
+const MAX_HELD_BYTES = 8 * 2 ** 20
+
+/** One direction of a connection. */
+class Flow {
+  readonly #from: net.Socket
+  readonly #to: net.Socket
+  #heldBytes = 0
+  #isFull = false
+  #left: number
+  readonly #cutOff: () => void
+
+  constructor(from: net.Socket, to: net.Socket, letsBytes: number, cutOff: () => void) {
+    this.#from = from
+    this.#to = to
+    this.#left = letsBytes
+    this.#cutOff = cutOff
+    from.on('data', (bytes) => this.#take(bytes))
+    from.on('end', () => this.#later(() => to.end()))
+    to.on('drain', () => {
+      this.#isFull = false
+      this.update()
+    })
+    this.update()
+  }
+
+  /** Reads on, or not, as things are now. */
+  update(): void {
+    if (state.isSilent || this.#isFull || this.#heldBytes > MAX_HELD_BYTES) this.#from.pause()
+    else this.#from.resume()
+  }
+
+  #take(bytes: Buffer): void {
+    const lets = bytes.subarray(0, Math.min(this.#left, bytes.length))
+    this.#left -= lets.length
+    this.#heldBytes += lets.length
+    this.#later(() => {
+      this.#heldBytes -= lets.length
+      this.#isFull = !this.#to.write(lets)
+      if (this.#left === 0) this.#cutOff()
+      else this.update()
+    })
+    this.update()
+  }
+
+  /** Timers of one length keep their order. */
+  #later(act: () => void): void {
+    if (state.latencyMs > 0) setTimeout(act, state.latencyMs)
+    else act()
+  }
+}
+
+class Connection {
+  readonly #sockets: readonly [net.Socket, net.Socket]
+  readonly #flows: readonly Flow[]
+
+  constructor(source: net.Socket) {
+    const target = net.connect({ ...state.target, allowHalfOpen: true })
+    this.#sockets = [source, target]
+    for (const socket of this.#sockets) {
+      socket.setNoDelay(true)
+      socket.on('error', () => undefined)
+      socket.on('close', () => this.#close())
+    }
+    this.#flows = [
+      // What was let through has to arrive: that is the byte that it was about.
+      new Flow(source, target, state.cutAfterBytes, () => {
+        target.end()
+        source.destroy()
+        this.#countCut()
+      }),
+      new Flow(target, source, Infinity, () => undefined),
+    ]
+  }
+
+  update(): void {
+    for (const flow of this.#flows) flow.update()
+  }
+
+  cut(): void {
+    this.#countCut()
+    for (const socket of this.#sockets) socket.resetAndDestroy()
+  }
+
+  #countCut(): void {
+    if (connections.delete(this)) Atomics.add(cutCount, 0, 1)
+  }
+
+  #close(): void {
+    connections.delete(this)
+    // The other side may still have to read what came before the end.
+    for (const socket of this.#sockets) if (!socket.writableEnded) socket.destroy()
+  }
+}
+
+const connections = new Set<Connection>()
+
+function notify(notice: LinkNotice): void {
+  parentPort?.postMessage(notice)
+}
+
+parentPort?.on('message', ({ id, change, cut }: LinkRequest) => {
+  Object.assign(state, change)
+  for (const connection of connections) {
+    if (cut) connection.cut()
+    else connection.update()
+  }
+  notify({ type: 'done', id })
+})
+
+const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true }, (source) => {
+  connections.add(new Connection(source))
+})
+server.listen(0, host, () => {
+  const address = server.address()
+  if (typeof address === 'object' && address !== null) {
+    notify({ type: 'listening', port: address.port })
+  }
+})
