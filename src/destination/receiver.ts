@@ -166,6 +166,7 @@ export class Receiver {
 
   /** Takes the migration from this connection; every other one is turned away. */
   accept(channel: Channel): void {
+    channel.detectSilence(this.#options.parameters['x-silence-timeout'])
     if (this.#channel !== undefined) {
       if (this.#options.capabilities['postcopy-preempt'] && this.#preempt === undefined) {
         this.#preempt = new PreemptChannel(channel)

@@ -9,6 +9,8 @@ import { MAX_LOOK_AHEAD_BYTES } from '../stream/index.js'
 
 /** What comes in so few bytes is a message that somebody waits for. */
 const SMALL_READ_BYTES = 4096
+/** The kernel counts in seconds. */
+const MIN_KEEPALIVE_MS = 1000
 const RECEIVE_BUFFER_BYTES = 1024 * 1024
 
 /**
@@ -113,6 +115,19 @@ export class Channel {
       }
       return new net.Socket(options)
     }, peer)
+  }
+
+  /**
+   * Takes the connection for broken when the peer's host has been silent for so long: it
+   * acknowledges neither data nor keepalive probes, or has had no room for more. 0: never. A peer
+   * that is only stopped, and its host not, is waited for.
+   *
+   * @see tcp(7), TCP_USER_TIMEOUT and TCP_KEEPIDLE
+   */
+  detectSilence(timeoutMs: number): void {
+    if (timeoutMs === 0 || this.#socket.remoteFamily === undefined) return
+    this.#socket.setKeepAlive(true, Math.max(MIN_KEEPALIVE_MS, timeoutMs / 3))
+    setSocketOption(descriptorOf(this.#socket), 'TCP_USER_TIMEOUT', timeoutMs)
   }
 
   /** Starts handing over what arrives. */

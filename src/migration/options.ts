@@ -65,6 +65,11 @@ export interface Parameters {
   'x-max-package-bytes': number
   /** Milliseconds to wait for a connection, for an answer in a recovery, and for a guest to stop. */
   'x-timeout': number
+  /**
+   * Milliseconds after which a connection counts as broken whose other end's host does not answer
+   * any more, although nobody has closed it; 0 is never.
+   */
+  'x-silence-timeout': number
   /** `x-auto-recover`: milliseconds before the first try; each further one waits twice as long. */
   'x-recover-delay': number
   /** `x-auto-recover`: the longest such wait, in milliseconds. */
@@ -82,6 +87,7 @@ export const defaultParameters: Readonly<Parameters> = {
   'x-push-after-quiet-ms': 0,
   'x-max-package-bytes': 256 * 1024 * 1024,
   'x-timeout': 30_000,
+  'x-silence-timeout': 15_000,
   'x-recover-delay': 200,
   'x-recover-delay-max': 10_000,
 }
@@ -89,7 +95,12 @@ export const defaultParameters: Readonly<Parameters> = {
 /** `x-push-after-quiet-ms`: only what was asked for is sent; the migration ends when all of it was. */
 export const PUSH_NEVER = Number.MAX_SAFE_INTEGER
 
-const MAX_DOWNTIME_LIMIT_MS = 2_000_000
+const largest: Partial<Record<ParameterName, number>> = {
+  'downtime-limit': 2_000_000,
+  // The kernel keeps both in 32 bits, and timers do.
+  'x-silence-timeout': 2 ** 31 - 1,
+  'x-timeout': 2 ** 31 - 1,
+}
 
 /** @throws PostcopyError `ERR_UNKNOWN_PARAMETER`, naming those that exist */
 export function parameterName(name: string): ParameterName {
@@ -102,7 +113,7 @@ export function parameterName(name: string): ParameterName {
 
 /** @throws PostcopyError `ERR_INVALID_PARAMETER` for a value out of range */
 export function checkParameter(name: ParameterName, value: number): number {
-  const most = name === 'downtime-limit' ? MAX_DOWNTIME_LIMIT_MS : Number.MAX_SAFE_INTEGER
+  const most = largest[name] ?? Number.MAX_SAFE_INTEGER
   if (!Number.isSafeInteger(value) || value < 0 || value > most) {
     throw new PostcopyError(
       'ERR_INVALID_PARAMETER',

@@ -14,6 +14,7 @@ const units: Readonly<Record<string, string>> = {
   'x-postcopy-after-ms': ' ms',
   'x-max-package-bytes': ' bytes',
   'x-timeout': ' ms',
+  'x-silence-timeout': ' ms',
   'x-recover-delay': ' ms',
   'x-recover-delay-max': ' ms',
 }

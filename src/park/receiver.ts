@@ -49,6 +49,7 @@ export interface ParkHost {
 export class ParkReceiver {
   readonly #host: ParkHost
   readonly #store: VmStore
+  readonly #parameters: Parameters
   readonly #counters: Counters
   readonly #state: StateMachine
   readonly #decoder: StreamDecoder
@@ -67,6 +68,7 @@ export class ParkReceiver {
   constructor(host: ParkHost, store: VmStore, parameters: Parameters, counters: Counters) {
     this.#host = host
     this.#store = store
+    this.#parameters = parameters
     this.#counters = counters
     this.#state = new StateMachine((state, error) => host.stateChanged(state, error))
     // A source that recovers says neither who it is nor that it listens.
@@ -85,6 +87,7 @@ export class ParkReceiver {
 
   /** Takes the migration from this connection; every other one is turned away. */
   accept(channel: Channel): void {
+    channel.detectSilence(this.#parameters['x-silence-timeout'])
     if (this.#channel !== undefined) {
       this.#further.push(channel)
       holdSecondConnection(channel, () => {

@@ -84,10 +84,12 @@ export class Session {
   }
 
   async #connect(consume: Consumer): Promise<SourceLink> {
+    const parameters = this.#options.parameters()
     const channel = await connect(this.#options.uri, {
-      timeoutMs: this.#options.parameters()['x-timeout'],
+      timeoutMs: parameters['x-timeout'],
       signal: this.#options.signal,
     })
+    channel.detectSilence(parameters['x-silence-timeout'])
     const batchBytes = this.ram.batchBytes(BATCH_PAGES)
     return new SourceLink(channel, batchBytes, this.#counters, this.signal, consume)
   }
