@@ -21,6 +21,7 @@ interface GuestCommandOptions extends GuestOptions {
   capability?: readonly string[]
   monitor: string
   qmp?: string
+  spill?: string
   json?: true
 }
 
@@ -52,6 +53,11 @@ export function defineGuest(setStatus: (status: number) => void): Command {
       '--qmp <uri>',
       "where programs drive it by QEMU's Machine Protocol: unix:PATH or tcp:HOST:PORT",
       checked(parseUri),
+    )
+    .option(
+      '--spill <dir>',
+      'write what a postcopy owes to DIR.incomplete, until the other end has it: if this process is ' +
+        'lost, postcopy resume --recover goes on from there',
     )
     .option('--json', 'events and answers as JSON, one object a line on stdout')
     .addHelpText(
@@ -100,6 +106,7 @@ async function runGuest(options: GuestCommandOptions): Promise<void> {
   const monitor = new Monitor(guest, {
     incoming: isIncoming,
     ...(options.userModeOnly === undefined ? {} : { userModeOnly: true }),
+    ...(options.spill === undefined ? {} : { spill: options.spill }),
   })
   let server: (MonitorServer & { refresh?(): void }) | undefined
   let qmp: QmpServer | undefined
@@ -155,6 +162,14 @@ function observe(monitor: Monitor, tell: Tell): void {
     tell('MIGRATION', data, `migration (${role}): ${status}${why}`)
   })
   monitor.on('listening', (uri) => tell('LISTENING', { uri }, `waiting for a guest on ${uri}`))
+  monitor.on('spilled', (end) => {
+    const { message } = 'error' in end ? end.error : { message: undefined }
+    const text =
+      message === undefined
+        ? 'what the postcopy owes is on disk'
+        : `what the postcopy owes is not on disk, the migration goes on: ${message}`
+    tell('SPILLED', 'error' in end ? { 'error-desc': message } : end, text)
+  })
   monitor.on('running', (running) => {
     tell(running ? 'RESUME' : 'STOP', {}, running ? 'the guest runs' : 'the guest is stopped')
   })

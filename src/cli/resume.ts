@@ -5,7 +5,7 @@ import { PUSH_NEVER } from '../migration/options.js'
 import { isAtRest, isFinal } from '../migration/states.js'
 import { QmpServer, migrationTarget } from '../monitor/qmp/index.js'
 import { sourceInfo } from '../monitor/query-migrate.js'
-import { ParkedVm, explainRefusal, resume } from '../park/index.js'
+import { ParkedVm, explainRefusal, recover, resume } from '../park/index.js'
 import type { Source } from '../source/source.js'
 import { formatByteSize, parseByteSize } from '../units.js'
 import { checked, uriOr } from './options.js'
@@ -19,6 +19,7 @@ interface ResumeCommandOptions {
   verify?: true
   preempt?: true
   qmp?: string
+  recover?: true
   json?: true
 }
 
@@ -60,6 +61,11 @@ export function defineResume(setStatus: (status: number) => void): Command {
       'send requested pages on a second connection: QEMU has postcopy-preempt on',
     )
     .option('--qmp <where>', 'answer QMP on unix:PATH or tcp:HOST:PORT; for a single URI', uriOr())
+    .option(
+      '--recover',
+      'go on with a postcopy that is paused and has lost its source: <dir> is what that was resumed ' +
+        'from, or what it has spilled (postcopy guest --spill)',
+    )
     .option('--verify', 'first read all of its memory and compare the checksums')
     .option('--json', 'print one JSON object a QEMU')
     .addHelpText(
@@ -102,6 +108,7 @@ async function runResume(
   const status = new StatusLine()
   const vm = ParkedVm.open(directory, {
     verify: verify === true,
+    forRecovery: options.recover === true,
     ...(pageSizes === undefined ? {} : { pageSizes }),
   })
   const parameters = {
@@ -109,9 +116,10 @@ async function runResume(
     'max-postcopy-bandwidth': bandwidth === undefined ? 0 : parseByteSize(bandwidth),
   }
   const capabilities = { 'postcopy-preempt': options.preempt === true }
+  const begin = options.recover === true ? recover : resume
   const clones = uris.map((uri) => ({
     uri,
-    source: resume(vm, { uri, parameters, capabilities }),
+    source: begin(vm, { uri, parameters, capabilities }),
   }))
   const qmp = await serveQmp(vm, clones, options.qmp)
   if (qmp !== undefined) status.note(`QMP on ${qmp.uri}`)
@@ -123,7 +131,11 @@ async function runResume(
     status.follow(() => progress(clones))
     const results = await Promise.all(
       clones.map(async ({ uri, source }) => {
-        const result = await follow(vm, uri, source, status)
+        const result = await follow(
+          vm,
+          { uri, source, isRecovery: options.recover === true },
+          status,
+        )
         if (options.json === true) process.stdout.write(`${JSON.stringify(result)}\n`)
         return result
       }),
@@ -187,15 +199,16 @@ interface ResumeResult {
 
 async function follow(
   vm: ParkedVm,
-  uri: string,
-  source: Source,
+  { uri, source, isRecovery }: { uri: string; source: Source; isRecovery: boolean },
   status: StatusLine,
 ): Promise<ResumeResult> {
   const { counters } = source
   let stoppedMs: number | undefined
   await new Promise<void>((resolve) => {
     source.on('state', (state) => {
-      if (state === 'postcopy-active') {
+      if (state === 'postcopy-active' && isRecovery) {
+        status.note(`the guest at ${uri} gets the rest of its memory`)
+      } else if (state === 'postcopy-active') {
         stoppedMs = counters.stoppedAt + counters.downtimeMs - counters.startedAt
         status.note(`the guest runs at ${uri}, ${stoppedMs.toFixed(1)} ms after connecting`)
       }
@@ -211,13 +224,13 @@ async function follow(
   }
   const error = source.error
   if (error === undefined) return result
-  const runs = stoppedMs !== undefined
+  const runs = stoppedMs !== undefined || isRecovery
   // Before anything was sent, the reason is not the VM.
   const wasRefused = !runs && counters.transferredBytes > 0
   const told = wasRefused ? explainRefusal(vm, error) : error
   const { code, message } = errorToRecord(told)
   const outcome = runs
-    ? `${uri}: ${message}; the guest there waits for the rest of its memory, ${vm.directory} is as it was`
+    ? `${uri}: ${message}; the guest there waits for the rest of its memory: resume --recover goes on, ${vm.directory} is as it was`
     : `${uri}: ${message}`
   status.note(`${outcome} [${code}]`)
   return { ...result, status: runs ? source.state : 'failed', error: { code, message } }

@@ -102,7 +102,10 @@ export function pausedOnPurpose(): ConnectionError {
 }
 
 /** A worker ended before its migration did. */
-export function workerLost(which: 'source' | 'destination', cause: unknown): PostcopyError {
+export function workerLost(
+  which: 'source' | 'destination' | 'spill',
+  cause: unknown,
+): PostcopyError {
   const why = cause instanceof Error ? `: ${cause.message}` : ''
   return new PostcopyError('ERR_WORKER_LOST', `the ${which} worker ended${why}`, { cause })
 }

@@ -19,6 +19,7 @@ import {
 import { type MigrationState, isAtRest, isFinal, isInPostcopy } from '../migration/states.js'
 import { parseUri } from '../migration/uri.js'
 import { refusePause, refuseRecover } from '../migration/migration.js'
+import { Spill, type SpillEnd } from '../park/index.js'
 import { Source } from '../source/source.js'
 import { Incoming } from './incoming.js'
 import { type BlockArrivals, mapArrivals } from './page-arrivals.js'
@@ -44,6 +45,8 @@ export interface MonitorEvents {
   listening: [uri: string]
   /** An outgoing migration begins to send what its dirty log found at the `pass`th look. */
   pass: [pass: number]
+  /** What the outgoing postcopy owes is on disk, or cannot be. */
+  spilled: [end: SpillEnd]
   /** The guest runs, or does not run any more. */
   running: [running: boolean]
   quit: [reason: QuitReason]
@@ -57,6 +60,8 @@ export interface MonitorOptions {
   incoming?: boolean
   /** As in `DestinationOptions`. */
   userModeOnly?: boolean
+  /** Where outgoing postcopies write what they owe: DIR, see {@link Spill}. */
+  spill?: string
 }
 
 /** Over one guest, with at most one outgoing and one incoming migration at a time. */
@@ -66,6 +71,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
   readonly #capabilities: Capabilities = { ...defaultCapabilities }
   readonly #parameters: Parameters = { ...defaultParameters }
   #source: Source | undefined
+  #spill: Spill | undefined
   readonly #incoming: Incoming
   #wasRunning: boolean
 
@@ -153,6 +159,8 @@ export class Monitor extends EventEmitter<MonitorEvents> {
    */
   migrate(uri: string): void {
     refuseToLeave(this.whereabouts, this.#source)
+    const { spill } = this.#options
+    if (spill !== undefined) Spill.checkFree(spill)
     const source = Source.migrate(this.guest, {
       uri,
       capabilities: this.#capabilities,
@@ -162,6 +170,8 @@ export class Monitor extends EventEmitter<MonitorEvents> {
     source.on('state', (state, error) => this.#migrationChanged(state, error, 'source'))
     source.on('pass', (pass) => this.emit('pass', pass))
     source.on('guest', () => this.#noteRunning())
+    this.#spill = spill === undefined ? undefined : Spill.follow(source, spill)
+    void this.#spill?.written.then((end) => this.emit('spilled', end))
   }
 
   /** Resolves when the outgoing migration is over, or paused until somebody does something. */
@@ -355,6 +365,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
   /** Ends what migrates; the guest stays with its owner. May be called twice. */
   async close(): Promise<void> {
     await this.#source?.close()
+    await this.#spill?.close()
     await this.#incoming.close()
   }
 

@@ -44,11 +44,10 @@ export class BlockFile {
    * Goes on with a file: what is not marked as received is taken for owed, and emptied.
    *
    * @param fd - belongs to this from now on
-   * @param received - undefined: nothing
    */
-  static reopen(fd: number, block: BlockFileOptions, received: Uint8Array | undefined): BlockFile {
+  static reopen(fd: number, block: BlockFileOptions, received: PageBitmap): BlockFile {
     const reopened = new BlockFile(fd, block)
-    if (received !== undefined) reopened.received.bytes.set(received)
+    reopened.received.bytes.set(received.bytes)
     reopened.discarded.setAll()
     reopened.discarded.remove(reopened.received)
     for (const [start, end] of reopened.discarded.runs()) {

@@ -23,6 +23,7 @@ import { PostcopyError } from '../errors.js'
 const OWNER_ONLY_DIRECTORY = 0o700
 const OWNER_ONLY_FILE = 0o600
 
+const PARTIAL = '.partial'
 const INCOMPLETE = '.incomplete'
 
 export class ParkDirectory {
@@ -34,17 +35,28 @@ export class ParkDirectory {
     this.#path = path
   }
 
+  /** @throws PostcopyError `ERR_PARKED_EXISTS` where {@link create} would */
+  static checkFree(directory: string): void {
+    const target = resolve(directory)
+    refuseExisting(target, 'give another directory, or remove it')
+    refuseExisting(target + INCOMPLETE, 'it may be all that is left of a VM: recover it')
+    refuseExisting(target + PARTIAL, 'somebody is writing it, or was killed: then remove it')
+  }
+
+  /** What there may be of one that was not published. */
+  static unfinished(target: string): string[] {
+    return [target + PARTIAL, target + INCOMPLETE]
+  }
+
   /**
    * Creates `DIR.partial`, readable by its owner alone.
    *
    * @throws PostcopyError `ERR_PARKED_EXISTS` where DIR or what is left of another attempt is in the way
    */
   static create(directory: string): ParkDirectory {
+    ParkDirectory.checkFree(directory)
     const target = resolve(directory)
-    const path = `${target}.partial`
-    refuseExisting(target, 'give another directory, or remove it')
-    refuseExisting(target + INCOMPLETE, 'it may be all that is left of a VM: recover it')
-    refuseExisting(path, 'another park is writing it, or was killed: then remove it')
+    const path = target + PARTIAL
     mkdirSync(path, { mode: OWNER_ONLY_DIRECTORY })
     return new ParkDirectory(target, path)
   }

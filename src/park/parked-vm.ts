@@ -7,8 +7,16 @@ import { join } from 'node:path'
 import { PostcopyError } from '../errors.js'
 import { MemoryRegion } from '../kernel/index.js'
 import type { MachineBlock, MigratableMachine } from '../migration/machine.js'
+import { PageBitmap } from '../ram/page-bitmap.js'
+import { TARGET_PAGE_SIZE } from '../units.js'
 import { checksumBlock, sha256 } from './checksum.js'
-import { MANIFEST_FILE, type Manifest, type ParkedFile, decodeManifest } from './manifest.js'
+import {
+  MANIFEST_FILE,
+  type Manifest,
+  type ParkedBlock,
+  type ParkedFile,
+  decodeManifest,
+} from './manifest.js'
 
 /**
  * Reads the manifest of a parked VM.
@@ -38,6 +46,23 @@ export function readParkedFile(directory: string, expected: ParkedFile): Uint8Ar
   return bytes
 }
 
+/**
+ * The pages of a block that an incomplete VM has.
+ *
+ * @throws PostcopyError `ERR_PARKED_DAMAGED`
+ */
+export function readReceived(directory: string, block: ParkedBlock): PageBitmap {
+  const bitmap = new PageBitmap(block.lengthBytes / TARGET_PAGE_SIZE)
+  if (block.receivedFile === undefined) return bitmap
+  const path = join(directory, block.receivedFile)
+  const bytes = readOrExplain(path)
+  if (bytes.length !== bitmap.bytes.length) {
+    throw new PostcopyError('ERR_PARKED_DAMAGED', `${path} is not of this RAM block: damaged`)
+  }
+  bitmap.bytes.set(bytes)
+  return bitmap
+}
+
 export interface ParkedVmOptions {
   /** Read all of RAM and compare its checksums, too; default false. */
   verify?: boolean
@@ -46,6 +71,11 @@ export interface ParkedVmOptions {
    * manifest says. A precopy does not tell it: a VM in huge pages then looks like any other.
    */
   pageSizes?: ReadonlyMap<string, number>
+  /**
+   * Take one that is incomplete, too: what a source has spilled, for a destination that has the
+   * other pages. Default false.
+   */
+  forRecovery?: boolean
 }
 
 export class ParkedVm implements MigratableMachine {
@@ -66,10 +96,10 @@ export class ParkedVm implements MigratableMachine {
    */
   static open(directory: string, options: ParkedVmOptions = {}): ParkedVm {
     const manifest = readManifest(directory)
-    if (manifest.state !== 'complete') {
+    if (manifest.state !== 'complete' && options.forRecovery !== true) {
       throw new PostcopyError(
         'ERR_PARKED_INCOMPLETE',
-        `${directory} is not complete: its postcopy broke off, and pages are missing that only its source has`,
+        `${directory} is not complete: its postcopy broke off, and pages are missing that only the other end has`,
       )
     }
     return new ParkedVm(directory, manifest, options)
@@ -90,8 +120,13 @@ export class ParkedVm implements MigratableMachine {
       for (const block of manifest.blocks) {
         const { name, lengthBytes, pageSizeBytes } = block
         const region = openBlock(join(directory, block.file), block, verify)
-        const pageSize = pageSizes.get(name) ?? pageSizeBytes
-        blocks.push({ name, region, lengthBytes, pageSizeBytes: pageSize })
+        blocks.push({
+          name,
+          region,
+          lengthBytes,
+          pageSizeBytes: pageSizes.get(name) ?? pageSizeBytes,
+          ...(manifest.state === 'complete' ? {} : { available: readReceived(directory, block) }),
+        })
       }
     } catch (error) {
       this.close()

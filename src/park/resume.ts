@@ -26,3 +26,17 @@ export function resume(vm: ParkedVm, options: ResumeOptions): Source {
     postcopyAtOnce: true,
   })
 }
+
+/**
+ * Takes the place of a source that is gone, for a destination that is `postcopy-paused`: sends what
+ * it misses. `vm` is what that source has spilled (opened with `forRecovery`), or the parked VM that
+ * it was resumed from.
+ *
+ * A destination that misses a page which is not in `vm` is refused by `ERR_PEER_BITMAP`.
+ */
+export function recover(vm: ParkedVm, options: ResumeOptions): Source {
+  return Source.takeOver(vm, {
+    ...options,
+    capabilities: { ...options.capabilities, 'postcopy-ram': true },
+  })
+}

@@ -1,10 +1,9 @@
 /** A VM on its way to disk: its blocks, its devices, and the manifest over them. */
-import { readFileSync, statSync } from 'node:fs'
+import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import { PeerError, PostcopyError } from '../errors.js'
 import type { Counters } from '../migration/counters.js'
 import { now } from '../migration/counters.js'
-import { PageBitmap } from '../ram/page-bitmap.js'
 import type { RamBlockInfo } from '../stream/index.js'
 import { TARGET_PAGE_SIZE, formatByteSize } from '../units.js'
 import { BlockFile } from './block-file.js'
@@ -17,7 +16,7 @@ import {
   type ParkedFile,
   encodeManifest,
 } from './manifest.js'
-import { readManifest, readParkedFile } from './parked-vm.js'
+import { readManifest, readParkedFile, readReceived } from './parked-vm.js'
 
 /** Bitmaps are kept for so much RAM at most; they take 1/32768 of it each. */
 const MAX_RAM_BYTES = 2 ** 44
@@ -72,6 +71,7 @@ export class VmStore {
     store.#blocks = files
     try {
       for (const block of manifest.blocks) {
+        checkLength(path, block)
         const received = readReceived(path, block)
         files.push(BlockFile.reopen(directory.reopenFile(block.file), block, received))
       }
@@ -282,14 +282,10 @@ export class VmStore {
 }
 
 /** @throws PostcopyError `ERR_PARKED_DAMAGED` */
-function readReceived(path: string, block: ParkedBlock): Uint8Array | undefined {
-  if (block.receivedFile === undefined) return undefined
-  const file = join(path, block.receivedFile)
-  const bytes = readFileSync(file)
-  const expected = PageBitmap.byteLength(block.lengthBytes / TARGET_PAGE_SIZE)
-  const { size } = statSync(join(path, block.file))
-  if (bytes.length === expected && size === block.lengthBytes) return bytes
-  throw new PostcopyError('ERR_PARKED_DAMAGED', `${file} is not of this RAM block: damaged`)
+function checkLength(path: string, { name, file, lengthBytes }: ParkedBlock): void {
+  if (statSync(join(path, file)).size === lengthBytes) return
+  const text = `${join(path, file)} is not as long as RAM block "${name}": damaged`
+  throw new PostcopyError('ERR_PARKED_DAMAGED', text)
 }
 
 function receivedFileOf(block: BlockFile): string {

@@ -5,6 +5,8 @@ import { RamBlock } from '../ram/ram-block.js'
 import type { SharedSourceBlock } from './protocol.js'
 
 export interface SourceBlock extends TrackedBlock {
+  /** What was owed when the guest was handed over by postcopy. */
+  readonly owed: PageBitmap
   /** What the destination had at the last recovery. */
   readonly confirmed: PageBitmap
   /** Undefined: all pages are here. */
@@ -13,13 +15,14 @@ export interface SourceBlock extends TrackedBlock {
 
 export function attachBlocks(shared: readonly SharedSourceBlock[]): SourceBlock[] {
   const blocks = RamBlock.attachAll(shared)
-  return shared.flatMap(({ dirty, confirmed, available }, index) => {
+  return shared.flatMap(({ dirty, owed, confirmed, available }, index) => {
     const block = blocks[index]
     if (block === undefined) return []
     const view = (bytes: Uint8Array): PageBitmap => new PageBitmap(block.pageCount, bytes)
     return {
       block,
       dirty: view(dirty),
+      owed: view(owed),
       confirmed: view(confirmed),
       available: available === undefined ? undefined : view(available),
     }

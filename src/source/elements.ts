@@ -105,7 +105,8 @@ export function encodePrecopyEnd(devices: SavedDevices, ramSectionId: number): H
   return { body: encodeDevices(devices, ramSectionId), last }
 }
 
-function encodeDevices(devices: SavedDevices, ramSectionId: number): Uint8Array {
+/** The FULL sections of all devices. */
+export function encodeDevices(devices: SavedDevices, ramSectionId: number): Uint8Array {
   if (devices instanceof Uint8Array) return devices
   const writer = new DeviceSectionWriter(ramSectionId + 1)
   for (const { data, ...header } of devices) writer.add(header, (out) => out.bytes(data))

@@ -16,6 +16,8 @@ export const Handover = { none: 0, postcopy: 1, precopy: 2, confirmed: 3 } as co
 export interface SharedSourceBlock extends RamBlockDescriptor {
   /** What was not sent yet, or has changed since. */
   readonly dirty: Uint8Array
+  /** What was owed when the guest was handed over by postcopy; nothing before. */
+  readonly owed: Uint8Array
   /** What the destination had at the last recovery. */
   readonly confirmed: Uint8Array
   /** Undefined: all pages are here. Else those that are, of a source that has lost the others. */

@@ -10,7 +10,7 @@ import { TARGET_PAGE_SIZE } from '../units.js'
 import { PageQueue } from './page-queue.js'
 
 /** Any number would do; 7.2 uses this one. */
-const RAM_SECTION_ID = 2
+export const RAM_SECTION_ID = 2
 
 /** Pages in a batch while nobody waits for one. */
 export const BATCH_PAGES = 128

@@ -15,9 +15,10 @@ import { pausedOnPurpose } from '../migration/migration.js'
 import type { Capabilities, Parameters } from '../migration/options.js'
 import { type MigrationState, StateMachine } from '../migration/states.js'
 import type { MigrationUri } from '../migration/uri.js'
-import { type DirtyLog, type TrackedBlock, openDirtyLog } from '../ram/dirty-log.js'
+import { type DirtyLog, openDirtyLog } from '../ram/dirty-log.js'
 import { PingValue, encode, encodePing } from '../stream/index.js'
 import { type Handover, encodePrecopyEnd, encodePrologue, encodeSwitch } from './elements.js'
+import type { SourceBlock } from './block.js'
 import { DiscardAnnouncer } from './discard-announcer.js'
 import type { SourceLink } from './link.js'
 import type { DirtyLogChoice, SavedDevices } from './protocol.js'
@@ -61,7 +62,7 @@ export class Sender {
   readonly #host: SenderHost
   readonly #options: SenderOptions
   readonly #counters: Counters
-  readonly #blocks: readonly TrackedBlock[]
+  readonly #blocks: readonly SourceBlock[]
   readonly #session: Session
   readonly #discards: DiscardAnnouncer
   readonly #state: StateMachine
@@ -73,7 +74,7 @@ export class Sender {
 
   constructor(
     host: SenderHost,
-    blocks: readonly TrackedBlock[],
+    blocks: readonly SourceBlock[],
     options: SenderOptions,
     counters: Counters,
   ) {
@@ -235,6 +236,7 @@ export class Sender {
   async #switchToPostcopy(link: SourceLink, devices: SavedDevices): Promise<void> {
     this.#discards.announce(link)
     this.#counters.discardedPages = this.#session.ram.recount()
+    for (const { dirty, owed } of this.#blocks) owed.bytes.set(dirty.bytes)
     this.#session.ram.beginPostcopy()
     await this.#handOver(link, encodeSwitch(devices, this.#session.ram.sectionId), 'postcopy')
     this.#state.enter('postcopy-device')

@@ -23,15 +23,20 @@ import { type MigrationState, isAtRest, isFinal } from '../migration/states.js'
 import { parseUri } from '../migration/uri.js'
 import { WorkerThread } from '../migration/worker-thread.js'
 import { PageBitmap } from '../ram/page-bitmap.js'
+import type { RamBlockDescriptor } from '../ram/ram-block.js'
+import { encode, encodeConfiguration } from '../stream/index.js'
 import { TARGET_PAGE_SIZE, assertNever } from '../units.js'
 import {
   type DirtyLogChoice,
   Handover,
+  type SavedDevices,
   type SharedSourceBlock,
   type SourceNotice,
   type SourceRequest,
   type SourceWorkerData,
 } from './protocol.js'
+import { encodeDevices } from './elements.js'
+import { RAM_SECTION_ID } from './ram-sender.js'
 import { unconfirmed } from './unconfirmed.js'
 
 export interface SourceOptions extends MigrationOptions {
@@ -46,6 +51,18 @@ export interface SourceOptions extends MigrationOptions {
   postcopyAtOnce?: boolean
   /** Before the package is sent, abort cancels; later it does nothing. */
   signal?: AbortSignal
+}
+
+/** What would be lost with the source of a postcopy. */
+export interface Owed {
+  readonly machineType: string
+  /** The whole configuration element. */
+  readonly configuration: Uint8Array
+  readonly ramSectionId: number
+  /** The FULL sections of all devices. */
+  readonly devices: Uint8Array
+  /** `owed` of each: the pages, one bit a target page. The guest is stopped: they do not change. */
+  readonly blocks: readonly (RamBlockDescriptor & { readonly owed: Uint8Array })[]
 }
 
 /**
@@ -66,6 +83,7 @@ export class Source extends Migration {
     recover: () => this.recover(),
   })
   #worker: WorkerThread<SourceRequest, SourceNotice>
+  #devices: SavedDevices | undefined
   #parameters: Parameters
   #uri: string
   /** Told to recover; `begun` by a worker that has not said so yet. */
@@ -110,8 +128,16 @@ export class Source extends Migration {
     this.#blocks = machine.blocks.map((block) => {
       const { name, region, lengthBytes, pageSizeBytes, available } = block
       const bitmap = (): Uint8Array => new PageBitmap(lengthBytes / TARGET_PAGE_SIZE).bytes
-      const bitmaps = { dirty: bitmap(), confirmed: bitmap(), available: available?.bytes }
-      return { name, regionId: region.id, lengthBytes, pageSizeBytes, ...bitmaps }
+      return {
+        name,
+        regionId: region.id,
+        lengthBytes,
+        pageSizeBytes,
+        dirty: bitmap(),
+        owed: bitmap(),
+        confirmed: bitmap(),
+        available: available?.bytes,
+      }
     })
     if (isRecovery) {
       Atomics.store(this.#handover, 0, Handover.postcopy)
@@ -208,6 +234,20 @@ export class Source extends Migration {
     await Promise.race([begun, this.#worker.ended])
   }
 
+  /** All that a postcopy owes its destination; undefined before the guest was handed over by one. */
+  get owed(): Owed | undefined {
+    const devices = this.#devices
+    if (devices === undefined || Atomics.load(this.#handover, 0) !== Handover.postcopy) return
+    const { machineType, configuration, ramSectionId = RAM_SECTION_ID } = this.#machine
+    return {
+      machineType,
+      configuration: configuration ?? encode((out) => encodeConfiguration(out, machineType)),
+      ramSectionId,
+      devices: encodeDevices(devices, ramSectionId),
+      blocks: this.#blocks,
+    }
+  }
+
   get parameters(): Readonly<Parameters> {
     return this.#parameters
   }
@@ -264,7 +304,9 @@ export class Source extends Migration {
       await this.#machine.stop()
       this.#stopping = false
       this.emit('guest')
-      this.#request({ type: 'guest-stopped', devices: this.#machine.saveDevices() })
+      const devices = this.#machine.saveDevices()
+      this.#devices = devices
+      this.#request({ type: 'guest-stopped', devices })
     } catch (error) {
       this.#stopping = false
       this.#request({ type: 'guest-not-stopped', error: errorToRecord(error) })

@@ -1,0 +1,68 @@
+/** Entry of the worker that spills: writing to disk may block here, and nobody waits for it. */
+import { parentPort, workerData } from 'node:worker_threads'
+import { PostcopyError, errorToRecord } from '../errors.js'
+import { packPages } from '../kernel/index.js'
+import { createCounters, now } from '../migration/counters.js'
+import { PageBitmap } from '../ram/page-bitmap.js'
+import { RamBlock } from '../ram/ram-block.js'
+import type { Owed } from '../source/source.js'
+import { TARGET_PAGE_SIZE } from '../units.js'
+import type { SpillNotice, SpillWorkerData } from './spill.js'
+import { VmStore } from './vm-store.js'
+
+const BATCH_PAGES = 256
+
+const port = parentPort
+if (port === null) throw new PostcopyError('ERR_INTERNAL', 'the spill worker runs in a worker only')
+
+function notify(notice: SpillNotice): void {
+  port?.postMessage(notice)
+}
+
+/** Takes the pages the way they would take to a park: as records of a stream. */
+function spill(store: VmStore, { blocks: shared, ...identity }: Owed): void {
+  const blocks = RamBlock.attachAll(shared)
+  store.begin(
+    identity,
+    blocks.map(({ name, lengthBytes, hostPageSize }) => ({
+      name,
+      usedLengthBytes: lengthBytes,
+      pageSizeBytes: hostPageSize,
+    })),
+    ({ pageSizeBytes = TARGET_PAGE_SIZE }) => pageSizeBytes,
+  )
+  store.takeDevices(identity.devices, 'postcopy')
+  store.promise()
+  const batch = new Uint8Array(BATCH_PAGES * (8 + TARGET_PAGE_SIZE))
+  const packed = new Float64Array(3)
+  for (const [index, { name, region, pageCount }] of blocks.entries()) {
+    // Its bits are taken while it is packed; the shared ones are the source's.
+    const left = new PageBitmap(pageCount, shared[index]?.owed).copy()
+    for (let from = 0; from < pageCount; from = packed[0] ?? pageCount) {
+      const range = { from, to: pageCount, maxPages: BATCH_PAGES }
+      const lengthBytes = packPages(region, left.bytes, range, batch, 0, packed)
+      if (lengthBytes === 0) break
+      store.records(name, batch, 0, lengthBytes)
+    }
+    region.close()
+  }
+  store.leaveIncomplete()
+}
+
+const { directory, owed } = workerData as SpillWorkerData
+try {
+  const counters = createCounters()
+  counters.startedAt = now()
+  const store = VmStore.create(directory, counters)
+  try {
+    spill(store, owed)
+  } catch (error) {
+    // Half of it helps nobody, and may be what fills the disk.
+    store.remove()
+    throw error
+  }
+  notify({ path: store.path })
+} catch (error) {
+  notify({ error: errorToRecord(error) })
+}
+port.close()

@@ -1,0 +1,166 @@
+/** What a source owes is on disk: its process may be lost behind the switch. */
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Destination } from '../../src/destination/destination.js'
+import { Guest } from '../../src/guest/index.js'
+import { ParkedVm, Spill, recover } from '../../src/park/index.js'
+import type { Source } from '../../src/source/source.js'
+import { Cli, runCli, temporaryFolder } from '../cli/support.js'
+import { cleanups } from '../support/cleanup.js'
+import { lendHugePages } from '../support/huge-pages.js'
+import {
+  codeOf,
+  ended,
+  guestPair,
+  listenFor,
+  migrateTo,
+  postcopy,
+  reached,
+} from '../support/migration.js'
+import { requires } from '../support/requires.js'
+
+interface Spilled {
+  readonly there: Guest
+  readonly source: Source
+  readonly spill: Spill
+  readonly destination: Destination
+  readonly directory: string
+}
+
+/** In postcopy, nearly all pages still owed. */
+async function startSpilled(
+  directory: string,
+  memory: 'anon' | 'memfd' | 'hugetlb' = 'anon',
+): Promise<Spilled> {
+  // What nobody touches is not asked for, and is pushed slowly.
+  const options = { ram: '16M', vcpus: 2, workload: 'random:hot=2M,writes=50', memory }
+  const { here, there } = await guestPair(options)
+  here.start()
+  const destination = await listenFor(there, { capabilities: postcopy })
+  const parameters = { 'max-postcopy-bandwidth': 2 ** 20 }
+  const source = migrateTo(destination.uri, here, { capabilities: postcopy, parameters })
+  const spill = Spill.follow(source, directory)
+  cleanups.add(() => spill.close())
+  source.startPostcopy()
+  await Promise.all([source, destination].map((end) => reached(end, 'postcopy-active')))
+  return { there, source, spill, destination, directory }
+}
+
+/** The same, and its source is gone. */
+async function loseSource(memory?: 'anon' | 'memfd' | 'hugetlb'): Promise<Spilled> {
+  const spilled = await startSpilled(join(await temporaryFolder(), 'owed'), memory)
+  assert.deepEqual(await spilled.spill.written, { path: `${spilled.directory}.incomplete` })
+  await spilled.source.close()
+  await spilled.spill.close()
+  await ended(spilled.destination)
+  assert.equal(spilled.destination.state, 'postcopy-paused')
+  return spilled
+}
+
+function openSpill({ directory }: Spilled): ParkedVm {
+  const vm = ParkedVm.open(`${directory}.incomplete`, { forRecovery: true })
+  cleanups.add(() => vm.close())
+  return vm
+}
+
+async function assertWhole(guest: Guest): Promise<void> {
+  await guest.stop()
+  const report = await guest.verify()
+  assert.equal(report.verified, true, JSON.stringify(report.findings))
+}
+
+describe('a source that spills', () => {
+  lendHugePages(32)
+
+  for (const memory of ['anon', 'memfd', 'hugetlb'] as const) {
+    it(`can be lost: the destination gets the rest from disk, ${memory}`, async function () {
+      if (memory === 'hugetlb') requires(this, 'hugePages')
+      const spilled = await loseSource(memory)
+      const source = recover(openSpill(spilled), { uri: await spilled.destination.recover() })
+      cleanups.add(() => source.close())
+      await Promise.all([source.done, spilled.destination.done])
+      assert(source.counters.normalPages > 0)
+      await assertWhole(spilled.there)
+    })
+  }
+
+  it('leaves nothing on disk when the destination has everything', async () => {
+    const folder = await temporaryFolder()
+    const { source, destination, spill } = await startSpilled(join(folder, 'owed'))
+    await spill.written
+    assert.deepEqual(readdirSync(folder), ['owed.incomplete'])
+    source.setParameters({ 'max-postcopy-bandwidth': 0 })
+    await Promise.all([source.done, destination.done])
+    await spill.close()
+    assert.deepEqual(readdirSync(folder), [])
+  })
+
+  it('does not take what is there already', async () => {
+    const folder = await temporaryFolder()
+    mkdirSync(join(folder, 'owed.incomplete'))
+    const here = await Guest.create({ ram: '8M' })
+    cleanups.add(() => here.close())
+    const source = migrateTo('tcp:127.0.0.1:1', here)
+    assert.throws(() => Spill.follow(source, join(folder, 'owed')), { code: 'ERR_PARKED_EXISTS' })
+    await ended(source)
+  })
+
+  it('says that the disk is full, leaves nothing there, and the migration goes on', async function () {
+    requires(this, 'root')
+    const small = await temporaryFolder()
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1M', 'tmpfs', small])
+    cleanups.add(() => execFileSync('umount', [small]))
+    const { source, destination, spill, there } = await startSpilled(join(small, 'owed'))
+    const end = await spill.written
+    assert('error' in end && end.error.code === 'ENOSPC', JSON.stringify(end))
+    assert.deepEqual(readdirSync(small), [])
+    source.setParameters({ 'max-postcopy-bandwidth': 0 })
+    await Promise.all([source.done, destination.done])
+    await assertWhole(there)
+  })
+
+  it('is no use where a page is missing in it: the destination stays paused', async () => {
+    const spilled = await loseSource()
+    const path = join(`${spilled.directory}.incomplete`, 'received-0')
+    const received = readFileSync(path)
+    writeFileSync(path, received.fill(0, received.length / 2, (received.length * 3) / 4))
+    const source = recover(openSpill(spilled), { uri: await spilled.destination.recover() })
+    cleanups.add(() => source.close())
+    await reached(source, 'postcopy-paused')
+    assert.equal(codeOf(source), 'ERR_PEER_BITMAP')
+    await reached(spilled.destination, 'postcopy-paused')
+  })
+
+  it('is a process that is killed: resume --recover goes on', async () => {
+    const folder = await temporaryFolder()
+    const options = { ram: '16M', vcpus: 1 }
+    const there = await Guest.create({ ...options, incoming: true })
+    cleanups.add(() => there.close())
+    const destination = await listenFor(there, { capabilities: postcopy })
+    const owed = join(folder, 'owed')
+    const guest = ['guest', '--ram', '16M', '--workload', 'random:writes=50', '--spill', owed]
+    const cli = new Cli([...guest, '--capability', 'postcopy-ram'])
+    cli.type(
+      'migrate_set_parameter max-postcopy-bandwidth 1048576',
+      `migrate -d ${destination.uri}`,
+      'migrate_start_postcopy',
+    )
+    await cli.seen(/what the postcopy owes is on disk/)
+    cli.child.kill('SIGKILL')
+    await ended(destination)
+    assert.equal(destination.state, 'postcopy-paused')
+    const uri = await destination.recover()
+    const { status, stdout, stderr } = await runCli([
+      'resume',
+      '--recover',
+      `${owed}.incomplete`,
+      uri,
+    ])
+    assert.equal(status, 0, stdout + stderr)
+    await reached(destination, 'completed')
+    await assertWhole(there)
+    assert.equal(existsSync(`${owed}.incomplete`), true)
+  })
+})
