@@ -87,7 +87,10 @@ class Connection {
 
   cut(): void {
     this.#countCut()
-    for (const socket of this.#sockets) socket.resetAndDestroy()
+    for (const socket of this.#sockets) {
+      if (socket.remoteFamily === undefined) socket.destroy()
+      else socket.resetAndDestroy()
+    }
   }
 
   #countCut(): void {

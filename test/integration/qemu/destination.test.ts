@@ -5,118 +5,18 @@
  */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { Destination } from '../../../src/destination/destination.js'
-import { PeerError } from '../../../src/errors.js'
-import { MemoryRegion } from '../../../src/kernel/index.js'
-import type { MachineBlock, MigratableMachine } from '../../../src/migration/machine.js'
 import type { Manifest } from '../../../src/park/index.js'
-import { temporaryFolder } from '../../cli/support.js'
 import { cleanups } from '../../support/cleanup.js'
 import { lendHugePages } from '../../support/huge-pages.js'
 import { requires } from '../../support/requires.js'
-import { countingFirmware } from '../../../src/bench/qemu-guest.js'
-import { Qemu } from './qemu.js'
-import { counts, listen, memoryOf } from './support.js'
+import { OpaqueMachine, type Source, contentOf, startSource } from './opaque.js'
+import { counts, memoryOf } from './support.js'
 import { Touchers } from './touch.js'
 
 const MIB = 2 ** 20
 /** How often in a row it must be right. */
 const ROUNDS = 20
-
-/** A machine with QEMU's RAM blocks, which takes its devices without knowing them. */
-class OpaqueMachine implements MigratableMachine {
-  readonly machineType: string
-  readonly blocks: readonly MachineBlock[]
-  running = false
-  sections = new Uint8Array()
-  seenType = ''
-  #onLoad: (() => void) | undefined
-
-  constructor(manifest: Manifest, hugeBlock?: string) {
-    this.machineType = manifest.machineType
-    this.blocks = manifest.blocks.map(({ name, lengthBytes }) => {
-      const kind = name === hugeBlock ? 'hugetlb' : 'anon'
-      return { name, lengthBytes, region: MemoryRegion.create({ kind, lengthBytes }) }
-    })
-    cleanups.add(() => {
-      for (const { region } of this.blocks) region.close()
-    })
-  }
-
-  whenLoading(act: () => void): void {
-    this.#onLoad = act
-  }
-
-  checkConfiguration(machineType: string): void {
-    this.seenType = machineType
-    if (machineType !== this.machineType) throw new PeerError('ERR_PEER_MACHINE', machineType)
-  }
-
-  loadOpaque(sections: Uint8Array): void {
-    this.sections = Uint8Array.from(sections)
-    this.#onLoad?.()
-  }
-
-  start(): void {
-    this.running = true
-  }
-
-  async stop(): Promise<void> {
-    await Promise.resolve()
-  }
-
-  saveDevices(): Uint8Array {
-    return this.sections
-  }
-
-  loadDevice(): never {
-    throw new Error('its devices are opaque')
-  }
-
-  finishLoading(): void {
-    assert(this.sections.length > 0)
-  }
-
-  resumeAfterLoad(): void {
-    this.start()
-  }
-
-  vcpuThreadIds(): number[] {
-    return []
-  }
-}
-
-interface Source {
-  qemu: Qemu
-  folder: string
-  memoryFile: string
-  manifest: Manifest
-}
-
-/** A QEMU whose RAM is a file; a first, parked migration tells its blocks. */
-async function startSource(object: string): Promise<Source> {
-  const folder = await temporaryFolder()
-  const memoryFile = join(folder, 'memory')
-  const args = [
-    '-machine',
-    'pc,memory-backend=m',
-    '-m',
-    '32',
-    ...countingFirmware(folder, 24 * MIB),
-  ]
-  const qemu = await Qemu.start(folder, [...args, '-object', object.replace('FILE', memoryFile)])
-  await counts(qemu)
-  const park = await listen({ directory: join(folder, 'vm') })
-  await qemu.execute('migrate', { uri: park.uri })
-  await park.done
-  assert(park.manifest !== undefined)
-  await qemu.reached('completed')
-  await qemu.enable('postcopy-ram')
-  // So slow that precopy cannot end by itself, and that threads have to wait for pages.
-  await qemu.limit({ 'max-bandwidth': 10 * MIB, 'max-postcopy-bandwidth': 60 * MIB })
-  return { qemu, folder, memoryFile, manifest: park.manifest }
-}
 
 /** One migration under faults; returns what came, for a look at its bytes. */
 async function takeUnderFaults(
@@ -147,14 +47,6 @@ async function takeUnderFaults(
   assert.equal(machine.seenType, manifest.machineType)
   await destination.close()
   return machine
-}
-
-function contentOf(machine: OpaqueMachine, name: string): Buffer {
-  const block = machine.blocks.find((candidate) => candidate.name === name)
-  assert(block !== undefined, name)
-  const bytes = Buffer.alloc(block.lengthBytes)
-  block.region.read(0, bytes)
-  return bytes
 }
 
 describe('QEMU to our userfaultfd memory', function () {

@@ -141,6 +141,8 @@ describe('QMP commands', () => {
     ['quit', { 'x-force': true }, {}, ['quit', { force: true }]],
     ['migrate', { uri }, {}, ['migrate', uri]],
     ['migrate', { uri, detach: true }, {}, ['migrate', uri]],
+    ['migrate', { uri, resume: true }, {}, ['resumeMigration', uri]],
+    ['migrate-recover', { uri }, {}, ['migrateRecover', uri]],
     ['migrate-incoming', { uri }, {}, ['migrateIncoming', uri]],
     ['migrate-start-postcopy', {}, {}, ['startPostcopy']],
     ['migrate_cancel', {}, {}, ['cancel']],
