@@ -1,5 +1,4 @@
 /** Looks through a saved stream, in memory that does not depend on its length. */
-import { createReadStream } from 'node:fs'
 import { PostcopyError } from '../errors.js'
 import {
   type ConfigurationSubsection,
@@ -11,8 +10,6 @@ import {
 } from '../stream/index.js'
 import { type DeviceSize, sizeDevices } from './device-sizes.js'
 import { readStream } from './read-stream.js'
-
-const READ_BYTES = 1024 * 1024
 
 export interface BlockReport {
   readonly name: string
@@ -63,14 +60,9 @@ const KNOWN_PINGS: ReadonlySet<number> = new Set(Object.values(PingValue))
  */
 export async function inspectStream(file: string): Promise<StreamReport> {
   const inspection = new Inspection()
-  const input = createReadStream(file, { highWaterMark: READ_BYTES })
-  const leftover = await readStream(input, (bytes, start, end) => {
+  const leftover = await readStream(file, (bytes, start, end) => {
     const taken = inspection.take(bytes, start, end)
-    if (inspection.report.error !== undefined) input.destroy()
-    return taken
-  }).catch((error: unknown) => {
-    if (inspection.report.error === undefined) throw error
-    return 0
+    return inspection.report.error === undefined ? taken : undefined
   })
   return inspection.finish(leftover)
 }

@@ -5,7 +5,7 @@ import type { MigrationState } from '../migration/states.js'
 import type { MigrationUri } from '../migration/uri.js'
 import type { Manifest } from './manifest.js'
 
-/** Where the stream comes from: a migration, or a file (`-` is stdin). */
+/** Where the stream comes from: a migration, or a file. */
 export type ParkOrigin = { readonly uri: MigrationUri } | { readonly file: string }
 
 export interface ParkWorkerData {

@@ -1,31 +1,31 @@
-/** Feeds a file, or anything that can be read, to who takes a stream in pieces. */
-import type { Readable } from 'node:stream'
+/** Feeds a file to who takes a stream in pieces. */
+import { open } from 'node:fs/promises'
 import { MAX_LOOK_AHEAD_BYTES } from '../stream/index.js'
 
 const CHUNK_BYTES = 1024 * 1024
 
-/** Takes bytes as a channel's consumer does; see {@link Consumer}. */
-export type TakeBytes = (bytes: Uint8Array, start: number, end: number) => number
+/** Takes bytes as a channel's consumer does; undefined: wants no more. */
+export type TakeBytes = (bytes: Uint8Array, start: number, end: number) => number | undefined
 
 /**
- * Reads to the end, in one buffer.
+ * Reads a file, or a pipe, in one buffer: to its end, or as long as `take` wants more.
  *
  * @returns how many bytes at the end were not taken
  */
-export async function readStream(input: Readable, take: TakeBytes): Promise<number> {
-  const buffer = new Uint8Array(CHUNK_BYTES + MAX_LOOK_AHEAD_BYTES)
-  let tail = 0
-  for await (const piece of input) {
-    const bytes = piece as Uint8Array
-    for (let at = 0; at < bytes.length;) {
-      const count = Math.min(bytes.length - at, buffer.length - tail)
-      buffer.set(bytes.subarray(at, at + count), tail)
-      at += count
-      tail += count
+export async function readStream(file: string, take: TakeBytes): Promise<number> {
+  const input = await open(file)
+  try {
+    const buffer = new Uint8Array(CHUNK_BYTES + MAX_LOOK_AHEAD_BYTES)
+    for (let tail = 0; ;) {
+      const { bytesRead } = await input.read(buffer, tail, buffer.length - tail, null)
+      if (bytesRead === 0) return tail
+      tail += bytesRead
       const taken = take(buffer, 0, tail)
+      if (taken === undefined) return 0
       buffer.copyWithin(0, taken, tail)
       tail -= taken
     }
+  } finally {
+    await input.close()
   }
-  return tail
 }

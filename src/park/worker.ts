@@ -1,5 +1,4 @@
 /** Entry of the worker that parks: writing to disk may block here, and nobody waits for it. */
-import { createReadStream } from 'node:fs'
 import { parentPort, workerData } from 'node:worker_threads'
 import { PostcopyError, errorToRecord } from '../errors.js'
 import { type Listener, listen } from '../migration/connection.js'
@@ -9,8 +8,6 @@ import type { ParkNotice, ParkRequest, ParkWorkerData } from './protocol.js'
 import { readStream } from './read-stream.js'
 import { ParkReceiver } from './receiver.js'
 import { VmStore } from './vm-store.js'
-
-const READ_BYTES = 1024 * 1024
 
 const port = parentPort
 if (port === null) {
@@ -63,11 +60,9 @@ async function park(): Promise<void> {
 async function readFrom(file: string, receiver: ParkReceiver): Promise<void> {
   receiver.ready()
   receiver.begin()
-  const input = createReadStream(file, { highWaterMark: READ_BYTES })
-  const leftover = await readStream(input, (bytes, start, end) => {
+  const leftover = await readStream(file, (bytes, start, end) => {
     const taken = receiver.take(bytes, start, end)
-    if (isOver) input.destroy()
-    return taken
+    return isOver ? undefined : taken
   })
   receiver.end(file, leftover)
 }
