@@ -21,6 +21,8 @@ import {
 } from '../support/migration.js'
 
 const options = { ram: '8M', vcpus: 2, workload: 'random:writes=50' }
+/** Cuts in a row; 200 are in docs/testing.md. */
+const CYCLES = Number(process.env['POSTCOPY_CYCLES'] ?? 20)
 /** Slow enough to be cut in the middle. */
 const slow = { 'max-postcopy-bandwidth': 20 * 2 ** 20 } as const
 
@@ -136,6 +138,29 @@ describe('recovery', () => {
     await link.change({ cutAfterBytes: Infinity, target: await destination.recover() })
     await source.recover()
     await Promise.all([source.done, destination.done])
+    await assertWhole(there)
+  })
+
+  it(`ends verified after ${CYCLES} cuts at random bytes`, async function () {
+    this.timeout(10_000 + CYCLES * 3000)
+    const points = Array.from({ length: CYCLES }, () => Math.floor(Math.random() * 40_000))
+    console.log(`      cut after ${points.join(', ')} bytes`)
+    const { here, there } = await guestPair(options)
+    here.start()
+    const destination = await listenFor(there, { capabilities: postcopy })
+    const link = await linkTo(destination.uri)
+    const source = migrateTo(link.uri, here, { capabilities: postcopy, parameters: slow })
+    source.startPostcopy()
+    await Promise.all([source, destination].map((end) => reached(end, 'postcopy-active')))
+    await link.cut()
+    for (const cutAfterBytes of [...points, Infinity]) {
+      await Promise.all([ended(source), ended(destination)])
+      assert.deepEqual([source.state, destination.state], ['postcopy-paused', 'postcopy-paused'])
+      await link.change({ cutAfterBytes, target: await destination.recover() })
+      await source.recover()
+    }
+    await Promise.all([source.done, destination.done])
+    assert.equal(link.cuts, CYCLES + 1)
     await assertWhole(there)
   })
 
