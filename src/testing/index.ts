@@ -1,7 +1,7 @@
 /**
  * For integration tests that need a real kernel: skip by capability with a reason, change the host
- * for the length of a test, run as somebody else, have threads touch memory and tell, and put a
- * network between two ends that can be cut.
+ * for the length of a test, run as somebody else, have threads touch memory and tell, put a
+ * network between two ends that can be cut, and make two hosts.
  *
  * @packageDocumentation
  */
@@ -11,6 +11,8 @@ export { HostChanges, availableHugePages } from './host-changes.js'
 export type { MemoryGroup } from './host-changes.js'
 export { LinkProxy } from './link-proxy.js'
 export type { LinkChange, LinkOptions } from './link-proxy.js'
+export { TwoHosts } from './two-hosts.js'
+export type { Host } from './host.js'
 export { runAsUser } from './as-user.js'
 export type { AsUserOptions, ProgramEnd } from './as-user.js'
 export type { Needs } from '../lab/experiment.js'

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { GuestProcess } from '../../src/cli/demo/guest-process.js'
+import { GuestProcess } from '../../src/cli/guest-process.js'
 import { MigrationRun, type RunOptions, type RunResult } from '../../src/cli/demo/run.js'
 import { judge, summaryObject } from '../../src/cli/demo/summary.js'
 import { cleanups } from '../support/cleanup.js'

@@ -5,7 +5,7 @@ import type { VerifyReport } from '../../guest/index.js'
 import { type MigrationState, isAtRest } from '../../migration/states.js'
 import type { BlockArrivals, MigrationInfo } from '../../monitor/index.js'
 import { formatByteSize } from '../../units.js'
-import type { GuestProcess } from './guest-process.js'
+import type { GuestProcess } from '../guest-process.js'
 
 /** When postcopy starts: milliseconds after the first page was sent, or one of two words. */
 export type PostcopyAfter = number | 'now' | 'never'
