@@ -10,7 +10,7 @@ const floors = [
   ['migration'],
   ['source', 'destination'],
   ['guest', 'park'],
-  ['monitor', 'cli', 'lab', 'testing', 'bench'],
+  ['monitor', 'cli', 'lab', 'testing', 'bench', 'soak'],
 ]
 
 const floorRules = floors.slice(0, -1).flatMap((rooms, index) =>

@@ -108,7 +108,7 @@ const actions: readonly Command[] = [
     name: 'cont',
     aliases: ['c'],
     flags: 'f',
-    help: 'start the vCPUs; -f even after the guest has migrated away, if it is lost there',
+    help: 'start the vCPUs; -f even after the guest has migrated away, or paused, if it is lost there',
     run: (monitor, { flags }) => {
       monitor.cont({ force: flags.has('f') })
       return done

@@ -323,15 +323,21 @@ export class Monitor extends EventEmitter<MonitorEvents> {
   }
 
   /**
-   * @param options - `force` takes back a guest that left in a migration that is complete. Only
-   *   for somebody who knows that it does not run there any more.
+   * @param options - `force` takes back a guest that left in a migration that is complete, or
+   *   paused. Only for somebody who knows that it does not run there, and will not any more.
    * @throws StateError where the guest is not here
    */
   cont(options: { force?: boolean } = {}): void {
-    const takeBack = options.force === true && this.#source?.state === 'completed'
-    if (!takeBack) refuseToRun('cont', this.whereabouts, this.#source)
-    if (takeBack) this.#source = undefined
+    const source = this.#source
+    const takeBack =
+      options.force === true &&
+      (source?.state === 'completed' || source?.state === 'postcopy-paused')
+    if (!takeBack) refuseToRun('cont', this.whereabouts, source)
     this.guest.start()
+    if (takeBack) {
+      this.#source = undefined
+      void source.close() // nothing of it connects by itself any more
+    }
     this.#noteRunning()
   }
 

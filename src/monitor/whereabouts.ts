@@ -75,11 +75,18 @@ export function refuseToRun(
     case 'leaving':
       return refuse('the migration has stopped the guest, and starts it again here if it fails')
     case 'gone':
-      return refuse(
-        source?.state === 'completed'
-          ? 'the guest runs elsewhere: it has migrated. Only if it does not run there any more, cont -f takes it back'
-          : 'the guest runs elsewhere: the destination has it, and needs the pages that are here',
-      )
+      return refuse(whyGone(source))
+  }
+}
+
+function whyGone(source: Source | undefined): string {
+  switch (source?.state) {
+    case 'completed':
+      return 'the guest runs elsewhere: it has migrated. Only if it does not run there any more, cont -f takes it back'
+    case 'postcopy-paused':
+      return 'the destination may run the guest, and needs the pages that are here: migrate -r goes on. Only if it has failed, or is lost, cont -f takes the guest back as it was at the switch'
+    default:
+      return 'the guest runs elsewhere: the destination has it, and needs the pages that are here'
   }
 }
 

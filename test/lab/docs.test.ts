@@ -1,13 +1,12 @@
-/** Does what docs/lab.md says, line by line. */
+/** Does what the documents on the lab and on tests say, line by line. */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { requires } from '../support/requires.js'
+import { type Requirement, requires } from '../support/requires.js'
 
 const here = dirname(fileURLToPath(import.meta.url))
-const text = readFileSync(join(here, '../../../docs/lab.md'), 'utf8')
 const main = join(here, '../../src/cli/main.js')
 
 interface Listing {
@@ -16,9 +15,12 @@ interface Listing {
   body: string
 }
 
-const listings: Listing[] = [...text.matchAll(/^```(\w+) ?(\S*)\n([^]*?)^```$/gm)].map(
-  ([, language = '', name = '', body = '']) => ({ language, name, body }),
-)
+function listingsOf(document: string): Listing[] {
+  const text = readFileSync(join(here, '../../..', document), 'utf8')
+  return [...text.matchAll(/^```(\w+) ?(\S*)\n([^]*?)^```$/gm)].map(
+    ([, language = '', name = '', body = '']) => ({ language, name, body }),
+  )
+}
 
 /** Commands with the lines that the document shows behind each. */
 function commandsIn(body: string): { command: string; shown: string[] }[] {
@@ -31,41 +33,60 @@ function commandsIn(body: string): { command: string; shown: string[] }[] {
     })
 }
 
-describe('docs/lab.md', () => {
-  let folder: string
+interface Document {
+  readonly path: string
+  readonly needs: readonly Requirement[]
+  /** Listings that its commands use. */
+  readonly files: readonly string[]
+}
 
-  before(function () {
-    requires(this, 'kernelFaults')
-    // Below the package, so that its name resolves as it does for who installed it.
-    folder = mkdtempSync(join(here, 'listings-'))
-    for (const { name, body } of listings) if (name !== '') writeFileSync(join(folder, name), body)
-  })
+const documents: readonly Document[] = [
+  {
+    path: 'docs/lab.md',
+    needs: ['kernelFaults'],
+    files: ['proc-mem.js', 'readers-cost.ts', 'kit.test.mjs'],
+  },
+  { path: 'docs/testing.md', needs: ['root', 'ip'], files: ['two-hosts.test.mjs'] },
+]
 
-  after(() => {
-    rmSync(folder, { recursive: true, force: true })
-  })
+for (const { path, needs, files } of documents)
+  describe(path, () => {
+    const listings = listingsOf(path)
+    let folder: string
 
-  it('has listings of each kind', () => {
-    assert.deepEqual(
-      listings.flatMap(({ name }) => (name === '' ? [] : [name])),
-      ['proc-mem.js', 'readers-cost.ts', 'kit.test.mjs'],
-    )
-  })
-
-  const commands = listings
-    .filter(({ language }) => language === 'sh')
-    .flatMap(({ body }) => commandsIn(body))
-
-  for (const { command, shown } of commands) {
-    it(`runs: ${command}`, () => {
-      const real = command.replace(/^npx postcopy/, `${process.execPath} ${main}`)
-      const { status, stdout, stderr } = spawnSync('sh', ['-c', real], {
-        cwd: folder,
-        encoding: 'utf8',
-        timeout: 50_000,
-      })
-      assert.equal(status, 0, stdout + stderr)
-      for (const line of shown) assert.ok(stderr.includes(line), `${line} is not in ${stderr}`)
+    before(function () {
+      requires(this, ...needs)
+      // Below the package, so that its name resolves as it does for who installed it.
+      folder = mkdtempSync(join(here, 'listings-'))
+      for (const { name, body } of listings)
+        if (name !== '') writeFileSync(join(folder, name), body)
     })
-  }
-})
+
+    after(() => {
+      rmSync(folder, { recursive: true, force: true })
+    })
+
+    it('has listings of each kind', () => {
+      assert.deepEqual(
+        listings.flatMap(({ name }) => (name === '' ? [] : [name])),
+        files,
+      )
+    })
+
+    const commands = listings
+      .filter(({ language }) => language === 'sh')
+      .flatMap(({ body }) => commandsIn(body))
+
+    for (const { command, shown } of commands) {
+      it(`runs: ${command}`, () => {
+        const real = command.replace(/^npx postcopy/, `${process.execPath} ${main}`)
+        const { status, stdout, stderr } = spawnSync('sh', ['-c', real], {
+          cwd: folder,
+          encoding: 'utf8',
+          timeout: 50_000,
+        })
+        assert.equal(status, 0, stdout + stderr)
+        for (const line of shown) assert.ok(stderr.includes(line), `${line} is not in ${stderr}`)
+      })
+    }
+  })

@@ -45,6 +45,18 @@ describe('migrate_pause', () => {
     })
   }
 
+  it('leaves a guest that is lost at the destination to who takes it back by force', async () => {
+    const { here, there } = await inPostcopy()
+    here.pause()
+    await Promise.all([here, there].map((end) => reached(end, 'postcopy-paused')))
+    await assert.rejects(type(here, 'cont'), { code: 'ERR_STATE_GUEST', message: /cont -f/ })
+    await type(here, 'cont -f')
+    assert.deepEqual(here.queryStatus(), { running: true, status: 'running' })
+    await assert.rejects(type(here, 'migrate -r tcp:127.0.0.1:1'), { code: 'ERR_STATE_RECOVER' })
+    await type(here, 'stop')
+    assert.match(await type(here, 'verify'), /^content: good/)
+  })
+
   it('is refused before postcopy, after it, and twice', async () => {
     const { here, there } = await inPostcopy()
     const idle = await monitorOver()

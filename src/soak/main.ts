@@ -1,0 +1,94 @@
+/**
+ * `npm run soak [-- --minutes N] [-- --seed N]`: guests that check themselves go to and fro between
+ * two hosts while their connections break in every way there is. Ends at the first thing that is
+ * wrong, with what is needed to have it again.
+ */
+import { Command, InvalidArgumentError } from 'commander'
+import { parseCount } from '../cli/options.js'
+import { errorToRecord } from '../errors.js'
+import { Ground } from './ground.js'
+import { Soak } from './soak.js'
+
+const LINE_MS = 10_000
+
+interface Options {
+  readonly minutes: number
+  readonly seed: number
+  readonly leg: number
+  readonly verbose?: true
+}
+
+function parseMinutes(text: string): number {
+  const minutes = Number(text)
+  if (!(minutes > 0) || minutes === Infinity) throw new InvalidArgumentError('Give more than 0.')
+  return minutes
+}
+
+function parseLeg(text: string): number {
+  return text === '0' ? 0 : parseCount(text)
+}
+
+/** @returns the exit status */
+async function run({ minutes, seed, leg, verbose }: Options): Promise<number> {
+  const startedAt = performance.now()
+  let saidAt = startedAt
+  const ground = await Ground.create()
+  const soak: Soak = new Soak(
+    {
+      seed,
+      firstLeg: leg,
+      lengthMs: minutes * 60_000,
+      onLeg: (done, tally) => {
+        if (performance.now() - saidAt < LINE_MS) return
+        saidAt = performance.now()
+        console.log(`${clock(saidAt - startedAt)} leg ${done}: ${tally.summary}`)
+      },
+      ...(verbose === true ? { onNote: (line: string) => console.log(line) } : {}),
+    },
+    ground,
+  )
+  const where = ground.hosts === undefined ? 'on loopback' : 'between two network namespaces'
+  console.log(`soak of ${minutes} minutes ${where}, seed ${seed}`)
+  const conclude = (): void => {
+    const elapsed = clock(performance.now() - startedAt)
+    console.log(`${soak.tally.table}\nin ${elapsed}, seed ${seed}, legs ${leg} to ${soak.leg}`)
+  }
+  process.once('SIGINT', () => {
+    conclude()
+    process.exit(130)
+  })
+  try {
+    await soak.run()
+    conclude()
+    return 0
+  } catch (error) {
+    conclude()
+    const { code, message } = errorToRecord(error)
+    console.error(`${soak.journal.text}\n\n${message} [${code}]`)
+    console.error(`again: npm run soak -- --seed ${seed} --leg ${soak.leg}`)
+    return 1
+  } finally {
+    await ground.close()
+  }
+}
+
+function clock(ms: number): string {
+  const seconds = Math.floor(ms / 1000)
+  const two = (number: number): string => String(number).padStart(2, '0')
+  return `${Math.floor(seconds / 3600)}:${two(Math.floor(seconds / 60) % 60)}:${two(seconds % 60)}`
+}
+
+await new Command('soak')
+  .description(
+    'Migrates guests to and fro between two hosts, breaks their connections, and checks them.',
+  )
+  .option('--minutes <number>', 'how long', parseMinutes, 60)
+  .option('--seed <number>', 'of every choice (default: another one each time)', parseCount)
+  .option('--leg <number>', 'migration of that seed to begin with', parseLeg, 0)
+  .option('--verbose', 'print every decision, command and state as it comes')
+  .action(async (options: Omit<Options, 'seed'> & { seed?: number }) => {
+    const seed = options.seed ?? 1 + Math.floor(Math.random() * 999_999_999)
+    process.exitCode = await run({ ...options, seed })
+  })
+  .parseAsync()
+process.exit()

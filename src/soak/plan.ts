@@ -1,0 +1,142 @@
+/** What is to happen to a guest and to each of its migrations: chosen at random, out of a seed. */
+import { Random } from './random.js'
+
+/** A guest works and moves for so many legs; then another one takes its place. */
+export const LEGS_OF_A_LIFE = 25
+
+export interface GuestPlan {
+  readonly ram: string
+  readonly vcpus: number
+  readonly workload: string
+}
+
+/** What happens to one connection. */
+export type Break =
+  /** Both sides are reset. */
+  | { readonly kind: 'cut'; readonly when: When; readonly afterMs: number }
+  /** The connection lets so many bytes of the source through. */
+  | { readonly kind: 'cut at a byte'; readonly bytes: number }
+  /** The network says nothing for a while, and then goes on: no end may lose anything. */
+  | Interruption<'silence'>
+  /** The same by the cable, which loses what is on its way. */
+  | Interruption<'cable out'>
+  /** The cable is out, and both ends are told to pause before it is back. */
+  | Interruption<'cable out, paused'>
+  | Interruption<'source stopped'>
+  | Interruption<'destination stopped'>
+  | { readonly kind: 'paused by source'; readonly when: When; readonly afterMs: number }
+  | { readonly kind: 'paused by destination'; readonly when: When; readonly afterMs: number }
+  | { readonly kind: 'cancelled'; readonly when: When; readonly afterMs: number }
+  | { readonly kind: 'destination killed'; readonly when: When; readonly afterMs: number }
+
+interface Interruption<K extends string> {
+  readonly kind: K
+  readonly when: When
+  readonly afterMs: number
+  readonly forMs: number
+}
+
+/** Counted from the command, from the connection, or from when the guest runs at the destination. */
+export type When = 'connecting' | 'begun' | 'switched'
+
+/** How the two find each other again: by the link that can be cut, at once, or by a unix socket. */
+export type Route = 'link' | 'direct' | 'unix'
+
+/** One connection, and what happens to it. The last one of a leg has nothing. */
+export interface ConnectionPlan {
+  readonly route: Route
+  readonly break?: Break
+}
+
+export interface LegPlan {
+  readonly memory: 'anon' | 'memfd'
+  readonly capabilities: readonly string[]
+  readonly parameters: Readonly<
+    Record<
+      'max-bandwidth' | 'max-postcopy-bandwidth' | 'downtime-limit' | 'x-recover-delay',
+      string
+    >
+  >
+  /** Milliseconds of precopy; undefined: nothing else. */
+  readonly postcopyAfterMs: number | undefined
+  /** Both ends find each other again by themselves. */
+  readonly isAutomatic: boolean
+  readonly connections: readonly ConnectionPlan[]
+}
+
+/** @param life - number of the guest */
+export function planGuest(seed: number, life: number): GuestPlan {
+  const random = new Random(seed, 1_000_003 + life)
+  const vcpus = random.integer(1, 3)
+  const pattern = random.pick(['sweep', 'random', 'random', 'zipf', 'chase'])
+  const [writes, rate] = [random.integer(5, 60), random.integer(2, 20) * 1000]
+  const fill = random.pick([100, 100, 70])
+  const options = `writes=${writes},rate=${rate},fill=${fill},seed=${random.integer(1, 1e6)}`
+  return { ram: `${random.integer(16, 64)}M`, vcpus, workload: `${pattern}:${options}` }
+}
+
+/** @param hasCable - the two hosts have one */
+export function planLeg(seed: number, leg: number, hasCable: boolean): LegPlan {
+  const random = new Random(seed, leg)
+  const isPostcopy = random.chance(0.9)
+  const isAutomatic = isPostcopy && random.chance(0.15)
+  const capabilities = [isPostcopy ? 'postcopy-ram' : 'return-path']
+  if (isPostcopy && random.chance(0.3)) capabilities.push('postcopy-preempt')
+  if (isAutomatic) capabilities.push('x-auto-recover')
+  const breaks = Array.from({ length: random.integer(0, 6) }, () =>
+    isAutomatic ? cutBehindSwitch(random) : planBreak(random, isPostcopy, hasCable),
+  )
+  return {
+    memory: random.pick(['anon', 'memfd']),
+    capabilities,
+    parameters: {
+      // Slow enough that most breaks find something to break, and that postcopy has most to do.
+      'max-bandwidth': isPostcopy ? `${random.magnitude(5, 200)}M` : '0',
+      'max-postcopy-bandwidth': random.chance(0.2) ? '0' : `${random.magnitude(5, 100)}M`,
+      'downtime-limit': isPostcopy && random.chance(0.8) ? '0' : '300',
+      'x-recover-delay': String(random.integer(1, 100)),
+    },
+    postcopyAfterMs: isPostcopy ? random.magnitude(1, 400) - 1 : undefined,
+    isAutomatic,
+    connections: [...breaks.map((one) => ({ route: routeFor(random, one), break: one })), WHOLE],
+  }
+}
+
+const WHOLE: ConnectionPlan = { route: 'link' }
+
+function cutBehindSwitch(random: Random): Break {
+  return { kind: 'cut', when: 'switched', afterMs: random.magnitude(1, 500) - 1 }
+}
+
+function planBreak(random: Random, isPostcopy: boolean, hasCable: boolean): Break {
+  const before = random.pick<When>(['begun', 'begun', 'begun', 'connecting'])
+  const when: When = isPostcopy && random.chance(0.7) ? 'switched' : before
+  const afterMs = random.magnitude(1, 500) - 1
+  const forMs = random.magnitude(10, 800)
+  const kind = random.pick([
+    ...(['cut', 'cut', 'cut at a byte', 'cut at a byte', 'silence'] as const),
+    ...(['source stopped', 'destination stopped'] as const),
+    ...(hasCable ? (['cable out', 'cable out, paused', 'cable out, paused'] as const) : []),
+    ...(isPostcopy ? (['paused by source', 'paused by destination'] as const) : []),
+    ...(when !== 'switched' ? (['cancelled', 'destination killed'] as const) : []),
+  ])
+  switch (kind) {
+    case 'cut at a byte':
+      return { kind, bytes: random.magnitude(1, 64 * 2 ** 20) }
+    case 'cut':
+    case 'paused by source':
+    case 'paused by destination':
+    case 'cancelled':
+    case 'destination killed':
+      return { kind, when, afterMs }
+    default:
+      return { kind, when, afterMs, forMs }
+  }
+}
+
+/** What is done to the link, or to the cable, has to be met by the connection. */
+function routeFor(random: Random, { kind }: Break): Route {
+  if (kind === 'cut' || kind === 'cut at a byte' || kind === 'silence') return 'link'
+  if (kind === 'cable out' || kind === 'cable out, paused') return random.pick(['link', 'direct'])
+  return random.pick(['link', 'direct', 'unix'])
+}
