@@ -57,6 +57,7 @@ export class GuestProcess extends EventEmitter<GuestProcessEvents> {
   }[] = []
   readonly #exited: Promise<unknown>
   #failure: PostcopyError | undefined
+  #crash: PostcopyError | undefined
   #stderr = ''
   #ending = false
 
@@ -89,6 +90,11 @@ export class GuestProcess extends EventEmitter<GuestProcessEvents> {
   /** Of its last migration in this role. */
   state(role: Role): MigrationState {
     return this.#states[role]
+  }
+
+  /** Why it has ended, where nobody had asked for that. */
+  get crash(): PostcopyError | undefined {
+    return this.#crash
   }
 
   /** Runs, as far as its process is concerned. */
@@ -224,6 +230,7 @@ export class GuestProcess extends EventEmitter<GuestProcessEvents> {
       'ERR_GUEST_PROCESS',
       `the ${this.name}'s process ended${this.#ending ? '' : ` unexpectedly: ${why}`}`,
     )
+    if (!this.#ending) this.#crash = this.#failure
     for (const { reject } of this.#waiting.splice(0)) reject(this.#failure)
     this.emit('changed')
   }

@@ -2,6 +2,7 @@
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { GuestProcess } from '../cli/guest-process.js'
+import { errorToRecord } from '../errors.js'
 import type { MigrationState } from '../migration/states.js'
 import type { TwoHosts } from '../testing/index.js'
 import { assertNever } from '../units.js'
@@ -24,64 +25,68 @@ export interface BreakContext {
   readonly signal: AbortSignal
 }
 
-/** Guests that the destination has not begun to run. */
-const BEFORE_SWITCH: readonly (MigrationState | undefined)[] = ['setup', 'active', 'cancelling']
+const BEFORE_STOP: readonly MigrationState[] = ['setup', 'active', 'cancelling']
 /** States of a source in which a moment has not come yet. */
 const TOO_EARLY: Readonly<Record<When, readonly MigrationState[]>> = {
   connecting: [],
   begun: ['setup', 'postcopy-recover-setup'],
+  switching: [...BEFORE_STOP, 'postcopy-recover-setup', 'postcopy-recover'],
   switched: [
-    ...(['setup', 'active', 'cancelling', 'device', 'postcopy-device'] as const),
+    ...([...BEFORE_STOP, 'device', 'postcopy-device'] as const),
     ...(['postcopy-recover-setup', 'postcopy-recover'] as const),
   ],
 }
 
 /** Waits for its moment and does it, unless the connection is over before. Puts back what it must. */
 export async function act(planned: Break, context: BreakContext): Promise<void> {
+  const { journal, tally } = context
   if (planned.kind === 'cut at a byte') {
     await over(context.signal)
     await context.link.change({ cutAfterBytes: Infinity })
     // It may have let all of a short migration through.
-    if (context.link.cuts > context.cutsBefore) context.tally.addBreak(planned.kind)
+    if (context.link.cuts > context.cutsBefore) tally.addBreak(planned.kind)
     return
   }
   if (!(await isDue(planned.when, planned.afterMs, context))) return
-  const { source, destination, journal, tally } = context
   journal.note(planned.kind)
-  tally.addBreak(planned.kind)
+  if (await perform(planned, context)) tally.addBreak(planned.kind)
+  else journal.note(`not any more: ${planned.kind}`)
+}
+
+/** @returns false where it came too late, or too early, to happen */
+async function perform(
+  planned: Exclude<Break, { readonly kind: 'cut at a byte' }>,
+  context: BreakContext,
+): Promise<boolean> {
+  const { source, destination, link } = context
   switch (planned.kind) {
-    case 'cut':
-      await context.link.cut()
-      break
+    case 'cut': {
+      const before = link.cuts
+      await link.cut()
+      return link.cuts > before
+    }
     case 'silence':
-      await context.link.change({ isSilent: true })
+      await link.change({ isSilent: true })
       await sleep(planned.forMs)
-      await context.link.change({ isSilent: false })
-      break
+      await link.change({ isSilent: false })
+      return true
     case 'cable out':
     case 'cable out, paused':
-      await pullCable(planned, context)
-      break
+      return pullCable(planned, context)
     case 'source stopped':
-      await stopProcess(source, planned.forMs)
-      break
+      return stopProcess(source, planned.forMs)
     case 'destination stopped':
-      await stopProcess(destination, planned.forMs)
-      break
+      return stopProcess(destination, planned.forMs)
     case 'paused by source':
-      await pause(source, context)
-      break
+      return attempt(source, 'migrate_pause', context)
     case 'paused by destination':
-      await pause(destination, context)
-      break
+      return attempt(destination, 'migrate_pause', context)
     case 'cancelled':
-      await attempt(source, 'migrate_cancel', context)
-      break
+      return attempt(source, 'migrate_cancel', context)
     case 'destination killed':
-      await killBeforeSwitch(context)
-      break
+      return killBeforeSwitch(context)
     default:
-      assertNever(planned)
+      return assertNever(planned)
   }
 }
 
@@ -109,60 +114,64 @@ async function isDue(
 async function pullCable(
   { kind, forMs }: { kind: 'cable out' | 'cable out, paused'; forMs: number },
   context: BreakContext,
-): Promise<void> {
+): Promise<boolean> {
   const { hosts, source, destination } = context
   hosts?.cutLink()
   try {
     await sleep(forMs)
-    if (kind === 'cable out') return
-    await Promise.all([source, destination].map((guest) => pause(guest, context)))
+    if (kind === 'cable out') return true
+    const told = [source, destination].map((end) => attempt(end, 'migrate_pause', context))
+    return (await Promise.all(told)).includes(true)
   } finally {
     hosts?.healLink()
   }
 }
 
 /** As its host does when it is suspended, or has other things to do. */
-async function stopProcess(guest: GuestProcess, forMs: number): Promise<void> {
+async function stopProcess(guest: GuestProcess, forMs: number): Promise<boolean> {
   process.kill(guest.pid, 'SIGSTOP')
   try {
     await sleep(forMs)
   } finally {
     process.kill(guest.pid, 'SIGCONT')
   }
+  return true
 }
 
-/** Refused where it is not in postcopy, or at rest by now. */
-async function pause(guest: GuestProcess, context: BreakContext): Promise<void> {
-  await attempt(guest, 'migrate_pause', context)
-}
-
-async function attempt(guest: GuestProcess, command: string, context: BreakContext): Promise<void> {
-  context.journal.note(`${guest.name}> ${command}`)
+/** @returns false where it was refused, in the state that things are in by now */
+async function attempt(
+  guest: GuestProcess,
+  command: string,
+  { journal }: BreakContext,
+): Promise<boolean> {
+  journal.note(`${guest.name}> ${command}`)
   try {
     await guest.command(command)
+    return true
   } catch (error) {
-    if (
-      !(error instanceof Error && 'code' in error) ||
-      !String(error.code).startsWith('ERR_STATE_')
-    ) {
-      throw error
-    }
-    context.journal.note(error.message)
+    const { code, message } = errorToRecord(error)
+    // One that waited in vain may have been ended meanwhile.
+    const isEnded = !guest.isAlive && guest.crash === undefined
+    if (!isEnded && !code.startsWith('ERR_STATE_')) throw error
+    journal.note(message)
+    return false
   }
 }
 
 /**
  * A destination that has begun to run the guest must not be killed: that loses it. It is frozen
  * first; a source that has not sent the end of the package by then has not switched.
+ *
+ * @returns whether it was killed
  */
-async function killBeforeSwitch({ source, destination, journal }: BreakContext): Promise<void> {
+async function killBeforeSwitch({ source, destination }: BreakContext): Promise<boolean> {
   process.kill(destination.pid, 'SIGSTOP')
   const { status } = (await source.queryMigrate()).value
-  if (!BEFORE_SWITCH.includes(status)) {
-    journal.note('not killed: the guest is there')
+  if (status === undefined || !BEFORE_STOP.includes(status)) {
     process.kill(destination.pid, 'SIGCONT')
-    return
+    return false
   }
   destination.kill()
   await destination.end()
+  return true
 }

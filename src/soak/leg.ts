@@ -75,18 +75,20 @@ export class Leg {
   }
 
   async #setUp(): Promise<void> {
-    const { capabilities, parameters } = this.#plan
+    const { capabilities } = this.#plan
     const all = ['postcopy-ram', 'return-path', 'postcopy-preempt', 'x-auto-recover']
     for (const name of all) {
       const value = capabilities.includes(name) ? 'on' : 'off'
       await this.#tell(this.#source, `migrate_set_capability ${name} ${value}`)
     }
-    for (const [name, value] of Object.entries(parameters)) {
-      await this.#tell(this.#source, `migrate_set_parameter ${name} ${value}`)
+    await this.#setParameters(this.#source)
+    await this.#setParameters(this.#destination)
+  }
+
+  async #setParameters(guest: GuestProcess): Promise<void> {
+    for (const [name, value] of Object.entries(this.#plan.parameters)) {
+      await this.#tell(guest, `migrate_set_parameter ${name} ${value}`)
     }
-    // The one parameter that both ends look at.
-    const delay = parameters['x-recover-delay']
-    await this.#tell(this.#destination, `migrate_set_parameter x-recover-delay ${delay}`)
   }
 
   async #tell(guest: GuestProcess, command: string): Promise<void> {
@@ -104,6 +106,7 @@ export class Leg {
     else {
       if (!this.#destination.isAlive) {
         this.#destination = this.#context.awaitGuest(this.#to, this.#plan)
+        await this.#setParameters(this.#destination)
       }
       this.#uri = await this.#destination.migrateIncoming(bind)
     }
@@ -176,6 +179,8 @@ export class Leg {
     const runs = async (guest: GuestProcess): Promise<boolean> =>
       guest.isAlive && ((await guest.command('info status')).value as { running: boolean }).running
     const [source, destination] = [this.#source, this.#destination]
+    const crash = source.crash ?? destination.crash
+    if (crash !== undefined) throw crash
     const outcome = outcomeOf({
       source: source.state('source'),
       destination: destination.isAlive ? destination.state('destination') : 'gone',
@@ -189,6 +194,9 @@ export class Leg {
     if (outcome !== 'stopped') return outcome
     tally.add('takenBack')
     await this.#tell(source, 'cont -f')
+    // It has loaded a part of the devices, and takes none of them again.
+    destination.kill()
+    await destination.end()
     return 'stayed'
   }
 

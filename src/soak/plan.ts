@@ -36,8 +36,8 @@ interface Interruption<K extends string> {
   readonly forMs: number
 }
 
-/** Counted from the command, from the connection, or from when the guest runs at the destination. */
-export type When = 'connecting' | 'begun' | 'switched'
+/** From the command, the connection, the guest's stop at the source, or its start at the destination. */
+export type When = 'connecting' | 'begun' | 'switching' | 'switched'
 
 /** How the two find each other again: by the link that can be cut, at once, or by a unix socket. */
 export type Route = 'link' | 'direct' | 'unix'
@@ -51,12 +51,8 @@ export interface ConnectionPlan {
 export interface LegPlan {
   readonly memory: 'anon' | 'memfd'
   readonly capabilities: readonly string[]
-  readonly parameters: Readonly<
-    Record<
-      'max-bandwidth' | 'max-postcopy-bandwidth' | 'downtime-limit' | 'x-recover-delay',
-      string
-    >
-  >
+  /** Of both ends. */
+  readonly parameters: Readonly<Record<string, string>>
   /** Milliseconds of precopy; undefined: nothing else. */
   readonly postcopyAfterMs: number | undefined
   /** Both ends find each other again by themselves. */
@@ -95,6 +91,8 @@ export function planLeg(seed: number, leg: number, hasCable: boolean): LegPlan {
       'max-postcopy-bandwidth': random.chance(0.2) ? '0' : `${random.magnitude(5, 100)}M`,
       'downtime-limit': isPostcopy && random.chance(0.8) ? '0' : '300',
       'x-recover-delay': String(random.integer(1, 100)),
+      // Shorter than most interruptions, or longer than all of them.
+      'x-silence-timeout': random.chance(0.25) ? '100' : '15000',
     },
     postcopyAfterMs: isPostcopy ? random.magnitude(1, 400) - 1 : undefined,
     isAutomatic,
@@ -118,7 +116,7 @@ function planBreak(random: Random, isPostcopy: boolean, hasCable: boolean): Brea
     ...(['source stopped', 'destination stopped'] as const),
     ...(hasCable ? (['cable out', 'cable out, paused', 'cable out, paused'] as const) : []),
     ...(isPostcopy ? (['paused by source', 'paused by destination'] as const) : []),
-    ...(when !== 'switched' ? (['cancelled', 'destination killed'] as const) : []),
+    ...(when === before ? (['cancelled', 'destination killed'] as const) : []),
   ])
   switch (kind) {
     case 'cut at a byte':
@@ -134,9 +132,12 @@ function planBreak(random: Random, isPostcopy: boolean, hasCable: boolean): Brea
   }
 }
 
-/** What is done to the link, or to the cable, has to be met by the connection. */
+/**
+ * What is done to the link has to be met by the connection. By the cable alone, the link would be
+ * the one to notice, and it waits for ever.
+ */
 function routeFor(random: Random, { kind }: Break): Route {
   if (kind === 'cut' || kind === 'cut at a byte' || kind === 'silence') return 'link'
-  if (kind === 'cable out' || kind === 'cable out, paused') return random.pick(['link', 'direct'])
+  if (kind === 'cable out' || kind === 'cable out, paused') return 'direct'
   return random.pick(['link', 'direct', 'unix'])
 }

@@ -1,8 +1,13 @@
 /** Two hosts, and a guest process on each, driven by their monitors. Gone behind the test. */
 import assert from 'node:assert/strict'
-import { GuestProcess, type GuestProcessOptions } from '../../src/cli/guest-process.js'
-import { type Host, TwoHosts } from '../../src/testing/index.js'
+import { join } from 'node:path'
+import { GuestProcess, type Role } from '../../src/cli/guest-process.js'
+import type { MigrationState } from '../../src/migration/states.js'
+import { outcomeOf } from '../../src/soak/outcome.js'
+import { type Host, HostLink, TwoHosts } from '../../src/testing/index.js'
+import { temporaryFolder } from '../cli/support.js'
 import { cleanups } from './cleanup.js'
+import { QmpClient } from './qmp-client.js'
 
 export function twoHosts(): TwoHosts {
   const hosts = TwoHosts.create()
@@ -10,7 +15,15 @@ export function twoHosts(): TwoHosts {
   return hosts
 }
 
+/** Leads to what is to come on host b. */
+export async function linkTo(hosts: TwoHosts): Promise<HostLink> {
+  const link = await HostLink.listen(hosts.b, 'tcp:127.0.0.1:1')
+  cleanups.add(() => link.close())
+  return link
+}
+
 export interface GuestPair {
+  readonly hosts: TwoHosts
   /** On host a. */
   readonly source: GuestProcess
   /** On host b. */
@@ -18,26 +31,56 @@ export interface GuestPair {
 }
 
 export interface GuestPairOptions {
-  /** Default: of 16 MiB and two vCPUs, half of whose touches are writes. */
+  /** Default: 16 MiB. */
   readonly ram?: string
+  /** Default: touches that need seconds to have met every page, half of them writes. */
   readonly workload?: string
   readonly capabilities?: readonly string[]
+  /** Of both ends. Default: postcopy does not end before somebody lets it. */
+  readonly parameters?: Readonly<Record<string, string | number>>
 }
+
+const SLOW = { 'max-postcopy-bandwidth': 100_000 } as const
 
 /** One runs its guest, the other one waits to be told where to listen. */
-export function guestsOn(hosts: TwoHosts, options: GuestPairOptions = {}): GuestPair {
-  const { ram = '16M', workload = 'random:writes=50', capabilities = ['postcopy-ram'] } = options
-  const common = ['--ram', ram, '--vcpus', '2']
-  for (const name of capabilities) common.push('--capability', name)
-  return {
-    source: guestOn(hosts.a, 'source', [...common, '--workload', workload]),
-    destination: guestOn(hosts.b, 'destination', [...common, '--incoming', 'defer']),
+export async function guestsOn(
+  hosts: TwoHosts,
+  options: GuestPairOptions = {},
+): Promise<GuestPair> {
+  const { workload = 'random:writes=50,rate=200', parameters = SLOW } = options
+  const source = guestOn(hosts.a, 'source', [...machineOf(options), '--workload', workload])
+  const destination = waitingOn(hosts.b, options)
+  for (const [name, value] of Object.entries(parameters)) {
+    await Promise.all(
+      [source, destination].map((end) => end.command(`migrate_set_parameter ${name} ${value}`)),
+    )
   }
+  return { hosts, source, destination }
 }
 
-function guestOn(host: Host, role: GuestProcess['role'], args: readonly string[]): GuestProcess {
-  const spawn: GuestProcessOptions['spawn'] = (command, rest) => host.spawn(command, rest)
-  const guest = new GuestProcess(role, args, { name: `${role} on ${host.name}`, spawn })
+function machineOf({ ram = '16M', capabilities = ['postcopy-ram'] }: GuestPairOptions): string[] {
+  return ['--ram', ram, '--vcpus', '2', ...capabilities.flatMap((name) => ['--capability', name])]
+}
+
+function waitingOn(host: Host, options: GuestPairOptions): GuestProcess {
+  return guestOn(host, 'destination', [...machineOf(options), '--incoming', 'defer'])
+}
+
+/** The same source, and another process that waits for its guest, with parameters at their defaults. */
+export async function withNewDestination(
+  { hosts, source, destination }: GuestPair,
+  options: GuestPairOptions = {},
+): Promise<GuestPair> {
+  destination.kill()
+  await destination.end()
+  return { hosts, source, destination: waitingOn(hosts.b, options) }
+}
+
+function guestOn(host: Host, role: Role, args: readonly string[]): GuestProcess {
+  const guest = new GuestProcess(role, args, {
+    name: `${role} on ${host.name}`,
+    spawn: (command, rest) => host.spawn(command, rest),
+  })
   cleanups.add(() => {
     guest.kill()
     return guest.end()
@@ -45,11 +88,77 @@ function guestOn(host: Host, role: GuestProcess['role'], args: readonly string[]
   return guest
 }
 
-/** Begins to migrate. @returns where the destination listens */
-export async function begin(hosts: TwoHosts, { source, destination }: GuestPair): Promise<string> {
+/** The same with QMP on unix sockets, for who drives them as a program does. */
+export async function qmpOf(host: Host, role: Role, args: readonly string[]): Promise<QmpClient> {
+  const path = join(await temporaryFolder(), role)
+  const guest = guestOn(host, role, [...args, '--qmp', `unix:${path}`])
+  await guest.command('info status')
+  const client = await QmpClient.connect({ path })
+  cleanups.add(() => client.close())
+  return client
+}
+
+/** Begins to migrate, by a link if there is one. */
+export async function begin(
+  { hosts, source, destination }: GuestPair,
+  link?: HostLink,
+): Promise<void> {
   const uri = await destination.migrateIncoming(`tcp:${hosts.b.address}:0`)
-  await source.migrate(uri)
-  return uri
+  await link?.change({ target: uri })
+  await source.migrate(link?.uri ?? uri)
+}
+
+/** Two guests in the middle of a postcopy that does not end by itself in the length of a test. */
+export async function inPostcopy(options: GuestPairOptions = {}): Promise<GuestPair> {
+  const pair = await guestsOn(twoHosts(), options)
+  await begin(pair)
+  await pair.source.command('migrate_start_postcopy')
+  await both(pair, 'postcopy-active')
+  return pair
+}
+
+/** Goes on with what is paused at both ends. */
+export async function recover(
+  { hosts, source, destination }: GuestPair,
+  link?: HostLink,
+): Promise<void> {
+  const uri = await destination.migrateRecover(`tcp:${hosts.b.address}:0`)
+  await link?.change({ target: uri })
+  await source.migrate(link?.uri ?? uri, { resume: true })
+}
+
+/** Both ends of a migration reach this state. Passing through it is enough for neither. */
+export async function both(
+  { source, destination }: GuestPair,
+  ...states: MigrationState[]
+): Promise<void> {
+  await Promise.all([source.reached('source', states), destination.reached('destination', states)])
+}
+
+/** Lets postcopy go on as fast as it can, to its end; all of the guest is at the destination. */
+export async function finish(pair: GuestPair): Promise<void> {
+  await pair.source.command('migrate_set_parameter max-postcopy-bandwidth 0')
+  await both(pair, 'completed', 'postcopy-paused', 'failed')
+  assert.equal(pair.source.state('source'), 'completed')
+  assert.equal(pair.destination.state('destination'), 'completed')
+  await assertWhole(pair.destination)
+}
+
+/** What became of the guest, see `src/soak/outcome.ts`. */
+export async function outcomeIn({
+  source,
+  destination,
+}: GuestPair): Promise<ReturnType<typeof outcomeOf>> {
+  return outcomeOf({
+    source: source.state('source'),
+    destination: destination.isAlive ? destination.state('destination') : 'gone',
+    runsHere: await isRunning(source),
+    runsThere: destination.isAlive && (await isRunning(destination)),
+  })
+}
+
+export async function isRunning(guest: GuestProcess): Promise<boolean> {
+  return ((await guest.command('info status')).value as { running: boolean }).running
 }
 
 /** It works here, and every page of it is what it has to be. */
@@ -62,14 +171,13 @@ export async function assertWhole(guest: GuestProcess): Promise<void> {
 
 /** Its vCPUs go on, and none of their checks has failed. */
 export async function assertWorks(guest: GuestProcess): Promise<void> {
-  const touches = async (): Promise<number> => {
-    const cpus = (await guest.queryCpus()).value
-    assert.deepEqual(
-      cpus.map(({ failedChecks }) => failedChecks),
-      cpus.map(() => 0),
-    )
-    return cpus.reduce((sum, cpu) => sum + cpu.touches, 0)
-  }
-  const before = await touches()
-  while ((await touches()) === before);
+  const before = await touchesOf(guest)
+  while ((await touchesOf(guest)) === before);
+}
+
+/** Of all vCPUs; none of their checks has failed. */
+export async function touchesOf(guest: GuestProcess): Promise<number> {
+  const cpus = (await guest.queryCpus()).value
+  for (const { failedChecks } of cpus) assert.equal(failedChecks, 0)
+  return cpus.reduce((sum, cpu) => sum + cpu.touches, 0)
 }

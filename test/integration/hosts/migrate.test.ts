@@ -1,7 +1,7 @@
 /** Guests between two hosts that the test makes: each a network namespace of its own. */
 import assert from 'node:assert/strict'
 import { requires } from '../../support/requires.js'
-import { assertWhole, begin, guestsOn, twoHosts } from '../../support/two-hosts.js'
+import { begin, both, finish, guestsOn, inPostcopy, twoHosts } from '../../support/two-hosts.js'
 
 describe('a guest on one of two hosts', () => {
   before(function () {
@@ -10,15 +10,37 @@ describe('a guest on one of two hosts', () => {
 
   for (const capabilities of [['postcopy-ram'], ['postcopy-ram', 'postcopy-preempt']]) {
     it(`goes to the other one by ${capabilities.join(' and ')}, and is whole there`, async () => {
-      const hosts = twoHosts()
-      const pair = guestsOn(hosts, { capabilities })
-      await begin(hosts, pair)
-      await pair.source.command('migrate_start_postcopy')
-      assert.equal(await pair.source.reached('source', ['completed']), 'completed')
-      assert.equal(await pair.destination.reached('destination', ['completed']), 'completed')
-      const { value } = await pair.destination.queryMigrate()
-      assert.deepEqual(value['socket-address']?.[0]?.type, 'inet')
-      await assertWhole(pair.destination)
+      await finish(await inPostcopy({ capabilities }))
     })
   }
+
+  it('never gets there by precopy where it writes more than a slow link carries, but by postcopy', async () => {
+    const hosts = twoHosts()
+    const hotPages = 8 * 256
+    const pair = await guestsOn(hosts, {
+      ram: '12M',
+      workload: 'random:hot=8M,writes=100,rate=20000',
+      parameters: { 'max-bandwidth': 0, 'max-postcopy-bandwidth': 0 },
+    })
+    hosts.a.limitBandwidth(100e6)
+    await begin(pair)
+    await both(pair, 'active')
+    const { source } = pair
+    const remaining: number[] = []
+    // A round is what was written while the round before was sent: as much again each time.
+    for (let rounds = 0; rounds < 4;) {
+      const { status, ram } = (await source.queryMigrate()).value
+      if (ram === undefined || ram['dirty-sync-count'] === rounds) continue
+      assert.equal(status, 'active')
+      rounds = ram['dirty-sync-count']
+      remaining.push(ram.remaining / 4096)
+    }
+    assert(
+      remaining.every((pages) => pages > hotPages / 2),
+      remaining.join(),
+    )
+    await source.command('migrate_start_postcopy')
+    await both(pair, 'completed', 'postcopy-paused', 'failed')
+    await finish(pair)
+  })
 })

@@ -1,0 +1,198 @@
+/** SIGKILL of either end, in every state that can be held still: what the other end then is. */
+import assert from 'node:assert/strict'
+import type { Role } from '../../../src/cli/guest-process.js'
+import type { MigrationState } from '../../../src/migration/states.js'
+import { requires } from '../../support/requires.js'
+import {
+  type GuestPair,
+  assertWhole,
+  assertWorks,
+  begin,
+  both,
+  guestsOn,
+  inPostcopy,
+  isRunning,
+  touchesOf,
+  twoHosts,
+} from '../../support/two-hosts.js'
+
+/**
+ * What the other end has of the guest:
+ *
+ * - `works`: all of it, running
+ * - `kept`: all of it, as it was at the switch, stopped; `cont -f` starts it
+ * - `waits`: it runs as far as its pages reach, and every page that is there is right
+ * - `none`: it was lost with the process that had all of it
+ */
+type Guest = 'works' | 'kept' | 'waits' | 'none'
+
+interface Row {
+  readonly killed: Role
+  /** In which state it is then. */
+  readonly in: MigrationState
+  readonly reach: () => Promise<GuestPair>
+  /** State of the other end, at last. */
+  readonly other: MigrationState
+  readonly guest: Guest
+}
+
+async function inPrecopy(): Promise<GuestPair> {
+  const pair = await guestsOn(twoHosts(), { parameters: { 'max-bandwidth': '100K' } })
+  await begin(pair)
+  await both(pair, 'active')
+  return pair
+}
+
+/** The package is sent, to a destination that does nothing with it. */
+async function atSwitch(): Promise<GuestPair> {
+  const pair = await inPrecopy()
+  const { source, destination } = pair
+  // All that was sent is read: there is room for the package. The next pages come in seconds.
+  for (let [sent, taken] = [1, 0]; sent !== taken;) {
+    const { ram } = (await source.queryMigrate()).value
+    sent = (ram?.normal ?? 0) + (ram?.duplicate ?? 0) || 1
+    taken = (await destination.queryMigrate()).value['x-pages']?.precopied ?? 0
+  }
+  process.kill(destination.pid, 'SIGSTOP')
+  await source.command('migrate_start_postcopy')
+  await source.reached('source', ['postcopy-device'])
+  return pair
+}
+
+async function paused(): Promise<GuestPair> {
+  const pair = await inPostcopy()
+  await pair.source.command('migrate_pause')
+  await both(pair, 'postcopy-paused')
+  return pair
+}
+
+async function awaitingRecovery(): Promise<GuestPair> {
+  const pair = await paused()
+  await pair.destination.migrateRecover(`tcp:${pair.hosts.b.address}:0`)
+  await pair.destination.reached('destination', ['postcopy-recover-setup'])
+  return pair
+}
+
+/** The source is connected with a destination that does not answer. */
+async function recovering(): Promise<GuestPair> {
+  const pair = await paused()
+  const uri = await pair.destination.migrateRecover(`tcp:${pair.hosts.b.address}:0`)
+  process.kill(pair.destination.pid, 'SIGSTOP')
+  await pair.source.migrate(uri, { resume: true })
+  await pair.source.reached('source', ['postcopy-recover'])
+  return pair
+}
+
+async function completed(): Promise<GuestPair> {
+  const pair = await inPostcopy({ parameters: {} })
+  await both(pair, 'completed')
+  return pair
+}
+
+const rows: readonly Row[] = [
+  { killed: 'destination', in: 'active', reach: inPrecopy, other: 'failed', guest: 'works' },
+  {
+    killed: 'destination',
+    in: 'postcopy-device',
+    reach: atSwitch,
+    other: 'postcopy-paused',
+    guest: 'kept',
+  },
+  {
+    killed: 'destination',
+    in: 'postcopy-active',
+    reach: () => inPostcopy(),
+    other: 'postcopy-paused',
+    guest: 'kept',
+  },
+  {
+    killed: 'destination',
+    in: 'postcopy-paused',
+    reach: paused,
+    other: 'postcopy-paused',
+    guest: 'kept',
+  },
+  {
+    killed: 'destination',
+    in: 'postcopy-recover',
+    reach: recovering,
+    other: 'postcopy-paused',
+    guest: 'kept',
+  },
+  { killed: 'destination', in: 'completed', reach: completed, other: 'completed', guest: 'kept' },
+  { killed: 'source', in: 'active', reach: inPrecopy, other: 'failed', guest: 'none' },
+  { killed: 'source', in: 'postcopy-device', reach: atSwitch, other: 'failed', guest: 'none' },
+  {
+    killed: 'source',
+    in: 'postcopy-active',
+    reach: () => inPostcopy(),
+    other: 'postcopy-paused',
+    guest: 'waits',
+  },
+  {
+    killed: 'source',
+    in: 'postcopy-paused',
+    reach: awaitingRecovery,
+    other: 'postcopy-recover-setup',
+    guest: 'waits',
+  },
+  {
+    killed: 'source',
+    in: 'postcopy-recover',
+    reach: recovering,
+    other: 'postcopy-paused',
+    guest: 'waits',
+  },
+  { killed: 'source', in: 'completed', reach: completed, other: 'completed', guest: 'works' },
+]
+
+async function assertHas(pair: GuestPair, other: Role, guest: Guest): Promise<void> {
+  const end = pair[other]
+  switch (guest) {
+    case 'works':
+      await assertWhole(end)
+      break
+    case 'kept':
+      assert.equal(await isRunning(end), false)
+      await end.command('cont -f')
+      await assertWhole(end)
+      break
+    case 'waits':
+      assert.equal(await isRunning(end), true)
+      await touchesOf(end)
+      break
+    case 'none':
+      assert.equal(await isRunning(end), false)
+  }
+}
+
+describe('an end that is killed', () => {
+  before(function () {
+    requires(this, 'root', 'ip')
+  })
+
+  for (const { killed, in: state, reach, other, guest } of rows) {
+    const role = killed === 'source' ? 'destination' : 'source'
+    it(`the ${killed} in ${state} leaves the ${role} ${other}, where the guest ${guest === 'none' ? 'never ran' : guest === 'kept' ? 'is kept' : guest}`, async () => {
+      const pair = await reach()
+      // A destination that is frozen has said nothing for a while.
+      if (killed === 'source') assert.equal(pair.source.state('source'), state)
+      pair[killed].kill()
+      await pair[killed].end()
+      process.kill(pair[role].pid, 'SIGCONT')
+      await pair[role].reached(role, [other])
+      await assertHas(pair, role, guest)
+    })
+  }
+
+  it('the destination before anybody came leaves a source that is refused, and works', async () => {
+    const { hosts, source, destination } = await guestsOn(twoHosts())
+    const uri = await destination.migrateIncoming(`tcp:${hosts.b.address}:0`)
+    destination.kill()
+    await destination.end()
+    await source.migrate(uri)
+    assert.equal(await source.reached('source', ['failed']), 'failed')
+    assert.match((await source.queryMigrate()).value['error-desc'] ?? '', /ECONNREFUSED/)
+    await assertWorks(source)
+  })
+})
