@@ -46,7 +46,7 @@ export const openMatrix = experiment({
     'UFFDIO_API with EVENT_FORK; the last with a device node of mode 0666.',
   needs: { root: true, commands: ['setpriv', 'mknod'], features: ['EVENT_FORK'] },
   changes: [sysctl],
-  deadlineMs: 20_000,
+  deadlineMs: 60_000,
   expected: {
     since: '6.1',
     values: {

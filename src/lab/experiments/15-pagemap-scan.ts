@@ -107,7 +107,7 @@ export const pmscanCost = experiment({
     '256 MiB, of which 0, 1, 10, 50 and 100 % were written; anonymous memory in small and in huge ' +
     `pages, and a memfd. Median of ${rounds} rounds, ns a page of the whole range.`,
   needs: { features: ['WP_ASYNC', 'WP_HUGETLBFS_SHMEM'], memoryMiB: 512 },
-  deadlineMs: 20_000,
+  deadlineMs: 60_000,
   expected: {
     values: {
       'nothing dirty against all dirty': atMost(0.3),

@@ -64,7 +64,7 @@ export const latencyLadder = experiment({
     'a thread on its processor, and by one on another; plain faults and a pipe between the ' +
     'processors beside them.',
   needs: { features: ['SIGBUS'], cpus: 2 },
-  deadlineMs: 20_000,
+  deadlineMs: 60_000,
   expected: {
     values: {
       'plain, SIGBUS handler, one processor, two processors: each slower': true,
@@ -138,7 +138,7 @@ export const faultersScale = experiment({
     `${crowd.join(', ')} threads on one processor write to ${each} missing pages each; a busy handler on ` +
     `another reads up to 16 messages at a time. Median of ${rounds} rounds.`,
   needs: { cpus: 2 },
-  deadlineMs: 20_000,
+  deadlineMs: 60_000,
   expected: {
     values: {
       'several threads against 1, at best': atLeast(1.3),
