@@ -103,8 +103,8 @@ function run(command: string, args: readonly string[]): string {
   try {
     return execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
   } catch (error) {
-    const said = error instanceof Error && 'stderr' in error ? String(error.stderr).trim() : ''
-    const why = said === '' ? String(error) : said
+    const { stderr } = error as { stderr?: string | null }
+    const why = stderr?.trim() || (error instanceof Error ? error.message : String(error))
     throw new PostcopyError('ERR_TWO_HOSTS', `${command} ${args.join(' ')}: ${why}`, {
       cause: error,
     })

@@ -50,7 +50,7 @@ describe('a link between two hosts', () => {
     const link = await linkTo(hosts)
     let pair = await guestsOn(hosts, { parameters: { 'max-bandwidth': '1M' } })
     const outcomes: unknown[] = []
-    for (let bytes = 50; outcomes.at(-1) !== 'paused'; bytes *= 3) {
+    for (let bytes = 50; outcomes.at(-1) !== 'paused'; bytes *= 4) {
       await link.change({ cutAfterBytes: bytes })
       await begin(pair, link)
       await pair.source.command('migrate_start_postcopy')
