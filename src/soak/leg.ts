@@ -222,8 +222,11 @@ export class Leg {
       journal.note('cut')
       tally.addBreak('cut')
     }
-    await source.reached('source', SETTLED)
     await this.#destination.reached('destination', SETTLED)
+    // Its answer comes behind what it knew when the destination had everything: one that is paused
+    // then was not told, and looks for somebody who is not there any more.
+    await source.queryMigrate()
+    await source.reached('source', REST)
     over.abort()
     await switching
     source.off('migration', count)

@@ -17,6 +17,9 @@ export type DestinationState = MigrationState | 'gone'
 const outcomes: Readonly<Record<string, Outcome>> = {
   'completed, completed': 'moved',
   'postcopy-paused, completed': 'word lost',
+  // By itself it looks for the destination for ever.
+  'postcopy-recover-setup, completed': 'word lost',
+  'postcopy-recover, completed': 'word lost',
   'failed, completed': 'word lost',
   'failed, failed': 'stayed',
   'failed, gone': 'stayed',

@@ -66,6 +66,8 @@ describe('the soak', () => {
       [{ source: 'completed', destination: 'failed', ...nowhere }, /cannot be/],
       [{ source: 'completed', destination: 'gone', ...nowhere }, /cannot be/],
       [{ source: 'postcopy-paused', destination: 'completed', ...there }, 'word lost'],
+      [{ source: 'postcopy-recover', destination: 'completed', ...there }, 'word lost'],
+      [{ source: 'postcopy-recover', destination: 'failed', ...nowhere }, /cannot be/],
       [{ source: 'postcopy-paused', destination: 'postcopy-paused', ...there }, 'paused'],
       [{ source: 'postcopy-paused', destination: 'postcopy-paused', ...nowhere }, /no guest runs/],
       [
