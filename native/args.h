@@ -9,11 +9,10 @@
 #include <span>
 #include <string>
 
+#include "incoming.h"
 #include "registry.h"
 
 namespace postcopy {
-
-using Bytes = std::span<uint8_t>;
 
 class Args {
  public:

@@ -60,6 +60,18 @@ class Bitmap {
     return changed;
   }
 
+  // Sets all of each group of `host_pages` that has one set; how many of [0, to) changed.
+  size_t RoundOut(size_t to, size_t host_pages) noexcept {
+    size_t changed = 0;
+    for (size_t page = FindNext(0, to); page < to;) {
+      const size_t start = page - page % host_pages;
+      const size_t end = host_pages < to - start ? start + host_pages : to;
+      changed += SetRange(start, end);
+      page = FindNext(end, to);
+    }
+    return changed;
+  }
+
  private:
   // Which bits of the word (or byte) that begins at page `base` lie in [from, to).
   static uint64_t Mask(size_t base, size_t from, size_t to) noexcept {

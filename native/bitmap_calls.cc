@@ -78,15 +78,7 @@ Napi::Value BitmapRoundOut(const Napi::CallbackInfo& info) {
   const uint64_t host_pages = args.Number(2, "hostPages");
   args.Require(host_pages > 0, "hostPages", "at least 1");
   if (!args.ok()) return {};
-  Bitmap bitmap(bits);
-  size_t changed = 0;
-  for (size_t page = bitmap.FindNext(0, pages); page < pages;) {
-    const size_t start = page - page % host_pages;
-    const size_t end = std::min<size_t>(start + host_pages, pages);
-    changed += bitmap.SetRange(start, end);
-    page = bitmap.FindNext(end, pages);
-  }
-  return Result(args, static_cast<int64_t>(changed));
+  return Result(args, static_cast<int64_t>(Bitmap(bits).RoundOut(pages, host_pages)));
 }
 
 Napi::Value BytesAreZero(const Napi::CallbackInfo& info) {

@@ -1,23 +1,11 @@
-// What the four loops over received records (load, place, store, assemble) have in common.
+// What the callbacks of the four loops over received records (load, place, store, assemble) have in
+// common.
 #pragma once
 
 #include "args.h"
 #include "bitmap.h"
-#include "records.h"
 
 namespace postcopy {
-
-// The received bytes of one call, and the cursor in them.
-struct Incoming {
-  Bytes bytes;  // up to the end that the caller named
-  size_t at = 0;
-  uint64_t used_length = 0;
-
-  // 0 where the loop must stop, see ParseRecord.
-  size_t Peek(Record* record) const noexcept {
-    return ParseRecord(bytes.subspan(at), used_length, record);
-  }
-};
 
 // (..., usedLength, ...): whole pages, and a bitmap with a bit for each of them.
 inline uint64_t UsedLengthOf(Args& args, size_t index, uint64_t most) {

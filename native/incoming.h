@@ -1,0 +1,21 @@
+// Received records of one call, and the cursor in them.
+#pragma once
+
+#include "records.h"
+
+namespace postcopy {
+
+using Bytes = std::span<uint8_t>;
+
+struct Incoming {
+  Bytes bytes;  // up to the end that the caller named
+  size_t at = 0;
+  uint64_t used_length = 0;
+
+  // 0 where the loop must stop, see ParseRecord.
+  size_t Peek(Record* record) const noexcept {
+    return ParseRecord(bytes.subspan(at), used_length, record);
+  }
+};
+
+}  // namespace postcopy

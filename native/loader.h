@@ -1,0 +1,100 @@
+// Receiving side before the switch, and the assembly of host pages that are larger than a target
+// page.
+#pragma once
+
+#include <cstring>
+
+#include "bitmap.h"
+#include "incoming.h"
+
+namespace postcopy {
+
+struct Loaded {
+  size_t normal = 0;
+  size_t zero = 0;
+};
+
+// A page that never held anything is zero already, and stays untouched: an idle guest's free memory
+// costs nothing. `zeroed` says "received, and known to be zeros", so that zeros are not written
+// over zeros.
+inline Loaded LoadRecords(uint8_t* memory, Bitmap received, Bitmap zeroed, Incoming* in) noexcept {
+  Loaded loaded;
+  Record record;
+  for (size_t length = in->Peek(&record); length != 0; length = in->Peek(&record)) {
+    const size_t page = record.offset / kTargetPageBytes;
+    if (record.zero) {
+      if (received.Test(page) && !zeroed.Test(page))
+        std::memset(memory + record.offset, 0, kTargetPageBytes);
+      zeroed.Set(page);
+      ++loaded.zero;
+    } else {
+      std::memcpy(memory + record.offset, in->bytes.data() + in->at + kRecordHeaderBytes,
+                  kTargetPageBytes);
+      zeroed.Clear(page);
+      ++loaded.normal;
+    }
+    received.Set(page);
+    in->at += length;
+  }
+  return loaded;
+}
+
+// Int32Array: host page (or -1), target pages seen, of these not zero, then a bit for each target
+// page seen.
+class Assembly {
+ public:
+  enum Stop : uint8_t { kNone = 0, kOtherHostPage = 1, kDuplicate = 2 };
+  static constexpr size_t kHeaderWords = 3;
+
+  static size_t Words(size_t host_pages) noexcept { return kHeaderWords + (host_pages + 31) / 32; }
+
+  Assembly(Bytes staging, std::span<int32_t> state) noexcept
+      : staging_(staging),
+        state_(state),
+        host_pages_(staging.size() / kTargetPageBytes),
+        seen_(Bytes(reinterpret_cast<uint8_t*>(&state[kHeaderWords]), (host_pages_ + 7) / 8)) {}
+
+  bool Complete() const noexcept { return state_[1] >= static_cast<int32_t>(host_pages_); }
+
+  // Stops behind the record that completes the host page, or before one that does not belong to it.
+  Stop Run(Bitmap received, Incoming* in, Loaded* loaded) noexcept {
+    Record record;
+    for (size_t length = in->Peek(&record); length != 0; length = in->Peek(&record)) {
+      const size_t page = record.offset / kTargetPageBytes;
+      const auto host_page = static_cast<int32_t>(page / host_pages_);
+      if (received.Test(page)) return kDuplicate;
+      if (state_[0] < 0) Begin(host_page);
+      if (state_[0] != host_page) return kOtherHostPage;
+      const size_t index = page % host_pages_;
+      if (seen_.Test(index)) return kDuplicate;
+      seen_.Set(index);
+      uint8_t* to = staging_.data() + index * kTargetPageBytes;
+      if (record.zero) {
+        std::memset(to, 0, kTargetPageBytes);
+        ++loaded->zero;
+      } else {
+        std::memcpy(to, in->bytes.data() + in->at + kRecordHeaderBytes, kTargetPageBytes);
+        ++loaded->normal;
+        ++state_[2];
+      }
+      ++state_[1];
+      in->at += length;
+      if (Complete()) break;
+    }
+    return kNone;
+  }
+
+ private:
+  void Begin(int32_t host_page) noexcept {
+    state_[0] = host_page;
+    state_[1] = state_[2] = 0;
+    seen_.ClearRange(0, host_pages_);
+  }
+
+  Bytes staging_;
+  std::span<int32_t> state_;
+  size_t host_pages_;
+  Bitmap seen_;
+};
+
+}  // namespace postcopy

@@ -1,0 +1,97 @@
+// Sending side: dirty pages become records. Reads guest memory, so a page that is missing here
+// parks the thread.
+#pragma once
+
+#include "bitmap.h"
+#include "incoming.h"
+
+namespace postcopy {
+
+struct PackJob {
+  const uint8_t* memory;
+  size_t from;  // target pages
+  size_t to;
+  size_t host_pages;  // target pages per host page
+  size_t most_pages;
+  std::span<const uint8_t> name;  // empty: the block is the last record's
+};
+
+struct Packed {
+  size_t next_page;
+  size_t bytes = 0;
+  size_t normal = 0;
+  size_t zero = 0;
+};
+
+class Packer {
+ public:
+  Packer(const PackJob& job, Bitmap bitmap, Bytes out) noexcept
+      : job_(job), bitmap_(bitmap), out_(out), packed_{.next_page = job.from} {}
+
+  // Stops where the range ends, most_pages are packed, or the next page may not fit. A host page is
+  // begun only if all of it fits, and then finished whatever most_pages says: its receiver places
+  // it whole.
+  Packed Run() noexcept {
+    while (packed_.normal + packed_.zero < job_.most_pages) {
+      const size_t page = bitmap_.FindNext(packed_.next_page, job_.to);
+      packed_.next_page = page;
+      if (page == job_.to) break;
+      if (!(job_.host_pages == 1 ? PackPage(page) : PackHostPage(page))) break;
+    }
+    return packed_;
+  }
+
+ private:
+  size_t NameBytes() const noexcept {
+    return named_ || job_.name.empty() ? 0 : 1 + job_.name.size();
+  }
+
+  bool PackHostPage(size_t first) noexcept {
+    const size_t start = first - first % job_.host_pages;
+    const size_t end = start + job_.host_pages;
+    if (bitmap_.Count(first, end) * kPageRecordBytes + NameBytes() > out_.size() - packed_.bytes) {
+      packed_.next_page = start;
+      return false;
+    }
+    for (size_t page = first; page < end; page = bitmap_.FindNext(page + 1, end)) PackPage(page);
+    packed_.next_page = end;
+    return true;
+  }
+
+  bool PackPage(size_t page) noexcept {
+    const uint64_t offset = uint64_t{page} * kTargetPageBytes;
+    const uint8_t* content = job_.memory + offset;
+    const bool zero = IsZero(content, kTargetPageBytes);
+    const size_t need = NameBytes() + (zero ? kZeroRecordBytes : kPageRecordBytes);
+    if (need > out_.size() - packed_.bytes) return false;
+    bitmap_.Clear(page);
+    uint8_t* to = out_.data() + packed_.bytes;
+    StoreBigEndian(
+        to, offset | (zero ? kFlagZero : kFlagPage) | (NameBytes() == 0 ? kFlagContinue : 0));
+    to += kRecordHeaderBytes;
+    if (NameBytes() != 0) {
+      *to++ = static_cast<uint8_t>(job_.name.size());
+      std::memcpy(to, job_.name.data(), job_.name.size());
+      to += job_.name.size();
+      named_ = true;
+    }
+    if (zero) {
+      *to = 0;
+      ++packed_.zero;
+    } else {
+      CopyPage(to, content);
+      ++packed_.normal;
+    }
+    packed_.bytes += need;
+    packed_.next_page = page + 1;
+    return true;
+  }
+
+  const PackJob& job_;
+  Bitmap bitmap_;
+  Bytes out_;
+  Packed packed_;
+  bool named_ = false;
+};
+
+}  // namespace postcopy

@@ -1,0 +1,100 @@
+// Received records into a sparse file instead of memory.
+#pragma once
+
+#include <fcntl.h>
+#include <sys/uio.h>
+
+#include <array>
+
+#include "bitmap.h"
+#include "incoming.h"
+#include "sys.h"
+
+namespace postcopy {
+
+struct Stored {
+  size_t normal = 0;
+  size_t zero = 0;
+  long error = 0;
+  uint64_t offset = 0;
+};
+
+inline constexpr std::array<uint8_t, kTargetPageBytes> kZeroPage{};
+
+class Storer {
+ public:
+  Storer(int fd, Bitmap received, Bitmap zeroed, Incoming* in) noexcept
+      : fd_(fd), received_(received), zeroed_(zeroed), in_(*in) {}
+
+  Stored Run() noexcept {
+    Record record;
+    while (stored_.error == 0 && in_.Peek(&record) != 0) {
+      if (record.zero) {
+        StoreZero(record.offset);
+      } else {
+        StoreRun(record.offset);
+      }
+    }
+    return stored_;
+  }
+
+ private:
+  static constexpr size_t kMostPages = 256;
+
+  void Fail(long error, uint64_t offset) noexcept {
+    stored_.error = error;
+    stored_.offset = offset;
+  }
+
+  // A hole that was never filled reads as zeros; a filled page becomes a hole again.
+  void StoreZero(uint64_t offset) noexcept {
+    const size_t page = offset / kTargetPageBytes;
+    if (received_.Test(page) && !zeroed_.Test(page)) {
+      long result = CountOrErrno(::fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                             static_cast<off_t>(offset), kTargetPageBytes));
+      // Not every file system has holes.
+      if (result == -EOPNOTSUPP) result = Write(offset, kZeroPage.data());
+      if (result < 0) return Fail(-result, offset);
+    }
+    zeroed_.Set(page);
+    received_.Set(page);
+    ++stored_.zero;
+    in_.at += kZeroRecordBytes;
+  }
+
+  long Write(uint64_t offset, const uint8_t* page) const noexcept {
+    return CountOrErrno(::pwrite(fd_, page, kTargetPageBytes, static_cast<off_t>(offset)));
+  }
+
+  // Records of consecutive pages are written by one call, out of the places where they came in.
+  void StoreRun(uint64_t offset) noexcept {
+    std::array<iovec, kMostPages> parts;
+    size_t count = 0;
+    const size_t start = in_.at;
+    Record record;
+    for (; count < kMostPages && in_.Peek(&record) != 0; in_.at += kPageRecordBytes, ++count) {
+      if (record.zero || record.offset != offset + count * kTargetPageBytes) break;
+      parts[count] = {.iov_base = in_.bytes.data() + in_.at + kRecordHeaderBytes,
+                      .iov_len = kTargetPageBytes};
+    }
+    in_.at = start;
+    const long written = CountOrErrno(
+        ::pwritev(fd_, parts.data(), static_cast<int>(count), static_cast<off_t>(offset)));
+    // A full file system writes what it can; the next call names the reason. Less than a page is
+    // none.
+    const size_t pages = written < 0 ? 0 : static_cast<size_t>(written) / kTargetPageBytes;
+    if (pages == 0) Fail(written < 0 ? -written : ENOSPC, offset);
+    received_.SetRange(offset / kTargetPageBytes, offset / kTargetPageBytes + pages);
+    zeroed_.ClearRange(offset / kTargetPageBytes, offset / kTargetPageBytes + pages);
+    stored_.normal += pages;
+    in_.at += pages * kPageRecordBytes;
+  }
+
+  int fd_;
+  Bitmap received_;
+  Bitmap zeroed_;
+  Incoming& in_;
+  Stored stored_;
+};
+
+}  // namespace postcopy

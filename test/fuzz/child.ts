@@ -1,0 +1,82 @@
+/** Fuzzes one target in a process of its own, which may die or hang of it. */
+import { writeFileSync } from 'node:fs'
+import { BlockCoverage } from './coverage.js'
+import { readCorpus, writeCorpus } from './corpus.js'
+import { Engine } from './engine.js'
+import type { Target } from './target.js'
+
+/** What this process is told, as one JSON argument. */
+export interface Job {
+  readonly target: string
+  readonly seconds: number
+  readonly seed: number
+  /** Where the inputs stand that are being tried. */
+  readonly tryingFile: string
+  /** Write the corpus back, as small as it gets. */
+  readonly isKept: boolean
+  /** Module that exports `targets`. */
+  readonly module: string
+}
+
+export interface Progress {
+  readonly executions: number
+  readonly blocks: number
+  readonly corpus: number
+}
+
+/** What it says. */
+export type Message =
+  | { readonly type: 'progress'; readonly progress: Progress }
+  | { readonly type: 'found'; readonly inputHex: string; readonly text: string }
+
+const REPORT_MS = 500
+
+let reportAt = REPORT_MS
+
+const job = JSON.parse(process.argv[2] ?? '') as Job
+
+function say(message: Message): void {
+  process.send?.(message)
+}
+
+// The code to be fuzzed is loaded when its blocks are counted already.
+const ours = new URL('../../src/', import.meta.url).href
+const own = new URL(job.module).href
+const coverage = new BlockCoverage((url) => url.startsWith(ours) || url === own)
+const { targets } = (await import(job.module)) as { targets: Record<string, Target> }
+const target = targets[job.target]
+if (target === undefined) throw new RangeError(`no target ${job.target}`)
+
+const engine = new Engine(target, coverage, job.seed, {
+  trying: (batch) => {
+    writeFileSync(
+      job.tryingFile,
+      batch.map((input) => `${Buffer.from(input).toString('hex')}\n`).join(''),
+    )
+    if (performance.now() >= reportAt) report()
+  },
+  found: ({ input, error }) => {
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
+    say({ type: 'found', inputHex: Buffer.from(input).toString('hex'), text })
+  },
+})
+
+function report(): void {
+  reportAt = performance.now() + REPORT_MS
+  const { executions, corpus } = engine
+  say({
+    type: 'progress',
+    progress: { executions, blocks: coverage.size, corpus: corpus.length },
+  })
+}
+
+const end = performance.now() + job.seconds * 1000
+engine.begin(readCorpus(job.target))
+while (performance.now() < end) {
+  engine.step()
+  // Watches and timers of what was closed are let go in the event loop.
+  await new Promise((resolve) => setImmediate(resolve))
+}
+report()
+if (job.isKept) writeCorpus(job.target, engine.minimise())
+process.disconnect()

@@ -1,0 +1,115 @@
+/**
+ * Fuzzing guided by coverage: an input that runs new code, or gets a new answer, is kept and
+ * becomes the material for others.
+ */
+import type { BlockCoverage } from './coverage.js'
+import { mutate } from './mutate.js'
+import { Random } from './random.js'
+import type { Target } from './target.js'
+
+/** Asking V8 costs more than many runs: inputs are tried in batches. */
+const BATCH = 48
+
+export interface Found {
+  readonly input: Uint8Array
+  readonly error: unknown
+}
+
+export interface EngineEvents {
+  /** About to be run: should the process die, it was one of these. */
+  trying(batch: readonly Uint8Array[]): void
+  found(finding: Found): void
+}
+
+export class Engine {
+  executions = 0
+  readonly #target: Target
+  readonly #coverage: BlockCoverage
+  readonly #events: EngineEvents
+  readonly #random: Random
+  readonly #corpus: Uint8Array[] = []
+  readonly #answers = new Set<string>()
+  readonly #findings = new Set<string>()
+
+  constructor(target: Target, coverage: BlockCoverage, seed: number, events: EngineEvents) {
+    this.#target = target
+    this.#coverage = coverage
+    this.#events = events
+    this.#random = new Random(seed)
+  }
+
+  get corpus(): readonly Uint8Array[] {
+    return this.#corpus
+  }
+
+  /** Begins with the target's seeds and `inputs`, and keeps them all. */
+  begin(inputs: readonly Uint8Array[]): void {
+    const all = [...this.#target.seeds, ...inputs]
+    this.#events.trying(all)
+    for (const input of all) this.#run(input)
+    this.#coverage.takeNew()
+    this.#corpus.push(...all)
+  }
+
+  /** Tries a batch of new inputs. */
+  step(): void {
+    const { tokens = [], maxBytes } = this.#target
+    const material = { corpus: this.#corpus, tokens, maxBytes }
+    const batch = Array.from({ length: BATCH }, () => mutate(this.#random, material))
+    this.#events.trying(batch)
+    const kept = new Set(batch.filter((input) => this.#run(input)))
+    const fresh = new Set(this.#coverage.takeNew())
+    if (fresh.size > 0) {
+      for (const input of batch) {
+        this.#run(input)
+        const isFirst = this.#coverage.take().filter((block) => fresh.delete(block)).length > 0
+        if (isFirst) kept.add(input)
+      }
+    }
+    this.#corpus.push(...kept)
+  }
+
+  /** The smallest inputs that together run every block and get every answer. */
+  minimise(): Uint8Array[] {
+    const blocks = new Set<string>()
+    const answers = new Set<string>()
+    const inputs = [...this.#corpus].sort((a, b) => a.length - b.length)
+    this.#coverage.take()
+    return inputs.filter((input) => {
+      this.#events.trying([input])
+      let gained = 0
+      try {
+        const answer = this.#target.run(input)
+        if (!answers.has(answer)) gained += answers.add(answer).size
+      } catch {
+        // A finding, reported when it was found.
+      }
+      for (const block of this.#coverage.take()) {
+        if (!blocks.has(block)) gained += blocks.add(block).size
+      }
+      return gained > 0
+    })
+  }
+
+  /** @returns whether the answer is new */
+  #run(input: Uint8Array): boolean {
+    this.executions += 1
+    let answer: string
+    try {
+      answer = this.#target.run(input)
+    } catch (error) {
+      answer = `finding: ${whereOf(error)}`
+      if (!this.#findings.has(answer)) this.#events.found({ input, error })
+      this.#findings.add(answer)
+    }
+    const before = this.#answers.size
+    return this.#answers.add(answer).size > before
+  }
+}
+
+/** The same mistake has the same place, whatever its message says of the input. */
+function whereOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  const frames = (error.stack ?? '').split('\n').filter((line) => /^ +at /.test(line))
+  return [error.name, ...frames.slice(0, 3)].join(' ')
+}

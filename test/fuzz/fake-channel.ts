@@ -1,0 +1,91 @@
+/** A connection without a socket: the test says what comes, and sees what was written. */
+import { ConnectionError } from '../../src/errors.js'
+import type { Channel, ChannelEvents } from '../../src/migration/channel.js'
+import { MAX_LOOK_AHEAD_BYTES } from '../../src/stream/index.js'
+import { demand } from './target.js'
+
+export class FakeChannel implements Pick<Channel, keyof Channel> {
+  readonly peer = 'the fuzzer'
+  /** All that was written. */
+  readonly written: Uint8Array[] = []
+  broken = false
+  error: ConnectionError | undefined
+  /** Nothing more will be written. */
+  hasEnded = false
+  unsentBytes = 0
+  #events: ChannelEvents | undefined
+  /** They are to hear that it is closed. */
+  #closing: ChannelEvents | undefined
+  #waiting: Uint8Array = new Uint8Array()
+
+  /** As code that takes a Channel wants it. */
+  get asChannel(): Channel {
+    return this as Pick<Channel, keyof Channel> as Channel
+  }
+
+  start(events: ChannelEvents): void {
+    this.#events = events
+    this.#consume()
+  }
+
+  write(bytes: Uint8Array, written?: (error: Error | null | undefined) => void): void {
+    this.written.push(bytes.slice())
+    written?.(undefined)
+  }
+
+  endWriting(): void {
+    this.hasEnded = true
+  }
+
+  /** As with a socket, the event comes later: see {@link settle}. */
+  destroy(reason?: ConnectionError): void {
+    this.#close(reason)
+  }
+
+  /** Says what a socket would have said meanwhile. */
+  settle(): void {
+    const events = this.#closing
+    this.#closing = undefined
+    events?.close(this.error)
+  }
+
+  /** These bytes have come. */
+  receive(bytes: Uint8Array): void {
+    if (this.broken) return
+    const both = new Uint8Array(this.#waiting.length + bytes.length)
+    both.set(this.#waiting)
+    both.set(bytes, this.#waiting.length)
+    this.#waiting = both
+    this.#consume()
+  }
+
+  /** The peer has closed its side. */
+  end(): void {
+    if (!this.broken) this.#events?.end()
+  }
+
+  /** The connection is gone. */
+  breakOff(code: string | undefined): void {
+    this.#close(code === undefined ? undefined : new ConnectionError(code, 'broken by the fuzzer'))
+  }
+
+  #consume(): void {
+    if (this.#events === undefined || this.#waiting.length === 0) return
+    const taken = this.#events.consume(this.#waiting, 0, this.#waiting.length)
+    demand(
+      Number.isInteger(taken) && taken >= 0 && taken <= this.#waiting.length,
+      `took ${taken} of ${this.#waiting.length} bytes`,
+    )
+    this.#waiting = this.#waiting.slice(taken)
+    demand(this.#waiting.length < MAX_LOOK_AHEAD_BYTES, 'what is left over is no element')
+    this.#events?.afterRead?.()
+  }
+
+  #close(error: ConnectionError | undefined): void {
+    if (this.broken) return
+    this.broken = true
+    this.error = error
+    this.#closing = this.#events
+    this.#events = undefined
+  }
+}

@@ -1,0 +1,26 @@
+/** An input read as steps of four bytes each: what to do, and three numbers for it. */
+export interface Step {
+  readonly what: number
+  readonly a: number
+  readonly b: number
+  readonly c: number
+}
+
+export const STEP_BYTES = 4
+
+/** The steps behind the first `STEP_BYTES`, which choose how things are set up. */
+export function* stepsOf(input: Uint8Array): Generator<Step> {
+  for (let at = STEP_BYTES; at + STEP_BYTES <= input.length; at += STEP_BYTES) {
+    yield stepAt(input, at)
+  }
+}
+
+export function stepAt(input: Uint8Array, at: number): Step {
+  const [what = 0, a = 0, b = 0, c = 0] = input.subarray(at, at + STEP_BYTES)
+  return { what, a, b, c }
+}
+
+/** The input that stands for these steps; the first one is the choice of the setting. */
+export function programOf(steps: readonly (readonly [number, number?, number?, number?])[]): Uint8Array {
+  return Uint8Array.from(steps.flatMap(([what, a = 0, b = 0, c = 0]) => [what, a, b, c]))
+}

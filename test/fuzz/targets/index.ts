@@ -1,0 +1,18 @@
+import type { Target } from '../target.js'
+import { mainChannel, packages, preemptChannel, recoveredChannel, returnPath } from './decoders.js'
+import { destination } from './destination.js'
+import { source } from './source.js'
+import { json, manifest } from './text.js'
+
+/** Everything of ours, in TypeScript, that reads what others have made. */
+export const targets: Readonly<Record<string, Target>> = {
+  'main-channel': mainChannel,
+  'recovered-channel': recoveredChannel,
+  'preempt-channel': preemptChannel,
+  'return-path': returnPath,
+  packages,
+  json,
+  manifest,
+  destination,
+  source,
+}

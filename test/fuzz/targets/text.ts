@@ -1,0 +1,89 @@
+/** Text of others: QMP's JSON, and the manifest of a parked VM. */
+import { PostcopyError } from '../../../src/errors.js'
+import { JsonSplitter } from '../../../src/monitor/qmp/json-splitter.js'
+import { decodeManifest, encodeManifest } from '../../../src/park/manifest.js'
+import { bounded } from '../bounded.js'
+import { type Target, demand } from '../target.js'
+
+function piecesOf(bytes: Uint8Array, cut: number): string {
+  const splitter = new JsonSplitter()
+  const pieces: unknown[] = []
+  for (const chunk of [bytes.slice(0, cut), bytes.slice(cut)]) pieces.push(...splitter.split(chunk))
+  pieces.push(...splitter.end())
+  return JSON.stringify(pieces)
+}
+
+/** The first byte says where the rest is cut, which must make no difference. */
+export const json: Target = {
+  seeds: [
+    '{"execute": "qmp_capabilities", "id": 1}\n{"execute":"query-migrate"}',
+    '[1, -2.5e3, true, null, "\\u00e9\\n"] "text" 12 tru',
+    '{"a": {"b": [{}, []]}} }{ \u00e9',
+  ].map((text) => Uint8Array.of(9, ...Buffer.from(text))),
+  tokens: ['{', '}', '[', ']', '"', '\\', '\\u00', '\n', '1e9', 'null', '{"execute":'].map((text) =>
+    Buffer.from(text),
+  ),
+  maxBytes: 2000,
+  run: (input) => {
+    const bytes = input.subarray(1)
+    const pieces = bounded(bytes.length, () => piecesOf(bytes, input[0] ?? 0))
+    demand(pieces === piecesOf(bytes, 0), 'where the bytes are cut makes a difference')
+    const errors = pieces.match(/"error":"[^,"]*/g) ?? []
+    return [...new Set(errors)].sort().join(' ')
+  },
+}
+
+const manifestText = Buffer.from(
+  encodeManifest({
+    state: 'incomplete',
+    parkedAt: '2026-11-24T00:00:00Z',
+    machineType: 'pc',
+    ramSectionId: 2,
+    way: 'postcopy',
+    configuration: { file: 'configuration', lengthBytes: 7, sha256: 'a' },
+    devices: { file: 'devices', lengthBytes: 7, sha256: 'b' },
+    description: { file: 'description', lengthBytes: 7, sha256: 'c' },
+    blocks: [
+      { name: 'ram', file: 'ram-0', lengthBytes: 8192, pageSizeBytes: 4096, dataPages: 1 },
+      {
+        name: 'rom',
+        file: 'ram-1',
+        lengthBytes: 4096,
+        pageSizeBytes: 4096,
+        dataPages: 1,
+        checksum: 'd',
+        receivedFile: 'received-1',
+      },
+    ],
+    statistics: {
+      transferredBytes: 1,
+      normalPages: 1,
+      zeroPages: 1,
+      discardedPages: 1,
+      durationMs: 1,
+      unsentPages: 0,
+    },
+  }),
+)
+
+export const manifest: Target = {
+  seeds: [manifestText],
+  tokens: ['null', '{}', '[]', '""', '1e300', '-1', '"../x"', '"__proto__"', '2', 'complete'].map(
+    (text) => Buffer.from(text),
+  ),
+  maxBytes: 3000,
+  run: (input) =>
+    bounded(input.length, () => {
+      try {
+        const { state, blocks } = decodeManifest(Buffer.from(input).toString(), 'manifest.json')
+        for (const { file, lengthBytes, pageSizeBytes } of blocks) {
+          demand(!/[/\\]|^\./.test(file), `a file that leads elsewhere: ${file}`)
+          demand(lengthBytes > 0 && lengthBytes % pageSizeBytes === 0, `${lengthBytes} bytes`)
+        }
+        return `${state} ${Math.min(blocks.length, 3)}`
+      } catch (error) {
+        if (!(error instanceof PostcopyError)) throw error
+        return `${error.code} ${/: (\w+) must/.exec(error.message)?.[1] ?? ''}`
+      }
+    }),
+}
