@@ -5,6 +5,7 @@ import {
   type ErrorRecord,
   PostcopyError,
   StateError,
+  errorFromRecord,
   errorToRecord,
 } from '../errors.js'
 import type { Userfaultfd } from '../kernel/index.js'
@@ -262,6 +263,9 @@ export class Destination extends Migration {
       case 'listening':
         this.#uri = formatUri(notice.uri)
         this.emit('listening', this.#uri)
+        break
+      case 'refused':
+        this.emit('refused', errorFromRecord(notice.error))
         break
       case 'announced':
         this.#announced = notice.announced

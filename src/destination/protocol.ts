@@ -62,6 +62,8 @@ export type DestinationRequest =
 /** From the worker. */
 export type DestinationNotice =
   | { readonly type: 'listening'; readonly uri: MigrationUri }
+  /** A peer that was not let in. */
+  | { readonly type: 'refused'; readonly error: ErrorRecord }
   /** Take a hold on it before anything is armed: it must outlive the worker. */
   | { readonly type: 'userfaultfd'; readonly id: number; readonly userModeOnly: boolean }
   | { readonly type: 'announced'; readonly announced: Announced }

@@ -17,6 +17,7 @@
 import type { PostcopyError } from '../errors.js'
 import { ConnectionError, StateError } from '../errors.js'
 import { Userfaultfd } from '../kernel/index.js'
+import { Answers } from '../migration/answers.js'
 import type { Channel } from '../migration/channel.js'
 import { type Counters, now } from '../migration/counters.js'
 import { pausedOnPurpose } from '../migration/migration.js'
@@ -27,12 +28,9 @@ import {
   type RamHandler,
   StreamDecoder,
   type StreamHandler,
-  Writer,
   checkListen,
-  encode,
   encodePageRequest,
   encodePong,
-  encodeRecvBitmap,
   encodeResumeAck,
   encodeShut,
 } from '../stream/index.js'
@@ -96,11 +94,9 @@ export class Receiver {
   #ramSectionId = 0
   #announced: readonly RamBlockInfo[]
   #postcopy: PostcopyState
-  #returnPathOpen: boolean
+  readonly #answers: Answers
   #uffd: Userfaultfd | undefined
   #faults: FaultService | undefined
-  /** Page requests of one batch of faults, sent together. */
-  readonly #requests = new Writer()
   #lastRequested: DestinationBlock | undefined
   #devicesCame = false
   #guestRuns: boolean
@@ -123,7 +119,8 @@ export class Receiver {
     const isResumed = resumption !== undefined
     this.#announced = resumption?.announced.blocks ?? []
     // A source that recovers says neither that it listens nor that the guest is to run: it does.
-    this.#returnPathOpen = isResumed
+    this.#answers = new Answers(options.parameters['x-max-unread-bytes'])
+    this.#answers.isOpen = isResumed
     this.#guestRuns = isResumed
     this.#postcopy = isResumed ? 'running' : 'none'
     this.#state = new StateMachine(
@@ -164,6 +161,11 @@ export class Receiver {
     return this.#options.resumption !== undefined
   }
 
+  /** The source is here; the next connection may be its preempt channel. */
+  get isConnected(): boolean {
+    return this.#channel !== undefined
+  }
+
   /** Takes the migration from this connection; every other one is turned away. */
   accept(channel: Channel): void {
     channel.detectSilence(this.#options.parameters['x-silence-timeout'])
@@ -177,6 +179,7 @@ export class Receiver {
       return
     }
     this.#channel = channel
+    this.#answers.connect(channel)
     if (this.#isRecovery) {
       this.#counters.endedAt = 0
       this.#state.enter('postcopy-recover')
@@ -193,7 +196,7 @@ export class Receiver {
 
   /** Answers a ping that stood in the package, when everything before it is loaded. */
   pong(value: number): void {
-    this.#send((out) => encodePong(out, value))
+    this.#answers.say((out) => encodePong(out, value))
   }
 
   /** The main thread runs the guest. */
@@ -232,7 +235,8 @@ export class Receiver {
       const taken = this.#decoder.write(bytes, start, end)
       this.#faults?.settle()
       this.#faults?.drain()
-      this.#flushRequests()
+      this.#answers.flush()
+      this.#answers.checkRead()
       this.#finishIfDone()
       return taken
     } catch (error) {
@@ -249,7 +253,7 @@ export class Receiver {
         else checkMachineType(machineType, own)
       },
       openReturnPath: () => {
-        this.#returnPathOpen = true
+        this.#answers.isOpen = true
       },
       ping: (value) => this.#ping(value),
       advise: (summary, targetPageSize) => this.#advise(summary, targetPageSize),
@@ -268,7 +272,7 @@ export class Receiver {
       recvBitmap: (name) => {
         if (!this.#state.is('postcopy-recover')) this.#misplaced('RECV_BITMAP')
         const { received } = this.#target(name)
-        this.#send((out) => encodeRecvBitmap(out, name, received.bytes))
+        this.#answers.collectBitmap(name, received.bytes)
       },
     }
   }
@@ -276,11 +280,11 @@ export class Receiver {
   /** The source knows what is missing. What is waited for is asked for again. */
   #resume(): void {
     if (!this.#state.is('postcopy-recover')) this.#misplaced('POSTCOPY_RESUME')
-    this.#send((out) => encodeResumeAck(out))
+    this.#answers.say(encodeResumeAck)
     this.#state.enter('postcopy-active')
     this.#startPreempt()
     this.#faults?.restart(
-      () => this.#flushRequests(),
+      () => this.#answers.flush(),
       (error) => this.#fail(error),
     )
   }
@@ -307,7 +311,7 @@ export class Receiver {
       placed: () => {
         this.#faults?.settle()
         this.#faults?.drain()
-        this.#flushRequests()
+        this.#answers.flush()
         this.#finishIfDone()
       },
       ended: (marked) => {
@@ -332,14 +336,14 @@ export class Receiver {
   }
 
   #ping(value: number): void {
-    if (!this.#returnPathOpen) {
+    if (!this.#answers.isOpen) {
       throw new StateError(
         'ERR_STATE_COMMAND',
         `PING ${value} before OPEN_RETURN_PATH`,
         this.#postcopy,
       )
     }
-    this.pong(value)
+    this.#answers.collect((out) => encodePong(out, value))
   }
 
   /** Before any RAM: can this host do it, and do both ends mean the same pages? */
@@ -400,7 +404,7 @@ export class Receiver {
     this.#placement.arm(uffd)
     this.#faults = this.#makeFaultService(uffd)
     this.#faults.start(
-      () => this.#flushRequests(),
+      () => this.#answers.flush(),
       (error) => this.#fail(error),
     )
     this.#postcopy = 'listening'
@@ -419,7 +423,9 @@ export class Receiver {
       (target, offset) => {
         const name = target === this.#lastRequested ? undefined : target.block.name
         this.#lastRequested = target
-        encodePageRequest(this.#requests, name, offset, target.block.hostPageSize)
+        this.#answers.collect((out) =>
+          encodePageRequest(out, name, offset, target.block.hostPageSize),
+        )
       },
     )
   }
@@ -489,20 +495,8 @@ export class Receiver {
     this.#counters.endedAt = now()
     this.#hangUp(1)
     // A source that cannot be told must not be let to believe that all of its bytes were taken.
-    if (!this.#returnPathOpen) this.#channel?.destroy()
+    if (!this.#answers.isOpen) this.#channel?.destroy()
     this.#state.enter('failed', error)
-  }
-
-  #flushRequests(): void {
-    if (this.#requests.length > 0) this.#write(this.#requests.take())
-  }
-
-  #send(put: (out: Writer) => void): void {
-    this.#write(encode(put))
-  }
-
-  #write(bytes: Uint8Array): void {
-    if (this.#returnPathOpen && this.#channel?.broken === false) this.#channel.write(bytes)
   }
 
   /**
@@ -510,7 +504,7 @@ export class Receiver {
    * would otherwise reset the connection, and the word be lost.
    */
   #hangUp(shutStatus: number): void {
-    this.#send((out) => encodeShut(out, shutStatus))
+    this.#answers.say((out) => encodeShut(out, shutStatus))
     const channel = this.#channel
     if (channel === undefined) return
     channel.endWriting()

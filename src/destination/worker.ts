@@ -3,6 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
 import type { Userfaultfd } from '../kernel/index.js'
 import { type Listener, listen } from '../migration/connection.js'
+import { Reception } from '../migration/reception.js'
 import { goFirst } from '../migration/thread-priority.js'
 import { createCounters } from '../migration/counters.js'
 import { isAtRest } from '../migration/states.js'
@@ -68,9 +69,15 @@ const receiver = new Receiver(
   new FaultLog(data.faultLog),
 )
 
+const reception = new Reception(data.resumption !== undefined, data.parameters, {
+  welcome: (channel) => receiver.accept(channel),
+  refused: (error) => notify({ type: 'refused', error: errorToRecord(error) }),
+})
+
 /** Lets go of what keeps this thread alive; the connection may still say its last word. */
 function release(): void {
   listener?.close()
+  reception.close()
   uffd?.close()
   for (const { block } of blocks) block.close()
   port?.close()
@@ -101,7 +108,11 @@ process.on('uncaughtException', (error) => receiver.abandon(error))
 goFirst()
 try {
   receiver.begin()
-  listener = await listen(data.uri, (channel) => receiver.accept(channel))
+  listener = await listen(data.uri, (channel) => {
+    // The preempt channel may be silent for long.
+    if (receiver.isConnected) receiver.accept(channel)
+    else reception.take(channel)
+  })
   receiver.listening()
   notify({ type: 'listening', uri: listener.uri })
 } catch (error) {

@@ -37,6 +37,7 @@ export class Channel {
   #head = 0
   #tail = 0
   #events: ChannelEvents | undefined
+  #isStarted = false
   #error: ConnectionError | undefined
   /** Of a TCP connection, while it is open. */
   #tcpFd: number | undefined
@@ -130,9 +131,15 @@ export class Channel {
     setSocketOption(descriptorOf(this.#socket), 'TCP_USER_TIMEOUT', timeoutMs)
   }
 
-  /** Starts handing over what arrives. */
+  /** Starts handing over what arrives; a second call hands it to somebody else. */
   start(events: ChannelEvents): void {
+    const isStarted = this.#isStarted
+    this.#isStarted = true
     this.#events = events
+    if (isStarted) {
+      if (this.#tail > this.#head) this.#consume()
+      return
+    }
     if (this.#socket.remoteFamily !== undefined) {
       this.#socket.setNoDelay(true)
       // A requested page must not stand behind megabytes that the kernel has not even sent.
@@ -150,6 +157,11 @@ export class Channel {
    */
   write(bytes: Uint8Array, written?: (error: Error | null | undefined) => void): void {
     this.#socket.write(bytes, written)
+  }
+
+  /** Bytes that were written, and the kernel has not taken. */
+  get unsentBytes(): number {
+    return this.#socket.writableLength
   }
 
   get broken(): boolean {

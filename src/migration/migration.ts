@@ -19,6 +19,8 @@ export interface MigrationEvents {
   listening: [uri: string]
   /** A source begins to send what its dirty log found when it was read for the `pass`th time. */
   pass: [pass: number]
+  /** A peer was turned away; the right one may still come. */
+  refused: [error: PostcopyError]
   /** A source has stopped the guest, or started it again because it stays. */
   guest: []
 }

@@ -63,6 +63,12 @@ export interface Parameters {
   'x-push-after-quiet-ms': number
   /** Largest package that a destination takes, in bytes. */
   'x-max-package-bytes': number
+  /** Bytes that a source may leave unread of what it is told, besides received bitmaps. */
+  'x-max-unread-bytes': number
+  /** Connections at one time that have not said yet who they are; more push out the oldest. */
+  'x-max-connections': number
+  /** Milliseconds that a connection may take to say who it is. */
+  'x-handshake-timeout': number
   /** Milliseconds to wait for a connection, for an answer in a recovery, and for a guest to stop. */
   'x-timeout': number
   /**
@@ -86,6 +92,9 @@ export const defaultParameters: Readonly<Parameters> = {
   'x-postcopy-after-rounds': 0,
   'x-push-after-quiet-ms': 0,
   'x-max-package-bytes': 256 * 1024 * 1024,
+  'x-max-unread-bytes': 4 * 1024 * 1024,
+  'x-max-connections': 16,
+  'x-handshake-timeout': 10_000,
   'x-timeout': 30_000,
   'x-silence-timeout': 15_000,
   'x-recover-delay': 200,
@@ -97,7 +106,8 @@ export const PUSH_NEVER = Number.MAX_SAFE_INTEGER
 
 const largest: Partial<Record<ParameterName, number>> = {
   'downtime-limit': 2_000_000,
-  // The kernel keeps both in 32 bits, and timers do.
+  // The kernel keeps them in 32 bits, or timers do.
+  'x-handshake-timeout': 2 ** 31 - 1,
   'x-silence-timeout': 2 ** 31 - 1,
   'x-timeout': 2 ** 31 - 1,
 }

@@ -188,6 +188,7 @@ function parseParameter(name: string, text: string): number {
       return /^\d+(\.\d+)?$/.test(text) ? Math.floor(Number(text) * MIB) : parseByteSize(text)
     case 'max-postcopy-bandwidth':
     case 'x-max-package-bytes':
+    case 'x-max-unread-bytes':
       return parseByteSize(text)
     default:
       if (/^\d+$/.test(text)) return Number(text)

@@ -13,6 +13,8 @@ const units: Readonly<Record<string, string>> = {
   'downtime-limit': ' ms',
   'x-postcopy-after-ms': ' ms',
   'x-max-package-bytes': ' bytes',
+  'x-max-unread-bytes': ' bytes',
+  'x-handshake-timeout': ' ms',
   'x-timeout': ' ms',
   'x-silence-timeout': ' ms',
   'x-recover-delay': ' ms',

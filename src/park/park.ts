@@ -1,7 +1,7 @@
 /** Parking as its user sees it: starts the worker, and tells what it does. */
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
-import { PostcopyError, errorToRecord } from '../errors.js'
+import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
 import { Migration } from '../migration/migration.js'
 import { type Parameters, resolveOptions } from '../migration/options.js'
 import { isAtRest } from '../migration/states.js'
@@ -115,6 +115,9 @@ export class Park extends Migration {
       case 'listening':
         this.#uri = formatUri(notice.uri)
         this.emit('listening', this.#uri)
+        break
+      case 'refused':
+        this.emit('refused', errorFromRecord(notice.error))
         break
       case 'parked':
         this.#manifest = notice.manifest

@@ -25,5 +25,7 @@ export interface ParkRequest {
 /** From the worker. */
 export type ParkNotice =
   | { readonly type: 'listening'; readonly uri: MigrationUri }
+  /** A peer that was not let in. */
+  | { readonly type: 'refused'; readonly error: ErrorRecord }
   | { readonly type: 'state'; readonly state: MigrationState; readonly error?: ErrorRecord }
   | { readonly type: 'parked'; readonly manifest: Manifest }

@@ -16,6 +16,7 @@
  * ```
  */
 import { ConnectionError, PeerError, PostcopyError, StateError } from '../errors.js'
+import { Answers } from '../migration/answers.js'
 import type { Channel } from '../migration/channel.js'
 import { type Counters, now } from '../migration/counters.js'
 import type { Parameters } from '../migration/options.js'
@@ -24,10 +25,7 @@ import {
   type RamBlockInfo,
   StreamDecoder,
   type StreamHandler,
-  type Writer,
-  encode,
   encodePong,
-  encodeRecvBitmap,
   encodeResumeAck,
   encodeShut,
   findPackagePings,
@@ -55,9 +53,9 @@ export class ParkReceiver {
   readonly #decoder: StreamDecoder
   #channel: Channel | undefined
   /** Connections that came later: of preempt, or about to be turned away. */
-  readonly #further: Channel[] = []
+  readonly #further = new Set<Channel>()
   readonly #isRecovery: boolean
-  #returnPathOpen: boolean
+  readonly #answers: Answers
   #pageSizeSummary: number | undefined
   #configuration: { machineType: string; raw: Uint8Array } | undefined
   #ramSectionId: number | undefined
@@ -73,7 +71,8 @@ export class ParkReceiver {
     this.#state = new StateMachine((state, error) => host.stateChanged(state, error))
     // A source that recovers says neither who it is nor that it listens.
     this.#isRecovery = store.hasPromised
-    this.#returnPathOpen = this.#isRecovery
+    this.#answers = new Answers(parameters['x-max-unread-bytes'])
+    this.#answers.isOpen = this.#isRecovery
     this.#decoder = new StreamDecoder(this.#handler(), {
       limits: { maxPackageBytes: parameters['x-max-package-bytes'] },
       ...(this.#isRecovery ? { resume: store.resumed } : {}),
@@ -85,19 +84,20 @@ export class ParkReceiver {
     this.#state.enter('setup')
   }
 
+  /** The source is here. */
+  get isConnected(): boolean {
+    return this.#channel !== undefined
+  }
+
   /** Takes the migration from this connection; every other one is turned away. */
   accept(channel: Channel): void {
     channel.detectSilence(this.#parameters['x-silence-timeout'])
     if (this.#channel !== undefined) {
-      this.#further.push(channel)
-      holdSecondConnection(channel, () => {
-        const text =
-          'the source sends pages on further channels: turn off the capability multifd on the source'
-        this.fail(new PeerError('ERR_PEER_CAPABILITY', text))
-      })
+      this.#hold(channel)
       return
     }
     this.#channel = channel
+    this.#answers.connect(channel)
     this.begin()
     channel.start({
       consume: (bytes, start, end) => this.take(bytes, start, end),
@@ -106,6 +106,22 @@ export class ParkReceiver {
         if (error === undefined) this.end(channel.peer)
         else this.fail(error)
       },
+    })
+  }
+
+  #hold(channel: Channel): void {
+    if (this.#further.size >= this.#parameters['x-max-connections']) {
+      channel.destroy()
+      return
+    }
+    this.#further.add(channel)
+    holdSecondConnection(channel, {
+      multifd: () => {
+        const text =
+          'the source sends pages on further channels: turn off the capability multifd on the source'
+        this.fail(new PeerError('ERR_PEER_CAPABILITY', text))
+      },
+      closed: () => void this.#further.delete(channel),
     })
   }
 
@@ -122,6 +138,8 @@ export class ParkReceiver {
       const taken = this.#decoder.write(bytes, start, end)
       // What is left over comes again and would be counted twice.
       this.#counters.transferredBytes -= end - start - taken
+      this.#answers.flush()
+      this.#answers.checkRead()
       if (this.#decoder.finished) this.#complete()
       return taken
     } catch (error) {
@@ -193,9 +211,9 @@ export class ParkReceiver {
         this.#configuration = { machineType, raw }
       },
       openReturnPath: () => {
-        this.#returnPathOpen = true
+        this.#answers.isOpen = true
       },
-      ping: (value) => this.#send((out) => encodePong(out, value)),
+      ping: (value) => this.#answers.collect((out) => encodePong(out, value)),
       advise: (summary, targetPageSize) => this.#advise(summary, targetPageSize),
       sectionStart: ({ id }) => {
         this.#ramSectionId = id
@@ -217,13 +235,13 @@ export class ParkReceiver {
       recvBitmap: (name) => {
         if (!this.#state.is('active') || !this.#isRecovery) this.#misplaced('RECV_BITMAP')
         const { received } = this.#store.block(name)
-        this.#send((out) => encodeRecvBitmap(out, name, received.bytes))
+        this.#answers.collectBitmap(name, received.bytes)
       },
       resume: () => {
         if (!this.#state.is('active') || !this.#isRecovery) this.#misplaced('POSTCOPY_RESUME')
         this.#state.enter('postcopy-device')
         this.#state.enter('postcopy-active')
-        this.#send((out) => encodeResumeAck(out))
+        this.#answers.say(encodeResumeAck)
       },
     }
   }
@@ -260,7 +278,7 @@ export class ParkReceiver {
     this.#store.takeDevices(devices, 'postcopy')
     this.#store.promise()
     this.#state.enter('postcopy-active')
-    for (const value of pings) this.#send((out) => encodePong(out, value))
+    for (const value of pings) this.#answers.collect((out) => encodePong(out, value))
   }
 
   /**
@@ -273,7 +291,7 @@ export class ParkReceiver {
     this.#hasParked = true
     this.#counters.endedAt = now()
     this.#host.parked(manifest)
-    if (this.#channel === undefined || !this.#returnPathOpen) {
+    if (this.#channel === undefined || !this.#answers.isOpen) {
       this.#closeFurther()
       this.#state.enter('completed')
       return true
@@ -297,19 +315,15 @@ export class ParkReceiver {
     return this.#state.is('completed', 'failed', 'postcopy-paused')
   }
 
-  #send(put: (out: Writer) => void): void {
-    if (this.#returnPathOpen && this.#channel?.broken === false) this.#channel.write(encode(put))
-  }
-
   #hangUp(shutStatus: number): void {
     const channel = this.#channel
     this.#closeFurther()
-    if (!this.#returnPathOpen) {
+    if (!this.#answers.isOpen) {
       // It cannot be told; what it goes on sending must not look as if it were taken.
       channel?.destroy()
       return
     }
-    this.#send((out) => encodeShut(out, shutStatus))
+    this.#answers.say((out) => encodeShut(out, shutStatus))
     channel?.endWriting()
     setTimeout(() => channel?.destroy(), LINGER_MS).unref()
   }

@@ -11,12 +11,14 @@ const MULTIFD_MAGIC = 0x11223344
 /** A u64: all that a preempt channel ever says to us, at its end. */
 const MARK_BYTES = 8
 
-/**
- * Holds a silent connection, and turns a talkative one away.
- *
- * @param onMultifd - the source sends pages on further channels: it cannot be parked
- */
-export function holdSecondConnection(channel: Channel, onMultifd: () => void): void {
+export interface SecondConnectionEvents {
+  /** The source sends pages on further channels: it cannot be parked. */
+  multifd(): void
+  closed(): void
+}
+
+/** Holds a silent connection, and turns a talkative one away. */
+export function holdSecondConnection(channel: Channel, events: SecondConnectionEvents): void {
   let isKnown = false
   const turnAway = (): void => {
     channel.destroy(new ConnectionError('ERR_CONNECTION_BUSY', 'a VM is being parked'))
@@ -28,11 +30,11 @@ export function holdSecondConnection(channel: Channel, onMultifd: () => void): v
       isKnown = true
       const view = new DataView(bytes.buffer, bytes.byteOffset + start, MARK_BYTES)
       const isEndMark = view.getUint32(0) === 0 && view.getUint32(4) === RamFlag.endOfSection
-      if (view.getUint32(0) === MULTIFD_MAGIC) onMultifd()
+      if (view.getUint32(0) === MULTIFD_MAGIC) events.multifd()
       if (!isEndMark) turnAway()
       return end - start
     },
     end: () => channel.destroy(),
-    close: () => undefined,
+    close: () => events.closed(),
   })
 }

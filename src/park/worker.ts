@@ -3,6 +3,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { PostcopyError, errorToRecord } from '../errors.js'
 import { type Listener, listen } from '../migration/connection.js'
 import { createCounters } from '../migration/counters.js'
+import { Reception } from '../migration/reception.js'
 import { type MigrationState, isAtRest } from '../migration/states.js'
 import type { ParkNotice, ParkRequest, ParkWorkerData } from './protocol.js'
 import { readStream } from './read-stream.js'
@@ -16,6 +17,7 @@ if (port === null) {
 
 const { origin, directory, isRecovery, parameters, counters: buffer } = workerData as ParkWorkerData
 let listener: Listener | undefined
+let reception: Reception | undefined
 let isOver = false
 
 function notify(notice: ParkNotice): void {
@@ -27,6 +29,7 @@ function stateChanged(state: MigrationState, error: unknown): void {
   if (!isAtRest(state)) return
   isOver = true
   listener?.close()
+  reception?.close()
   port?.close()
 }
 
@@ -46,7 +49,15 @@ async function park(): Promise<void> {
   })
   try {
     if ('uri' in origin) {
-      listener = await listen(origin.uri, (channel) => receiver.accept(channel))
+      const door = new Reception(isRecovery, parameters, {
+        welcome: (channel) => receiver.accept(channel),
+        refused: (error) => notify({ type: 'refused', error: errorToRecord(error) }),
+      })
+      reception = door
+      listener = await listen(origin.uri, (channel) => {
+        if (receiver.isConnected) receiver.accept(channel)
+        else door.take(channel)
+      })
       receiver.ready()
       notify({ type: 'listening', uri: listener.uri })
     } else {

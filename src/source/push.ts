@@ -47,10 +47,11 @@ export class Push {
     this.#check = check
   }
 
-  request(tracked: TrackedBlock, page: number): void {
-    this.#counters.requestedPages += 1
+  /** Whole host pages `[first, end)` are asked for, in target pages. */
+  request(tracked: TrackedBlock, first: number, end: number): void {
+    this.#counters.requestedPages += (end - first) / tracked.block.hostPages
     this.#lastRequestAt = performance.now()
-    this.#ram.queue.add({ tracked, page })
+    this.#ram.queue.add(tracked, first, end)
   }
 
   pong(value: number): void {

@@ -33,7 +33,7 @@ export interface EndPiece {
 }
 
 export class RamSender {
-  readonly queue = new PageQueue()
+  readonly queue: PageQueue
   readonly sectionId: number
   readonly #blocks: readonly TrackedBlock[]
   readonly #counters: Counters
@@ -55,6 +55,7 @@ export class RamSender {
     sectionId: number = RAM_SECTION_ID,
   ) {
     this.sectionId = sectionId
+    this.queue = new PageQueue(blocks)
     this.#blocks = blocks
     this.#counters = counters
   }
@@ -116,14 +117,11 @@ export class RamSender {
     for (let next = this.queue.peek(); next !== undefined; next = this.queue.peek()) {
       const { tracked, page } = next
       const { hostPages } = tracked.block
-      if (tracked.dirty.next(page, page + hostPages) !== -1) {
-        const end = this.#pack(channel, out, at, tracked, page, page + hostPages, hostPages)
-        if (end === at) break
-        at = end
-        this.#blockIndex = this.#blocks.indexOf(tracked)
-        this.#page = page + hostPages
-      }
-      this.queue.take()
+      const end = this.#pack(channel, out, at, tracked, page, page + hostPages, hostPages)
+      if (end === at) break
+      at = end
+      this.#blockIndex = this.#blocks.indexOf(tracked)
+      this.#page = page + hostPages
     }
     return at
   }

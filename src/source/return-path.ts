@@ -7,8 +7,8 @@ import { TARGET_PAGE_SIZE } from '../units.js'
 
 export interface ReturnPathEvents {
   pong(value: number): void
-  /** One host page is asked for; `page` is its first target page. */
-  pageRequested(tracked: TrackedBlock, page: number): void
+  /** Whole host pages `[first, end)` are asked for, in target pages. */
+  pagesRequested(tracked: TrackedBlock, first: number, end: number): void
   /** Something new is to be seen here. */
   changed(): void
   /** A received bitmap, in a recovery; elsewhere it is refused. */
@@ -41,10 +41,8 @@ export class ReturnPath {
         pong: (value) => events.pong(value),
         requestPages: (name, start, lengthBytes) => {
           const tracked = find(name, 'page request')
-          const { hostPages } = tracked.block
-          const first = start / TARGET_PAGE_SIZE
           const end = (start + lengthBytes) / TARGET_PAGE_SIZE
-          for (let page = first; page < end; page += hostPages) events.pageRequested(tracked, page)
+          events.pagesRequested(tracked, start / TARGET_PAGE_SIZE, end)
         },
         recvBitmap: (name, bytes) => {
           const tracked = find(name, 'received bitmap')

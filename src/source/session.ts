@@ -66,7 +66,7 @@ export class Session {
         this.push.pong(value)
         if (value === PingValue.packageLoaded) this.push.packageLoaded = true
       },
-      pageRequested: (tracked, page) => this.push.request(tracked, page),
+      pagesRequested: (tracked, first, end) => this.push.request(tracked, first, end),
       changed: () => {
         this.#hasAnswered = true
         events.changed?.()

@@ -23,6 +23,10 @@ export class FakeChannel implements Pick<Channel, keyof Channel> {
     return this as Pick<Channel, keyof Channel> as Channel
   }
 
+  detectSilence(): void {
+    // Nothing to be heard here but what the fuzzer says.
+  }
+
   start(events: ChannelEvents): void {
     this.#events = events
     this.#consume()

@@ -1,0 +1,67 @@
+/**
+ * What is said to a source on the return path. It is collected while the source's bytes are taken,
+ * so that a flood of pings costs one write; and a source that asks and never reads what it is told
+ * cannot make it pile up.
+ */
+import { PeerError } from '../errors.js'
+import { Writer, encodeRecvBitmap } from '../stream/index.js'
+import type { Channel } from './channel.js'
+
+export class Answers {
+  /** The source listens. */
+  isOpen = false
+  readonly #mostUnreadBytes: number
+  readonly #out = new Writer()
+  #channel: Channel | undefined
+  /** Blocks whose received bitmap was asked for, and the bytes of these. */
+  readonly #bitmaps = new Set<string>()
+  #bitmapBytes = 0
+
+  /** @param mostUnreadBytes - `x-max-unread-bytes` */
+  constructor(mostUnreadBytes: number) {
+    this.#mostUnreadBytes = mostUnreadBytes
+  }
+
+  /** From here on there is somebody to talk to. */
+  connect(channel: Channel): void {
+    this.#channel = channel
+  }
+
+  /** To be said by the next {@link flush}. */
+  collect(put: (out: Writer) => void): void {
+    if (this.isOpen) put(this.#out)
+  }
+
+  /** Says it at once, and what was collected before it. */
+  say(put: (out: Writer) => void): void {
+    this.collect(put)
+    this.flush()
+  }
+
+  /** @throws PeerError `ERR_PEER_PROTOCOL` for a block that was asked for before */
+  collectBitmap(name: string, received: Uint8Array): void {
+    if (this.#bitmaps.has(name)) {
+      const text = `the source asks for the received bitmap of "${name}" a second time`
+      throw new PeerError('ERR_PEER_PROTOCOL', text)
+    }
+    this.#bitmaps.add(name)
+    this.#bitmapBytes += received.length
+    this.collect((out) => encodeRecvBitmap(out, name, received))
+  }
+
+  flush(): void {
+    if (this.#out.length === 0) return
+    const bytes = this.#out.take()
+    if (this.#channel?.broken === false) this.#channel.write(bytes)
+  }
+
+  /** @throws PeerError `ERR_PEER_UNREAD` where the source does not read what it is told */
+  checkRead(): void {
+    const unread = (this.#channel?.unsentBytes ?? 0) - this.#bitmapBytes
+    if (unread <= this.#mostUnreadBytes) return
+    throw new PeerError(
+      'ERR_PEER_UNREAD',
+      `the source does not read what it is told: ${unread} bytes wait, more than ${this.#mostUnreadBytes} (x-max-unread-bytes)`,
+    )
+  }
+}
