@@ -1,5 +1,7 @@
-import type { ChannelDecoder } from './channel-decoder.js'
-import { copyOf } from './reader.js'
+import { type ChannelDecoder, MAX_LOOK_AHEAD_BYTES } from './channel-decoder.js'
+
+/** A buffer that one large chunk has made larger is not kept. */
+const KEPT_BYTES = 2 * MAX_LOOK_AHEAD_BYTES
 
 /**
  * Feeds a decoder with chunks and keeps what it leaves over, for callers who have no receive
@@ -7,7 +9,9 @@ import { copyOf } from './reader.js'
  */
 export class StreamFeeder {
   readonly #decoder: ChannelDecoder
-  #leftover: Uint8Array = new Uint8Array()
+  #buffer = new Uint8Array()
+  #head = 0
+  #tail = 0
 
   constructor(decoder: ChannelDecoder) {
     this.#decoder = decoder
@@ -15,7 +19,7 @@ export class StreamFeeder {
 
   /** Bytes that wait for more. */
   get leftoverBytes(): number {
-    return this.#leftover.length
+    return this.#tail - this.#head
   }
 
   /**
@@ -24,21 +28,39 @@ export class StreamFeeder {
    * @throws StreamError
    */
   push(chunk: Uint8Array): void {
-    const isFresh = this.#leftover.length === 0
-    const bytes = isFresh ? chunk : concatenate(this.#leftover, chunk)
-    const consumed = this.#decoder.write(bytes)
-    this.#leftover = isFresh ? copyOf(bytes, consumed, bytes.length) : bytes.subarray(consumed)
+    if (this.leftoverBytes === 0) {
+      this.#append(chunk, this.#decoder.write(chunk))
+      return
+    }
+    this.#append(chunk, 0)
+    this.#head += this.#decoder.write(this.#buffer, this.#head, this.#tail)
+    if (this.leftoverBytes > 0) return
+    this.#head = 0
+    this.#tail = 0
+    if (this.#buffer.length > KEPT_BYTES) this.#buffer = new Uint8Array()
   }
 
   /** Tells that no chunk follows. @throws StreamError where the stream is incomplete */
   end(): void {
-    this.#decoder.end(this.#leftover.length)
+    this.#decoder.end(this.leftoverBytes)
   }
-}
 
-function concatenate(first: Uint8Array, second: Uint8Array): Uint8Array {
-  const both = new Uint8Array(first.length + second.length)
-  both.set(first)
-  both.set(second, first.length)
-  return both
+  #append(chunk: Uint8Array, start: number): void {
+    const count = chunk.length - start
+    if (count === 0) return
+    if (this.#tail + count > this.#buffer.length) this.#makeRoom(count)
+    this.#buffer.set(chunk.subarray(start), this.#tail)
+    this.#tail += count
+  }
+
+  /** Small pieces must not cost a copy of all that waits each: the buffer doubles. */
+  #makeRoom(count: number): void {
+    const waiting = this.leftoverBytes
+    const isRoomy = 2 * (waiting + count) <= this.#buffer.length
+    const target = isRoomy ? this.#buffer : new Uint8Array(2 * (waiting + count))
+    target.set(this.#buffer.subarray(this.#head, this.#tail))
+    this.#buffer = target
+    this.#head = 0
+    this.#tail = waiting
+  }
 }

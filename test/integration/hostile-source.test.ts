@@ -105,12 +105,6 @@ describe('a destination refuses, before any page, a source with', () => {
     await assertRefused(one, 'ERR_PEER_CAPABILITY', /postcopy-ram is off here/)
     await assertTold(one)
   })
-
-  it('something else to say than a migration', async () => {
-    const one = await begin()
-    one.source.send(Buffer.from('GET / HTTP/1.1\r\n\r\n'))
-    await assertRefused(one, 'ERR_STREAM_MAGIC')
-  })
 })
 
 /** Everything of a postcopy but its pages. */

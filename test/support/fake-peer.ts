@@ -78,6 +78,22 @@ abstract class FakePeer {
     this.socket?.write(build instanceof Uint8Array ? build : stream.encode(build))
   }
 
+  /** Resolves when the kernel has taken them, or the connection is gone. */
+  sendAll(bytes: Uint8Array): Promise<void> {
+    return new Promise((resolve) => {
+      const { socket } = this
+      if (socket === undefined || socket.destroyed || !socket.writable) {
+        resolve()
+        return
+      }
+      socket.once('close', resolve)
+      socket.write(bytes, () => {
+        socket.off('close', resolve)
+        resolve()
+      })
+    })
+  }
+
   /** Breaks the connection without a word. */
   reset(): void {
     this.socket?.resetAndDestroy()
@@ -268,12 +284,16 @@ export function packageOf(machine: TestMachine): Uint8Array {
   })
 }
 
-/** All pages of the machine, named, as records. */
-export function allPages(machine: TestMachine): (out: stream.Writer) => void {
+/** All pages of the machine, or those that are wanted, named, as records. */
+export function allPages(
+  machine: TestMachine,
+  isWanted: (name: string, offset: number) => boolean = () => true,
+): (out: stream.Writer) => void {
   return (out) => {
     for (const { name, lengthBytes } of machine.blocks) {
       const content = machine.content(name)
       for (let offset = 0; offset < lengthBytes; offset += 4096) {
+        if (!isWanted(name, offset)) continue
         const page = content.subarray(offset, offset + 4096)
         if (page.every((byte) => byte === 0)) stream.encodeRamZero(out, name, offset)
         else stream.encodeRamPage(out, name, offset, page)

@@ -1,0 +1,254 @@
+/** Who connects but is not the source: silent, closing, talking nonsense, a thousand of them. */
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import net from 'node:net'
+import type { Destination } from '../../src/destination/destination.js'
+import type { Migration } from '../../src/migration/migration.js'
+import { Park } from '../../src/park/index.js'
+import * as stream from '../../src/stream/index.js'
+import { temporaryFolder } from '../cli/support.js'
+import { cleanups } from '../support/cleanup.js'
+import {
+  FakeSource,
+  allPages,
+  discardAll,
+  packageOf,
+  part,
+  portOf,
+  prologue,
+  ramEnd,
+} from '../support/fake-peer.js'
+import { ended, listenFor, migrateTo, postcopy, reached } from '../support/migration.js'
+import { TestMachine, type TestMachineOptions } from '../support/test-machine.js'
+
+const blocks = { ram: 2 ** 18, vram: 2 ** 16 }
+
+/** A connection that says what the test says. */
+async function connect(uri: string): Promise<net.Socket> {
+  const socket = uri.startsWith('unix:')
+    ? net.connect(uri.slice('unix:'.length))
+    : net.connect(portOf(uri), '127.0.0.1')
+  cleanups.add(() => socket.destroy())
+  socket.on('error', () => undefined)
+  await once(socket, 'connect')
+  socket.resume()
+  return socket
+}
+
+/** The other end has closed it, or reset it. */
+async function hangsUp(socket: net.Socket): Promise<void> {
+  if (!socket.closed) await once(socket, 'close')
+}
+
+/** The code of the next peer that is turned away. */
+async function refusal(migration: Migration): Promise<string> {
+  const [error] = (await once(migration, 'refused')) as [{ code: string }]
+  return error.code
+}
+
+/** More than one batch of pages. */
+const manyPages = { blocks: { ram: 8 * 2 ** 20 } }
+
+function filled(options: TestMachineOptions = { blocks }): TestMachine {
+  const machine = new TestMachine(options)
+  machine.fill()
+  return machine
+}
+
+/** The real source comes, and everything goes on as if nobody else had been there. */
+async function assertMigrates(destination: Destination, there: TestMachine): Promise<void> {
+  const here = filled()
+  here.start()
+  const source = migrateTo(destination.uri, here, { capabilities: postcopy, postcopyAtOnce: true })
+  await Promise.all([source.done, destination.done])
+  assert.equal(there.running, true)
+  for (const { name } of here.blocks) assert(there.content(name).equals(here.content(name)))
+}
+
+const impatient = { 'x-handshake-timeout': 50 } as const
+
+const strangers: [string, string, object, (socket: net.Socket) => void][] = [
+  ['closes at once', 'ERR_CONNECTION_CLOSED', {}, (socket) => socket.end()],
+  ['resets the connection', 'ECONNRESET', {}, (socket) => socket.resetAndDestroy()],
+  ['says nothing', 'ETIMEDOUT', impatient, () => undefined],
+  ['says half of it, and then nothing', 'ETIMEDOUT', impatient, (socket) => socket.write('QE')],
+  ['speaks of something else', 'ERR_CONNECTION_STRANGER', {}, (socket) => socket.write('GET /')],
+  [
+    'sends a recovery nobody waits for',
+    'ERR_CONNECTION_STRANGER',
+    {},
+    (socket) => socket.write(stream.encode((out) => stream.encodeRecvBitmapRequest(out, 'ram'))),
+  ],
+]
+
+describe('a stranger who connects first', () => {
+  for (const [what, code, parameters, act] of strangers) {
+    it(`and ${what} is turned away, and the source is taken`, async () => {
+      const there = new TestMachine({ blocks })
+      const destination = await listenFor(there, { capabilities: postcopy, parameters })
+      const refused = refusal(destination)
+      act(await connect(destination.uri))
+      assert.equal(await refused, code)
+      assert.equal(destination.state, 'setup')
+      await assertMigrates(destination, there)
+    })
+  }
+
+  it('and stays silent does not keep the source waiting, and is closed when it comes', async () => {
+    const there = new TestMachine({ blocks })
+    const destination = await listenFor(there, { capabilities: postcopy })
+    const stranger = await connect(destination.uri)
+    await Promise.all([assertMigrates(destination, there), hangsUp(stranger)])
+  })
+
+  it('and waits does not become the preempt channel', async () => {
+    const there = new TestMachine({ blocks })
+    const capabilities = { ...postcopy, 'postcopy-preempt': true }
+    const destination = await listenFor(there, { capabilities })
+    const stranger = await connect(destination.uri)
+    const here = filled()
+    here.start()
+    const source = migrateTo(destination.uri, here, { capabilities, postcopyAtOnce: true })
+    await Promise.all([source.done, destination.done, hangsUp(stranger)])
+    for (const { name } of here.blocks) assert(there.content(name).equals(here.content(name)))
+  })
+
+  it('with a thousand others leaves the source its place, and the last of them theirs', async () => {
+    const there = new TestMachine({ blocks })
+    const destination = await listenFor(there, { capabilities: postcopy })
+    let crowded = 0
+    destination.on('refused', ({ code }) => {
+      assert.equal(code, 'ERR_CONNECTION_CROWDED')
+      crowded += 1
+    })
+    const all: net.Socket[] = []
+    for (let i = 0; i < 1000; i += 1) all.push(await connect(destination.uri))
+    const most = 16
+    await Promise.all(all.slice(0, -most).map(hangsUp))
+    assert.equal(crowded, 1000 - most)
+    assert.equal(all.filter((socket) => !socket.closed).length, most)
+    await assertMigrates(destination, there)
+    await Promise.all(all.map(hangsUp))
+  })
+
+  it('to a park is turned away, and the source is parked', async () => {
+    const folder = await temporaryFolder()
+    const park = await Park.listen({
+      uri: `unix:${join(folder, 'socket')}`,
+      directory: join(folder, 'vm'),
+    })
+    cleanups.add(() => park.close())
+    const uri = park.uri ?? ''
+    const refused = refusal(park)
+    const first = await connect(uri)
+    first.write('GET /')
+    assert.equal(await refused, 'ERR_CONNECTION_STRANGER')
+    const silent = await connect(uri)
+    const source = migrateTo(uri, filled(), { capabilities: postcopy, postcopyAtOnce: true })
+    await Promise.all([source.done, park.done, hangsUp(first), hangsUp(silent)])
+  })
+})
+
+describe('a preempt channel', () => {
+  it('that is there and silent before the source has said who it is, is let in', async () => {
+    const sent = filled()
+    const there = new TestMachine({ blocks })
+    const capabilities = { ...postcopy, 'postcopy-preempt': true }
+    const destination = await listenFor(there, { capabilities })
+    const main = await FakeSource.connect(destination.uri, there)
+    const preempt = await connect(destination.uri)
+    main.send(prologue(sent))
+    await main.heard('pong', 1)
+    main.send(discardAll(sent))
+    main.send(packageOf(sent))
+    await reached(destination, 'postcopy-active')
+    // All pages there but one, which comes on the preempt channel.
+    const page = sent.content('ram').subarray(4096, 8192)
+    main.send(ramEnd((out) => allPages(sent, (name, at) => name !== 'ram' || at !== 4096)(out)))
+    main.send(stream.encodeEndOfStream)
+    preempt.write(stream.encode((out) => stream.encodeRamPage(out, 'ram', 4096, page)))
+    await destination.done
+    assert(there.content('ram').equals(sent.content('ram')))
+  })
+})
+
+describe('a stranger at a recovery', () => {
+  const cases: [string, string, (socket: net.Socket) => void][] = [
+    ['who closes', 'ERR_CONNECTION_CLOSED', (socket) => socket.end()],
+    [
+      'who begins a migration',
+      'ERR_CONNECTION_STRANGER',
+      (socket) => socket.write(stream.encode(stream.encodeFileHeader)),
+    ],
+  ]
+  for (const [who, code, act] of cases) {
+    it(`${who} is turned away, and the recovery is still waited for`, async () => {
+      const here = filled(manyPages)
+      here.start()
+      const there = new TestMachine(manyPages)
+      const parameters = { 'max-postcopy-bandwidth': 1 }
+      const destination = await listenFor(there, { capabilities: postcopy })
+      const source = migrateTo(destination.uri, here, {
+        capabilities: postcopy,
+        parameters,
+        postcopyAtOnce: true,
+      })
+      await Promise.all([source, destination].map((end) => reached(end, 'postcopy-active')))
+      source.pause()
+      await Promise.all([ended(source), ended(destination)])
+
+      const uri = await destination.recover()
+      const refused = refusal(destination)
+      act(await connect(uri))
+      assert.equal(await refused, code)
+      assert.equal(destination.state, 'postcopy-recover-setup')
+      source.setParameters({ 'max-postcopy-bandwidth': 0 })
+      await source.recover(uri)
+      await Promise.all([source.done, destination.done])
+      for (const { name } of here.blocks) assert(there.content(name).equals(here.content(name)))
+    })
+  }
+})
+
+describe('a source that asks and does not read what it is told', () => {
+  const few = { 'x-max-unread-bytes': 65_536 } as const
+  const pings = stream.encode((out) => {
+    for (let i = 0; i < 100_000; i += 1) stream.encodePing(out, i)
+  })
+
+  /** Asks until nobody takes it any more. */
+  async function ask(source: FakeSource, destination: Destination): Promise<void> {
+    source.deafen()
+    const over = ended(destination)
+    const isOver = over.then(() => true)
+    const soon = (): Promise<boolean> =>
+      new Promise((resolve) => setImmediate(() => resolve(false)))
+    while (!(await Promise.race([isOver, soon()]))) await source.sendAll(pings)
+  }
+
+  it('is refused before the switch', async () => {
+    const there = new TestMachine({ blocks })
+    const destination = await listenFor(there, { capabilities: postcopy, parameters: few })
+    const source = await FakeSource.connect(destination.uri, there)
+    source.send(prologue(filled()))
+    await ask(source, destination)
+    assert.equal(destination.state, 'failed')
+    assert.equal(destination.error?.code, 'ERR_PEER_UNREAD')
+  })
+
+  it('pauses a guest that runs', async () => {
+    const sent = filled()
+    const there = new TestMachine({ blocks })
+    const destination = await listenFor(there, { capabilities: postcopy, parameters: few })
+    const source = await FakeSource.connect(destination.uri, there)
+    for (const bytes of [prologue(sent), part(allPages(sent)), discardAll(sent), packageOf(sent)]) {
+      source.send(bytes)
+    }
+    await reached(destination, 'postcopy-active')
+    await ask(source, destination)
+    assert.equal(destination.state, 'postcopy-paused')
+    assert.equal(destination.error?.code, 'ERR_PEER_UNREAD')
+    assert.equal(there.running, true)
+  })
+})
