@@ -43,7 +43,11 @@ export class Reception {
     const { 'x-handshake-timeout': timeoutMs, 'x-max-connections': most } = this.#parameters
     const [oldest] = this.#waiting.keys()
     if (oldest !== undefined && this.#waiting.size >= most) {
-      this.#turnAway(oldest, 'ERR_CONNECTION_CROWDED', `silent, and ${most} others (x-max-connections)`)
+      this.#turnAway(
+        oldest,
+        'ERR_CONNECTION_CROWDED',
+        `silent, and ${most} others (x-max-connections)`,
+      )
     }
     const late = (): void =>
       this.#turnAway(channel, 'ETIMEDOUT', `silent for ${timeoutMs} ms (x-handshake-timeout)`)

@@ -26,10 +26,10 @@ export async function fuzz(options: CampaignOptions): Promise<Outcome> {
   const findings: { inputs: Uint8Array[]; text: string }[] = []
   let progress: Progress = { executions: 0, blocks: 0, corpus: 0 }
   const child = fork(new URL('child.js', import.meta.url), [JSON.stringify(job)])
-  let hangs = false
+  const silence = { isTooLong: false }
   const watch = (): NodeJS.Timeout =>
     setTimeout(() => {
-      hangs = true
+      silence.isTooLong = true
       child.kill('SIGKILL')
     }, silentMs)
   let timer = watch()
@@ -48,7 +48,7 @@ export async function fuzz(options: CampaignOptions): Promise<Outcome> {
   })
   clearTimeout(timer)
   if (how !== 'exit code 0') {
-    const text = hangs ? `it hangs: nothing in ${silentMs} ms` : `it died: ${how}`
+    const text = silence.isTooLong ? `it hangs: nothing in ${silentMs} ms` : `it died: ${how}`
     findings.push({ inputs: linesOf(tryingFile), text: `${text}, on one of these inputs` })
   }
   rmSync(directory, { recursive: true })

@@ -12,7 +12,7 @@ export function readCorpus(target: string): Uint8Array[] {
   if (!existsSync(file)) return []
   const packed = gunzipSync(readFileSync(file))
   const inputs: Uint8Array[] = []
-  for (let at = 0; at < packed.length; ) {
+  for (let at = 0; at < packed.length;) {
     const length = packed.readUInt32BE(at)
     inputs.push(Uint8Array.from(packed.subarray(at + 4, at + 4 + length)))
     at += 4 + length

@@ -2,11 +2,20 @@
 import { type Profiler, Session } from 'node:inspector'
 import { Finding } from './target.js'
 
-export class BlockCoverage {
+export interface Coverage {
+  /** The blocks that have run since the last call. */
+  take(): string[]
+  /** The same, but only those that had never run before. */
+  takeNew(): string[]
+}
+
+export class BlockCoverage implements Coverage {
   readonly #session = new Session()
   readonly #isCounted: (url: string) => boolean
-  /** By script and offset: blocks that have ever run. */
+  /** By script, function and offset: blocks that have ever run. */
   readonly #known = new Set<string>()
+  /** By script and function, where blocks begin. */
+  readonly #starts = new Map<string, Set<number>>()
 
   /**
    * Counts what is loaded from now on.
@@ -25,21 +34,34 @@ export class BlockCoverage {
     return this.#known.size
   }
 
-  /** The blocks that have run since the last call. Takes some milliseconds. */
+  /** Takes some milliseconds. */
   take(): string[] {
     const blocks: string[] = []
     for (const { url, functions } of this.#read()) {
       if (!this.#isCounted(url)) continue
       for (const { ranges } of functions) {
-        for (const { startOffset, count } of ranges) {
-          if (count > 0) blocks.push(`${url}:${startOffset}`)
+        const [whole] = ranges
+        if (whole === undefined || whole.count === 0) continue
+        const name = `${url}:${whole.startOffset}`
+        for (const start of this.#startsOf(name, ranges)) {
+          if (countAt(start, ranges) > 0) blocks.push(`${name}:${start}`)
         }
       }
     }
     return blocks
   }
 
-  /** The same, but only those that had never run before. */
+  /**
+   * V8 tells a block from what is around it only where their counts differ: those that it has ever
+   * told apart are remembered.
+   */
+  #startsOf(name: string, ranges: readonly Profiler.CoverageRange[]): Set<number> {
+    const starts = this.#starts.get(name) ?? new Set()
+    this.#starts.set(name, starts)
+    for (const { startOffset } of ranges) starts.add(startOffset)
+    return starts
+  }
+
   takeNew(): string[] {
     const fresh = this.take().filter((block) => !this.#known.has(block))
     for (const block of fresh) this.#known.add(block)
@@ -55,4 +77,12 @@ export class BlockCoverage {
     if (scripts === undefined) throw new Finding('V8 gives no coverage')
     return scripts
   }
+}
+
+/** The count of the innermost range; ranges stand behind those that they lie in. */
+function countAt(offset: number, ranges: readonly Profiler.CoverageRange[]): number {
+  const innermost = ranges.findLast(
+    ({ startOffset, endOffset }) => startOffset <= offset && offset < endOffset,
+  )
+  return innermost?.count ?? 0
 }

@@ -29,7 +29,7 @@ export const BLOCKS = [
 const infos = BLOCKS.map(({ name, pages }) => ({ name, usedLengthBytes: pages * PAGE }))
 
 /** One region a block, a page longer than it; made once, emptied for each rig. */
-const regions = BLOCKS.map(({ pages }) => {
+export const regions = BLOCKS.map(({ pages }) => {
   const region = MemoryRegion.create({ kind: 'anon', lengthBytes: (pages + 1) * PAGE })
   region.write(pages * PAGE, GUARD)
   return region
@@ -214,11 +214,10 @@ export class DestinationRig {
     this.states.push(state)
     if (error === undefined) return
     this.error = error
-    const isOurs = error instanceof PostcopyError
-    this.#note(
-      isOurs && !['ERR_STATE_TRANSITION', 'ERR_INTERNAL'].includes(error.code),
-      `an error that nobody wrote: ${isOurs ? error.code : ''} ${String(error)}`,
-    )
+    const code = error instanceof PostcopyError ? error.code : 'none of ours'
+    const isMeant = !['ERR_STATE_TRANSITION', 'ERR_INTERNAL', 'none of ours'].includes(code)
+    const text = error instanceof Error ? error.message : typeof error
+    this.#note(isMeant, `an error that nobody wrote (${code}): ${text}`)
   }
 
   #noteComplete(what: string): void {

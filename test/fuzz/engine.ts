@@ -2,7 +2,7 @@
  * Fuzzing guided by coverage: an input that runs new code, or gets a new answer, is kept and
  * becomes the material for others.
  */
-import type { BlockCoverage } from './coverage.js'
+import type { Coverage } from './coverage.js'
 import { mutate } from './mutate.js'
 import { Random } from './random.js'
 import type { Target } from './target.js'
@@ -24,14 +24,14 @@ export interface EngineEvents {
 export class Engine {
   executions = 0
   readonly #target: Target
-  readonly #coverage: BlockCoverage
+  readonly #coverage: Coverage
   readonly #events: EngineEvents
   readonly #random: Random
   readonly #corpus: Uint8Array[] = []
   readonly #answers = new Set<string>()
   readonly #findings = new Set<string>()
 
-  constructor(target: Target, coverage: BlockCoverage, seed: number, events: EngineEvents) {
+  constructor(target: Target, coverage: Coverage, seed: number, events: EngineEvents) {
     this.#target = target
     this.#coverage = coverage
     this.#events = events

@@ -74,15 +74,16 @@ export class FakeChannel implements Pick<Channel, keyof Channel> {
   }
 
   #consume(): void {
-    if (this.#events === undefined || this.#waiting.length === 0) return
-    const taken = this.#events.consume(this.#waiting, 0, this.#waiting.length)
+    const events = this.#events
+    if (events === undefined || this.#waiting.length === 0) return
+    const taken = events.consume(this.#waiting, 0, this.#waiting.length)
     demand(
       Number.isInteger(taken) && taken >= 0 && taken <= this.#waiting.length,
       `took ${taken} of ${this.#waiting.length} bytes`,
     )
     this.#waiting = this.#waiting.slice(taken)
     demand(this.#waiting.length < MAX_LOOK_AHEAD_BYTES, 'what is left over is no element')
-    this.#events?.afterRead?.()
+    events.afterRead?.()
   }
 
   #close(error: ConnectionError | undefined): void {

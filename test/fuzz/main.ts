@@ -45,7 +45,9 @@ async function run(names: string[], options: Options): Promise<void> {
   }
   const chosen = withoutSkipped(names.length === 0 ? all : names)
   const seconds = (options.minutes * 60) / chosen.length
-  process.stdout.write(`${chosen.length} targets, ${seconds.toFixed(1)} s each, seed ${options.seed}\n`)
+  process.stdout.write(
+    `${chosen.length} targets, ${seconds.toFixed(1)} s each, seed ${options.seed}\n`,
+  )
   let found = 0
   for (const target of chosen) {
     const outcome = await (nativeTargets.includes(target)

@@ -19,7 +19,14 @@ export const nativeTargets: readonly string[] = ['native-bitmap', 'native-pack',
 export function buildNative(): string | undefined {
   const compiler = COMPILERS.find((name) => spawnSync(name, ['--version']).status === 0)
   if (compiler === undefined) return 'no clang++ (Debian packages clang and libclang-rt-14-dev)'
-  const configure = ['-S', '.', '-B', BUILD, '-DPOSTCOPY_FUZZ=ON', `-DCMAKE_CXX_COMPILER=${compiler}`]
+  const configure = [
+    '-S',
+    '.',
+    '-B',
+    BUILD,
+    '-DPOSTCOPY_FUZZ=ON',
+    `-DCMAKE_CXX_COMPILER=${compiler}`,
+  ]
   for (const args of [configure, ['--build', BUILD]]) {
     const { status, error, stdout, stderr } = spawnSync('cmake', args, { cwd: root })
     if (error !== undefined) return 'no cmake (Debian package cmake)'

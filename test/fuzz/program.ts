@@ -21,6 +21,8 @@ export function stepAt(input: Uint8Array, at: number): Step {
 }
 
 /** The input that stands for these steps; the first one is the choice of the setting. */
-export function programOf(steps: readonly (readonly [number, number?, number?, number?])[]): Uint8Array {
+export function programOf(
+  steps: readonly (readonly [number, number?, number?, number?])[],
+): Uint8Array {
   return Uint8Array.from(steps.flatMap(([what, a = 0, b = 0, c = 0]) => [what, a, b, c]))
 }

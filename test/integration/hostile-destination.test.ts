@@ -234,6 +234,29 @@ describe('a source whose destination', () => {
     })
   }
 
+  it('asks for all of RAM for ever gets each page once, and the migration ends', async () => {
+    const { machine, source, peer } = await begin({ parameters: slow })
+    await peer.heard('ping')
+    const all = stream.encode((out) => {
+      for (let i = 0; i < 50_000; i += 1) stream.encodePageRequest(out, 'ram', 0, 2 ** 20)
+    })
+    peer.send(all)
+    await peer.heard('packaged')
+    peer.send(all)
+    await peer.heard('endOfStream')
+    peer.shut(0)
+    await source.done
+    const switched = peer.events.findIndex(([name]) => name === 'packaged')
+    const pages = peer.events
+      .slice(switched)
+      .flatMap(([name, block, offset]) =>
+        name === 'ramPage' || name === 'ramZero' ? [`${String(block)}:${String(offset)}`] : [],
+      )
+    assert(pages.length > 0)
+    assert.equal(new Set(pages).size, pages.length)
+    assert.equal(machine.running, false)
+  })
+
   it('stops to read can still be cancelled', async () => {
     const machine = new TestMachine({ blocks: { ram: 32 * 2 ** 20 } })
     machine.fill(1, 1000)

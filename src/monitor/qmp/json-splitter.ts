@@ -6,6 +6,8 @@
  * sent rubbish, or the byte 0xff on purpose, is understood again.
  */
 
+import { GrowingBuffer } from '../../stream/growing-buffer.js'
+
 /** A value, or why there is none. */
 export type JsonPiece = { readonly value: unknown } | { readonly error: string }
 
@@ -30,8 +32,7 @@ const EMPTY = new Uint8Array(0)
 export class JsonSplitter {
   readonly #decoder = new TextDecoder('utf-8', { fatal: true })
   /** What earlier chunks had of the value that is not complete. */
-  #kept: Uint8Array[] = []
-  #keptBytes = 0
+  #kept: GrowingBuffer | undefined
   /** The brackets that have to close, innermost last. */
   #closers: number[] = []
   #mode: 'between' | 'bare' | 'inside' | 'string' | 'escape' | 'skipping' = 'between'
@@ -48,7 +49,7 @@ export class JsonSplitter {
       if (this.#mode === 'bare' && endsBareWord(byte)) {
         yield this.#take(chunk.subarray(start, at))
       }
-      if (this.#isInValue && this.#keptBytes + (at - start) >= MAX_VALUE_BYTES) {
+      if (this.#isInValue && (this.#kept?.length ?? 0) + (at - start) >= MAX_VALUE_BYTES) {
         this.#drop('skipping')
         yield { error: 'JSON token size limit exceeded' }
       }
@@ -65,9 +66,7 @@ export class JsonSplitter {
       }
     }
     if (this.#isInValue) {
-      // The chunk may be a buffer that is used again.
-      this.#kept.push(chunk.slice(start))
-      this.#keptBytes += chunk.length - start
+      this.#keep(chunk, start)
     }
   }
 
@@ -134,7 +133,7 @@ export class JsonSplitter {
   }
 
   #take(last: Uint8Array): JsonPiece {
-    const bytes = this.#kept.length === 0 ? last : Buffer.concat([...this.#kept, last])
+    const bytes = this.#kept === undefined ? last : this.#keep(last, 0).peek()
     const isBare = this.#mode === 'bare'
     this.#drop('between')
     let text: string
@@ -153,10 +152,16 @@ export class JsonSplitter {
     }
   }
 
+  /** However small the pieces are that a value comes in, it takes little more than its own bytes. */
+  #keep(chunk: Uint8Array, start: number): GrowingBuffer {
+    this.#kept ??= new GrowingBuffer(MAX_VALUE_BYTES)
+    this.#kept.append(chunk, start, chunk.length)
+    return this.#kept
+  }
+
   #drop(mode: 'between' | 'skipping'): void {
     this.#mode = mode
-    this.#kept = []
-    this.#keptBytes = 0
+    this.#kept = undefined
     this.#closers = []
   }
 }

@@ -189,8 +189,7 @@ const actions: Readonly<Record<number, Action>> = {
   [Do.ping]: (run, { a }) => run.send((out) => stream.encodePing(out, a)),
   [Do.advise]: advise,
   [Do.start]: (run, { a }) => start(run, a),
-  [Do.part]: (run, { a, b, c }) =>
-    part(run, false, (out) => run.records(out, a % 9, b, c)),
+  [Do.part]: (run, { a, b, c }) => part(run, false, (out) => run.records(out, a % 9, b, c)),
   [Do.discard]: (run, { a, b, c }) => {
     const { name, pages } = BLOCKS[a & 1] ?? BLOCKS[0]
     const from = b % pages
@@ -273,14 +272,31 @@ const rest = [[Do.guestRuns], [Do.allPages], [Do.end], [Do.endOfStream]] as cons
 
 /** Whole migrations of each kind, by the numbers of their steps. */
 export const destinationSeeds: readonly Uint8Array[] = [
-  programOf([[0], [Do.prologue], [Do.allPages], [Do.end, 3, 1, 4], [Do.devices], [Do.endOfStream], [Do.description], [Do.guestRuns]]),
+  programOf([
+    [0],
+    [Do.prologue],
+    [Do.allPages],
+    [Do.end, 3, 1, 4],
+    [Do.devices],
+    [Do.endOfStream],
+    [Do.description],
+    [Do.guestRuns],
+  ]),
   programOf([[0], [Do.prologue], [Do.allPages], [Do.end], [Do.endOfStream], [Do.loadFails]]),
   programOf([[POSTCOPY], ...switched, ...rest]),
   programOf([[POSTCOPY], ...switched, [Do.pong, 3], [Do.loadFails]]),
   programOf([[POSTCOPY], ...switched, [Do.guestRuns], [Do.part, 3, 2, 4], [Do.breakOff, 1]]),
   programOf([[PREEMPT], ...switched, [Do.connect], [Do.urgent, 2, 3, 1], ...rest, [Do.endUrgent]]),
   programOf([[HUGE], ...switched.slice(0, 2), [Do.discardAll], [Do.package], ...rest]),
-  programOf([[RESUMED], [Do.recvBitmap, 0], [Do.recvBitmap, 1], [Do.resume], [Do.allPages, 1], [Do.end], [Do.endOfStream]]),
+  programOf([
+    [RESUMED],
+    [Do.recvBitmap, 0],
+    [Do.recvBitmap, 1],
+    [Do.resume],
+    [Do.allPages, 1],
+    [Do.end],
+    [Do.endOfStream],
+  ]),
 ]
 
 /** @returns the states it went through, and the code of its error */

@@ -176,9 +176,30 @@ export function runSource(input: Uint8Array): string {
 
 export const source: Target = {
   seeds: [
-    programOf([[0], [Say.pong, 0], [Say.request, 0, 3, 1], [Say.sendRequested], [Say.requestNext, 5, 1], [Say.requestAll, 1, 3], [Say.sendPart, 7], [Say.sendRequested]]),
-    programOf([[1], [Say.request, 0, 2, 2], [Say.repeat, 1, 9], [Say.sendRequested], [Say.shut, 1]]),
-    programOf([[2], [Say.bitmap, 0, 4, 15], [Say.bitmap, 1, 4, 0], [Say.resumeAck], [Say.requestAll]]),
+    programOf([
+      [0],
+      [Say.pong, 0],
+      [Say.request, 0, 3, 1],
+      [Say.sendRequested],
+      [Say.requestNext, 5, 1],
+      [Say.requestAll, 1, 3],
+      [Say.sendPart, 7],
+      [Say.sendRequested],
+    ]),
+    programOf([
+      [1],
+      [Say.request, 0, 2, 2],
+      [Say.repeat, 1, 9],
+      [Say.sendRequested],
+      [Say.shut, 1],
+    ]),
+    programOf([
+      [2],
+      [Say.bitmap, 0, 4, 15],
+      [Say.bitmap, 1, 4, 0],
+      [Say.resumeAck],
+      [Say.requestAll],
+    ]),
   ],
   maxBytes: 200,
   run: runSource,

@@ -1,0 +1,88 @@
+/** The targets of the fuzzer, with inputs of fast-check, and with those that were kept. */
+import fc from 'fast-check'
+import { readCorpus } from './corpus.js'
+import { mutate } from './mutate.js'
+import { programOf } from './program.js'
+import { Random } from './random.js'
+import { ACTION_COUNT, Do, destinationSeeds, runDestination } from './targets/destination.js'
+import { targets } from './targets/index.js'
+import { WORD_COUNT, runSource } from './targets/source.js'
+
+const RUNS = 200
+
+/** A step of a program; small numbers, which mean something, more often than others. */
+function steps(count: number): fc.Arbitrary<[number, number, number, number]> {
+  const number = fc.oneof({ weight: 3, arbitrary: fc.nat(8) }, fc.nat(255))
+  return fc.tuple(fc.nat(count - 1), number, number, number)
+}
+
+/** A good program with steps put in, left out and changed, at any place. */
+function changedPrograms(seeds: readonly Uint8Array[], count: number): fc.Arbitrary<Uint8Array> {
+  const change = fc.record({
+    at: fc.nat(20),
+    remove: fc.nat(2),
+    insert: fc.array(steps(count), { maxLength: 3 }),
+  })
+  return fc
+    .tuple(fc.constantFrom(...seeds), fc.array(change, { minLength: 1, maxLength: 3 }))
+    .map(([seed, changes]) => {
+      const program: number[] = [...seed]
+      for (const { at, remove, insert } of changes) {
+        const place = 4 * Math.min(1 + at, program.length / 4)
+        program.splice(place, 4 * remove, ...insert.flat())
+      }
+      return Uint8Array.from(program)
+    })
+}
+
+describe('a destination', () => {
+  const setting = fc.constantFrom(0, 1, 3, 5, 7, 9, 11, 13)
+
+  it('ends in a defined state, with nothing written elsewhere, whatever a source sends', () => {
+    const program = fc
+      .tuple(setting, fc.array(steps(ACTION_COUNT), { maxLength: 25 }))
+      .map(([how, list]) => programOf([[how], [Do.prologue], ...list]))
+    fc.assert(
+      fc.property(program, (input) => void runDestination(input)),
+      { numRuns: RUNS },
+    )
+  })
+
+  it('does so also where a good stream is changed in a few places', () => {
+    const program = changedPrograms(destinationSeeds, ACTION_COUNT)
+    fc.assert(
+      fc.property(program, (input) => void runDestination(input)),
+      { numRuns: RUNS },
+    )
+  })
+})
+
+describe('a source', () => {
+  it('sends each page once, whatever a destination asks for', () => {
+    const program = fc
+      .tuple(fc.nat(3), fc.array(steps(WORD_COUNT), { maxLength: 25 }))
+      .map(([how, list]) => programOf([[how], ...list]))
+    fc.assert(
+      fc.property(program, (input) => void runSource(input)),
+      { numRuns: RUNS },
+    )
+  })
+})
+
+describe('whatever reads the bytes of others', () => {
+  for (const [name, target] of Object.entries(targets)) {
+    it(`takes changed inputs of its own kind, within bounds: ${name}`, () => {
+      const { seeds, tokens = [], maxBytes } = target
+      const material = { corpus: [...seeds, ...readCorpus(name)], tokens, maxBytes }
+      const input = fc.integer({ min: 1 }).map((seed) => mutate(new Random(seed), material))
+      fc.assert(
+        fc.property(input, (bytes) => void target.run(bytes)),
+        { numRuns: RUNS },
+      )
+    })
+
+    it(`takes every input that the fuzzer has kept: ${name}`, () => {
+      for (const input of readCorpus(name)) target.run(input)
+    })
+  }
+})

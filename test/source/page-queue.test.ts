@@ -1,0 +1,105 @@
+import assert from 'node:assert/strict'
+import { MemoryRegion } from '../../src/kernel/index.js'
+import type { TrackedBlock } from '../../src/ram/dirty-log.js'
+import { PageBitmap } from '../../src/ram/page-bitmap.js'
+import { RamBlock } from '../../src/ram/ram-block.js'
+import { PageQueue } from '../../src/source/page-queue.js'
+import { cleanups } from '../support/cleanup.js'
+
+const MOST_IN_ORDER = 65_536
+
+/** A block of so many pages, all of them owed; its memory is never touched. */
+function tracked(pages: number, hostPages = 1): TrackedBlock {
+  const region = MemoryRegion.create({ kind: 'anon', lengthBytes: pages * 4096 })
+  const pageSizeBytes = hostPages * 4096
+  const lengthBytes = pages * 4096
+  const [block] = RamBlock.attachAll([
+    { name: 'ram', regionId: region.id, lengthBytes, pageSizeBytes },
+  ])
+  assert(block !== undefined)
+  cleanups.add(() => {
+    block.close()
+    region.close()
+  })
+  const dirty = new PageBitmap(pages)
+  dirty.setAll()
+  return { block, dirty }
+}
+
+/** Sends all that waits, host page by host page. */
+function serve(queue: PageQueue): number[] {
+  const served: number[] = []
+  for (let next = queue.peek(); next !== undefined; next = queue.peek()) {
+    const { tracked, page } = next
+    served.push(page)
+    tracked.dirty.clearRange(page, page + tracked.block.hostPages)
+  }
+  return served
+}
+
+describe('PageQueue', () => {
+  it('serves requests in the order they came, each once', () => {
+    const ram = tracked(100)
+    const queue = new PageQueue([ram])
+    for (const page of [7, 3, 7, 50, 3]) queue.add(ram, page, page + 1)
+    assert.equal(queue.length, 3)
+    assert.deepEqual(serve(queue), [7, 3, 50])
+    assert.equal(queue.length, 0)
+  })
+
+  it('gives the same page until it was sent', () => {
+    const ram = tracked(10)
+    const queue = new PageQueue([ram])
+    queue.add(ram, 4, 5)
+    assert.equal(queue.peek()?.page, 4)
+    assert.equal(queue.peek()?.page, 4)
+  })
+
+  it('does not queue what is not owed any more, and drops what no longer is', () => {
+    const ram = tracked(100)
+    const queue = new PageQueue([ram])
+    ram.dirty.clear(5)
+    queue.add(ram, 5, 6)
+    assert.equal(queue.length, 0)
+    queue.add(ram, 8, 10)
+    ram.dirty.clearRange(8, 10)
+    assert.equal(queue.peek(), undefined)
+    // Written again, before the switch: it may be asked for again.
+    ram.dirty.set(8)
+    queue.add(ram, 8, 9)
+    assert.deepEqual(serve(queue), [8])
+  })
+
+  it('serves whole host pages, of which a part may have been sent', () => {
+    const ram = tracked(64, 8)
+    const queue = new PageQueue([ram])
+    ram.dirty.clearRange(16, 20)
+    queue.add(ram, 16, 32)
+    assert.deepEqual(serve(queue), [16, 24])
+  })
+
+  it('takes one place for all of RAM, however often it is asked for', () => {
+    const ram = tracked(100_000)
+    const queue = new PageQueue([ram])
+    for (let i = 0; i < 1000; i += 1) queue.add(ram, 0, 100_000)
+    assert.equal(queue.length, 1)
+    assert.equal(serve(queue).length, 100_000)
+  })
+
+  it('forgets no request where more come than wait in order, and serves nothing else', () => {
+    const pages = 4 * MOST_IN_ORDER
+    const ram = tracked(pages)
+    const queue = new PageQueue([ram])
+    // From the end to the start, so that the order shows.
+    const asked = Array.from({ length: pages / 2 }, (_, index) => pages - 2 - 2 * index)
+    for (const page of asked) queue.add(ram, page, page + 1)
+    assert.equal(queue.length, MOST_IN_ORDER)
+    const served = serve(queue)
+    assert.deepEqual(served.slice(0, MOST_IN_ORDER), asked.slice(0, MOST_IN_ORDER))
+    assert.deepEqual(
+      served.slice(MOST_IN_ORDER),
+      asked.slice(MOST_IN_ORDER).sort((a, b) => a - b),
+    )
+    assert.equal(queue.length, 0)
+  })
+})
