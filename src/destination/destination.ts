@@ -91,8 +91,8 @@ export class Destination extends Migration {
     recover: () => this.recover(),
   })
   #worker: WorkerThread<DestinationRequest, DestinationNotice>
-  /** This machine cannot take what came: nothing more of it is looked at. */
-  #refused = false
+  /** Why this machine cannot take what came: nothing more of it is looked at. */
+  #refusal: ErrorRecord | undefined
   #announced: Announced | undefined
   /** Told to recover; `begun` by a worker that has not said so yet. */
   #recovering: false | 'asked' | 'begun' = false
@@ -285,8 +285,7 @@ export class Destination extends Migration {
         this.#loadDevices(notice.sections, notice.streamOffset)
         break
       case 'state':
-        this.#enter(notice.state, notice.error)
-        if (isFinal(notice.state)) this.#uffd?.close()
+        this.#workerEntered(notice.state, notice.error)
         break
       default:
         assertNever(notice)
@@ -328,13 +327,14 @@ export class Destination extends Migration {
   }
 
   #load(load: () => void): void {
-    if (this.#refused) return
+    // Of a worker that was ended, nobody would serve the pages that devices touch.
+    if (this.#refusal !== undefined || this.#closed) return
     try {
       load()
     } catch (error) {
       Atomics.store(this.#claim, 0, Claim.lost)
-      this.#refused = true
-      this.#worker.post({ type: 'load-failed', error: errorToRecord(error) })
+      this.#refusal = errorToRecord(error)
+      this.#worker.post({ type: 'load-failed', error: this.#refusal })
     }
   }
 
@@ -369,6 +369,17 @@ export class Destination extends Migration {
     this.#worker.post({ type: 'guest-running' })
   }
 
+  #workerEntered(state: MigrationState, error: ErrorRecord | undefined): void {
+    // The connection broke first; but a guest that did not start here stays with the source.
+    if (state === 'postcopy-paused' && this.#refusal !== undefined) {
+      this.#enter('failed', this.#refusal)
+      closeForGood(this.#uffd)
+      return
+    }
+    this.#enter(state, error)
+    if (isFinal(state)) this.#uffd?.close()
+  }
+
   #enter(state: MigrationState, error?: ErrorRecord): void {
     this.#recovering = false
     this.setState(state, error)
@@ -382,13 +393,14 @@ export class Destination extends Migration {
     if (isAtRest(this.state) && this.#recovering !== 'begun') return
     const error = errorToRecord(workerLost('destination', cause))
     const claim = Atomics.compareExchange(this.#claim, 0, Claim.loading, Claim.lost)
-    // A userfaultfd is there in postcopy only; while it is open, missing pages stay missing.
-    const mayMiss = claim === Claim.running && this.#uffd !== undefined
-    if (mayMiss) this.#enter('postcopy-paused', error)
-    else {
-      if (claim === Claim.whole) this.#enter('completed')
-      else this.#enter('failed', error)
-      closeForGood(this.#uffd)
+    const runsHere = claim === Claim.running || claim === Claim.whole
+    // Behind a plain precopy nothing is missing where it runs.
+    if (claim === Claim.running && this.#hasPackage) {
+      this.#enter('postcopy-paused', error)
+      return // while the userfaultfd is open, missing pages stay missing
     }
+    if (runsHere) this.#enter('completed')
+    else this.#enter('failed', error)
+    closeForGood(this.#uffd)
   }
 }

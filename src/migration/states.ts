@@ -1,4 +1,4 @@
-/** Migration states by QEMU's names, and which may follow which. */
+/** Migration states by QEMU's names, and which may follow which. docs/safety.md says who runs the guest. */
 import { StateError } from '../errors.js'
 
 /**
@@ -12,6 +12,7 @@ import { StateError } from '../errors.js'
  *
  * Recovery: `postcopy-paused → postcopy-recover-setup` (connects, or listens) `→ postcopy-recover`
  * (both ends tell what they have) `→ postcopy-active`; what breaks leads back to `postcopy-paused`.
+ * A source that takes the place of one that is gone begins there.
  */
 export type MigrationState =
   | 'none'
@@ -29,7 +30,7 @@ export type MigrationState =
   | 'cancelled'
 
 export const successors: Readonly<Record<MigrationState, readonly MigrationState[]>> = {
-  none: ['setup', 'failed'],
+  none: ['setup', 'failed', 'postcopy-recover-setup', 'postcopy-paused'],
   setup: ['active', 'failed', 'cancelling'],
   active: ['device', 'postcopy-device', 'completed', 'failed', 'cancelling'],
   device: ['postcopy-device', 'completed', 'failed', 'cancelling'],

@@ -332,11 +332,13 @@ export class Monitor extends EventEmitter<MonitorEvents> {
     const takeBack =
       options.force === true &&
       (source?.state === 'completed' || source?.state === 'postcopy-paused')
-    if (!takeBack) refuseToRun('cont', this.whereabouts, source)
+    if (takeBack) source.takeBack()
+    else refuseToRun('cont', this.whereabouts, source)
     this.guest.start()
     if (takeBack) {
       this.#source = undefined
       void source.close() // nothing of it connects by itself any more
+      void this.#spill?.close()
     }
     this.#noteRunning()
   }

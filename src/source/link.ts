@@ -18,6 +18,8 @@ export class SourceLink {
   readonly #limiter = new RateLimiter()
   readonly #meter = new RateMeter()
   #broken: PostcopyError | undefined
+  /** Writes that the kernel has not taken yet, besides batches, which stand before them. */
+  #untaken = 0
 
   /**
    * @param consume - takes the return path's bytes; what it throws breaks the link
@@ -69,7 +71,21 @@ export class SourceLink {
 
   write(bytes: Uint8Array): void {
     this.#account(bytes.length)
-    this.#channel.write(bytes)
+    this.#untaken += 1
+    this.#channel.write(bytes, (error) => {
+      if (error === null || error === undefined) this.#untaken -= 1
+      this.#signal.notify()
+    })
+  }
+
+  /**
+   * Waits until the kernel has taken every byte, or the link is broken.
+   *
+   * @returns whether it has
+   */
+  async taken(): Promise<boolean> {
+    while (this.#untaken > 0 && this.#broken === undefined) await this.#signal.wait()
+    return this.#untaken === 0
   }
 
   /** Resolves when the kernel has taken every byte, or the link is broken. */

@@ -42,6 +42,8 @@ export interface SenderHost {
   holdUserfaultfd(id: number): void
   /** Called right before the last of the guest is sent: from then on only a refusal gives it back. */
   handingOver(how: 'precopy' | 'postcopy'): void
+  /** Called where the destination has refused it behind that: the guest is here to stay. */
+  givenBack(): void
   /** The destination needs nothing any more. */
   confirmed(): void
 }
@@ -260,7 +262,10 @@ export class Sender {
   /** Waits for the destination's word; without a return path, for the last byte to be taken. */
   async #confirmed(link: SourceLink): Promise<void> {
     if (this.#hasReturnPath) await this.#session.confirmed()
-    else link.endWriting()
+    else {
+      if (!(await link.taken())) this.#session.check()
+      link.endWriting()
+    }
     this.#host.confirmed()
     if (this.#counters.downtimeMs === 0)
       this.#counters.downtimeMs = now() - this.#counters.stoppedAt
@@ -285,6 +290,7 @@ export class Sender {
     } else if (this.#handover === 'precopy' && !refused) {
       this.#state.enter('failed', unconfirmed(error))
     } else {
+      if (refused) this.#host.givenBack()
       if (this.#guestStopped) this.#host.resumeGuest()
       this.#state.enter(this.#cancel.signal.aborted ? 'cancelled' : 'failed', error)
     }

@@ -89,6 +89,8 @@ export class Source extends Migration {
   /** Told to recover; `begun` by a worker that has not said so yet. */
   #recovering: false | 'asked' | 'begun' = false
   #closed = false
+  /** It has no guest that could run, see {@link Source.takeOver}. */
+  readonly #isTakenOver: boolean
   /** The migration has stopped a running guest: it is started again if it stays here. */
   #stoppedRunning = false
   #stopping = false
@@ -125,6 +127,7 @@ export class Source extends Migration {
     this.#machine = machine
     this.#options = options
     this.#uri = options.uri
+    this.#isTakenOver = isRecovery
     this.#blocks = machine.blocks.map((block) => {
       const { name, region, lengthBytes, pageSizeBytes, available } = block
       const bitmap = (): Uint8Array => new PageBitmap(lengthBytes / TARGET_PAGE_SIZE).bytes
@@ -259,6 +262,27 @@ export class Source extends Migration {
     this.#request({ type: 'set-parameters', parameters: this.#parameters })
   }
 
+  /**
+   * Gives up a migration behind the switch: nothing more is sent, and the guest, whose RAM is as
+   * it was when it was stopped, may be started here. Only for somebody who knows that it does not
+   * run at the destination, and never will.
+   *
+   * @throws StateError `ERR_STATE_TAKE_BACK` outside `postcopy-paused` and `completed`
+   */
+  takeBack(): void {
+    const hasLeft = this.state === 'postcopy-paused' || this.state === 'completed'
+    if (!hasLeft || this.#recovering !== false || this.#isTakenOver) {
+      throw new StateError(
+        'ERR_STATE_TAKE_BACK',
+        'only a guest of a migration that is postcopy-paused or completed can be taken back',
+        this.state,
+      )
+    }
+    this.#autoRecovery.stop()
+    this.#closed = true
+    Atomics.store(this.#handover, 0, Handover.none)
+  }
+
   /** Ends the worker. After `postcopy-paused` this gives up the kept pages. May be called twice. */
   async close(): Promise<void> {
     this.removeAllListeners('state')
@@ -304,6 +328,8 @@ export class Source extends Migration {
       await this.#machine.stop()
       this.#stopping = false
       this.emit('guest')
+      // By its owner, or by a migration before this one that was still stopping it when it failed.
+      if (this.#machine.running) throw startedMeanwhile(this.state)
       const devices = this.#machine.saveDevices()
       this.#devices = devices
       this.#request({ type: 'guest-stopped', devices })
@@ -343,9 +369,11 @@ export class Source extends Migration {
     this.#releaseUserfaultfd()
     switch (Atomics.load(this.#handover, 0)) {
       case Handover.confirmed:
+        if (this.state === 'postcopy-device') this.#enter('postcopy-active')
         this.#enter('completed')
         break
       case Handover.postcopy:
+        if (this.state === 'device') this.#enter('postcopy-device')
         this.#enter('postcopy-paused', error)
         break
       case Handover.precopy:
@@ -356,4 +384,12 @@ export class Source extends Migration {
         this.#enter('failed', error)
     }
   }
+}
+
+function startedMeanwhile(state: MigrationState): StateError {
+  return new StateError(
+    'ERR_STATE_GUEST',
+    'the guest was started again while the migration stopped it: it stays here',
+    state,
+  )
 }

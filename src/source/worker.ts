@@ -54,6 +54,7 @@ function makeSender(): Sender {
       resumeGuest: () => notify({ type: 'resume-guest' }),
       holdUserfaultfd: (id) => notify({ type: 'userfaultfd', id }),
       handingOver: (how) => Atomics.store(handover, 0, Handover[how]),
+      givenBack: () => Atomics.store(handover, 0, Handover.none),
     },
     blocks,
     data,

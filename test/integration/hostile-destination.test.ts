@@ -287,4 +287,22 @@ describe('a source whose destination', () => {
     assert.equal(source.state, 'cancelled')
     assert.equal(machine.running, true)
   })
+
+  it('reads slowly, without a return path, gets the last byte before the source completes', async () => {
+    const machine = new TestMachine({ blocks: { ram: 2 ** 20 } })
+    machine.fill()
+    machine.start()
+    // The last bytes describe every device: more than a kernel takes at once.
+    for (let number = 0; number < 30_000; number += 1) {
+      machine.devices.set(`device ${number}`, new Uint8Array(1))
+    }
+    const peer = await FakeDestination.listen()
+    const source = migrateTo(peer.uri, machine)
+    await reached(source, 'device')
+    while (source.state !== 'completed') await peer.sip()
+    peer.drink()
+    await peer.hangsUp()
+    assert.equal(peer.refused, undefined)
+    assert.deepEqual(peer.all('endOfStream'), [['endOfStream']])
+  })
 })

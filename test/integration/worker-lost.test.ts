@@ -123,6 +123,99 @@ describe('a worker that dies', () => {
   })
 })
 
+describe("a guest that is nobody's for a moment", () => {
+  const blocks = { ram: 2 ** 20 }
+
+  function machines(): { here: TestMachine; there: TestMachine } {
+    const here = new TestMachine({ blocks })
+    here.fill()
+    here.start()
+    return { here, there: new TestMachine({ blocks }) }
+  }
+
+  for (const capabilities of [{}, { 'return-path': true }, postcopy]) {
+    const how = Object.keys(capabilities).join() || 'nothing'
+    it(`stays where it runs when the worker dies behind a precopy with ${how}`, async () => {
+      const { here, there } = machines()
+      const workers = watchWorkers()
+      const resume = there.resumeAfterLoad.bind(there)
+      there.resumeAfterLoad = () => {
+        resume()
+        void workers[0]?.terminate()
+      }
+      const { source, destination } = await startPair(here, there, { capabilities })
+      await Promise.all([ended(source), ended(destination)])
+      assert.deepEqual([here.running, there.running], [false, true])
+      // Whoever asks it is told the truth: the source may be started only if it failed there.
+      assert.equal(destination.state, 'completed')
+    })
+  }
+
+  it('is not loaded by a destination that is closed before', async () => {
+    const { here, there } = machines()
+    let loads = 0
+    there.loadDevice = () => {
+      loads += 1
+      throw new Error('nobody would serve the pages that it touches')
+    }
+    const { source, destination } = await startPair(here, there, { capabilities: postcopy })
+    let closed: Promise<void> | undefined
+    destination.on('state', (state) => {
+      if (state === 'postcopy-device') closed ??= destination.close()
+    })
+    source.startPostcopy()
+    await ended(source)
+    await closed
+    assert.deepEqual([source.state, destination.state, loads], ['postcopy-paused', 'failed', 0])
+    assert.deepEqual([here.running, there.running], [false, false])
+  })
+
+  it('does not start where the connection broke before: the source can have it back', async () => {
+    const { here, there } = machines()
+    const workers = watchWorkers()
+    const { source, destination } = await startPair(here, there, { capabilities: postcopy })
+    there.resumeAfterLoad = () => {
+      void workers[1]?.terminate()
+      // This thread waits, so that its worker has paused before it hears of the failure.
+      while (destination.counters.endedAt === 0) continue
+      throw new Error('no vCPU starts')
+    }
+    source.startPostcopy()
+    await Promise.all([ended(source), ended(destination)])
+    assert.deepEqual([source.state, destination.state], ['postcopy-paused', 'failed'])
+    assert.match(String(destination.error), /no vCPU starts/)
+    source.takeBack()
+    here.start()
+    await assert.rejects(destination.recover(), { code: 'ERR_STATE_RECOVER' })
+  })
+
+  it('stays where it was started again while it was being stopped', async () => {
+    const { here, there } = machines()
+    const stop = here.stop.bind(here)
+    here.stop = async () => {
+      await stop()
+      here.start()
+    }
+    const { source, destination } = await startPair(here, there, { capabilities: postcopy })
+    await Promise.all([ended(source), ended(destination)])
+    assert.deepEqual([source.state, destination.state], ['failed', 'failed'])
+    assert.deepEqual([here.running, there.running], [true, false])
+  })
+
+  it('is taken back from a migration that has left, and from no other', async () => {
+    const { here, there } = machines()
+    const { source, destination } = await startPair(here, there, {
+      capabilities: postcopy,
+      parameters: standstill,
+    })
+    await reached(source, 'active')
+    assert.throws(() => source.takeBack(), { code: 'ERR_STATE_TAKE_BACK' })
+    source.cancel()
+    await Promise.all([ended(source), ended(destination)])
+    assert.throws(() => source.takeBack(), { code: 'ERR_STATE_TAKE_BACK' })
+  })
+})
+
 describe('a worker that cannot begin', () => {
   it('says why', async () => {
     const machine = new TestMachine({ blocks: { ['x'.repeat(256)]: 4096 } })

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { isFinal } from '../../src/migration/states.js'
 import type { Monitor } from '../../src/monitor/index.js'
+import { FakeDestination } from '../support/fake-peer.js'
 import { monitorOver, type } from './support.js'
 
 const postcopy = 'migrate_set_capability postcopy-ram on'
@@ -144,6 +145,27 @@ describe('the monitor', () => {
     await assert.rejects(type(here, 'cont'), /cont -f takes it back/)
     await type(here, 'cont -f')
     assert.equal(here.queryStatus().status, 'running')
+  })
+
+  it('takes a guest back from a paused migration whose destination is gone, whole, by force', async () => {
+    const here = await monitorOver({ workload: 'random:writes=30,rate=20000' })
+    here.cont()
+    const peer = await FakeDestination.listen()
+    await type(here, postcopy, `migrate -d ${peer.uri}`, 'migrate_start_postcopy')
+    await peer.heard('packaged')
+    peer.reset()
+    await here.outgoingEnd()
+    assert.equal(here.source?.state, 'postcopy-paused')
+    await assert.rejects(type(here, 'cont'), /cont -f takes the guest back/)
+    await type(here, 'cont -f')
+    assert.equal(here.queryStatus().status, 'running')
+    await assert.rejects(type(here, `migrate -r ${peer.uri}`), { code: 'ERR_STATE_RECOVER' })
+    const there = await monitorOver({ incoming: true })
+    await type(there, postcopy)
+    const uri = await there.migrateIncoming('tcp:127.0.0.1:0')
+    assert.match(await type(here, `migrate ${uri}`), /Migration status: completed/)
+    await ended(there)
+    assert.match(await type(there, 'stop', 'verify'), /^content: good/)
   })
 
   it('gives a waiting destination its capabilities without losing its port', async () => {

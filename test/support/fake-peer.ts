@@ -3,6 +3,7 @@ import net from 'node:net'
 import { once } from 'node:events'
 import * as stream from '../../src/stream/index.js'
 import { type Event, recordReturnPath, recordStream } from '../stream/events.js'
+import { tick } from '../../src/migration/signal.js'
 import { cleanups } from './cleanup.js'
 import type { TestMachine } from './test-machine.js'
 
@@ -107,6 +108,23 @@ abstract class FakePeer {
   /** Reads nothing any more. */
   deafen(): void {
     this.socket?.pause()
+  }
+
+  /** Reads one piece, and then nothing. */
+  async sip(): Promise<void> {
+    const { socket } = this
+    const { length } = this.bytes
+    socket?.resume()
+    if (this.bytes.length === length && !this.closed) {
+      await new Promise<void>((resolve) => this.#wake.push(resolve))
+    }
+    socket?.pause()
+    await tick()
+  }
+
+  /** Reads on. */
+  drink(): void {
+    this.socket?.resume()
   }
 }
 
