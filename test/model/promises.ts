@@ -1,0 +1,77 @@
+/** What must hold in every state that can be reached, and from every one of them. */
+import { isAtRest } from '../../src/migration/states.js'
+import type { Rules } from './rules.js'
+import { type State } from './state.js'
+
+const atHome = ['none', 'setup', 'active', 'cancelling', 'cancelled', 'failed']
+
+/** The guest runs at the source, or its user may start it there without further thought. */
+export function mayRunAtSource({ source }: State): boolean {
+  if (!source.alive) return false
+  if (source.guest !== 'stopped') return true
+  if (source.isTakenOver) return false
+  return atHome.includes(source.main) && !source.unconfirmed
+}
+
+/** The guest runs at the destination, is stopped there by its user, or is promised to run. */
+export function mayRunAtDestination({ destination }: State): boolean {
+  const { alive, guest, load } = destination
+  return alive && (guest !== 'no' || load === 'claimed')
+}
+
+export function twoCopies(state: State): string {
+  return mayRunAtSource(state) && mayRunAtDestination(state) ? 'two copies may run' : ''
+}
+
+/** What is broken in this very state; empty if nothing is. */
+export function brokenPromise(state: State, rules: Rules): string {
+  const { source, destination, wrong } = state
+  const two = twoCopies(state)
+  if (two !== '') return two
+  if (wrong !== '') return `no such step: ${wrong}`
+  if (destination.mixed) return 'the guest has pages of another one'
+  const runsHere = source.alive && source.guest !== 'stopped' && !source.taken
+  const hasLeft = source.main.startsWith('postcopy-') || source.main === 'completed'
+  // Given back, and on its way to say so.
+  if (runsHere && hasLeft && source.handover !== 'none') {
+    return `the guest runs at a source that is ${source.main}`
+  }
+  if (destination.alive && destination.main === 'failed' && mayRunAtDestination(state)) {
+    return 'the destination runs the guest and says that it failed'
+  }
+  if (destination.alive && destination.main === 'completed') {
+    if (!destination.received) return 'the destination completed without every page'
+    if (destination.guest === 'no') return 'the destination completed without the guest'
+  }
+  if (source.alive && source.main === 'completed' && rules.returnPath) {
+    if (destination.claim !== 'whole') return 'the source let go of what is not at the destination'
+  }
+  return ''
+}
+
+/** A migration that listens waits for whoever comes. */
+function waitsForSource({ worker, connected, load }: State['destination']): boolean {
+  return worker === 'listening' && !connected && load === 'idle'
+}
+
+/**
+ * A known limit: the worker has died while the main thread was parked on a page of its own. The
+ * process has to be killed.
+ */
+export function isParkedForGood({ destination }: State, rules: Rules): boolean {
+  return rules.workersDie && destination.load === 'needs page' && destination.worker === 'gone'
+}
+
+/** Nothing goes on by itself, as it may be. */
+export function mayStandStill({ source, destination }: State): boolean {
+  const isSourceDone = !source.alive || isAtRest(source.main)
+  const isDestinationDone =
+    !destination.alive || isAtRest(destination.main) || waitsForSource(destination)
+  return isSourceDone && isDestinationDone
+}
+
+/** Its process has died with the only copy: nobody promises anything about that. */
+export function isAcceptedLoss(state: State): boolean {
+  const isGone = !state.source.alive || state.source.isTakenOver
+  return isGone && !mayRunAtDestination(state)
+}

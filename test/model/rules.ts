@@ -1,0 +1,89 @@
+/** What the two ends can be made to do wrong on purpose, to show that the search finds it. */
+import { Draft, type State } from './state.js'
+
+export const mutants = [
+  'the source resumes the guest on any break behind the package',
+  'the source takes a break in postcopy-device for a failure and resumes',
+  'the source hands over before the guest has stopped',
+  'the source lets a cancel through behind the package',
+  'the source lets go before SHUT 0',
+  'the source recovers without the received bitmaps',
+  'a recovery is accepted from the source of another guest',
+  'the destination runs the guest without claiming it',
+  'the destination says SHUT 1 when it runs the guest',
+  'the destination says SHUT 0 before it has every page',
+  'the destination fails where its worker dies behind a precopy that runs',
+  'the destination loads devices when it is closed',
+  'a source whose worker dies behind a refusal pauses',
+  'nobody can take the guest back from a paused source',
+] as const
+
+export type Mutant = (typeof mutants)[number]
+
+export interface Rules {
+  /** Capability `postcopy-ram` on both ends, and with it the return path. */
+  readonly postcopy: boolean
+  readonly returnPath: boolean
+  /** Which processes may be killed. */
+  readonly kills: 'none' | 'source' | 'both'
+  /** Workers may die. */
+  readonly workersDie: boolean
+  /** As its user has left it before the migration. */
+  readonly guest: 'running' | 'stopped'
+  /**
+   * Main threads hear at once of what nobody decides by: fewer states, and the same promises.
+   * Without it every pair of announced states is seen.
+   */
+  readonly hasty: boolean
+  /** Capability `postcopy-preempt`: the page has a connection of its own, and may come late. */
+  readonly preempt: boolean
+  /** A source writes what it owes to disk (`--spill`), and another process can go on from that. */
+  readonly spill: boolean
+  /** Another source comes to a destination that recovers. */
+  readonly stranger: boolean
+  readonly mutant?: Mutant
+}
+
+/** Postcopy, and a connection that is cut as often as anybody likes. */
+export const postcopyRules: Rules = {
+  postcopy: true,
+  returnPath: true,
+  kills: 'none',
+  workersDie: false,
+  guest: 'running',
+  hasty: true,
+  preempt: false,
+  spill: false,
+  stranger: false,
+}
+
+/** Who does it: the program by itself, somebody who commands, somebody who knows, or bad luck. */
+export type StepKind = 'program' | 'command' | 'decision' | 'failure'
+
+export interface Step {
+  readonly kind: StepKind
+  readonly label: string
+  readonly next: Draft
+}
+
+/** Collects what can happen next in a state. */
+export class Steps {
+  readonly all: Step[] = []
+  readonly from: State
+  readonly rules: Rules
+
+  constructor(from: State, rules: Rules) {
+    this.from = from
+    this.rules = rules
+  }
+
+  add(kind: StepKind, label: string, change: (next: Draft) => void): void {
+    const next = new Draft(this.from)
+    change(next)
+    this.all.push({ kind, label, next })
+  }
+
+  has(mutant: Mutant): boolean {
+    return this.rules.mutant === mutant
+  }
+}

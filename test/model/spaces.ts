@@ -1,0 +1,49 @@
+/** The explorations that the promises rest on; each is done once, however many tests ask for it. */
+import { type Rules, postcopyRules } from './rules.js'
+import { type Verdict, judge } from './verdict.js'
+
+export const explorations = {
+  'postcopy and precopy, workers that die, processes that are killed': {
+    ...postcopyRules,
+    workersDie: true,
+    kills: 'both',
+    stranger: true,
+    hasty: false,
+  },
+  'a source that is killed, and replaced by what it has spilled': {
+    ...postcopyRules,
+    kills: 'source',
+    spill: true,
+  },
+  'postcopy-preempt, and a guest that its user has stopped': {
+    ...postcopyRules,
+    preempt: true,
+    guest: 'stopped',
+  },
+  'plain precopy without a return path': {
+    ...postcopyRules,
+    postcopy: false,
+    returnPath: false,
+    workersDie: true,
+    kills: 'both',
+    hasty: false,
+  },
+} as const satisfies Record<string, Rules>
+
+export type Exploration = keyof typeof explorations
+
+const verdicts = new Map<Exploration, Verdict>()
+
+/** They are large, and other tests look at the memory of this process. */
+export function forgetSpaces(): void {
+  verdicts.clear()
+}
+
+export function verdictOf(name: Exploration): Verdict {
+  let verdict = verdicts.get(name)
+  if (verdict === undefined) {
+    verdict = judge(explorations[name])
+    verdicts.set(name, verdict)
+  }
+  return verdict
+}

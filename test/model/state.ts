@@ -1,0 +1,243 @@
+/**
+ * Two ends of one migration and the connection between them, as plain data.
+ *
+ * Each end is a process with a main thread and a worker, which talk by messages in order; what
+ * they share in memory (Handover, Claim) is exchanged in one step. RAM is one page.
+ */
+import type { MigrationState } from '../../src/migration/states.js'
+
+/** What is on its way from the source; FOREIGN is a page of another guest. */
+export type ToDestination =
+  'PROLOGUE' | 'LAST' | 'RUN' | 'PAGE' | 'END' | 'RECV_BITMAP' | 'RESUME' | 'FOREIGN'
+/** What is on its way from the destination; LOADED is the pong to ping 0x42. */
+export type ToSource =
+  'LOADED' | 'SHUT 0' | 'SHUT 1' | 'RESUME_ACK' | 'nothing received' | 'all received'
+
+/** From a worker to its main thread; `exit` comes last. A state is written as itself. */
+export type SourceNotice = MigrationState | 'unconfirmed' | 'stop-guest' | 'resume-guest' | 'exit'
+export type DestinationNotice = MigrationState | 'package' | 'devices' | 'exit'
+/** To a worker. */
+export type SourceRequest = 'cancel' | 'pause' | 'guest-stopped' | 'guest-not-stopped'
+export type DestinationRequest = 'pong' | 'guest-running' | 'load-failed' | 'pause'
+
+/** Where a source's worker is in what it does. */
+export type SourceStep =
+  | 'begin'
+  | 'connect'
+  | 'greet'
+  | 'precopy'
+  | 'stopping'
+  | 'hand over'
+  | 'last bytes'
+  | 'handed over'
+  | 'push'
+  | 'confirm'
+  | 'confirmed'
+  | 'ask'
+  | 'bitmap'
+  | 'resume'
+  | 'resumed'
+  | 'conclude'
+  | 'rest'
+  | 'gone'
+
+export interface SourceEnd {
+  /** False: the process was killed. */
+  alive: boolean
+  /** As the main thread has announced it. */
+  main: MigrationState
+  guest: 'running' | 'stopping' | 'stopped'
+  /** The migration has stopped a running guest: it is started again if it stays here. */
+  stoppedRunning: boolean
+  /** The guest ran when it was stopped: the package says so. */
+  ran: boolean
+  resumeWhenStopped: boolean
+  /** Failed, but the destination may have the guest. */
+  unconfirmed: boolean
+  recovering: 'no' | 'asked' | 'begun'
+  closed: boolean
+  /** A person has taken the guest back. */
+  taken: boolean
+  /** Another process, that has only what the first one wrote to disk. */
+  isTakenOver: boolean
+  /** Of a dead process: what it owed is on disk. */
+  spilled: boolean
+  notices: readonly SourceNotice[]
+  handover: 'none' | 'postcopy' | 'precopy' | 'confirmed'
+  step: SourceStep
+  isRecovery: boolean
+  /** As its worker knows it. */
+  state: MigrationState
+  requests: readonly SourceRequest[]
+  way: 'precopy' | 'postcopy'
+  cancelled: boolean
+  guestStopped: boolean
+  loaded: boolean
+  shut: '' | '0' | '1'
+  acknowledged: boolean
+  /** The page is still to be sent. */
+  dirty: boolean
+  everythingSent: boolean
+  connected: boolean
+  /** Nothing more can be sent or heard. */
+  broken: boolean
+  inbox: readonly ToSource[]
+  /** The connection is cut: what is in the inbox may arrive up to any point. */
+  torn: boolean
+}
+
+export interface DestinationEnd {
+  alive: boolean
+  main: MigrationState
+  /** Once it is not `no`, this end has the guest; `stopped`: as at the source, by its user. */
+  guest: 'no' | 'running' | 'stopped'
+  /** What the main thread is busy with: it does nothing else meanwhile. */
+  load: 'idle' | 'loading' | 'needs page' | 'claimed'
+  loads: 'package' | 'devices'
+  refused: boolean
+  recovering: 'no' | 'asked' | 'begun'
+  closed: boolean
+  notices: readonly DestinationNotice[]
+  claim: 'none' | 'loading' | 'running' | 'lost' | 'whole'
+  /** A package has come to the main thread. */
+  hasPackage: boolean
+  worker: 'begin' | 'listening' | 'works' | 'refuses' | 'whole' | 'rest' | 'gone'
+  isRecovery: boolean
+  state: MigrationState
+  phase: 'none' | 'listening' | 'running'
+  requests: readonly DestinationRequest[]
+  guestRuns: boolean
+  streamEnded: boolean
+  /** Memory is not armed any more: nobody waits for a page. */
+  disarmed: boolean
+  received: boolean
+  /** Pages of another guest were placed. */
+  mixed: boolean
+  connected: boolean
+  inbox: readonly ToDestination[]
+  /** With preempt, the page is on its way beside all else. */
+  urgent: boolean
+  torn: boolean
+}
+
+export interface State {
+  readonly source: Readonly<SourceEnd>
+  readonly destination: Readonly<DestinationEnd>
+  /** Both ends have the same connection, and it is whole. */
+  readonly joined: boolean
+  /** Of a step that must not happen; empty while all is well. */
+  readonly wrong: string
+}
+
+export function initialState(guest: 'running' | 'stopped'): State {
+  return {
+    source: {
+      alive: true,
+      main: 'none',
+      guest,
+      stoppedRunning: false,
+      ran: false,
+      resumeWhenStopped: false,
+      unconfirmed: false,
+      recovering: 'no',
+      closed: false,
+      taken: false,
+      isTakenOver: false,
+      spilled: false,
+      notices: [],
+      handover: 'none',
+      ...freshSourceWorker(false),
+    },
+    destination: {
+      alive: true,
+      main: 'none',
+      guest: 'no',
+      load: 'idle',
+      loads: 'package',
+      refused: false,
+      recovering: 'no',
+      closed: false,
+      notices: [],
+      claim: 'none',
+      hasPackage: false,
+      received: false,
+      mixed: false,
+      disarmed: false,
+      ...freshDestinationWorker(false),
+    },
+    joined: false,
+    wrong: '',
+  }
+}
+
+export function freshSourceWorker(isRecovery: boolean) {
+  return {
+    step: 'begin',
+    isRecovery,
+    state: isRecovery ? 'postcopy-paused' : 'none',
+    requests: [],
+    way: isRecovery ? 'postcopy' : 'precopy',
+    cancelled: false,
+    guestStopped: false,
+    loaded: isRecovery,
+    shut: '',
+    acknowledged: false,
+    dirty: true,
+    everythingSent: false,
+    connected: false,
+    broken: false,
+    inbox: [],
+    torn: false,
+  } as const satisfies Partial<SourceEnd>
+}
+
+export function freshDestinationWorker(isRecovery: boolean) {
+  return {
+    worker: 'begin',
+    isRecovery,
+    state: isRecovery ? 'postcopy-paused' : 'none',
+    phase: isRecovery ? 'running' : 'none',
+    requests: [],
+    guestRuns: isRecovery,
+    streamEnded: false,
+    connected: false,
+    inbox: [],
+    urgent: false,
+    torn: false,
+  } as const satisfies Partial<DestinationEnd>
+}
+
+/** The next state in the making: what is looked at is copied first, and may then be changed. */
+export class Draft {
+  joined: boolean
+  wrong: string
+  readonly #from: State
+  #source: SourceEnd | undefined
+  #destination: DestinationEnd | undefined
+
+  constructor(from: State) {
+    this.#from = from
+    this.joined = from.joined
+    this.wrong = from.wrong
+  }
+
+  get source(): SourceEnd {
+    return (this.#source ??= { ...this.#from.source })
+  }
+
+  get destination(): DestinationEnd {
+    return (this.#destination ??= { ...this.#from.destination })
+  }
+
+  /** @param intern - the one object that stands for all equal to it */
+  finish(intern: <End extends SourceEnd | DestinationEnd>(end: End) => End): State {
+    const { joined, wrong } = this
+    return {
+      source: this.#source === undefined ? this.#from.source : intern(this.#source),
+      destination:
+        this.#destination === undefined ? this.#from.destination : intern(this.#destination),
+      joined,
+      wrong,
+    }
+  }
+}

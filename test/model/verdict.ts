@@ -1,0 +1,88 @@
+/** The questions that are asked of all states together, and what the search says in the end. */
+import {
+  brokenPromise,
+  isAcceptedLoss,
+  isParkedForGood,
+  mayRunAtDestination,
+  mayRunAtSource,
+  mayStandStill,
+  twoCopies,
+} from './promises.js'
+import type { Rules, StepKind } from './rules.js'
+import { type Space, explore } from './search.js'
+import type { State } from './state.js'
+
+export interface Verdict {
+  readonly space: Space
+  /** What does not hold, and the shortest way there. */
+  readonly broken: { readonly why: string; readonly way: readonly string[] } | undefined
+}
+
+/** @param scope - of the search: every promise, or only the first one */
+export function judge(rules: Rules, scope?: 'two copies only'): Verdict {
+  const space = explore(rules, (state) =>
+    scope === undefined ? brokenPromise(state, rules) : twoCopies(state),
+  )
+  const broken =
+    space.wrong ?? firstStuck(space, rules) ?? firstLost(space) ?? firstUnfinished(space)
+  if (broken === undefined) return { space, broken }
+  return { space, broken: { why: broken.why, way: space.way(broken.state) } }
+}
+
+type Finding = Space['wrong']
+
+function firstStuck(space: Space, rules: Rules): Finding {
+  const state = space.states.findIndex((one, number) => {
+    if (mayStandStill(one) || isParkedForGood(one, rules)) return false
+    return !space.goesOn(number)
+  })
+  return state === -1 ? undefined : { state, why: 'nothing happens any more, and it is not over' }
+}
+
+/** Somebody may run it, now or later: by the program, by commands, or by a person who has looked. */
+function firstLost(space: Space): Finding {
+  const isGood = (state: State): boolean =>
+    mayRunAtSource(state) || mayRunAtDestination(state) || isAcceptedLoss(state)
+  const state = firstWithoutWay(space, isGood, ['program', 'command', 'decision'])
+  return state === undefined ? undefined : { state, why: 'nobody runs the guest, or ever will' }
+}
+
+/** A guest that has switched can be made whole, as long as nobody has given it up. */
+function firstUnfinished(space: Space): Finding {
+  const isGood = (state: State): boolean => {
+    const { source, destination } = state
+    const isGivenUp = !source.alive || source.closed || destination.closed
+    return destination.main === 'completed' || isGivenUp || !mayRunAtDestination(state)
+  }
+  const state = firstWithoutWay(space, isGood, ['program', 'command'])
+  return state === undefined ? undefined : { state, why: 'no recovery makes the guest whole' }
+}
+
+/**
+ * The first state from which no way leads to a good one.
+ *
+ * @param kinds - of the steps that such a way may take
+ */
+function firstWithoutWay(
+  space: Space,
+  isGood: (state: State) => boolean,
+  kinds: readonly StepKind[],
+): number | undefined {
+  const isSaved = new Uint8Array(space.states.length)
+  const queue: number[] = []
+  const save = (state: number): void => {
+    if (isSaved[state] === 1) return
+    isSaved[state] = 1
+    queue.push(state)
+  }
+  space.states.forEach((state, number) => {
+    if (isGood(state)) save(number)
+  })
+  for (let at = queue.pop(); at !== undefined; at = queue.pop()) {
+    space.forEachStepTo(at, (kind, from) => {
+      if (kinds.includes(kind)) save(from)
+    })
+  }
+  const lost = isSaved.indexOf(0)
+  return lost === -1 ? undefined : lost
+}
