@@ -61,6 +61,7 @@ constexpr Export kExports[] = {
     {"socketSet", SocketSet},
     {"socketGet", SocketGet},
     {"socketOutstanding", SocketOutstanding},
+    {"socketBindUnix", SocketBindUnix},
     {"fdDuplicate", FdDuplicate},
     {"fdClose", FdClose},
 };

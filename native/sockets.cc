@@ -5,6 +5,10 @@
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include <algorithm>
 
 #include "args.h"
 #include "callbacks.h"
@@ -42,7 +46,33 @@ const Option* OptionOf(Args& args, size_t index) {
   return option;
 }
 
+// A stream socket bound to `path`, or -errno. Linux gives the new file the mode of the socket
+// itself, less the umask: so it never exists with another one, as it would before a chmod(2).
+long BindUnix(const std::string& path, mode_t mode) noexcept {
+  sockaddr_un address{};
+  if (path.empty() || path.size() >= sizeof address.sun_path) return -ENAMETOOLONG;
+  address.sun_family = AF_UNIX;
+  std::copy(path.begin(), path.end(), address.sun_path);
+  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd || ::fchmod(fd.get(), mode) < 0) return -errno;
+  // sockaddr is how C says "any of the address types".
+  const auto* any = reinterpret_cast<const sockaddr*>(&address);
+  if (::bind(fd.get(), any, sizeof address) < 0) return -errno;
+  return fd.Release();
+}
+
 }  // namespace
+
+// The descriptor belongs to the caller.
+Napi::Value SocketBindUnix(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const std::string path = args.Text(0, "path");
+  const int mode = args.Int(1, "mode");
+  args.Require(path.find('\0') == std::string::npos, "path", "without NUL");
+  args.Require(mode >= 0 && mode <= 0777, "mode", "of permission bits");
+  if (!args.ok()) return {};
+  return Result(args, BindUnix(path, static_cast<mode_t>(mode)));
+}
 
 Napi::Value SocketSet(const Napi::CallbackInfo& info) {
   Args args(info);

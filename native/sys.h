@@ -30,6 +30,8 @@ class UniqueFd {
   int get() const noexcept { return fd_; }
   explicit operator bool() const noexcept { return fd_ >= 0; }
 
+  int Release() noexcept { return std::exchange(fd_, -1); }
+
   // close(2) is never repeated: on Linux the number is free again even after EINTR.
   void Reset(int fd = -1) noexcept {
     if (fd_ >= 0) ::close(fd_);

@@ -52,6 +52,8 @@ async function runDemo(options: DemoOptions): Promise<number> {
   const both = ['--ram', ram, '--memory', memory, '--vcpus', String(vcpus)]
   // Also in plain precopy the source waits for the destination's word: then the downtime is true.
   both.push('--capability', postcopyAfter === 'never' ? 'return-path' : 'postcopy-ram')
+  if (options.tlsCreds !== undefined) both.push('--tls-creds', options.tlsCreds)
+  if (options.tlsHostname !== undefined) both.push('--tls-hostname', options.tlsHostname)
   const incoming = ['--incoming', 'defer', '--capability', 'postcopy-blocktime']
   if (options.userModeOnly === true) incoming.push('--user-mode-only')
   const source = new GuestProcess('source', [...both, '--workload', workload])

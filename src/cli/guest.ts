@@ -13,7 +13,15 @@ import {
   serveUnix,
 } from '../monitor/index.js'
 import { QmpServer, guestTarget } from '../monitor/qmp/index.js'
-import { type GuestOptions, addGuestOptions, checked, collect, uriOr } from './options.js'
+import { InClearWarning } from './in-clear-warning.js'
+import {
+  type GuestOptions,
+  addGuestOptions,
+  checked,
+  collect,
+  tlsParameters,
+  uriOr,
+} from './options.js'
 import { Shutdown } from './shutdown.js'
 
 interface GuestCommandOptions extends GuestOptions {
@@ -114,6 +122,7 @@ async function runGuest(options: GuestCommandOptions): Promise<void> {
     const tell = json === true ? tellAsJson() : tellAsText(() => server?.refresh?.())
     observe(monitor, tell)
     for (const name of options.capability ?? []) await monitor.setCapability(name, true)
+    await monitor.setParameters(tlsParameters(options))
     if (isIncoming && incoming !== 'defer') await monitor.migrateIncoming(incoming)
     else if (!isIncoming) monitor.cont()
     const shutdown = new Shutdown(monitor, (text) => tell('LOG', { text }, text))
@@ -156,12 +165,13 @@ function tellAsText(refresh: () => void): Tell {
 }
 
 function observe(monitor: Monitor, tell: Tell): void {
+  const warning = new InClearWarning()
   monitor.on('migration', (status, error, role) => {
+    if (role === 'source') warning.look(monitor.source)
     const why = error === undefined ? '' : `: ${error.message}`
     const data = { status, role, ...(error === undefined ? {} : { 'error-desc': error.message }) }
     tell('MIGRATION', data, `migration (${role}): ${status}${why}`)
   })
-  monitor.on('listening', (uri) => tell('LISTENING', { uri }, `waiting for a guest on ${uri}`))
   monitor.on('spilled', (end) => {
     const { message } = 'error' in end ? end.error : { message: undefined }
     const text =
@@ -169,6 +179,13 @@ function observe(monitor: Monitor, tell: Tell): void {
         ? 'what the postcopy owes is on disk'
         : `what the postcopy owes is not on disk, the migration goes on: ${message}`
     tell('SPILLED', 'error' in end ? { 'error-desc': message } : end, text)
+  })
+  monitor.on('listening', (uri) => {
+    tell('LISTENING', { uri }, `waiting for a guest on ${uri}`)
+    warning.look(monitor.destination)
+  })
+  monitor.on('refused', ({ code, message }) => {
+    tell('REFUSED', { code, 'error-desc': message }, `turned away: ${message} [${code}]`)
   })
   monitor.on('running', (running) => {
     tell(running ? 'RESUME' : 'STOP', {}, running ? 'the guest runs' : 'the guest is stopped')

@@ -5,7 +5,36 @@ import { parseWorkload } from '../guest/index.js'
 import { parseUri } from '../migration/uri.js'
 import { parseByteSize } from '../units.js'
 
-export interface GuestOptions {
+/** Of every command that sends or takes a guest. */
+export interface TlsOptions {
+  tlsCreds?: string
+  tlsHostname?: string
+}
+
+/** @param role - of the command; who only listens has no name to check */
+export function addTlsOptions(command: Command, role: 'listens' | 'connects'): Command {
+  command.option(
+    '--tls-creds <dir>',
+    'TLS 1.3 with a certificate on both ends: ca-cert.pem, and server- or client-cert.pem and -key.pem',
+  )
+  if (role === 'listens') return command
+  return command.option(
+    '--tls-hostname <name>',
+    "name to look for in the destination's certificate; default: the host of its URI",
+  )
+}
+
+export function tlsParameters({ tlsCreds, tlsHostname }: TlsOptions): {
+  'tls-creds': string
+  'tls-hostname': string
+} {
+  if (tlsCreds === undefined && tlsHostname !== undefined) {
+    throw new PostcopyError('ERR_USAGE', '--tls-hostname needs --tls-creds')
+  }
+  return { 'tls-creds': tlsCreds ?? '', 'tls-hostname': tlsHostname ?? '' }
+}
+
+export interface GuestOptions extends TlsOptions {
   ram: string
   memory: 'anon' | 'memfd' | 'hugetlb'
   vcpus: number
@@ -23,7 +52,7 @@ export function addGuestOptions(
   command: Command,
   defaults: { ram: string; vcpus: number; workload: string },
 ): Command {
-  return command
+  return addTlsOptions(command, 'connects')
     .option(
       '--ram <size>',
       'memory of the guest, such as 256M or 2G',

@@ -5,11 +5,12 @@ import { type Counters, now } from '../migration/counters.js'
 import { type QmpTarget, QmpServer, migrationTarget } from '../monitor/qmp/index.js'
 import { type Manifest, Park } from '../park/index.js'
 import { formatByteSize, TARGET_PAGE_SIZE } from '../units.js'
-import { uriOr } from './options.js'
+import { InClearWarning } from './in-clear-warning.js'
+import { type TlsOptions, addTlsOptions, tlsParameters, uriOr } from './options.js'
 import { onSignals } from './signals.js'
 import { StatusLine } from './status-line.js'
 
-interface ParkCommandOptions {
+interface ParkCommandOptions extends TlsOptions {
   to?: string
   from?: string
   recover?: string
@@ -18,7 +19,7 @@ interface ParkCommandOptions {
 }
 
 export function definePark(setStatus: (status: number) => void): Command {
-  return new Command('park')
+  const command = new Command('park')
     .summary('take a running VM from a QEMU and keep it in a directory')
     .description(
       'Waits for one migration from a QEMU and keeps the VM on disk: a sparse file for each RAM ' +
@@ -31,6 +32,7 @@ export function definePark(setStatus: (status: number) => void): Command {
     .option('--recover <dir.incomplete>', 'go on where a postcopy broke off')
     .option('--qmp <where>', 'answer QMP on unix:PATH or tcp:HOST:PORT', uriOr())
     .option('--json', 'print one JSON object at the end')
+  return addTlsOptions(command, 'listens')
     .addHelpText(
       'after',
       `
@@ -54,6 +56,8 @@ async function runPark(uri: string | undefined, options: ParkCommandOptions): Pr
     options.qmp === undefined ? undefined : await QmpServer.listen(parkTarget(park), options.qmp)
   if (qmp !== undefined) status.note(`QMP on ${qmp.uri}`)
   if (park.uri !== undefined) status.note(`waiting for a VM on ${park.uri}`)
+  new InClearWarning().look(park)
+  park.on('refused', ({ code, message }) => status.note(`turned away: ${message} [${code}]`))
   const release = onSignals(
     () => {
       if (!park.state.startsWith('postcopy-')) park.stop()
@@ -82,8 +86,12 @@ async function runPark(uri: string | undefined, options: ParkCommandOptions): Pr
 /** The way in that the user has chosen, and where the VM will be. */
 async function begin(
   uri: string | undefined,
-  { to, from: file, recover }: ParkCommandOptions,
+  { to, from: file, recover, ...options }: ParkCommandOptions,
 ): Promise<{ park: Park; directory: string }> {
+  const parameters = tlsParameters(options)
+  if (file !== undefined && options.tlsCreds !== undefined) {
+    throw new PostcopyError('ERR_USAGE', '--tls-creds is for a URI, not for a file')
+  }
   if (recover !== undefined) {
     if (uri === undefined || to !== undefined || file !== undefined) {
       throw new PostcopyError(
@@ -91,12 +99,12 @@ async function begin(
         '--recover takes a URI to listen on, and no --to or --from',
       )
     }
-    const park = await Park.recover({ uri, directory: recover })
+    const park = await Park.recover({ uri, directory: recover, parameters })
     return { park, directory: recover.replace(/\.incomplete\/*$/, '') }
   }
   if (to === undefined) throw new PostcopyError('ERR_USAGE', 'say --to which directory')
   if (uri !== undefined && file === undefined) {
-    return { park: await Park.listen({ uri, directory: to }), directory: to }
+    return { park: await Park.listen({ uri, directory: to, parameters }), directory: to }
   }
   if (uri === undefined && file !== undefined) {
     return { park: Park.fromFile({ file, directory: to }), directory: to }

@@ -8,11 +8,12 @@ import { sourceInfo } from '../monitor/query-migrate.js'
 import { ParkedVm, explainRefusal, recover, resume } from '../park/index.js'
 import type { Source } from '../source/source.js'
 import { formatByteSize, parseByteSize } from '../units.js'
-import { checked, uriOr } from './options.js'
+import { InClearWarning } from './in-clear-warning.js'
+import { type TlsOptions, addTlsOptions, checked, tlsParameters, uriOr } from './options.js'
 import { onSignals } from './signals.js'
 import { StatusLine } from './status-line.js'
 
-interface ResumeCommandOptions {
+interface ResumeCommandOptions extends TlsOptions {
   onDemand?: number | true
   bandwidth?: string
   pageSize?: ReadonlyMap<string, number>
@@ -27,7 +28,7 @@ interface ResumeCommandOptions {
 const QUIET_MS = 1000
 
 export function defineResume(setStatus: (status: number) => void): Command {
-  return new Command('resume')
+  const command = new Command('resume')
     .summary('start a parked VM in a QEMU at once, its memory following')
     .description(
       'Sends a parked VM to a QEMU that waits for one, by postcopy from the first moment: the ' +
@@ -68,6 +69,7 @@ export function defineResume(setStatus: (status: number) => void): Command {
     )
     .option('--verify', 'first read all of its memory and compare the checksums')
     .option('--json', 'print one JSON object a QEMU')
+  return addTlsOptions(command, 'connects')
     .addHelpText(
       'after',
       `
@@ -112,6 +114,7 @@ async function runResume(
     ...(pageSizes === undefined ? {} : { pageSizes }),
   })
   const parameters = {
+    ...tlsParameters(options),
     'x-push-after-quiet-ms': onDemand === true ? QUIET_MS : (onDemand ?? 0),
     'max-postcopy-bandwidth': bandwidth === undefined ? 0 : parseByteSize(bandwidth),
   }
@@ -121,6 +124,8 @@ async function runResume(
     uri,
     source: begin(vm, { uri, parameters, capabilities }),
   }))
+  const warning = new InClearWarning()
+  for (const { source } of clones) warning.look(source)
   const qmp = await serveQmp(vm, clones, options.qmp)
   if (qmp !== undefined) status.note(`QMP on ${qmp.uri}`)
   const release = onSignals(

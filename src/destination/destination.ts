@@ -26,6 +26,9 @@ import {
   resolveOptions,
 } from '../migration/options.js'
 import { type MigrationState, isAtRest, isFinal } from '../migration/states.js'
+import { isInClear } from '../migration/in-clear.js'
+import { removeStale } from '../migration/listen-on.js'
+import { type TlsCredentials, serverCredentials } from '../migration/tls-credentials.js'
 import { formatUri, parseUri } from '../migration/uri.js'
 import { WorkerThread } from '../migration/worker-thread.js'
 import { PageBitmap } from '../ram/page-bitmap.js'
@@ -82,7 +85,7 @@ export class Destination extends Migration {
   readonly capabilities: Readonly<Capabilities>
   readonly #machine: MigratableMachine
   readonly #options: DestinationOptions
-  readonly #parameters: Parameters
+  #parameters: Parameters
   readonly #blocks: readonly SharedBlock[]
   readonly #faultLog = createFaultLog()
   readonly #claim = new Int32Array(new SharedArrayBuffer(4))
@@ -135,15 +138,17 @@ export class Destination extends Migration {
       }
       return { name, regionId: region.id, lengthBytes, pageSizeBytes, ...bitmaps }
     })
-    this.#worker = this.#startWorker(options.uri, undefined)
+    this.#worker = this.#startWorker(options.uri, serverCredentials(parameters), undefined)
   }
 
   #startWorker(
     uri: string,
+    tls: TlsCredentials | undefined,
     resumption: Resumption | undefined,
   ): WorkerThread<DestinationRequest, DestinationNotice> {
     const workerData: DestinationWorkerData = {
       uri: parseUri(uri),
+      tls,
       machineType:
         this.#machine.checkConfiguration === undefined ? this.#machine.machineType : undefined,
       blocks: this.#blocks,
@@ -164,6 +169,16 @@ export class Destination extends Migration {
   /** Where it listens, with the port that the kernel picked. */
   get uri(): string {
     return this.#uri
+  }
+
+  override get inClear(): boolean {
+    return isInClear(parseUri(this.#uri), this.#parameters)
+  }
+
+  /** Changes what the next {@link recover} goes by. */
+  setParameters(parameters: Partial<Parameters>): void {
+    const resolved = resolveOptions({ parameters: { ...this.#parameters, ...parameters } })
+    this.#parameters = resolved.parameters
   }
 
   /** Whether faults from inside the kernel fail with EFAULT instead of waiting for their page. */
@@ -211,11 +226,12 @@ export class Destination extends Migration {
    * @param uri - default: where it listened last
    * @returns where it listens, with the port that the kernel picked
    * @throws StateError `ERR_STATE_RECOVER` outside `postcopy-paused`; ConnectionError where it
-   *   cannot listen; PostcopyError `ERR_INVALID_URI`
+   *   cannot listen; PostcopyError `ERR_INVALID_URI`, `ERR_TLS_CREDENTIALS`
    */
   async recover(uri: string = this.#uri): Promise<string> {
     refuseRecover(this.state, this.#recovering !== false)
     parseUri(uri)
+    const tls = serverCredentials(this.#parameters)
     const announced = this.#announced
     const uffd = this.#uffd
     if (announced === undefined || uffd === undefined) {
@@ -239,7 +255,7 @@ export class Destination extends Migration {
       this.on('listening', succeed)
       this.on('state', look)
     })
-    this.#worker = this.#startWorker(uri, { announced, userfaultfdId: uffd.id })
+    this.#worker = this.#startWorker(uri, tls, { announced, userfaultfdId: uffd.id })
     await listening
     return this.#uri
   }
@@ -255,6 +271,9 @@ export class Destination extends Migration {
     // A worker that is done stays until the source has read its last word, and ends by itself.
     if (isFinal(this.state)) await this.#worker.ended
     else await this.#worker.terminate()
+    const uri = parseUri(this.#uri)
+    // A worker that was ended leaves its socket's file behind.
+    if (uri.type === 'unix') await removeStale(uri.path)
     if (this.state === 'postcopy-paused' && this.#uffd !== undefined) keptOpen.add(this.#uffd)
   }
 

@@ -2,6 +2,7 @@
 import type { ErrorRecord } from '../errors.js'
 import type { Capabilities, Parameters } from '../migration/options.js'
 import type { MigrationState } from '../migration/states.js'
+import type { TlsCredentials } from '../migration/tls-credentials.js'
 import type { MigrationUri } from '../migration/uri.js'
 import type { RamBlockDescriptor } from '../ram/ram-block.js'
 import type { RamBlockInfo } from '../stream/index.js'
@@ -36,6 +37,8 @@ export interface Resumption {
 
 export interface DestinationWorkerData {
   readonly uri: MigrationUri
+  /** Undefined: in clear. */
+  readonly tls: TlsCredentials | undefined
   /** Undefined: the main thread decides, see the notice `configuration`. */
   readonly machineType: string | undefined
   readonly blocks: readonly SharedBlock[]

@@ -375,6 +375,7 @@ export class Receiver {
         'the capability postcopy-ram is on here, but the source sent no advise',
       )
     }
+    this.#channel?.checkReturnPath(this.#answers.isOpen)
     checkBlocks(this.#blocks, announced)
     this.#announced = announced
     this.#host.announced({ ramSectionId: this.#ramSectionId, blocks: announced })

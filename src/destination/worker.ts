@@ -108,10 +108,15 @@ process.on('uncaughtException', (error) => receiver.abandon(error))
 goFirst()
 try {
   receiver.begin()
-  listener = await listen(data.uri, (channel) => {
-    // The preempt channel may be silent for long.
-    if (receiver.isConnected) receiver.accept(channel)
-    else reception.take(channel)
+  listener = await listen(data.uri, {
+    tls: data.tls,
+    handshakes: data.parameters,
+    accepted: (channel) => {
+      // The preempt channel may be silent for long.
+      if (receiver.isConnected) receiver.accept(channel)
+      else reception.take(channel)
+    },
+    refused: (error) => notify({ type: 'refused', error: errorToRecord(error) }),
   })
   receiver.listening()
   notify({ type: 'listening', uri: listener.uri })

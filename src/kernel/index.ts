@@ -36,6 +36,7 @@ export {
 } from './pages.js'
 export type { HostPageAssembly, PackOptions } from './pages.js'
 export {
+  bindUnixSocket,
   closeFd,
   duplicateFd,
   getSocketOption,

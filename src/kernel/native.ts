@@ -201,6 +201,8 @@ export interface NativeAddon {
   socketSet(fd: number, option: string, value: number): number
   socketGet(fd: number, option: string): number
   socketOutstanding(fd: number): number
+  /** A descriptor. */
+  socketBindUnix(path: string, mode: number): number
   fdDuplicate(fd: number): number
   fdClose(fd: number): number
 }

@@ -29,6 +29,19 @@ export function outstandingBytes(fd: number): number {
   return check(native().socketOutstanding(fd), 'ioctl', () => `${fd}, SIOCOUTQ`)
 }
 
+/**
+ * A stream socket bound to `path`, which does not listen yet. The file has `mode`, less the umask,
+ * from its first moment: Node can change it only afterwards. Close it with {@link closeFd}, or
+ * give it to a server.
+ *
+ * @param mode - permission bits, as in `0o600`
+ * @throws KernelError `EADDRINUSE` where the file is there, `ENAMETOOLONG` beyond 107 bytes
+ * @see unix(7)
+ */
+export function bindUnixSocket(path: string, mode: number): number {
+  return check(native().socketBindUnix(path, mode), 'bind', () => path)
+}
+
 /** Another descriptor for what `fd` stands for, close-on-exec. Close it with {@link closeFd}. */
 export function duplicateFd(fd: number): number {
   return check(native().fdDuplicate(fd), 'fcntl', () => `${fd}, F_DUPFD_CLOEXEC`)

@@ -2,7 +2,7 @@
  * Recovery without anybody at hand (capability `x-auto-recover`): tries again and again, and
  * waits longer each time. What was paused on purpose stays so.
  */
-import type { PostcopyError } from '../errors.js'
+import { PostcopyError } from '../errors.js'
 import type { Parameters } from './options.js'
 
 export interface AutoRecoveryOptions {
@@ -29,8 +29,13 @@ export class AutoRecovery {
     const delayMs = Math.min(most, first * 2 ** Math.min(this.#attempts, 30))
     this.#attempts += 1
     this.#timer = setTimeout(() => {
-      // Its state has said why; or somebody else was first.
-      this.#options.recover().catch(() => undefined)
+      this.#options.recover().catch((error: unknown) => {
+        // Files that are being replaced are good again at the next try. Of what else went wrong the
+        // state has said why; or somebody else was first.
+        if (error instanceof PostcopyError && error.code === 'ERR_TLS_CREDENTIALS') {
+          this.paused(error)
+        }
+      })
     }, delayMs)
   }
 

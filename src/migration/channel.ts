@@ -3,9 +3,13 @@
  * elements to a consumer that says how many bytes it took.
  */
 import net from 'node:net'
-import { ConnectionError } from '../errors.js'
+import { TLSSocket } from 'node:tls'
+import { ConnectionError, PeerError } from '../errors.js'
 import { duplicateFd, setSocketOption } from '../kernel/index.js'
 import { MAX_LOOK_AHEAD_BYTES } from '../stream/index.js'
+import { type Patience, established } from './established.js'
+import { refuseTls, secureClient, sslError } from './tls.js'
+import type { TlsClient } from './tls-credentials.js'
 
 /** What comes in so few bytes is a message that somebody waits for. */
 const SMALL_READ_BYTES = 4096
@@ -41,6 +45,9 @@ export class Channel {
   #error: ConnectionError | undefined
   /** Of a TCP connection, while it is open. */
   #tcpFd: number | undefined
+  readonly #isTls: boolean
+  /** The consumer has taken something: it is no TLS. */
+  #hasBegun: boolean
 
   private constructor(makeSocket: (onread: net.OnReadOpts) => net.Socket, peer: string) {
     this.peer = peer
@@ -48,6 +55,8 @@ export class Channel {
       buffer: () => this.#nextBuffer(),
       callback: (count: number) => this.#received(count),
     })
+    this.#isTls = this.#socket instanceof TLSSocket
+    this.#hasBegun = this.#isTls
     this.#socket.on('end', () => this.#events?.end())
     // The reason is asked for where it is needed, which may be before this event.
     this.#socket.on('error', () => undefined)
@@ -60,47 +69,32 @@ export class Channel {
   }
 
   /**
-   * @param timeoutMs - gives up after so long
-   * @throws ConnectionError with the errno name (`ECONNREFUSED`, `ETIMEDOUT`, …) and the peer
+   * @param tls - undefined: in clear
+   * @throws ConnectionError with the errno name (`ECONNREFUSED`, `ETIMEDOUT`, …) and the peer;
+   *   `ERR_TLS_…` where the handshake fails
    */
-  static connect(
+  static async connect(
     options: net.SocketConnectOpts,
     peer: string,
-    { timeoutMs, signal }: { timeoutMs: number; signal: AbortSignal },
+    patience: Patience,
+    tls?: TlsClient,
   ): Promise<Channel> {
-    return new Promise((resolve, reject) => {
-      const channel = new Channel(
-        (onread) => net.connect({ ...options, onread, allowHalfOpen: true }),
-        peer,
-      )
-      const socket = channel.#socket.pause()
-      const fail = (code: string, why: string): void => {
-        settle()
-        socket.destroy()
-        reject(new ConnectionError(code, `cannot connect to ${peer}: ${why}`))
-      }
-      const refused = (error: NodeJS.ErrnoException): void => {
-        const hint = error.code === 'ECONNREFUSED' ? '; does a destination listen there?' : ''
-        fail(error.code ?? 'ERR_CONNECTION', `${error.message}${hint}`)
-      }
-      const abort = (): void => fail('ABORT_ERR', 'cancelled')
-      const timer = setTimeout(
-        () => fail('ETIMEDOUT', `no answer within ${timeoutMs} ms`),
-        timeoutMs,
-      )
-      const settle = (): void => {
-        clearTimeout(timer)
-        signal.removeEventListener('abort', abort)
-        socket.off('error', refused)
-      }
-      socket.once('error', refused)
-      socket.once('connect', () => {
-        settle()
-        resolve(channel)
-      })
-      signal.addEventListener('abort', abort)
-      if (signal.aborted) abort()
-    })
+    if (tls !== undefined) {
+      const raw = net.connect(options)
+      await connected(raw, peer, patience)
+      return Channel.secured(await secureClient(raw, peer, tls, patience), peer)
+    }
+    const channel = new Channel(
+      (onread) => net.connect({ ...options, onread, allowHalfOpen: true }),
+      peer,
+    )
+    await connected(channel.#socket.pause(), peer, patience)
+    return channel
+  }
+
+  /** Takes over a connection whose handshake is done. */
+  static secured(socket: TLSSocket, peer: string): Channel {
+    return new Channel(() => socket, peer)
   }
 
   /** Takes over a connection that a server accepted and paused, by a descriptor of its own. */
@@ -147,6 +141,8 @@ export class Channel {
       setSocketOption(this.#tcpFd, 'TCP_NOTSENT_LOWAT', 128 * 1024)
     }
     if (this.#tail > this.#head) this.#consume()
+    // Node decrypts into buffers of its own.
+    if (this.#isTls) this.#socket.on('data', (bytes: Uint8Array) => this.#take(bytes))
     this.#socket.resume()
     this.#socket.read(0)
   }
@@ -164,6 +160,21 @@ export class Channel {
     return this.#socket.writableLength
   }
 
+  /**
+   * A TLS server says something behind the handshake (Node's always sends tickets). A source that
+   * never reads closes with that unread, and its kernel then drops what has not left yet.
+   *
+   * @param hasReturnPath - the source reads, and closes when it has heard our last word
+   * @throws PeerError `ERR_PEER_CAPABILITY`
+   */
+  checkReturnPath(hasReturnPath: boolean): void {
+    if (hasReturnPath || !this.#isTls) return
+    throw new PeerError(
+      'ERR_PEER_CAPABILITY',
+      'with TLS the source must wait for our word, or the end of its stream may be lost: turn on the capability return-path (or postcopy-ram) on the source',
+    )
+  }
+
   get broken(): boolean {
     return this.#socket.destroyed
   }
@@ -173,14 +184,20 @@ export class Channel {
     const cause: NodeJS.ErrnoException | null = this.#socket.errored
     if (cause !== null) {
       const text = `connection with ${this.peer}: ${cause.message}`
-      this.#error ??= new ConnectionError(cause.code ?? 'ERR_CONNECTION', text, { cause })
+      this.#error ??=
+        sslError(cause, this.peer) ??
+        new ConnectionError(cause.code ?? 'ERR_CONNECTION', text, { cause })
     }
     return this.#error
   }
 
-  /** Says that nothing more will be written, after what was written has gone. */
+  /**
+   * Says that nothing more will be written, after what was written has gone. Not so with TLS: its
+   * farewell is data, and a peer that closes without reading it resets the connection; there the
+   * last word of the stream has to do.
+   */
   endWriting(): void {
-    this.#socket.end()
+    if (!this.#isTls) this.#socket.end()
   }
 
   /** Closes at once; `close` is called with `reason`, or with what broke it before. */
@@ -201,6 +218,16 @@ export class Channel {
     return this.#buffer.subarray(this.#tail)
   }
 
+  #take(bytes: Uint8Array): void {
+    for (let at = 0; at < bytes.length;) {
+      const room = this.#nextBuffer()
+      const piece = bytes.subarray(at, at + room.length)
+      room.set(piece)
+      at += piece.length
+      this.#received(piece.length)
+    }
+  }
+
   #received(count: number): boolean {
     this.#tail += count
     if (this.#tcpFd !== undefined && count < SMALL_READ_BYTES) {
@@ -215,10 +242,30 @@ export class Channel {
 
   #consume(): void {
     const events = this.#events
-    if (events === undefined) return
+    if (events === undefined || this.#isUnexpectedTls()) return
     this.#head += events.consume(this.#buffer, this.#head, this.#tail)
+    this.#hasBegun ||= this.#head > 0
     events.afterRead?.()
   }
+
+  /** What TLS says to an end without it is no stream that can be made sense of. */
+  #isUnexpectedTls(): boolean {
+    if (this.#hasBegun) return false
+    const error = refuseTls(this.#buffer, this.#head, this.#tail, this.peer)
+    if (error === undefined) return false
+    this.#head = this.#tail
+    this.destroy(error)
+    return true
+  }
+}
+
+function connected(socket: net.Socket, peer: string, patience: Patience): Promise<void> {
+  const cannot = `cannot connect to ${peer}`
+  const explain = ({ code, message }: NodeJS.ErrnoException): ConnectionError => {
+    const hint = code === 'ECONNREFUSED' ? '; does a destination listen there?' : ''
+    return new ConnectionError(code ?? 'ERR_CONNECTION', `${cannot}: ${message}${hint}`)
+  }
+  return established(socket, { event: 'connect', cannot, lateCode: 'ETIMEDOUT', explain }, patience)
 }
 
 /** The descriptor of a socket: Node has it on the handle and nowhere else. */

@@ -1,20 +1,29 @@
 /** Making and taking connections for migration URIs. */
-import { chmod, rm } from 'node:fs/promises'
 import net from 'node:net'
-import { ConnectionError } from '../errors.js'
 import { Channel } from './channel.js'
+import type { Patience } from './established.js'
+import { Handshakes, type HandshakesHost } from './handshakes.js'
+import { listenOn } from './listen-on.js'
+import type { TlsClient, TlsCredentials } from './tls-credentials.js'
 import { type MigrationUri, formatUri } from './uri.js'
 
 function socketOptions(uri: MigrationUri): net.TcpNetConnectOpts | net.IpcNetConnectOpts {
   return uri.type === 'tcp' ? { host: uri.host || 'localhost', port: uri.port } : { path: uri.path }
 }
 
+export interface ConnectOptions extends Patience {
+  /** Undefined: in clear. */
+  readonly tls: TlsClient | undefined
+}
+
 /** See {@link Channel.connect} for the errors. */
-export function connect(
-  uri: MigrationUri,
-  options: { timeoutMs: number; signal: AbortSignal },
-): Promise<Channel> {
-  return Channel.connect(socketOptions(uri), formatUri(uri), options)
+export function connect(uri: MigrationUri, options: ConnectOptions): Promise<Channel> {
+  return Channel.connect(socketOptions(uri), formatUri(uri), options, options.tls)
+}
+
+export interface ListenOptions extends HandshakesHost {
+  /** Undefined: in clear. */
+  readonly tls: TlsCredentials | undefined
 }
 
 export interface Listener {
@@ -29,71 +38,31 @@ export interface Listener {
  *
  * @throws ConnectionError with the errno name (`EADDRINUSE`, …) and the URI
  */
-export async function listen(
-  uri: MigrationUri,
-  onConnection: (channel: Channel) => void,
-): Promise<Listener> {
-  const server = net.createServer({ pauseOnConnect: true, allowHalfOpen: true }, (socket) => {
+export async function listen(uri: MigrationUri, options: ListenOptions): Promise<Listener> {
+  const { tls } = options
+  const handshakes = tls === undefined ? undefined : new Handshakes(tls, options)
+  const allowHalfOpen = handshakes === undefined
+  const server = net.createServer({ pauseOnConnect: true, allowHalfOpen }, (socket) => {
     const peer =
       uri.type === 'unix' ? formatUri(uri) : `tcp:${socket.remoteAddress}:${socket.remotePort}`
+    if (handshakes !== undefined) {
+      void handshakes.take(socket, peer)
+      return
+    }
     let channel: Channel
     try {
       channel = Channel.accept(socket, peer)
     } catch {
       return // gone again already
     }
-    onConnection(channel)
+    options.accepted(channel)
   })
-  await listenOn(server, uri)
-  const address = server.address()
-  const bound =
-    uri.type === 'tcp' && typeof address === 'object' && address !== null
-      ? { ...uri, host: uri.host || address.address, port: address.port }
-      : uri
-  return { uri: bound, close: () => void server.close() }
-}
-
-/**
- * Binds a server of any kind as {@link listen} says.
- *
- * @throws ConnectionError with the errno name and the URI
- */
-export async function listenOn(server: net.Server, uri: MigrationUri): Promise<void> {
-  try {
-    await bind(server, uri)
-  } catch (error) {
-    if (uri.type !== 'unix' || !(await isStale(uri.path))) throw error
-    await rm(uri.path)
-    await bind(server, uri)
+  const listening = await listenOn(server, uri)
+  return {
+    uri: listening.uri,
+    close: () => {
+      listening.close()
+      handshakes?.end()
+    },
   }
-  if (uri.type === 'unix') await chmod(uri.path, 0o600)
-}
-
-function bind(server: net.Server, uri: MigrationUri): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const refuse = (error: NodeJS.ErrnoException): void => {
-      const text = `cannot listen on ${formatUri(uri)}: ${error.message}`
-      reject(new ConnectionError(error.code ?? 'ERR_CONNECTION', text, { cause: error }))
-    }
-    server.once('error', refuse)
-    server.listen(
-      uri.type === 'tcp' ? { host: uri.host || '127.0.0.1', port: uri.port } : { path: uri.path },
-      () => {
-        server.off('error', refuse)
-        resolve()
-      },
-    )
-  })
-}
-
-/** Whether a unix socket's file is there but nobody listens on it. */
-function isStale(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = net.connect({ path })
-    socket.once('connect', () => {
-      socket.destroy()
-      resolve(false)
-    })
-    socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code === 'ECONNREFUSED'))
-  })
 }

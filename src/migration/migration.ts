@@ -52,6 +52,11 @@ export abstract class Migration extends EventEmitter<MigrationEvents> {
     return this.#state
   }
 
+  /** Guest memory crosses an address other than loopback without TLS. */
+  get inClear(): boolean {
+    return false
+  }
+
   /** Why the migration failed or paused. */
   get error(): PostcopyError | undefined {
     return this.#error

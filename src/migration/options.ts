@@ -76,6 +76,13 @@ export interface Parameters {
    * any more, although nobody has closed it; 0 is never.
    */
   'x-silence-timeout': number
+  /**
+   * Directory of x509 files by the names of QEMU's `tls-creds-x509`: every connection is TLS 1.3,
+   * with a certificate on both ends. Empty: in clear. Applies to the next connection.
+   */
+  'tls-creds': string
+  /** The name that the destination's certificate must have; empty: the host of the URI. */
+  'tls-hostname': string
   /** `x-auto-recover`: milliseconds before the first try; each further one waits twice as long. */
   'x-recover-delay': number
   /** `x-auto-recover`: the longest such wait, in milliseconds. */
@@ -83,6 +90,8 @@ export interface Parameters {
 }
 
 export type ParameterName = keyof Parameters
+
+export type ParameterValue = Parameters[ParameterName]
 
 export const defaultParameters: Readonly<Parameters> = {
   'max-bandwidth': 128 * 1024 * 1024,
@@ -97,6 +106,8 @@ export const defaultParameters: Readonly<Parameters> = {
   'x-handshake-timeout': 10_000,
   'x-timeout': 30_000,
   'x-silence-timeout': 15_000,
+  'tls-creds': '',
+  'tls-hostname': '',
   'x-recover-delay': 200,
   'x-recover-delay-max': 10_000,
 }
@@ -121,16 +132,16 @@ export function parameterName(name: string): ParameterName {
   return name as ParameterName
 }
 
-/** @throws PostcopyError `ERR_INVALID_PARAMETER` for a value out of range */
-export function checkParameter(name: ParameterName, value: number): number {
+/** @throws PostcopyError `ERR_INVALID_PARAMETER` for a value of another type, or out of range */
+export function checkParameter(name: ParameterName, value: ParameterValue): ParameterValue {
   const most = largest[name] ?? Number.MAX_SAFE_INTEGER
-  if (!Number.isSafeInteger(value) || value < 0 || value > most) {
-    throw new PostcopyError(
-      'ERR_INVALID_PARAMETER',
-      `${name} must be a whole number from 0 to ${most}, not ${value}`,
-    )
-  }
-  return value
+  const isText = typeof defaultParameters[name] === 'string'
+  const isGood = isText
+    ? typeof value === 'string'
+    : Number.isSafeInteger(value) && Number(value) >= 0 && Number(value) <= most
+  if (isGood) return value
+  const wanted = isText ? 'a text' : `a whole number from 0 to ${most}`
+  throw new PostcopyError('ERR_INVALID_PARAMETER', `${name} must be ${wanted}, not ${value}`)
 }
 
 export interface MigrationOptions {
@@ -144,13 +155,15 @@ export function checkCapabilities(given: Readonly<Record<string, boolean>>): Par
 }
 
 /** @throws PostcopyError `ERR_UNKNOWN_PARAMETER`, `ERR_INVALID_PARAMETER` */
-export function checkParameters(given: Readonly<Record<string, number>>): Partial<Parameters> {
-  return Object.fromEntries(
-    Object.entries(given).map(([name, value]) => {
-      const known = parameterName(name)
-      return [known, checkParameter(known, value)]
-    }),
-  )
+export function checkParameters(
+  given: Readonly<Record<string, ParameterValue>>,
+): Partial<Parameters> {
+  const checked = Object.entries(given).map(([name, value]) => {
+    const known = parameterName(name)
+    return [known, checkParameter(known, value)]
+  })
+  // Each value is of its parameter's type.
+  return Object.fromEntries(checked) as Partial<Parameters>
 }
 
 /** Fills in defaults and refuses unknown names and bad values. */

@@ -1,7 +1,7 @@
 /** HMP's commands, in the order in which `help` shows them. */
 import { PostcopyError } from '../errors.js'
 import { formatFinding } from '../guest/index.js'
-import { parameterName } from '../migration/options.js'
+import { type ParameterValue, defaultParameters, parameterName } from '../migration/options.js'
 import { parseByteSize } from '../units.js'
 import { type Command, type Reply, findCommand, usage } from './hmp.js'
 import { formatMigration } from './format.js'
@@ -33,9 +33,9 @@ const actions: readonly Command[] = [
   {
     name: 'migrate_set_parameter',
     args: [{ name: 'NAME' }, { name: 'VALUE' }],
-    help: 'set a limit, also while migrating; max-bandwidth is in MiB/s unless it has a unit (100M, 1G), 0 is no limit',
-    run: (monitor, { args: [name = '', value = ''] }) => {
-      monitor.setParameter(name, parseParameter(name, value))
+    help: 'set a limit, also while migrating; max-bandwidth is in MiB/s unless it has a unit (100M, 1G), 0 is no limit; tls-creds is a directory, "" is no TLS',
+    run: async (monitor, { args: [name = '', value = ''] }) => {
+      await monitor.setParameter(name, parseParameter(name, value))
       return done
     },
   },
@@ -182,8 +182,10 @@ function parseSwitch(text: string): boolean {
 }
 
 /** As QEMU reads them: bare numbers are MiB/s for `max-bandwidth`, else bytes or milliseconds. */
-function parseParameter(name: string, text: string): number {
-  switch (parameterName(name)) {
+function parseParameter(name: string, text: string): ParameterValue {
+  const known = parameterName(name)
+  if (typeof defaultParameters[known] === 'string') return text
+  switch (known) {
     case 'max-bandwidth':
       return /^\d+(\.\d+)?$/.test(text) ? Math.floor(Number(text) * MIB) : parseByteSize(text)
     case 'max-postcopy-bandwidth':

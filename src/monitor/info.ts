@@ -1,5 +1,6 @@
 /** What HMP's `info` can show. */
 import { PostcopyError } from '../errors.js'
+import type { ParameterValue } from '../migration/options.js'
 import { formatArrivals, formatCpus, formatMigration } from './format.js'
 import type { Command } from './hmp.js'
 
@@ -46,8 +47,8 @@ export const infoCommands: readonly Command[] = [
     help: 'limits of migrations',
     run: (monitor) => {
       const data = monitor.queryParameters()
-      const lines = Object.entries(data).map(
-        ([name, value]) => `${name}: ${value}${units[name] ?? ''}`,
+      const lines = Object.entries(data).map(([name, value]: [string, ParameterValue]) =>
+        typeof value === 'string' ? `${name}: '${value}'` : `${name}: ${value}${units[name] ?? ''}`,
       )
       return { data, text: lines.join('\n') }
     },

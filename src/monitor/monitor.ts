@@ -10,6 +10,7 @@ import { StateError } from '../errors.js'
 import type { Guest, VcpuStats, VerifyReport } from '../guest/index.js'
 import {
   type Capabilities,
+  type ParameterValue,
   type Parameters,
   checkCapabilities,
   checkParameters,
@@ -17,6 +18,7 @@ import {
   defaultParameters,
 } from '../migration/options.js'
 import { type MigrationState, isAtRest, isFinal, isInPostcopy } from '../migration/states.js'
+import { serverCredentials } from '../migration/tls-credentials.js'
 import { parseUri } from '../migration/uri.js'
 import { refusePause, refuseRecover } from '../migration/migration.js'
 import { Spill, type SpillEnd } from '../park/index.js'
@@ -43,6 +45,8 @@ export interface MonitorEvents {
   ]
   /** Where a source may connect, with the port that the kernel picked. */
   listening: [uri: string]
+  /** A peer of an incoming migration was turned away; see `MigrationEvents`. */
+  refused: [error: PostcopyError]
   /** An outgoing migration begins to send what its dirty log found at the `pass`th look. */
   pass: [pass: number]
   /** What the outgoing postcopy owes is on disk, or cannot be. */
@@ -132,22 +136,28 @@ export class Monitor extends EventEmitter<MonitorEvents> {
   }
 
   /**
-   * Applies at once, also to a migration under way.
+   * Applies at once, also to a migration under way; what is about connections to the next one, and
+   * to an incoming migration that no source has reached yet.
    *
-   * @param value - bytes, bytes per second or milliseconds, see `Parameters`
-   * @throws PostcopyError `ERR_UNKNOWN_PARAMETER`, `ERR_INVALID_PARAMETER`
+   * @param value - bytes, bytes per second, milliseconds or a text, see `Parameters`
+   * @throws PostcopyError `ERR_UNKNOWN_PARAMETER`, `ERR_INVALID_PARAMETER`, `ERR_TLS_CREDENTIALS`
    */
-  setParameter(name: string, value: number): void {
-    this.setParameters({ [name]: value })
+  async setParameter(name: string, value: ParameterValue): Promise<void> {
+    await this.setParameters({ [name]: value })
   }
 
   /** As {@link setParameter}: all of them, or none. */
-  setParameters(wanted: Readonly<Record<string, number>>): void {
+  async setParameters(wanted: Readonly<Record<string, ParameterValue>>): Promise<void> {
     const checked = checkParameters(wanted)
+    const before = this.#parameters['tls-creds']
+    // What waits for a source goes on with what it has unless it can be made anew.
+    if (this.whereabouts === 'awaited') serverCredentials({ ...this.#parameters, ...checked })
     Object.assign(this.#parameters, checked)
     if (this.#source !== undefined && !isFinal(this.#source.state)) {
       this.#source.setParameters(checked)
     }
+    this.destination?.setParameters(checked)
+    if (before !== this.#parameters['tls-creds']) await this.#incoming.refresh()
   }
 
   // --- migration
@@ -205,6 +215,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
 
   #awaitSource(destination: Destination): void {
     destination.on('state', (state, error) => this.#migrationChanged(state, error, 'destination'))
+    destination.on('refused', (error) => this.emit('refused', error))
     this.#migrationChanged(destination.state, undefined, 'destination')
     this.emit('listening', destination.uri)
   }

@@ -3,7 +3,7 @@ import net from 'node:net'
 import { createInterface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
 import { errorToRecord } from '../errors.js'
-import { listenOn } from '../migration/connection.js'
+import { listenOn } from '../migration/listen-on.js'
 import { commandNames, commands } from './commands.js'
 import { execute } from './hmp.js'
 import type { Monitor } from './monitor.js'
@@ -124,10 +124,10 @@ export async function serveUnix(session: MonitorSession, path: string): Promise<
     socket.on('close', () => clients.delete(socket))
     serveStreams(session, socket, socket, () => socket.end())
   })
-  await listenOn(server, { type: 'unix', path })
+  const listening = await listenOn(server, { type: 'unix', path })
   return {
     close: () => {
-      server.close()
+      listening.close()
       for (const socket of clients) socket.end()
     },
   }

@@ -2,9 +2,11 @@
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
+import { isInClear } from '../migration/in-clear.js'
 import { Migration } from '../migration/migration.js'
 import { type Parameters, resolveOptions } from '../migration/options.js'
 import { isAtRest } from '../migration/states.js'
+import { serverCredentials } from '../migration/tls-credentials.js'
 import { formatUri, parseUri } from '../migration/uri.js'
 import { assertNever } from '../units.js'
 import type { Manifest } from './manifest.js'
@@ -13,7 +15,7 @@ import type { ParkNotice, ParkOrigin, ParkRequest, ParkWorkerData } from './prot
 interface ParkSettings {
   /** Where the VM goes; must not exist yet. Its parent must. */
   directory: string
-  /** `x-max-package-bytes` bounds the device state. */
+  /** `x-max-package-bytes` bounds the device state, `tls-creds` says who may connect. */
   parameters?: Partial<Parameters>
 }
 
@@ -36,6 +38,7 @@ export interface ParkFileOptions extends ParkSettings {
  * in `DIR.incomplete` and the rest still in the source.
  */
 export class Park extends Migration {
+  readonly #inClear: boolean
   readonly #worker: Worker
   readonly #workerEnded: Promise<unknown>
   #uri: string | undefined
@@ -44,7 +47,8 @@ export class Park extends Migration {
   /**
    * Resolves when a source may connect.
    *
-   * @throws PostcopyError `ERR_PARKED_EXISTS`; ConnectionError where it cannot listen
+   * @throws PostcopyError `ERR_PARKED_EXISTS`, `ERR_TLS_CREDENTIALS`; ConnectionError where it cannot
+   *   listen
    */
   static async listen(options: ParkOptions): Promise<Park> {
     const park = new Park({ uri: parseUri(options.uri) }, options)
@@ -73,8 +77,10 @@ export class Park extends Migration {
   private constructor(origin: ParkOrigin, options: ParkSettings, isRecovery = false) {
     super()
     const { parameters } = resolveOptions({ parameters: options.parameters ?? {} })
+    this.#inClear = 'uri' in origin && isInClear(origin.uri, parameters)
     const workerData: ParkWorkerData = {
       origin,
+      tls: 'uri' in origin ? serverCredentials(parameters) : undefined,
       directory: options.directory,
       isRecovery,
       parameters,
@@ -90,6 +96,10 @@ export class Park extends Migration {
   /** Where it listens, with the port that the kernel picked. */
   get uri(): string | undefined {
     return this.#uri
+  }
+
+  override get inClear(): boolean {
+    return this.#inClear
   }
 
   /** What is in the directory, once it is there. */

@@ -2,6 +2,7 @@
 import type { ErrorRecord } from '../errors.js'
 import type { Parameters } from '../migration/options.js'
 import type { MigrationState } from '../migration/states.js'
+import type { TlsCredentials } from '../migration/tls-credentials.js'
 import type { MigrationUri } from '../migration/uri.js'
 import type { Manifest } from './manifest.js'
 
@@ -10,6 +11,8 @@ export type ParkOrigin = { readonly uri: MigrationUri } | { readonly file: strin
 
 export interface ParkWorkerData {
   readonly origin: ParkOrigin
+  /** Undefined: in clear, or a file. */
+  readonly tls: TlsCredentials | undefined
   /** To be made; `DIR.incomplete` for a recovery. */
   readonly directory: string
   readonly isRecovery: boolean

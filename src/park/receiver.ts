@@ -177,7 +177,9 @@ export class ParkReceiver {
     if (this.#isOver) return
     this.#counters.endedAt = now()
     if (this.#hasParked) {
-      this.#state.enter('failed', unconfirmed(this.#store.path, error))
+      // In postcopy the source pauses as well.
+      const end = this.#state.is('postcopy-active') ? 'postcopy-paused' : 'failed'
+      this.#state.enter(end, unconfirmed(this.#store.path, error))
       this.#channel?.destroy()
     } else if (this.#store.hasPromised) {
       this.#keep(error)
@@ -259,6 +261,7 @@ export class ParkReceiver {
   }
 
   #ramBlocks(blocks: readonly RamBlockInfo[]): void {
+    this.#channel?.checkReturnPath(this.#answers.isOpen)
     const configuration = this.#configuration
     if (configuration === undefined || this.#ramSectionId === undefined) return
     const { machineType, raw } = configuration

@@ -15,7 +15,8 @@ if (port === null) {
   throw new PostcopyError('ERR_INTERNAL', 'the worker that parks runs in a worker only')
 }
 
-const { origin, directory, isRecovery, parameters, counters: buffer } = workerData as ParkWorkerData
+const data = workerData as ParkWorkerData
+const { origin, tls, directory, isRecovery, parameters } = data
 let listener: Listener | undefined
 let reception: Reception | undefined
 let isOver = false
@@ -34,7 +35,7 @@ function stateChanged(state: MigrationState, error: unknown): void {
 }
 
 async function park(): Promise<void> {
-  const counters = createCounters(buffer)
+  const counters = createCounters(data.counters)
   const store = isRecovery
     ? VmStore.reopen(directory, counters)
     : VmStore.create(directory, counters)
@@ -54,9 +55,14 @@ async function park(): Promise<void> {
         refused: (error) => notify({ type: 'refused', error: errorToRecord(error) }),
       })
       reception = door
-      listener = await listen(origin.uri, (channel) => {
-        if (receiver.isConnected) receiver.accept(channel)
-        else door.take(channel)
+      listener = await listen(origin.uri, {
+        tls,
+        handshakes: parameters,
+        accepted: (channel) => {
+          if (receiver.isConnected) receiver.accept(channel)
+          else door.take(channel)
+        },
+        refused: (error) => notify({ type: 'refused', error: errorToRecord(error) }),
       })
       receiver.ready()
       notify({ type: 'listening', uri: listener.uri })

@@ -46,15 +46,14 @@ export class SourceLink {
         }
       },
       end: () => this.break(closedByPeer(channel)),
-      close: (error) =>
-        this.break(error === undefined || isReset(error) ? closedByPeer(channel, error) : error),
+      close: (error) => this.break(reasonOf(channel, error)),
     })
   }
 
   /** Why nothing more can be sent or heard; undefined while all is well. */
   get broken(): PostcopyError | undefined {
     // The socket knows before it says so.
-    if (this.#channel.broken) this.#broken ??= this.#channel.error ?? closedByPeer(this.#channel)
+    if (this.#channel.broken) this.#broken ??= reasonOf(this.#channel, this.#channel.error)
     return this.#broken
   }
 
@@ -153,15 +152,23 @@ export class SourceLink {
   }
 }
 
+/** @param error - what the channel says */
+function reasonOf(channel: Channel, error: ConnectionError | undefined): ConnectionError {
+  return error === undefined || isReset(error) ? closedByPeer(channel, error) : error
+}
+
 /** A peer that closes with bytes unread resets the connection: that is no other end than FIN. */
 function isReset({ code }: ConnectionError): boolean {
   return code === 'ECONNRESET' || code === 'EPIPE'
 }
 
+/** Code of {@link closedByPeer}. */
+export const CLOSED_BY_PEER = 'ERR_CONNECTION_CLOSED'
+
 function closedByPeer(channel: Channel, cause?: ConnectionError): ConnectionError {
   return new ConnectionError(
-    'ERR_CONNECTION_CLOSED',
-    `${channel.peer} closed the connection without a word; its own messages say why. Are machine and capabilities (postcopy-ram) the same on both ends?`,
+    CLOSED_BY_PEER,
+    `${channel.peer} closed the connection without a word; its own messages say why. Are machine, capabilities (postcopy-ram) and tls-creds the same on both ends?`,
     { cause },
   )
 }

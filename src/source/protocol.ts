@@ -3,6 +3,7 @@ import type { ErrorRecord } from '../errors.js'
 import type { MigratableMachine } from '../migration/machine.js'
 import type { Capabilities, Parameters } from '../migration/options.js'
 import type { MigrationState } from '../migration/states.js'
+import type { TlsClient } from '../migration/tls-credentials.js'
 import type { MigrationUri } from '../migration/uri.js'
 import type { RamBlockDescriptor } from '../ram/ram-block.js'
 
@@ -26,6 +27,8 @@ export interface SharedSourceBlock extends RamBlockDescriptor {
 
 export interface SourceWorkerData {
   readonly uri: MigrationUri
+  /** Undefined: in clear. */
+  readonly tls: TlsClient | undefined
   readonly machineType: string
   readonly configuration: Uint8Array | undefined
   readonly ramSectionId: number | undefined

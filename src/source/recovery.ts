@@ -15,6 +15,7 @@ import { type Counters, now } from '../migration/counters.js'
 import { pausedOnPurpose } from '../migration/migration.js'
 import type { Capabilities, Parameters } from '../migration/options.js'
 import { type MigrationState, StateMachine } from '../migration/states.js'
+import type { TlsClient } from '../migration/tls-credentials.js'
 import type { MigrationUri } from '../migration/uri.js'
 import type { PageBitmap } from '../ram/page-bitmap.js'
 import { encode, encodeRecvBitmapRequest, encodeResume } from '../stream/index.js'
@@ -31,6 +32,7 @@ export interface RecoveryHost {
 
 export interface RecoveryOptions {
   readonly uri: MigrationUri
+  readonly tls: TlsClient | undefined
   readonly ramSectionId: number | undefined
   readonly capabilities: Capabilities
   readonly parameters: Parameters
@@ -62,11 +64,12 @@ export class Recovery {
       (state, error) => host.stateChanged(state, error),
       'postcopy-paused',
     )
-    const { uri, ramSectionId, capabilities } = options
+    const { uri, tls, ramSectionId, capabilities } = options
     this.#session = new Session(
       blocks,
       {
         uri,
+        tls,
         ramSectionId,
         capabilities,
         parameters: () => this.#parameters,

@@ -14,6 +14,7 @@ import { type Counters, now } from '../migration/counters.js'
 import { pausedOnPurpose } from '../migration/migration.js'
 import type { Capabilities, Parameters } from '../migration/options.js'
 import { type MigrationState, StateMachine } from '../migration/states.js'
+import type { TlsClient } from '../migration/tls-credentials.js'
 import type { MigrationUri } from '../migration/uri.js'
 import { type DirtyLog, openDirtyLog } from '../ram/dirty-log.js'
 import { PingValue, encode, encodePing } from '../stream/index.js'
@@ -50,6 +51,7 @@ export interface SenderHost {
 
 export interface SenderOptions {
   readonly uri: MigrationUri
+  readonly tls: TlsClient | undefined
   readonly machineType: string
   readonly configuration: Uint8Array | undefined
   readonly ramSectionId: number | undefined
@@ -88,11 +90,11 @@ export class Sender {
     this.#postcopyRequested = options.postcopyAtOnce
     this.#state = new StateMachine((state, error) => host.stateChanged(state, error))
     this.#discards = new DiscardAnnouncer(blocks)
-    const { uri, ramSectionId, capabilities } = options
+    const { uri, tls, ramSectionId, capabilities } = options
     const { signal } = this.#cancel
     this.#session = new Session(
       blocks,
-      { uri, ramSectionId, capabilities, parameters: () => this.#parameters, signal },
+      { uri, tls, ramSectionId, capabilities, parameters: () => this.#parameters, signal },
       counters,
       { changed: () => this.#noteReturnPath() },
     )
@@ -161,6 +163,7 @@ export class Sender {
       }),
     )
     await session.openUrgentLinkIfAwaited()
+    await session.acceptance()
     for (const { dirty } of this.#blocks) dirty.setAll()
     session.ram.recount()
     if (dirtyLog !== 'none') {

@@ -2,17 +2,18 @@
  * One connection with a destination, and with postcopy-preempt a second one: what a migration and
  * each of its recoveries have in common.
  */
-import { PeerError } from '../errors.js'
 import type { PostcopyError } from '../errors.js'
+import { ConnectionError, PeerError } from '../errors.js'
 import type { Consumer } from '../migration/channel.js'
 import { connect } from '../migration/connection.js'
 import type { Counters } from '../migration/counters.js'
 import type { Capabilities, Parameters } from '../migration/options.js'
 import { Signal, tick } from '../migration/signal.js'
+import type { TlsClient } from '../migration/tls-credentials.js'
 import type { MigrationUri } from '../migration/uri.js'
 import type { TrackedBlock } from '../ram/dirty-log.js'
 import { PingValue, encode, encodeEndOfStream, encodeRamEndOfSection } from '../stream/index.js'
-import { SourceLink } from './link.js'
+import { CLOSED_BY_PEER, SourceLink } from './link.js'
 import { Push } from './push.js'
 import { BATCH_PAGES, type EndPiece, RamSender } from './ram-sender.js'
 import { ReturnPath, type ReturnPathEvents } from './return-path.js'
@@ -22,6 +23,8 @@ const PREEMPT_ANSWER_MS = 500
 
 export interface SessionOptions {
   readonly uri: MigrationUri
+  /** Undefined: in clear. */
+  readonly tls: TlsClient | undefined
   readonly ramSectionId: number | undefined
   readonly capabilities: Capabilities
   /** As they are now; they may change. */
@@ -88,6 +91,7 @@ export class Session {
     const channel = await connect(this.#options.uri, {
       timeoutMs: parameters['x-timeout'],
       signal: this.#options.signal,
+      tls: this.#options.tls,
     })
     channel.detectSilence(parameters['x-silence-timeout'])
     const batchBytes = this.ram.batchBytes(BATCH_PAGES)
@@ -110,6 +114,22 @@ export class Session {
     this.#urgentLink = await this.#connect(() => {
       throw new PeerError('ERR_PEER_PROTOCOL', 'the destination wrote to the preempt channel')
     })
+  }
+
+  /**
+   * With TLS, waits until the destination has said something: only then has it accepted our
+   * certificate, and nothing of a guest that is stopped may depend on that.
+   *
+   * @throws ConnectionError `ERR_TLS_HANDSHAKE` where it says nothing, `ERR_TLS_REFUSED`
+   */
+  async acceptance(): Promise<void> {
+    if (this.#options.tls === undefined) return
+    const timeoutMs = this.#options.parameters()['x-timeout']
+    if (await this.waitFor(() => this.#hasAnswered, timeoutMs)) return
+    throw new ConnectionError(
+      'ERR_TLS_HANDSHAKE',
+      `the destination has said nothing within ${timeoutMs} ms (x-timeout) of the TLS handshake`,
+    )
   }
 
   /**
@@ -190,10 +210,22 @@ export class Session {
   reasonFor(error: unknown): unknown {
     try {
       this.check()
-      return error
+      return this.#explain(error)
     } catch (reason) {
-      return reason
+      return this.#explain(reason)
     }
+  }
+
+  /** A server that does not accept a certificate just closes. */
+  #explain(error: unknown): unknown {
+    const isClosed = error instanceof ConnectionError && error.code === CLOSED_BY_PEER
+    const isSecured = this.#options.tls !== undefined && this.#link !== undefined
+    if (!isClosed || !isSecured || this.#hasAnswered) return error
+    return new ConnectionError(
+      'ERR_TLS_REFUSED',
+      'the destination closed the connection behind the TLS handshake: it does not accept our certificate, or another source came first; its own messages say why',
+      { cause: error },
+    )
   }
 
   /** Nobody waits for the peer any more; a word of its may still be read. */

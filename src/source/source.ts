@@ -20,6 +20,8 @@ import {
   resolveOptions,
 } from '../migration/options.js'
 import { type MigrationState, isAtRest, isFinal } from '../migration/states.js'
+import { isInClear } from '../migration/in-clear.js'
+import { type TlsClient, clientCredentials } from '../migration/tls-credentials.js'
 import { parseUri } from '../migration/uri.js'
 import { WorkerThread } from '../migration/worker-thread.js'
 import { PageBitmap } from '../ram/page-bitmap.js'
@@ -102,7 +104,8 @@ export class Source extends Migration {
   /**
    * Starts to migrate at once.
    *
-   * @throws PostcopyError `ERR_INVALID_URI`, `ERR_UNKNOWN_CAPABILITY`, `ERR_INVALID_PARAMETER`, …
+   * @throws PostcopyError `ERR_INVALID_URI`, `ERR_UNKNOWN_CAPABILITY`, `ERR_INVALID_PARAMETER`,
+   *   `ERR_TLS_CREDENTIALS`, …
    */
   static migrate(machine: MigratableMachine, options: SourceOptions): Source {
     return new Source(machine, options, false)
@@ -122,7 +125,9 @@ export class Source extends Migration {
   private constructor(machine: MigratableMachine, options: SourceOptions, isRecovery: boolean) {
     super()
     const { capabilities, parameters } = resolveOptions(options)
-    this.capabilities = capabilities
+    const tls = clientCredentials(parameters, parseUri(options.uri))
+    // Only an answer tells that the destination has accepted our certificate.
+    this.capabilities = tls === undefined ? capabilities : { ...capabilities, 'return-path': true }
     this.#parameters = parameters
     this.#machine = machine
     this.#options = options
@@ -146,15 +151,19 @@ export class Source extends Migration {
       Atomics.store(this.#handover, 0, Handover.postcopy)
       this.counters.startedAt = now()
     }
-    this.#worker = this.#startWorker(isRecovery)
+    this.#worker = this.#startWorker(isRecovery, tls)
     const cancel = (): void => this.#request({ type: 'cancel' })
     options.signal?.addEventListener('abort', cancel, { once: true })
     if (options.signal?.aborted === true) cancel()
   }
 
-  #startWorker(isRecovery: boolean): WorkerThread<SourceRequest, SourceNotice> {
+  #startWorker(
+    isRecovery: boolean,
+    tls: TlsClient | undefined,
+  ): WorkerThread<SourceRequest, SourceNotice> {
     const workerData: SourceWorkerData = {
       uri: parseUri(this.#uri),
+      tls,
       machineType: this.#machine.machineType,
       configuration: this.#machine.configuration,
       ramSectionId: this.#machine.ramSectionId,
@@ -221,11 +230,12 @@ export class Source extends Migration {
    * `postcopy-recover-setup`; the state tells how it goes: what fails leads back to `postcopy-paused`.
    *
    * @param uri - where the destination listens now; default: where it did
-   * @throws StateError `ERR_STATE_RECOVER` outside `postcopy-paused`; PostcopyError `ERR_INVALID_URI`
+   * @throws StateError `ERR_STATE_RECOVER` outside `postcopy-paused`; PostcopyError
+   *   `ERR_INVALID_URI`, `ERR_TLS_CREDENTIALS`, `ERR_TLS_HOSTNAME`
    */
   async recover(uri: string = this.#uri): Promise<void> {
     refuseRecover(this.state, this.#recovering !== false)
-    parseUri(uri)
+    const tls = clientCredentials(this.#parameters, parseUri(uri))
     this.#recovering = 'asked'
     this.#uri = uri
     this.#autoRecovery.stop()
@@ -233,7 +243,7 @@ export class Source extends Migration {
     if (this.#closed) return
     this.#recovering = 'begun'
     const begun = once(this, 'state')
-    this.#worker = this.#startWorker(true)
+    this.#worker = this.#startWorker(true, tls)
     await Promise.race([begun, this.#worker.ended])
   }
 
@@ -251,11 +261,15 @@ export class Source extends Migration {
     }
   }
 
+  override get inClear(): boolean {
+    return isInClear(parseUri(this.#uri), this.#parameters)
+  }
+
   get parameters(): Readonly<Parameters> {
     return this.#parameters
   }
 
-  /** Changes limits while the migration runs. */
+  /** Changes limits while the migration runs; what is about connections applies to the next one. */
   setParameters(parameters: Partial<Parameters>): void {
     const resolved = resolveOptions({ parameters: { ...this.#parameters, ...parameters } })
     this.#parameters = resolved.parameters

@@ -143,6 +143,7 @@ async function migrate(script: Script, postcopy: boolean, preempt: boolean): Pro
     [block()],
     {
       uri,
+      tls: undefined,
       machineType: 'fuzzed',
       configuration: undefined,
       ramSectionId: undefined,
@@ -199,7 +200,7 @@ async function recover(script: Script, received: PageBitmap): Promise<void> {
       confirmed: () => undefined,
     },
     [own],
-    { uri: destination.uri, ramSectionId: 2, capabilities, parameters: resolved },
+    { uri: destination.uri, tls: undefined, ramSectionId: 2, capabilities, parameters: resolved },
     createCounters(),
   )
   await recovery.run()

@@ -89,6 +89,8 @@ describe('HMP commands', () => {
     ['max-postcopy-bandwidth', '4096', '4096 bytes/second'],
     ['max-postcopy-bandwidth', '1M', '1048576 bytes/second'],
     ['downtime-limit', '50', '50 ms'],
+    ['tls-hostname', 'there', "'there'"],
+    ['tls-hostname', '""', "''"],
   ]
   for (const [name, given, shown] of values) {
     it(`set ${name} to ${given} as QEMU reads it`, async () => {

@@ -25,6 +25,7 @@ const checks = {
   strace: () => onPath('strace', 'strace'),
   ip: () => onPath('ip', 'iproute2'),
   setpriv: () => onPath('setpriv', 'util-linux'),
+  openssl: () => onPath('openssl', 'openssl'),
   chromium: () => onPath('chromium', 'chromium'),
   /** 64 MiB of free 2 MiB pages, or root, who may make them. */
   hugePages: () =>

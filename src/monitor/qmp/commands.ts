@@ -1,4 +1,5 @@
 /** QMP's commands: what each one takes, and which function of the target it needs. */
+import type { ParameterValue } from '../../migration/options.js'
 import {
   type Checked,
   type Fields,
@@ -115,9 +116,12 @@ export const qmpCommands: readonly QmpCommand[] = [
   command(
     'migrate-set-parameters',
     ['setParameters', 'queryParameters'],
-    (control): Record<string, ReturnType<typeof optional<number>>> =>
+    (control): Record<string, ReturnType<typeof optional<ParameterValue>>> =>
       Object.fromEntries(
-        Object.keys(control.queryParameters()).map((name) => [name, optional(uint64)]),
+        Object.entries(control.queryParameters()).map(([name, value]) => [
+          name,
+          optional<ParameterValue>(typeof value === 'string' ? string : uint64),
+        ]),
       ),
     (control, args) =>
       control.setParameters(

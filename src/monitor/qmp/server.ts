@@ -1,6 +1,6 @@
 /** QMP on a socket: any number of clients, whose commands are run one after another. */
 import net from 'node:net'
-import { listenOn } from '../../migration/connection.js'
+import { type Listening, listenOn } from '../../migration/listen-on.js'
 import { formatUri, parseUri } from '../../migration/uri.js'
 import { timestamp } from '../timestamp.js'
 import { JsonSplitter, type JsonPiece } from './json-splitter.js'
@@ -23,7 +23,7 @@ export class QmpServer {
   readonly #server: net.Server
   readonly #clients = new Set<Client>()
   readonly #stopListening: () => void
-  #uri = ''
+  #listening: Listening | undefined
   #last: Promise<unknown> = Promise.resolve()
 
   /**
@@ -34,18 +34,13 @@ export class QmpServer {
     const where = parseUri(uri)
     const server = new QmpServer(target)
     try {
-      await listenOn(server.#server, where)
+      server.#listening = await listenOn(server.#server, where)
       // One connection that cannot be accepted must not end the process.
       server.#server.on('error', () => undefined)
     } catch (error) {
       server.#stopListening()
       throw error
     }
-    const address = server.#server.address()
-    server.#uri =
-      where.type === 'tcp' && typeof address === 'object' && address !== null
-        ? formatUri({ type: 'tcp', host: where.host || address.address, port: address.port })
-        : uri
     return server
   }
 
@@ -58,7 +53,7 @@ export class QmpServer {
 
   /** Where it listens, with the port that the kernel picked. */
   get uri(): string {
-    return this.#uri
+    return this.#listening === undefined ? '' : formatUri(this.#listening.uri)
   }
 
   /**
@@ -69,7 +64,7 @@ export class QmpServer {
   async close(reason?: ShutdownReason): Promise<void> {
     this.#stopListening()
     if (reason !== undefined) this.#tell({ event: 'SHUTDOWN', data: { guest: false, reason } })
-    this.#server.close()
+    this.#listening?.close()
     // A command that is being answered may be the one that asked for the end.
     await within(LINGER_MS, this.#last)
     await within(LINGER_MS, Promise.all([...this.#clients].map(({ socket }) => finish(socket))))

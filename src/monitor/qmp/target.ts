@@ -1,4 +1,5 @@
 /** What a QMP server can be put on: a guest process, and whatever else migrates. */
+import type { ParameterValue } from '../../migration/options.js'
 import type { MigrationInfo } from '../query-migrate.js'
 import type { StatusInfo } from '../whereabouts.js'
 
@@ -34,9 +35,9 @@ export interface QmpControl {
   /** All of them or none. */
   setCapabilities?(wanted: Readonly<Record<string, boolean>>): Promise<void> | void
   /** `query-migrate-parameters`, whose names `migrate-set-parameters` takes. */
-  queryParameters?(): Readonly<Record<string, number>>
+  queryParameters?(): Readonly<Record<string, ParameterValue>>
   /** All of them or none. */
-  setParameters?(wanted: Readonly<Record<string, number>>): Promise<void> | void
+  setParameters?(wanted: Readonly<Record<string, ParameterValue>>): Promise<void> | void
 }
 
 /** Why a process ends, in QEMU's words. */

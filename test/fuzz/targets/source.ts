@@ -68,6 +68,7 @@ class Run {
       this.#blocks,
       {
         uri: { type: 'unix', path: '/nowhere' },
+        tls: undefined,
         ramSectionId: 2,
         capabilities,
         parameters: () => parameters,

@@ -35,7 +35,7 @@ function everything(calls: unknown[]): Required<QmpControl> {
     pause: note('pause'),
     queryCapabilities: () => ({ 'postcopy-ram': true, events: false }),
     setCapabilities: note('setCapabilities'),
-    queryParameters: () => ({ 'max-bandwidth': 1, 'downtime-limit': 300 }),
+    queryParameters: () => ({ 'max-bandwidth': 1, 'downtime-limit': 300, 'tls-creds': '' }),
     setParameters: note('setParameters'),
   }
 }
@@ -166,13 +166,18 @@ describe('QMP commands', () => {
       {},
       ['setCapabilities', { events: true, 'postcopy-ram': false }],
     ],
-    ['query-migrate-parameters', {}, { 'max-bandwidth': 1, 'downtime-limit': 300 }],
+    [
+      'query-migrate-parameters',
+      {},
+      { 'max-bandwidth': 1, 'downtime-limit': 300, 'tls-creds': '' },
+    ],
     [
       'migrate-set-parameters',
       { 'max-bandwidth': 0 },
       {},
       ['setParameters', { 'max-bandwidth': 0 }],
     ],
+    ['migrate-set-parameters', { 'tls-creds': '/x' }, {}, ['setParameters', { 'tls-creds': '/x' }]],
     ['migrate-set-parameters', {}, {}, ['setParameters', {}]],
   ]
   for (const [execute, args, answer, ...expected] of good) {
@@ -252,6 +257,11 @@ describe('QMP commands', () => {
       'migrate-set-parameters',
       { 'max-bandwidth': '1' },
       "Parameter 'max-bandwidth' expects uint64",
+    ],
+    [
+      'migrate-set-parameters',
+      { 'tls-creds': 1 },
+      "Invalid parameter type for 'tls-creds', expected: string",
     ],
     ['migrate-set-parameters', { other: 1 }, "Parameter 'other' is unexpected"],
     ['migrate-set-parameters', { constructor: 1 }, "Parameter 'constructor' is unexpected"],

@@ -1,0 +1,51 @@
+/** TLS with those who connect: whoever fails is turned away, and the others go on. */
+import type net from 'node:net'
+import type { ConnectionError } from '../errors.js'
+import { Channel } from './channel.js'
+import type { Parameters } from './options.js'
+import { secureServer } from './tls.js'
+import type { TlsCredentials } from './tls-credentials.js'
+
+export interface HandshakesHost {
+  /** How many there may be at once, and how long one may take. */
+  readonly handshakes: Pick<Parameters, 'x-max-connections' | 'x-handshake-timeout'>
+  /** It has a good certificate. A client's handshake is over before it has looked at ours. */
+  accepted(channel: Channel): void
+  refused(error: ConnectionError): void
+}
+
+export class Handshakes {
+  readonly #credentials: TlsCredentials
+  readonly #host: HandshakesHost
+  /** In the order in which they came. */
+  readonly #pending = new Set<net.Socket>()
+  #ended = false
+
+  constructor(credentials: TlsCredentials, host: HandshakesHost) {
+    this.#credentials = credentials
+    this.#host = host
+  }
+
+  /** Resolves when it has been accepted or refused. */
+  async take(socket: net.Socket, peer: string): Promise<void> {
+    const { 'x-max-connections': most, 'x-handshake-timeout': timeoutMs } = this.#host.handshakes
+    const [oldest] = this.#pending
+    if (this.#pending.size >= most) oldest?.destroy()
+    this.#pending.add(socket)
+    try {
+      const secured = await secureServer(socket, peer, this.#credentials, timeoutMs)
+      if (this.#ended) secured.destroy()
+      else this.#host.accepted(Channel.secured(secured, peer))
+    } catch (error) {
+      if (!this.#ended) this.#host.refused(error as ConnectionError)
+    } finally {
+      this.#pending.delete(socket)
+    }
+  }
+
+  /** Nobody is accepted or refused any more. */
+  end(): void {
+    this.#ended = true
+    for (const socket of this.#pending) socket.destroy()
+  }
+}

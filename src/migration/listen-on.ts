@@ -1,0 +1,101 @@
+/** Binding servers of any kind to migration URIs. */
+import { rmSync } from 'node:fs'
+import { lstat, rm } from 'node:fs/promises'
+import net from 'node:net'
+import { ConnectionError } from '../errors.js'
+import { bindUnixSocket } from '../kernel/index.js'
+import { type MigrationUri, formatUri } from './uri.js'
+
+export interface Listening {
+  /** Where it listens, with the port that the kernel picked for port 0. */
+  readonly uri: MigrationUri
+  /** Closes the server, and removes the file of a unix socket. */
+  close(): void
+}
+
+/**
+ * Listens, on loopback where a tcp URI names no host. A unix socket is for its owner alone; a
+ * stale one, which nobody listens on any more, is replaced.
+ *
+ * @throws ConnectionError with the errno name (`EADDRINUSE`, …) and the URI
+ */
+export async function listenOn(server: net.Server, uri: MigrationUri): Promise<Listening> {
+  if (uri.type === 'unix') {
+    await listenUnix(server, uri.path)
+    return {
+      uri,
+      close: () => {
+        // First, so that nobody finds a file that nobody listens on.
+        rmSync(uri.path, { force: true })
+        server.close()
+      },
+    }
+  }
+  await begin(server, uri, { host: uri.host || '127.0.0.1', port: uri.port })
+  const address = server.address()
+  const bound =
+    typeof address === 'object' && address !== null
+      ? { ...uri, host: uri.host || address.address, port: address.port }
+      : uri
+  return { uri: bound, close: () => void server.close() }
+}
+
+/** Removes the file of a unix socket that nobody listens on: its owner has died. */
+export async function removeStale(path: string): Promise<void> {
+  if (await isStale(path)) await rm(path, { force: true })
+}
+
+async function listenUnix(server: net.Server, path: string): Promise<void> {
+  let fd: number
+  try {
+    fd = bindUnix(path)
+  } catch (error) {
+    if (!(await isStale(path))) throw error
+    await rm(path)
+    fd = bindUnix(path)
+  }
+  await begin(server, { type: 'unix', path }, { fd })
+}
+
+/** Not by Node, which can only change the mode of a file that everybody has seen already. */
+function bindUnix(path: string): number {
+  try {
+    return bindUnixSocket(path, 0o600)
+  } catch (error) {
+    throw cannotListen({ type: 'unix', path }, error as NodeJS.ErrnoException)
+  }
+}
+
+function begin(
+  server: net.Server,
+  uri: MigrationUri,
+  where: net.ListenOptions | { readonly fd: number },
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const refuse = (error: NodeJS.ErrnoException): void => reject(cannotListen(uri, error))
+    server.once('error', refuse)
+    server.listen(where, () => {
+      server.off('error', refuse)
+      resolve()
+    })
+  })
+}
+
+function cannotListen(uri: MigrationUri, error: NodeJS.ErrnoException): ConnectionError {
+  const text = `cannot listen on ${formatUri(uri)}: ${error.message}`
+  return new ConnectionError(error.code ?? 'ERR_CONNECTION', text, { cause: error })
+}
+
+/** Whether a unix socket's file is there but nobody listens on it. Any other file is somebody's. */
+async function isStale(path: string): Promise<boolean> {
+  const file = await lstat(path).catch(() => undefined)
+  if (file?.isSocket() !== true) return false
+  return new Promise((resolve) => {
+    const socket = net.connect({ path })
+    socket.once('connect', () => {
+      socket.destroy()
+      resolve(false)
+    })
+    socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code === 'ECONNREFUSED'))
+  })
+}

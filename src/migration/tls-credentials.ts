@@ -1,0 +1,192 @@
+/**
+ * Who we are, and whom we believe: a directory of x509 files by the names that QEMU's
+ * `tls-creds-x509` gives them. Read by the main thread, used by the workers.
+ */
+import { X509Certificate, createPrivateKey } from 'node:crypto'
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { type SecureContext, createSecureContext } from 'node:tls'
+import { PostcopyError } from '../errors.js'
+import type { Parameters } from './options.js'
+import type { MigrationUri } from './uri.js'
+
+/** The end that listens is the server, the end that connects the client. */
+export type TlsRole = 'server' | 'client'
+
+/** Plain data, for a worker. */
+export interface TlsCredentials {
+  readonly directory: string
+  /** PEM; the certificates that the peer's may be signed by. */
+  readonly ca: string
+  readonly crl: string | undefined
+  /** PEM; ours, and intermediate ones behind it. */
+  readonly cert: string
+  readonly key: string
+}
+
+export interface TlsClient extends TlsCredentials {
+  /** DNS name or IP address that the destination's certificate must have. */
+  readonly hostname: string
+}
+
+const CA_FILE = 'ca-cert.pem'
+const CRL_FILE = 'ca-crl.pem'
+
+/** Extended key usages, where a certificate is limited to some. */
+const purposes: Readonly<Record<TlsRole, string>> = {
+  server: '1.3.6.1.5.5.7.3.1',
+  client: '1.3.6.1.5.5.7.3.2',
+}
+
+/**
+ * Of an end that listens; undefined where `tls-creds` is empty.
+ *
+ * @throws PostcopyError `ERR_TLS_CREDENTIALS`, naming the file
+ */
+export function serverCredentials(parameters: Parameters): TlsCredentials | undefined {
+  const directory = parameters['tls-creds']
+  return directory === '' ? undefined : readCredentials(directory, 'server')
+}
+
+/**
+ * Of an end that connects to `uri`; undefined where `tls-creds` is empty.
+ *
+ * @throws PostcopyError `ERR_TLS_CREDENTIALS`, naming the file; `ERR_TLS_HOSTNAME`
+ */
+export function clientCredentials(
+  parameters: Parameters,
+  uri: MigrationUri,
+): TlsClient | undefined {
+  const directory = parameters['tls-creds']
+  if (directory === '') return undefined
+  const hostname = parameters['tls-hostname'] || (uri.type === 'tcp' ? uri.host || 'localhost' : '')
+  if (hostname === '') {
+    throw new PostcopyError(
+      'ERR_TLS_HOSTNAME',
+      "a unix socket has no host name to look for in the destination's certificate: say it with tls-hostname",
+    )
+  }
+  return { ...readCredentials(directory, 'client'), hostname }
+}
+
+/**
+ * Reads the files of one role and checks what can be checked without a peer.
+ *
+ * @throws PostcopyError `ERR_TLS_CREDENTIALS` for a file that is missing, unreadable, expired, or
+ *   does not belong to the others
+ */
+export function readCredentials(directory: string, role: TlsRole): TlsCredentials {
+  const [caPath, certPath, keyPath, crlPath] = [
+    CA_FILE,
+    `${role}-cert.pem`,
+    `${role}-key.pem`,
+    CRL_FILE,
+  ].map((name) => join(directory, name)) as [string, string, string, string]
+  const ca = read(caPath, role)
+  const cert = read(certPath, role)
+  const key = read(keyPath, role)
+  const crl = existsSync(crlPath) ? read(crlPath, role) : undefined
+  const authorities = certificatesIn(ca, caPath)
+  const chain = certificatesIn(cert, certPath)
+  for (const one of authorities) checkDates(one, caPath)
+  for (const one of chain) checkDates(one, certPath)
+  checkPurpose(chain[0], role, certPath)
+  checkKey(chain[0], key, keyPath, certPath)
+  checkIssuer(chain, authorities, certPath, caPath)
+  const credentials = { directory, ca, crl, cert, key }
+  createContext(credentials)
+  return credentials
+}
+
+/** What Node's TLS takes. @throws PostcopyError `ERR_TLS_CREDENTIALS` */
+export function tlsOptions({ ca, crl, cert, key }: TlsCredentials): {
+  ca: string
+  cert: string
+  key: string
+  crl?: string
+  minVersion: 'TLSv1.3'
+} {
+  return { ca, cert, key, ...(crl === undefined ? {} : { crl }), minVersion: 'TLSv1.3' }
+}
+
+/** @throws PostcopyError `ERR_TLS_CREDENTIALS` for what OpenSSL does not take */
+function createContext(credentials: TlsCredentials): SecureContext {
+  try {
+    return createSecureContext(tlsOptions(credentials))
+  } catch (error) {
+    throw unusable(`the files in ${credentials.directory} cannot be used`, error)
+  }
+}
+
+function read(path: string, role: TlsRole): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    const others = `${CA_FILE}, ${role}-cert.pem and ${role}-key.pem`
+    throw unusable(`tls-creds must be a directory with ${others}; cannot read ${path}`, error)
+  }
+}
+
+type Certificates = readonly [X509Certificate, ...X509Certificate[]]
+
+function certificatesIn(pem: string, path: string): Certificates {
+  const blocks = pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []
+  try {
+    const [first, ...more] = blocks.map((block) => new X509Certificate(block))
+    if (first !== undefined) return [first, ...more]
+  } catch (error) {
+    throw unusable(`${path} has a certificate that cannot be read`, error)
+  }
+  throw unusable(`${path} has no certificate in PEM`)
+}
+
+function checkDates({ validFrom, validTo }: X509Certificate, path: string): void {
+  const now = Date.now()
+  if (now > Date.parse(validTo)) throw unusable(`the certificate in ${path} expired on ${validTo}`)
+  if (now < Date.parse(validFrom)) {
+    throw unusable(
+      `the certificate in ${path} is not valid before ${validFrom}: is the clock right?`,
+    )
+  }
+}
+
+function checkPurpose(certificate: X509Certificate, role: TlsRole, path: string): void {
+  // Node names by `keyUsage` what is the extended key usage; undefined: any.
+  const usages = certificate.keyUsage as readonly string[] | undefined
+  if (usages === undefined || usages.includes(purposes[role])) return
+  throw unusable(
+    `the certificate in ${path} must not be used by a TLS ${role} (extended key usage)`,
+  )
+}
+
+function checkKey(
+  certificate: X509Certificate,
+  key: string,
+  keyPath: string,
+  certPath: string,
+): void {
+  let isOurs: boolean
+  try {
+    isOurs = certificate.checkPrivateKey(createPrivateKey(key))
+  } catch (error) {
+    throw unusable(`${keyPath} has no private key in PEM without a password`, error)
+  }
+  if (!isOurs) throw unusable(`the key in ${keyPath} is not that of the certificate in ${certPath}`)
+}
+
+/** A peer that trusts the same CA must be able to believe us. */
+function checkIssuer(
+  chain: Certificates,
+  authorities: Certificates,
+  certPath: string,
+  caPath: string,
+): void {
+  const last = chain.at(-1) ?? chain[0]
+  const isSigned = authorities.some((ca) => last.checkIssued(ca) && last.verify(ca.publicKey))
+  if (!isSigned) throw unusable(`the certificate in ${certPath} is not signed by one in ${caPath}`)
+}
+
+function unusable(what: string, cause?: unknown): PostcopyError {
+  const why = cause instanceof Error ? `: ${cause.message}` : ''
+  return new PostcopyError('ERR_TLS_CREDENTIALS', `${what}${why}`, { cause })
+}

@@ -1,0 +1,161 @@
+/**
+ * TLS 1.3 over connections that are there, in the worker that uses them: certificates on both
+ * sides, each checked by the other one.
+ *
+ * A client's handshake is over before the server has looked at its certificate. That it was
+ * taken, a client knows from the first word that it hears, and not before.
+ */
+import net from 'node:net'
+import tls from 'node:tls'
+import { ConnectionError } from '../errors.js'
+import { type Patience, established } from './established.js'
+import { type TlsClient, type TlsCredentials, tlsOptions } from './tls-credentials.js'
+
+/** As long as a timer can be. */
+const NEVER_MS = 2 ** 31 - 1
+
+/** Content types that only a TLS record begins with, and the major version behind them. */
+const TLS_ALERT = 0x15
+const TLS_HANDSHAKE = 0x16
+const TLS_MAJOR = 3
+
+/**
+ * The handshake of the end that connects. Checks the peer's certificate and name.
+ *
+ * @throws ConnectionError `ERR_TLS_CERTIFICATE`, `ERR_TLS_EXPECTED`, `ERR_TLS_HANDSHAKE`,
+ *   `ERR_TLS_REFUSED`
+ */
+export async function secureClient(
+  raw: net.Socket,
+  peer: string,
+  client: TlsClient,
+  patience: Patience,
+): Promise<tls.TLSSocket> {
+  const { hostname } = client
+  const socket = tls.connect({
+    ...tlsOptions(client),
+    socket: raw,
+    rejectUnauthorized: true,
+    // An address is no server name, but can be one of a certificate's.
+    servername: net.isIP(hostname) === 0 ? hostname : '',
+    checkServerIdentity: (_name, certificate) => tls.checkServerIdentity(hostname, certificate),
+  })
+  const cannot = `no TLS with ${peer}`
+  await established(
+    socket,
+    {
+      event: 'secureConnect',
+      cannot,
+      lateCode: 'ERR_TLS_HANDSHAKE',
+      explain: (error) => handshakeError(error, socket.authorizationError, peer),
+    },
+    patience,
+  )
+  return halfOpen(socket)
+}
+
+/**
+ * The handshake of the end that was connected to. Nobody gets in without a certificate that the CA
+ * has signed.
+ *
+ * @throws ConnectionError as {@link secureClient}
+ */
+export function secureServer(
+  raw: net.Socket,
+  peer: string,
+  credentials: TlsCredentials,
+  timeoutMs: number,
+): Promise<tls.TLSSocket> {
+  return new Promise((resolve, reject) => {
+    // One for each connection: it knows whose handshake failed. It listens nowhere.
+    const server = tls.createServer({
+      ...tlsOptions(credentials),
+      requestCert: true,
+      rejectUnauthorized: true,
+      // 0 is never, as elsewhere; Node would take its own default.
+      handshakeTimeout: timeoutMs === 0 ? NEVER_MS : timeoutMs,
+    })
+    server.once('secureConnection', (socket) => resolve(halfOpen(socket)))
+    server.once('tlsClientError', (error: NodeJS.ErrnoException, socket) => {
+      reject(handshakeError(error, socket.authorizationError, peer))
+      raw.destroy()
+    })
+    server.emit('connection', raw)
+  })
+}
+
+/** Who closes within a handshake has gone. Behind it, one may have said all and still listen. */
+function halfOpen(socket: tls.TLSSocket): tls.TLSSocket {
+  socket.allowHalfOpen = true
+  return socket
+}
+
+/** Why a handshake failed. */
+function handshakeError(
+  cause: NodeJS.ErrnoException,
+  unauthorized: Error | string | null | undefined,
+  peer: string,
+): ConnectionError {
+  const fail = (code: string, text: string): ConnectionError =>
+    new ConnectionError(code, text, { cause })
+  // A server is told a code only, a client an error; the types know neither.
+  if (unauthorized !== undefined && unauthorized !== null) {
+    const why = /^ERR_SSL|^ECONN/.test(cause.code ?? '') ? String(unauthorized) : cause.message
+    return fail('ERR_TLS_CERTIFICATE', `the certificate of ${peer} is not accepted: ${why}`)
+  }
+  switch (cause.code) {
+    case 'ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE':
+      return fail('ERR_TLS_CERTIFICATE', `${peer} has no certificate, and must have one`)
+    case 'ERR_SSL_WRONG_VERSION_NUMBER':
+      return fail(
+        'ERR_TLS_EXPECTED',
+        `${peer} does not speak TLS, and must: set tls-creds there too, or nowhere`,
+      )
+    case 'ERR_TLS_HANDSHAKE_TIMEOUT':
+      return fail(
+        'ERR_TLS_HANDSHAKE',
+        `no TLS with ${peer}: it did not finish the handshake in time`,
+      )
+    case 'ECONNRESET':
+    case 'EPIPE':
+      return fail(
+        'ERR_TLS_HANDSHAKE',
+        `no TLS with ${peer}: it closed the connection during the handshake; are tls-creds set there too?`,
+      )
+    default:
+      return (
+        sslError(cause, peer) ?? fail('ERR_TLS_HANDSHAKE', `no TLS with ${peer}: ${cause.message}`)
+      )
+  }
+}
+
+/** What OpenSSL says of a connection, also behind the handshake; undefined where it was not OpenSSL. */
+export function sslError(cause: NodeJS.ErrnoException, peer: string): ConnectionError | undefined {
+  const { code = '' } = cause
+  if (!code.startsWith('ERR_SSL_')) return undefined
+  const reason: unknown = Reflect.get(cause, 'reason')
+  const why = typeof reason === 'string' ? reason : cause.message
+  // An alert that came, not one that was sent.
+  return /_ALERT_/.test(code)
+    ? new ConnectionError('ERR_TLS_REFUSED', `${peer} refuses our TLS: ${why}`, { cause })
+    : new ConnectionError('ERR_TLS_HANDSHAKE', `TLS with ${peer} broke: ${why}`, { cause })
+}
+
+/**
+ * Whether the first bytes of a connection in clear are TLS; no message of a migration begins so.
+ *
+ * @returns what to tell the user
+ */
+export function refuseTls(
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  peer: string,
+): ConnectionError | undefined {
+  const [type, major] = bytes.subarray(start, end)
+  if ((type !== TLS_HANDSHAKE && type !== TLS_ALERT) || major !== TLS_MAJOR) return undefined
+  return new ConnectionError(
+    'ERR_TLS_UNEXPECTED',
+    `${peer} speaks TLS, this end does not: set tls-creds on both ends, or on none`,
+  )
+}

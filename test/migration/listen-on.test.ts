@@ -1,0 +1,78 @@
+import assert from 'node:assert/strict'
+import { existsSync, statSync, writeFileSync } from 'node:fs'
+import net from 'node:net'
+import { join } from 'node:path'
+import { bindUnixSocket, closeFd } from '../../src/kernel/index.js'
+import { listenOn } from '../../src/migration/listen-on.js'
+import { temporaryFolder } from '../cli/support.js'
+import { cleanups } from '../support/cleanup.js'
+import { Destination } from '../../src/destination/destination.js'
+import { TestMachine } from '../support/test-machine.js'
+
+/** As permissive as a user can set it. */
+function clearUmask(): void {
+  const before = process.umask(0)
+  cleanups.add(() => process.umask(before))
+}
+
+async function listening(path: string) {
+  const server = net.createServer()
+  const listener = await listenOn(server, { type: 'unix', path })
+  cleanups.add(() => listener.close())
+  return listener
+}
+
+describe('a unix socket', () => {
+  it('is its owner’s alone from the moment that its file is there', async () => {
+    clearUmask()
+    const path = join(await temporaryFolder(), 'socket')
+    // Bound, and nobody has had the time for a chmod.
+    const fd = bindUnixSocket(path, 0o600)
+    cleanups.add(() => closeFd(fd))
+    const { mode } = statSync(path)
+    assert.equal(mode % 0o1000, 0o600)
+  })
+
+  it('is so for every listener', async () => {
+    clearUmask()
+    const path = join(await temporaryFolder(), 'socket')
+    await listening(path)
+    assert.equal(statSync(path).mode % 0o1000, 0o600)
+  })
+
+  it('takes its file away when it is closed', async () => {
+    const path = join(await temporaryFolder(), 'socket')
+    const listener = await listening(path)
+    assert(existsSync(path))
+    listener.close()
+    assert(!existsSync(path))
+  })
+
+  it('replaces one that nobody listens on, and nothing else', async () => {
+    const folder = await temporaryFolder()
+    const [stale, used, file] = ['stale', 'used', 'file'].map((name) => join(folder, name))
+    assert(stale !== undefined && used !== undefined && file !== undefined)
+    closeFd(bindUnixSocket(stale, 0o600))
+    await listening(stale)
+    await listening(used)
+    await assert.rejects(listening(used), { code: 'EADDRINUSE' })
+    writeFileSync(file, '')
+    await assert.rejects(listening(file), { code: 'EADDRINUSE' })
+    assert(existsSync(file))
+  })
+
+  it('has a path that fits, or is refused with it', async () => {
+    const path = `/tmp/${'x'.repeat(103)}`
+    await assert.rejects(listening(path), { code: 'ENAMETOOLONG', message: /unix:\/tmp\/xxx/ })
+    assert.throws(() => bindUnixSocket('a\0b', 0o600), RangeError)
+    assert.throws(() => bindUnixSocket('', 0o600), { code: 'ENAMETOOLONG' })
+  })
+
+  it('leaves no file behind where a destination is closed before its source came', async () => {
+    const path = join(await temporaryFolder(), 'socket')
+    const destination = await Destination.listen(new TestMachine(), { uri: `unix:${path}` })
+    assert.equal(statSync(path).mode % 0o1000, 0o600)
+    await destination.close()
+    assert(!existsSync(path))
+  })
+})

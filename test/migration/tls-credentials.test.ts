@@ -1,0 +1,122 @@
+import assert from 'node:assert/strict'
+import { copyFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { defaultParameters } from '../../src/migration/options.js'
+import {
+  clientCredentials,
+  readCredentials,
+  serverCredentials,
+} from '../../src/migration/tls-credentials.js'
+import { parseUri } from '../../src/migration/uri.js'
+import { temporaryFolder } from '../cli/support.js'
+import { Authority, makeCredentials } from '../support/certificates.js'
+import { requires } from '../support/requires.js'
+
+interface Damaged {
+  readonly directory: string
+  readonly authority: Authority
+}
+
+const damages: readonly (readonly [string, (files: Damaged) => void, RegExp])[] = [
+  [
+    'no directory',
+    ({ directory }) => rmSync(directory, { recursive: true }),
+    /must be a directory with ca-cert\.pem, server-cert\.pem and server-key\.pem; cannot read .*ca-cert\.pem: ENOENT/,
+  ],
+  [
+    'no key',
+    ({ directory }) => rmSync(join(directory, 'server-key.pem')),
+    /server-key\.pem: ENOENT/,
+  ],
+  [
+    'a certificate that is none',
+    ({ directory }) => writeFileSync(join(directory, 'server-cert.pem'), 'hello'),
+    /server-cert\.pem has no certificate in PEM/,
+  ],
+  [
+    'a certificate that is damaged',
+    ({ directory }) => {
+      const text = '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n'
+      writeFileSync(join(directory, 'ca-cert.pem'), text)
+    },
+    /ca-cert\.pem has a certificate that cannot be read/,
+  ],
+  [
+    'a key that is none',
+    ({ directory }) => writeFileSync(join(directory, 'server-key.pem'), 'hello'),
+    /server-key\.pem has no private key in PEM/,
+  ],
+  [
+    'the key of another certificate',
+    ({ directory }) =>
+      copyFileSync(join(directory, 'client-key.pem'), join(directory, 'server-key.pem')),
+    /server-key\.pem is not that of the certificate in .*server-cert\.pem/,
+  ],
+  [
+    'a certificate that has expired',
+    ({ directory, authority }) => authority.issue(directory, 'server', { days: -1 }),
+    /server-cert\.pem expired on/,
+  ],
+  [
+    'a certificate for the other role',
+    ({ directory, authority }) =>
+      authority.issue(directory, 'server', { extendedKeyUsage: 'clientAuth' }),
+    /server-cert\.pem must not be used by a TLS server/,
+  ],
+  [
+    'the certificate of another authority',
+    ({ directory }) => {
+      const other = new Authority(directory, 'other')
+      copyFileSync(join(other.folder, 'ca-cert.pem'), join(directory, 'ca-cert.pem'))
+    },
+    /server-cert\.pem is not signed by one in .*ca-cert\.pem/,
+  ],
+  [
+    'a revocation list that is none',
+    ({ directory }) => writeFileSync(join(directory, 'ca-crl.pem'), 'hello'),
+    /the files in .*creds cannot be used/,
+  ],
+]
+
+describe('TLS credentials', function () {
+  before(function () {
+    requires(this, 'openssl')
+  })
+
+  for (const [what, damage, message] of damages) {
+    it(`are refused, with the file's name, where there is ${what}`, async () => {
+      const files = makeCredentials(await temporaryFolder())
+      readCredentials(files.directory, 'server')
+      damage(files)
+      assert.throws(() => readCredentials(files.directory, 'server'), {
+        code: 'ERR_TLS_CREDENTIALS',
+        message,
+      })
+    })
+  }
+
+  it('are those of the role alone', async () => {
+    const folder = await temporaryFolder()
+    new Authority(folder).issue(join(folder, 'client'), 'client')
+    readCredentials(join(folder, 'client'), 'client')
+    assert.throws(() => readCredentials(join(folder, 'client'), 'server'), /server-cert\.pem/)
+  })
+
+  it('have the name to look for: that of the URI, unless told another', async () => {
+    const { directory } = makeCredentials(await temporaryFolder())
+    const parameters = { ...defaultParameters, 'tls-creds': directory }
+    const nameFor = (uri: string, hostname = ''): string | undefined =>
+      clientCredentials({ ...parameters, 'tls-hostname': hostname }, parseUri(uri))?.hostname
+    assert.equal(nameFor('tcp:example.org:1'), 'example.org')
+    assert.equal(nameFor('tcp:[::1]:1'), '::1')
+    assert.equal(nameFor('tcp::1'), 'localhost')
+    assert.equal(nameFor('tcp:example.org:1', 'other'), 'other')
+    assert.equal(nameFor('unix:/x', 'other'), 'other')
+    assert.throws(() => nameFor('unix:/x'), { code: 'ERR_TLS_HOSTNAME', message: /tls-hostname/ })
+  })
+
+  it('are not looked for without tls-creds', () => {
+    assert.equal(serverCredentials(defaultParameters), undefined)
+    assert.equal(clientCredentials(defaultParameters, parseUri('unix:/x')), undefined)
+  })
+})
