@@ -138,6 +138,7 @@ async function migrate(script: Script, postcopy: boolean, preempt: boolean): Pro
       handingOver: (how) => {
         seen.handover = how
       },
+      givenBack: () => undefined,
       confirmed: () => undefined,
     },
     [block()],
