@@ -29,7 +29,6 @@ import {
   StreamDecoder,
   type StreamHandler,
   checkListen,
-  encodePageRequest,
   encodePong,
   encodeResumeAck,
   encodeShut,
@@ -424,9 +423,7 @@ export class Receiver {
       (target, offset) => {
         const name = target === this.#lastRequested ? undefined : target.block.name
         this.#lastRequested = target
-        this.#answers.collect((out) =>
-          encodePageRequest(out, name, offset, target.block.hostPageSize),
-        )
+        this.#answers.collectRequest(name, offset, target.block.hostPageSize)
       },
     )
   }

@@ -4,7 +4,7 @@
  * cannot make it pile up.
  */
 import { PeerError } from '../errors.js'
-import { Writer, encodeRecvBitmap } from '../stream/index.js'
+import { Writer, encodePageRequest, encodeRecvBitmap } from '../stream/index.js'
 import type { Channel } from './channel.js'
 
 export class Answers {
@@ -30,6 +30,11 @@ export class Answers {
   /** To be said by the next {@link flush}. */
   collect(put: (out: Writer) => void): void {
     if (this.isOpen) put(this.#out)
+  }
+
+  /** A function less for each fault. See {@link encodePageRequest}. */
+  collectRequest(name: string | undefined, offset: number, lengthBytes: number): void {
+    if (this.isOpen) encodePageRequest(this.#out, name, offset, lengthBytes)
   }
 
   /** Says it at once, and what was collected before it. */
