@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import type { Role } from '../../../src/cli/guest-process.js'
 import type { MigrationState } from '../../../src/migration/states.js'
+import type { Host } from '../../../src/testing/index.js'
 import { requires } from '../../support/requires.js'
 import {
   type GuestPair,
@@ -73,13 +74,24 @@ async function awaitingRecovery(): Promise<GuestPair> {
   return pair
 }
 
-/** The source is connected with a destination that does not answer. */
+/** A connection to this host holds bytes that nobody has read. */
+function hasUnread(host: Host): boolean {
+  const ESTABLISHED = '01'
+  const sockets = host.run('cat', '/proc/net/tcp').trim().split('\n').slice(1)
+  return sockets.some((line) => {
+    const [, , , state, queues = ''] = line.trim().split(/\s+/)
+    return state === ESTABLISHED && Number.parseInt(queues.split(':')[1] ?? '', 16) > 0
+  })
+}
+
+/** The source has said that it recovers, to a destination that does not answer. */
 async function recovering(): Promise<GuestPair> {
   const pair = await paused()
   const uri = await pair.destination.migrateRecover(`tcp:${pair.hosts.b.address}:0`)
   process.kill(pair.destination.pid, 'SIGSTOP')
   await pair.source.migrate(uri, { resume: true })
   await pair.source.reached('source', ['postcopy-recover'])
+  while (!hasUnread(pair.hosts.b));
   return pair
 }
 
