@@ -1,6 +1,5 @@
 /** The destination's main thread: src/destination/destination.ts, and its user. */
 import { announce, isAtRest } from './enter.js'
-import { accept } from './source-worker.js'
 import { close } from './link.js'
 import type { Steps } from './rules.js'
 import { type Draft, freshDestinationWorker } from './state.js'
@@ -166,7 +165,7 @@ function command(steps: Steps): void {
   if (isFree && steps.rules.stranger) {
     steps.add('failure', 'the source of another guest connects', (next) => {
       const accepted = steps.has('a recovery is accepted from the source of another guest')
-      accept(next)
+      next.destination.connected = true
       next.destination.inbox = accepted
         ? ['RECV_BITMAP', 'RESUME', 'FOREIGN', 'END']
         : ['RECV_BITMAP']

@@ -12,6 +12,7 @@ export function destinationWorkerSteps(steps: Steps): void {
       begin(steps)
       break
     case 'listening':
+      meet(steps)
       takeRequest(steps)
       break
     case 'works':
@@ -48,6 +49,22 @@ function begin(steps: Steps): void {
     enterDestination(next, isRecovery ? 'postcopy-paused' : 'failed')
     next.destination.worker = 'rest'
   })
+}
+
+/** Whoever connects is let in at its first bytes (src/migration/reception.ts). */
+function meet(steps: Steps): void {
+  const { inbox, torn, isRecovery } = steps.from.destination
+  if (inbox.length > 0) {
+    steps.add('program', 'destination lets the source in', (next) => {
+      enterDestination(next, isRecovery ? 'postcopy-recover' : 'active')
+      next.destination.worker = 'works'
+    })
+  }
+  if (torn) {
+    steps.add('program', 'destination loses somebody that has said nothing', (next) => {
+      close(next, 'destination')
+    })
+  }
 }
 
 function receive(steps: Steps): void {

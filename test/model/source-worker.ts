@@ -170,18 +170,8 @@ function connect(steps: Steps): void {
     next.joined = true
     next.source.connected = true
     next.source.step = source.isRecovery ? 'ask' : 'greet'
-    accept(next)
+    next.destination.connected = true
   })
-}
-
-/** Where the destination takes it, at the same moment: what it does first is only to read. */
-export function accept(next: Draft): void {
-  const { destination } = next
-  const to = destination.isRecovery ? 'postcopy-recover' : 'active'
-  destination.connected = true
-  destination.worker = 'works'
-  destination.state = to
-  destination.notices = [...destination.notices, to]
 }
 
 function endPrecopy(steps: Steps): void {

@@ -119,12 +119,18 @@ describe('the model can do what real ends do', () => {
     await intoPostcopy(pair)
     await link.cut()
     await bothRest(pair)
-    for (const cutAfterBytes of [0, 5, 30]) {
-      await link.change({ target: await pair.destination.recover(), cutAfterBytes })
+    await link.change({ target: await pair.destination.recover(), cutAfterBytes: 0 })
+    await pair.source.recover()
+    await reached(pair.source, 'postcopy-paused')
+    // Nobody has said anything to it: the destination listens on.
+    assert.equal(pair.destination.state, 'postcopy-recover-setup')
+    for (const cutAfterBytes of [5, 30]) {
+      await link.change({ cutAfterBytes })
       await pair.source.recover()
       await bothRest(pair)
+      await link.change({ target: await pair.destination.recover() })
     }
-    await link.change({ target: await pair.destination.recover(), cutAfterBytes: Infinity })
+    await link.change({ cutAfterBytes: Infinity })
     pair.source.setParameters({ 'max-postcopy-bandwidth': 0 })
     await pair.source.recover()
     await Promise.all([pair.source.done, pair.destination.done])
