@@ -5,6 +5,7 @@ import net from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Destination } from '../../src/destination/destination.js'
+import type { PostcopyError } from '../../src/errors.js'
 import { Source } from '../../src/source/source.js'
 import { eventually } from '../guest/support.js'
 import { cleanups } from '../support/cleanup.js'
@@ -364,10 +365,11 @@ describe('a connection', () => {
     const port = Number(destination.uri.split(':').pop())
     const socket = net.connect(port, '127.0.0.1')
     await once(socket, 'connect')
+    const refused = once(destination, 'refused')
     socket.resetAndDestroy()
-    await ended(destination)
-    assert.equal(destination.state, 'failed')
-    assert.match(destination.error?.code ?? '', /^(ECONNRESET|ERR_CONNECTION_CLOSED)$/)
+    const [{ code }] = (await refused) as [PostcopyError]
+    assert.match(code, /^(ECONNRESET|ERR_CONNECTION_CLOSED)$/)
+    assert.equal(destination.state, 'setup')
   })
 
   it('that never comes can be given up', async () => {
