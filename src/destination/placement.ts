@@ -15,6 +15,7 @@ import {
   placeRecords,
 } from '../kernel/index.js'
 import type { Counters } from '../migration/counters.js'
+import { checkDiscards } from '../migration/discard-budget.js'
 import { RamFlag } from '../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import type { DestinationBlock } from './block.js'
@@ -26,6 +27,7 @@ export type ChannelName = 'main' | 'preempt'
 
 export class Placement {
   readonly #blocks: readonly DestinationBlock[]
+  readonly #pageCount: number
   readonly #counters: Counters
   /** What the native loops report. */
   readonly #result = new Float64Array(6)
@@ -40,6 +42,7 @@ export class Placement {
 
   constructor(blocks: readonly DestinationBlock[], counters: Counters) {
     this.#blocks = blocks
+    this.#pageCount = blocks.reduce((sum, { block }) => sum + block.pageCount, 0)
     this.#counters = counters
   }
 
@@ -67,7 +70,7 @@ export class Placement {
     }
   }
 
-  /** Makes a range missing again. @throws PeerError where it is not whole host pages */
+  /** Makes a range missing again. @throws PeerError where it is not whole host pages, or too many */
   discard(target: DestinationBlock, start: number, lengthBytes: number): void {
     const { block } = target
     if (start % block.hostPageSize !== 0 || lengthBytes % block.hostPageSize !== 0) {
@@ -76,10 +79,11 @@ export class Placement {
         `discard of ${lengthBytes} bytes at ${start} of "${block.name}" is not whole host pages of ${block.hostPageSize}`,
       )
     }
-    block.region.discard(start, lengthBytes)
     const from = start / TARGET_PAGE_SIZE
     const to = from + lengthBytes / TARGET_PAGE_SIZE
     this.#counters.discardedPages += to - from
+    checkDiscards(this.#counters.discardedPages, this.#pageCount)
+    block.region.discard(start, lengthBytes)
     target.received.clearRange(from, to)
     target.zeroed.clearRange(from, to)
     target.discarded.setRange(from, to)

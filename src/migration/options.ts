@@ -67,7 +67,7 @@ export interface Parameters {
   'x-max-unread-bytes': number
   /** Connections at one time that have not said yet who they are; more push out the oldest. */
   'x-max-connections': number
-  /** Milliseconds that a connection may take to say who it is. */
+  /** Milliseconds that a connection may take to say who it is, and for a TLS handshake. */
   'x-handshake-timeout': number
   /** Milliseconds to wait for a connection, for an answer in a recovery, and for a guest to stop. */
   'x-timeout': number

@@ -26,7 +26,7 @@ export class Reception {
   readonly #parameters: Parameters
   readonly #host: ReceptionHost
   /** In the order in which they came. */
-  readonly #waiting = new Map<Channel, NodeJS.Timeout | undefined>()
+  readonly #waiting = new Map<Channel, NodeJS.Timeout>()
 
   /** @param isRecovery - the source goes on with a migration that is paused */
   constructor(isRecovery: boolean, parameters: Parameters, host: ReceptionHost) {
@@ -51,7 +51,7 @@ export class Reception {
     }
     const late = (): void =>
       this.#turnAway(channel, 'ETIMEDOUT', `silent for ${timeoutMs} ms (x-handshake-timeout)`)
-    this.#waiting.set(channel, timeoutMs === 0 ? undefined : setTimeout(late, timeoutMs))
+    this.#waiting.set(channel, setTimeout(late, timeoutMs))
     channel.start({
       consume: (bytes, start, end) => {
         this.#look(channel, bytes.subarray(start, end))

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { PeerError, PostcopyError } from '../errors.js'
 import type { Counters } from '../migration/counters.js'
 import { now } from '../migration/counters.js'
+import { checkDiscards } from '../migration/discard-budget.js'
 import type { RamBlockInfo } from '../stream/index.js'
 import { TARGET_PAGE_SIZE, formatByteSize } from '../units.js'
 import { BlockFile } from './block-file.js'
@@ -34,6 +35,7 @@ export class VmStore {
   readonly #counters: Counters
   #identity: VmIdentity | undefined
   #blocks: readonly BlockFile[] = []
+  #pageCount = 0
   #byName: ReadonlyMap<string, BlockFile> = new Map()
   #devices: { readonly sections: Uint8Array; readonly way: Manifest['way'] } | undefined
   #description: string | undefined
@@ -119,6 +121,7 @@ export class VmStore {
       throw new PeerError('ERR_PEER_BLOCK', `${formatByteSize(ramBytes)} of RAM: at most ${most}`)
     }
     this.#identity = identity
+    this.#pageCount = ramBytes / TARGET_PAGE_SIZE
     const files: BlockFile[] = []
     this.#blocks = files
     for (const [index, block] of blocks.entries()) {
@@ -159,8 +162,9 @@ export class VmStore {
     const block = this.block(name)
     for (let at = 0; at < ranges.length; at += 2) {
       const lengthBytes = ranges[at + 1] ?? 0
-      block.discard(ranges[at] ?? 0, lengthBytes)
       this.#counters.discardedPages += lengthBytes / TARGET_PAGE_SIZE
+      checkDiscards(this.#counters.discardedPages, this.#pageCount)
+      block.discard(ranges[at] ?? 0, lengthBytes)
     }
   }
 

@@ -74,6 +74,9 @@ function withoutSkipped(names: readonly string[]): readonly string[] {
   if (!names.some((name) => nativeTargets.includes(name))) return names
   const reason = buildNative()
   if (reason === undefined) return names
+  const demanded = (process.env['POSTCOPY_REQUIRE'] ?? '').split(',')
+  if (demanded.includes('libFuzzer'))
+    program.error(`POSTCOPY_REQUIRE names libFuzzer, but: ${reason}`)
   process.stdout.write(`skipped ${nativeTargets.join(', ')}: ${reason}\n`)
   return names.filter((name) => !nativeTargets.includes(name))
 }

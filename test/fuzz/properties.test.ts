@@ -1,5 +1,7 @@
 /** The targets of the fuzzer, with inputs of fast-check, and with those that were kept. */
+import assert from 'node:assert/strict'
 import fc from 'fast-check'
+import * as stream from '../../src/stream/index.js'
 import { readCorpus } from './corpus.js'
 import { mutate } from './mutate.js'
 import { programOf } from './program.js'
@@ -70,6 +72,13 @@ describe('a source', () => {
 })
 
 describe('whatever reads the bytes of others', () => {
+  it('takes a page byte by byte without a copy of what has come for each of them', () => {
+    const { preempt, page } = { preempt: targets['preempt-channel'], page: new Uint8Array(4096) }
+    const record = stream.encode((out) => stream.encodeRamPage(out, 'rom', 0, page))
+    // The first byte is the size of the pieces.
+    assert.equal(preempt?.run(Uint8Array.of(0, ...record)), 'ended')
+  })
+
   for (const [name, target] of Object.entries(targets)) {
     it(`takes changed inputs of its own kind, within bounds: ${name}`, () => {
       const { seeds, tokens = [], maxBytes } = target

@@ -259,6 +259,13 @@ const misplaced: [string, boolean, (out: stream.Writer, one: Case) => void, stri
     (out) => stream.encodeRamDiscard(out, 'rom', [0, 4096]),
     'ERR_STREAM_BLOCK',
   ],
+  [
+    'discards of all of a block, again and again',
+    true,
+    (out) =>
+      stream.encodeRamDiscard(out, 'ram', Array.from({ length: 100 }, () => [0, 2 ** 18]).flat()),
+    'ERR_PEER_DISCARD',
+  ],
   ['an unknown command', true, (out) => out.u8(8).u16(99).u16(0), 'ERR_STREAM_COMMAND'],
   ['command 0', true, (out) => out.u8(8).u16(0).u16(0), 'ERR_STREAM_COMMAND'],
   ['ENABLE_COLO', true, (out) => out.u8(8).u16(8).u16(0), 'ERR_STREAM_CAPABILITY'],

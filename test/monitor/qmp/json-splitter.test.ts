@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import { type JsonPiece, JsonSplitter } from '../../../src/monitor/qmp/json-splitter.js'
+import { bounded } from '../../fuzz/bounded.js'
 
 /** All that comes out of these chunks; errors by their text. */
 function split(...chunks: readonly (string | Uint8Array)[]): unknown[] {
@@ -92,6 +93,19 @@ describe('JSON values in a stream of bytes', () => {
         )
       }),
     )
+  })
+
+  it('takes little more than its own bytes for a value that comes byte by byte', () => {
+    const lengthBytes = 2 ** 19
+    const splitter = new JsonSplitter()
+    bounded(lengthBytes, () => {
+      const byte = Uint8Array.of(0x22)
+      for (let at = 0; at < lengthBytes; at += 1) {
+        assert.deepEqual([...splitter.split(byte)], [])
+        byte[0] = 0x78
+      }
+    })
+    assert.equal([...splitter.split(Uint8Array.of(0x22))].length, 1)
   })
 
   it('understands a client again after any bytes', () => {
