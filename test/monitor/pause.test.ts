@@ -15,7 +15,7 @@ async function inPostcopy(): Promise<{ here: Monitor; there: Monitor }> {
   const there = await monitorOver({ ram: '16M', incoming: true })
   here.cont()
   for (const end of [here, there]) await end.setCapability('postcopy-ram', true)
-  here.setParameters({ 'max-postcopy-bandwidth': 50_000 })
+  await here.setParameters({ 'max-postcopy-bandwidth': 50_000 })
   here.migrate(await there.migrateIncoming('tcp:127.0.0.1:0'))
   here.startPostcopy()
   await Promise.all([here, there].map((end) => reached(end, 'postcopy-active')))
