@@ -68,9 +68,9 @@ describe('a watched migration', () => {
     const { source, destination } = guests(['--workload', 'sweep:writes=100'], [])
     const options = watch({
       postcopyAfter: 'never',
-      precopyLimitMs: 3000,
+      precopyLimitMs: 6000,
       // A round takes long enough for the guest to write everything again.
-      parameters: { 'max-bandwidth': '100M', 'downtime-limit': '0' },
+      parameters: { 'max-bandwidth': '60M', 'downtime-limit': '0' },
     })
     await assert.rejects(new MigrationRun(source, destination, options).run(), {
       code: 'ERR_DEMO_NOT_CONVERGED',

@@ -93,7 +93,7 @@ describe('parking a machine of ours', () => {
     const { park, directory } = await listen()
     const source = send(guest, park, {
       capabilities: { 'postcopy-ram': true },
-      parameters: { 'max-bandwidth': 40 * MIB, 'x-postcopy-after-rounds': 2, 'downtime-limit': 0 },
+      parameters: { 'max-bandwidth': 16 * MIB, 'x-postcopy-after-rounds': 2, 'downtime-limit': 0 },
     })
     await Promise.all([source.done, park.done])
     assert(source.counters.discardedPages > 0, 'pages were sent twice')
