@@ -112,8 +112,7 @@ struct FakePager {
     return static_cast<long>(done);
   }
   long Copy(uint64_t dst, uint64_t src, uint64_t length, uint64_t /*mode*/) const noexcept {
-    // The ioctl takes a number.
-    // NOLINTNEXTLINE(performance-no-int-to-ptr)
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): the ioctl takes addresses as numbers
     return Fill(dst, length, reinterpret_cast<const uint8_t*>(static_cast<uintptr_t>(src)));
   }
   long Zeropage(uint64_t start, uint64_t length, uint64_t /*mode*/) const noexcept {

@@ -19,16 +19,11 @@ export const nativeTargets: readonly string[] = ['native-bitmap', 'native-pack',
 export function buildNative(): string | undefined {
   const compiler = COMPILERS.find((name) => spawnSync(name, ['--version']).status === 0)
   if (compiler === undefined) return 'no clang++ (Debian packages clang and libclang-rt-14-dev)'
-  const configure = [
-    '-S',
-    '.',
-    '-B',
-    BUILD,
-    '-DPOSTCOPY_FUZZ=ON',
-    `-DCMAKE_CXX_COMPILER=${compiler}`,
-  ]
+  // By the environment: it counts for a new build only, and a build keeps its compiler.
+  const env = { ...process.env, CXX: compiler }
+  const configure = ['-S', '.', '-B', BUILD, '-DPOSTCOPY_FUZZ=ON']
   for (const args of [configure, ['--build', BUILD]]) {
-    const { status, error, stdout, stderr } = spawnSync('cmake', args, { cwd: root })
+    const { status, error, stdout, stderr } = spawnSync('cmake', args, { cwd: root, env })
     if (error !== undefined) return 'no cmake (Debian package cmake)'
     if (status === 0) continue
     const said = `${stdout.toString()}${stderr.toString()}`

@@ -115,21 +115,23 @@ describe('a stranger who connects first', () => {
   })
 
   it('with a thousand others leaves the source its place, and the last of them theirs', async () => {
+    const most = 16
     const there = new TestMachine({ blocks })
     const destination = await listenFor(there, { capabilities: postcopy })
-    let crowded = 0
-    destination.on('refused', ({ code }) => {
-      assert.equal(code, 'ERR_CONNECTION_CROWDED')
-      crowded += 1
-    })
+    const refused: string[] = []
+    destination.on('refused', ({ code }) => refused.push(code))
     const all: net.Socket[] = []
-    for (let i = 0; i < 1000; i += 1) all.push(await connect(destination.uri))
-    const most = 16
-    await Promise.all(all.slice(0, -most).map(hangsUp))
-    assert.equal(crowded, 1000 - most)
+    for (let count = 1; count <= 1000; count += 1) {
+      all.push(await connect(destination.uri))
+      // Not more at a time than an ordinary user's process may have open.
+      if (count % 100 === 0) await Promise.all(all.slice(0, -most).map(hangsUp))
+    }
     assert.equal(all.filter((socket) => !socket.closed).length, most)
     await assertMigrates(destination, there)
     await Promise.all(all.map(hangsUp))
+    assert.deepEqual(new Set(refused), new Set(['ERR_CONNECTION_CROWDED']))
+    // The source takes a place like everybody, until it has said who it is.
+    assert([1000 - most, 1001 - most].includes(refused.length), `${refused.length} were refused`)
   })
 
   it('to a park is turned away, and the source is parked', async () => {
