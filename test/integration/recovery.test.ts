@@ -28,13 +28,17 @@ const slow = { 'max-postcopy-bandwidth': 20 * 2 ** 20 } as const
 /** So many bytes of a source tell a destination that it recovers; before them it is a stranger. */
 const KNOWING_BYTES = 3
 
-/** In postcopy, and paused on both ends. */
-async function pausedPair(parameters = slow): Promise<Pair<Guest>> {
-  const { here, there } = await guestPair(options)
+/** In postcopy, with pages that have come in it alone, and paused on both ends. */
+async function pausedPair(
+  parameters = slow,
+  { workload = options.workload, pages = 0 } = {},
+): Promise<Pair<Guest>> {
+  const { here, there } = await guestPair({ ...options, workload })
   here.start()
-  const pair = await startPair(here, there, { capabilities: postcopy, parameters })
-  pair.source.startPostcopy()
+  const source = { postcopyAtOnce: true }
+  const pair = await startPair(here, there, { capabilities: postcopy, parameters, source })
   await Promise.all([pair.source, pair.destination].map((end) => reached(end, 'postcopy-active')))
+  await eventually('so much has come', () => pair.destination.counters.normalPages >= pages)
   pair.source.pause()
   await Promise.all([ended(pair.source), ended(pair.destination)])
   return pair
@@ -231,9 +235,11 @@ describe('recovery, refused', () => {
   })
 
   it('by the destination of another guest; the right one is taken afterwards', async () => {
-    const one = await pausedPair()
-    const other = await pausedPair({ 'max-postcopy-bandwidth': 1 })
-    // The second has nearly nothing: it misses what the first had at its first recovery.
+    // What nobody touches is not asked for: the second has nearly nothing, and misses what the
+    // first had at its first recovery.
+    const workload = 'random:hot=1M,writes=50'
+    const one = await pausedPair({ 'max-postcopy-bandwidth': 2 ** 18 }, { workload, pages: 200 })
+    const other = await pausedPair({ 'max-postcopy-bandwidth': 1 }, { workload: 'sweep:hot=64K' })
     await one.source.recover(await one.destination.recover())
     await reached(one.source, 'postcopy-active')
     one.source.pause()
@@ -246,7 +252,7 @@ describe('recovery, refused', () => {
     await reached(one.source, 'postcopy-paused')
     assert.equal(codeOf(one.source), 'ERR_PEER_BITMAP')
     await ended(other.destination)
-    other.source.setParameters({ 'max-postcopy-bandwidth': 0 })
+    for (const { source } of [one, other]) source.setParameters({ 'max-postcopy-bandwidth': 0 })
     for (const { source, destination, there } of [one, other]) {
       await source.recover(await destination.recover())
       await Promise.all([source.done, destination.done])
