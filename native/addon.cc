@@ -61,7 +61,7 @@ constexpr Export kExports[] = {
     {"socketSet", SocketSet},
     {"socketGet", SocketGet},
     {"socketOutstanding", SocketOutstanding},
-    {"socketBindUnix", SocketBindUnix},
+    {"socketListenUnix", SocketListenUnix},
     {"fdDuplicate", FdDuplicate},
     {"fdClose", FdClose},
 };

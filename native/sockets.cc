@@ -46,9 +46,11 @@ const Option* OptionOf(Args& args, size_t index) {
   return option;
 }
 
-// A stream socket bound to `path`, or -errno. Linux gives the new file the mode of the socket
-// itself, less the umask: so it never exists with another one, as it would before a chmod(2).
-long BindUnix(const std::string& path, mode_t mode) noexcept {
+// A stream socket that listens on `path`, or -errno. Linux gives the new file the mode of the
+// socket itself, less the umask: so it never exists with another one, as it would before a
+// chmod(2). Both calls in one, since whoever finds a socket's file that refuses him may take it for
+// a dead one.
+long ListenUnix(const std::string& path, mode_t mode) noexcept {
   sockaddr_un address{};
   if (path.empty() || path.size() >= sizeof address.sun_path) return -ENAMETOOLONG;
   address.sun_family = AF_UNIX;
@@ -58,20 +60,25 @@ long BindUnix(const std::string& path, mode_t mode) noexcept {
   // sockaddr is how C says "any of the address types".
   const auto* any = reinterpret_cast<const sockaddr*>(&address);
   if (::bind(fd.get(), any, sizeof address) < 0) return -errno;
+  if (::listen(fd.get(), SOMAXCONN) < 0) {
+    const int error = errno;
+    ::unlink(path.c_str());
+    return -error;
+  }
   return fd.Release();
 }
 
 }  // namespace
 
 // The descriptor belongs to the caller.
-Napi::Value SocketBindUnix(const Napi::CallbackInfo& info) {
+Napi::Value SocketListenUnix(const Napi::CallbackInfo& info) {
   Args args(info);
   const std::string path = args.Text(0, "path");
   const int mode = args.Int(1, "mode");
   args.Require(path.find('\0') == std::string::npos, "path", "without NUL");
   args.Require(mode >= 0 && mode <= 0777, "mode", "of permission bits");
   if (!args.ok()) return {};
-  return Result(args, BindUnix(path, static_cast<mode_t>(mode)));
+  return Result(args, ListenUnix(path, static_cast<mode_t>(mode)));
 }
 
 Napi::Value SocketSet(const Napi::CallbackInfo& info) {

@@ -36,10 +36,10 @@ export {
 } from './pages.js'
 export type { HostPageAssembly, PackOptions } from './pages.js'
 export {
-  bindUnixSocket,
   closeFd,
   duplicateFd,
   getSocketOption,
+  listenUnixSocket,
   outstandingBytes,
   setSocketOption,
 } from './sockets.js'

@@ -202,7 +202,7 @@ export interface NativeAddon {
   socketGet(fd: number, option: string): number
   socketOutstanding(fd: number): number
   /** A descriptor. */
-  socketBindUnix(path: string, mode: number): number
+  socketListenUnix(path: string, mode: number): number
   fdDuplicate(fd: number): number
   fdClose(fd: number): number
 }

@@ -30,16 +30,16 @@ export function outstandingBytes(fd: number): number {
 }
 
 /**
- * A stream socket bound to `path`, which does not listen yet. The file has `mode`, less the umask,
- * from its first moment: Node can change it only afterwards. Close it with {@link closeFd}, or
- * give it to a server.
+ * A stream socket that listens on `path`. The file has `mode`, less the umask, from its first
+ * moment: Node can change it only afterwards. Close it with {@link closeFd}, or give it to a
+ * server.
  *
  * @param mode - permission bits, as in `0o600`
  * @throws KernelError `EADDRINUSE` where the file is there, `ENAMETOOLONG` beyond 107 bytes
  * @see unix(7)
  */
-export function bindUnixSocket(path: string, mode: number): number {
-  return check(native().socketBindUnix(path, mode), 'bind', () => path)
+export function listenUnixSocket(path: string, mode: number): number {
+  return check(native().socketListenUnix(path, mode), 'bind', () => path)
 }
 
 /** Another descriptor for what `fd` stands for, close-on-exec. Close it with {@link closeFd}. */

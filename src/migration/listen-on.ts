@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs'
 import { lstat, rm } from 'node:fs/promises'
 import net from 'node:net'
 import { ConnectionError } from '../errors.js'
-import { bindUnixSocket } from '../kernel/index.js'
+import { listenUnixSocket } from '../kernel/index.js'
 import { type MigrationUri, formatUri } from './uri.js'
 
 export interface Listening {
@@ -48,19 +48,19 @@ export async function removeStale(path: string): Promise<void> {
 async function listenUnix(server: net.Server, path: string): Promise<void> {
   let fd: number
   try {
-    fd = bindUnix(path)
+    fd = listeningSocket(path)
   } catch (error) {
     if (!(await isStale(path))) throw error
     await rm(path)
-    fd = bindUnix(path)
+    fd = listeningSocket(path)
   }
   await begin(server, { type: 'unix', path }, { fd })
 }
 
 /** Not by Node, which can only change the mode of a file that everybody has seen already. */
-function bindUnix(path: string): number {
+function listeningSocket(path: string): number {
   try {
-    return bindUnixSocket(path, 0o600)
+    return listenUnixSocket(path, 0o600)
   } catch (error) {
     throw cannotListen({ type: 'unix', path }, error as NodeJS.ErrnoException)
   }

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { existsSync, statSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import { join } from 'node:path'
-import { bindUnixSocket, closeFd } from '../../src/kernel/index.js'
+import { closeFd, listenUnixSocket } from '../../src/kernel/index.js'
 import { listenOn } from '../../src/migration/listen-on.js'
 import { temporaryFolder } from '../cli/support.js'
 import { cleanups } from '../support/cleanup.js'
@@ -26,8 +27,8 @@ describe('a unix socket', () => {
   it('is its owner’s alone from the moment that its file is there', async () => {
     clearUmask()
     const path = join(await temporaryFolder(), 'socket')
-    // Bound, and nobody has had the time for a chmod.
-    const fd = bindUnixSocket(path, 0o600)
+    // Nobody has had the time for a chmod.
+    const fd = listenUnixSocket(path, 0o600)
     cleanups.add(() => closeFd(fd))
     const { mode } = statSync(path)
     assert.equal(mode % 0o1000, 0o600)
@@ -38,6 +39,15 @@ describe('a unix socket', () => {
     const path = join(await temporaryFolder(), 'socket')
     await listening(path)
     assert.equal(statSync(path).mode % 0o1000, 0o600)
+  })
+
+  it('takes whoever finds it from that moment on', async () => {
+    const path = join(await temporaryFolder(), 'socket')
+    const fd = listenUnixSocket(path, 0o600)
+    cleanups.add(() => closeFd(fd))
+    const socket = net.connect(path)
+    cleanups.add(() => void socket.destroy())
+    await once(socket, 'connect')
   })
 
   it('takes its file away when it is closed', async () => {
@@ -52,7 +62,7 @@ describe('a unix socket', () => {
     const folder = await temporaryFolder()
     const [stale, used, file] = ['stale', 'used', 'file'].map((name) => join(folder, name))
     assert(stale !== undefined && used !== undefined && file !== undefined)
-    closeFd(bindUnixSocket(stale, 0o600))
+    closeFd(listenUnixSocket(stale, 0o600))
     await listening(stale)
     await listening(used)
     await assert.rejects(listening(used), { code: 'EADDRINUSE' })
@@ -64,8 +74,8 @@ describe('a unix socket', () => {
   it('has a path that fits, or is refused with it', async () => {
     const path = `/tmp/${'x'.repeat(103)}`
     await assert.rejects(listening(path), { code: 'ENAMETOOLONG', message: /unix:\/tmp\/xxx/ })
-    assert.throws(() => bindUnixSocket('a\0b', 0o600), RangeError)
-    assert.throws(() => bindUnixSocket('', 0o600), { code: 'ENAMETOOLONG' })
+    assert.throws(() => listenUnixSocket('a\0b', 0o600), RangeError)
+    assert.throws(() => listenUnixSocket('', 0o600), { code: 'ENAMETOOLONG' })
   })
 
   it('leaves no file behind where a destination is closed before its source came', async () => {
