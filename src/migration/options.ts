@@ -61,6 +61,11 @@ export interface Parameters {
    * milliseconds; {@link PUSH_NEVER} is not at all. 0 is at once, as QEMU does.
    */
   'x-push-after-quiet-ms': number
+  /**
+   * Postcopy sends pages unasked behind a page request that goes on with a pattern: so many host
+   * pages at most; 0 is none.
+   */
+  'x-read-ahead-pages': number
   /** Largest package that a destination takes, in bytes. */
   'x-max-package-bytes': number
   /** Bytes that a source may leave unread of what it is told, besides received bitmaps. */
@@ -100,6 +105,7 @@ export const defaultParameters: Readonly<Parameters> = {
   'x-postcopy-after-ms': 0,
   'x-postcopy-after-rounds': 0,
   'x-push-after-quiet-ms': 0,
+  'x-read-ahead-pages': 256,
   'x-max-package-bytes': 256 * 1024 * 1024,
   'x-max-unread-bytes': 4 * 1024 * 1024,
   'x-max-connections': 16,
@@ -117,6 +123,8 @@ export const PUSH_NEVER = Number.MAX_SAFE_INTEGER
 
 const largest: Partial<Record<ParameterName, number>> = {
   'downtime-limit': 2_000_000,
+  // A queue of requests that wait in order is longer.
+  'x-read-ahead-pages': 16_384,
   // The kernel keeps them in 32 bits, or timers do.
   'x-handshake-timeout': 2 ** 31 - 1,
   'x-silence-timeout': 2 ** 31 - 1,

@@ -6,14 +6,17 @@ import type { TrackedBlock } from '../ram/dirty-log.js'
 import { encode, encodePing } from '../stream/index.js'
 import type { SourceLink } from './link.js'
 import { PushWindow } from './push-window.js'
-import { BATCH_PAGES, type RamSender } from './ram-sender.js'
+import { BATCH_PAGES, RECORD_BYTES, type RamSender } from './ram-sender.js'
 
-/** Pages in a batch while requests keep coming: the next request must not wait behind more. */
-const BUSY_BATCH_PAGES = 16
-/** Milliseconds after a request in which another one is likely. */
-const BUSY_MS = 2
-/** Bytes that may be on their way in front of the next requested page. */
-const BUSY_WINDOW_BYTES = 256 * 1024
+/** Milliseconds after a request, and after the switch, in which another one is likely. */
+const BUSY_MS = 100
+/** How long a request may wait behind pushed pages, in milliseconds: while some come, and else. */
+const BUSY_QUEUE_MS = 0.1
+const CALM_QUEUE_MS = 5
+/** Of what may be on its way, in one batch: the rest is on its way while the batch is made. */
+const BATCH_SHARE = 0.25
+/** How long to wait for a pong before more is sent without one. */
+const PONG_MS = 10
 /** How long devices may take to load before pages are pushed in spite of it. */
 const LOADING_MS = 100
 /** How long to wait until the destination has taken all that is on its way. */
@@ -26,6 +29,8 @@ export interface PushOptions {
   readonly counters: Counters
   /** Notified when anything was heard from the destination. */
   readonly signal: Signal
+  /** As they are now; they may change. */
+  readonly parameters: () => Parameters
   /** Throws what makes it senseless to go on. */
   readonly check: () => void
 }
@@ -36,14 +41,16 @@ export class Push {
   readonly #ram: RamSender
   readonly #counters: Counters
   readonly #signal: Signal
+  readonly #parameters: () => Parameters
   readonly #check: () => void
   readonly #window = new PushWindow()
   #lastRequestAt = -Infinity
 
-  constructor({ ram, counters, signal, check }: PushOptions) {
+  constructor({ ram, counters, signal, parameters, check }: PushOptions) {
     this.#ram = ram
     this.#counters = counters
     this.#signal = signal
+    this.#parameters = parameters
     this.#check = check
   }
 
@@ -51,11 +58,11 @@ export class Push {
   request(tracked: TrackedBlock, first: number, end: number): void {
     this.#counters.requestedPages += (end - first) / tracked.block.hostPages
     this.#lastRequestAt = performance.now()
-    this.#ram.queue.add(tracked, first, end)
+    this.#ram.request(tracked, first, end, this.#parameters()['x-read-ahead-pages'])
   }
 
   pong(value: number): void {
-    this.#window.acknowledge(value)
+    this.#window.acknowledge(value, performance.now())
   }
 
   /**
@@ -73,45 +80,53 @@ export class Push {
     return this.#window.outstandingBytes === 0
   }
 
-  /**
-   * @param urgentLink - the preempt channel, where there is one
-   * @param parameters - as they are now; they may change
-   */
-  async run(
-    link: SourceLink,
-    urgentLink: SourceLink | undefined,
-    parameters: () => Parameters,
-  ): Promise<void> {
+  /** @param urgentLink - the preempt channel, where there is one */
+  async run(link: SourceLink, urgentLink: SourceLink | undefined): Promise<void> {
     const begunAt = performance.now()
     while (this.#ram.remainingPages > 0) {
-      const mayPush = await link.pace(parameters()['max-postcopy-bandwidth'])
+      const mayPush = await link.pace(this.#parameters()['max-postcopy-bandwidth'])
       this.#check()
       const requested = await this.#sendRequested(link, urgentLink)
       this.#counters.postcopyBytes += requested
       if (requested > 0 || !mayPush) continue
-      const busy = performance.now() - this.#lastRequestAt < BUSY_MS
-      const waitMs = this.#holdBackMs(begunAt, busy, parameters()['x-push-after-quiet-ms'])
-      if (waitMs > 0) {
-        await this.#signal.wait(Math.min(waitMs, MAX_WAIT_MS))
+      const windowBytes = this.#window.bytesFor(this.#queueMs(begunAt))
+      const pages = Math.floor((windowBytes * BATCH_SHARE) / RECORD_BYTES)
+      const batchPages = Math.max(1, Math.min(BATCH_PAGES, pages))
+      const roomBytes = windowBytes - this.#window.outstandingBytes
+      if (
+        batchPages * RECORD_BYTES > roomBytes &&
+        !this.#window.isStalled(PONG_MS, performance.now())
+      ) {
+        await this.#signal.wait(PONG_MS)
         continue
       }
-      const sent = await link.sendBatch((out) =>
-        this.#ram.packPart(out, busy ? BUSY_BATCH_PAGES : BATCH_PAGES),
-      )
+      let sent = await link.sendBatch((out) => this.#ram.packAhead(out, batchPages))
+      if (sent === 0) {
+        const waitMs = this.#holdBackMs(begunAt, this.#parameters()['x-push-after-quiet-ms'])
+        if (waitMs > 0) {
+          await this.#signal.wait(Math.min(waitMs, MAX_WAIT_MS))
+          continue
+        }
+        sent = await link.sendBatch((out) => this.#ram.packPart(out, batchPages))
+      }
       this.#counters.postcopyBytes += sent
       this.#sendPing(link, sent)
       link.limit(sent)
     }
   }
 
+  #queueMs(begunAt: number): number {
+    const quietMs = performance.now() - Math.max(begunAt, this.#lastRequestAt)
+    return quietMs < BUSY_MS ? BUSY_QUEUE_MS : CALM_QUEUE_MS
+  }
+
   /** Why nothing may be pushed now that nobody has asked for, and for how long. */
-  #holdBackMs(begunAt: number, busy: boolean, quietMs: number): number {
+  #holdBackMs(begunAt: number, quietMs: number): number {
     const time = performance.now()
     // Until the devices are loaded the guest stands still, and they may ask for pages.
     const loadingMs = this.packageLoaded ? 0 : begunAt + LOADING_MS - time
     const untilQuietMs = Math.max(begunAt, this.#lastRequestAt) + quietMs - time
-    const behindMs = busy && this.#window.outstandingBytes > BUSY_WINDOW_BYTES ? BUSY_MS : 0
-    return Math.max(loadingMs, untilQuietMs, behindMs)
+    return Math.max(loadingMs, untilQuietMs)
   }
 
   /** On the channel of their own, where there is one. */
@@ -120,12 +135,12 @@ export class Push {
       return urgentLink.sendBatch((out) => this.#ram.packUrgent(out))
     }
     const sent = await link.sendBatch((out) => this.#ram.packRequested(out))
-    if (sent > 0) this.#window.sent(sent)
+    if (sent > 0) this.#window.sent(sent, performance.now())
     return sent
   }
 
   #sendPing(link: SourceLink, behindBytes: number): void {
-    const value = this.#window.sent(behindBytes)
+    const value = this.#window.sent(behindBytes, performance.now())
     link.write(encode((out) => encodePing(out, value)))
   }
 }

@@ -8,6 +8,7 @@ import type { TrackedBlock } from '../ram/dirty-log.js'
 import { ElementType, RamFlag, SECTION_FOOTER } from '../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { PageQueue } from './page-queue.js'
+import { ReadAhead } from './read-ahead.js'
 
 /** Any number would do; 7.2 uses this one. */
 export const RAM_SECTION_ID = 2
@@ -19,8 +20,8 @@ export const BATCH_PAGES = 128
 const HEAD_BYTES = 5
 /** End mark, footer type and section id, behind them. */
 const TAIL_BYTES = 13
-/** u64, CONTINUE flag or length and name. */
-const RECORD_BYTES = 8 + TARGET_PAGE_SIZE
+/** u64 with flags, and the page; the first of a block has its name, too. */
+export const RECORD_BYTES = 8 + TARGET_PAGE_SIZE
 const MAX_NAME_BYTES = 256
 
 /** Each channel remembers its last block by itself. */
@@ -33,8 +34,12 @@ export interface EndPiece {
 }
 
 export class RamSender {
-  readonly queue: PageQueue
   readonly sectionId: number
+  /** What was asked for. */
+  readonly #requested: PageQueue
+  /** What will be asked for, if the guesses are good. */
+  readonly #ahead: PageQueue
+  readonly #readAhead: ReadonlyMap<TrackedBlock, ReadAhead>
   readonly #blocks: readonly TrackedBlock[]
   readonly #counters: Counters
   /** Filled by packPages: next page, normal pages, zero pages. */
@@ -55,7 +60,9 @@ export class RamSender {
     sectionId: number = RAM_SECTION_ID,
   ) {
     this.sectionId = sectionId
-    this.queue = new PageQueue(blocks)
+    this.#requested = new PageQueue(blocks)
+    this.#ahead = new PageQueue(blocks)
+    this.#readAhead = new Map(blocks.map((tracked) => [tracked, new ReadAhead()]))
     this.#blocks = blocks
     this.#counters = counters
   }
@@ -76,6 +83,11 @@ export class RamSender {
     return this.#counters.remainingPages
   }
 
+  /** Requests and guesses that wait in order. */
+  get waiting(): { readonly requested: number; readonly ahead: number } {
+    return { requested: this.#requested.length, ahead: this.#ahead.length }
+  }
+
   beginRound(): void {
     this.#blockIndex = 0
     this.#page = 0
@@ -86,6 +98,24 @@ export class RamSender {
     this.beginRound()
     this.#postcopy = true
     this.#lastBlock.main = undefined
+  }
+
+  /**
+   * Whole host pages `[first, end)` are asked for, in target pages.
+   *
+   * @param mostAhead - host pages that may be sent unasked behind them
+   */
+  request(tracked: TrackedBlock, first: number, end: number, mostAhead: number): void {
+    this.#requested.add(tracked, first, end)
+    if (mostAhead === 0) return
+    const { hostPages, pageCount } = tracked.block
+    const guess = this.#readAhead.get(tracked)?.guess(end / hostPages - 1, mostAhead)
+    if (guess === undefined) return
+    for (let step = 0; step < guess.count; step += 1) {
+      const page = (guess.first + step * guess.stride) * hostPages
+      if (page < 0 || page >= pageCount) break
+      this.#ahead.add(tracked, page, page + hostPages)
+    }
   }
 
   /**
@@ -103,18 +133,33 @@ export class RamSender {
   /** Fills `out` with one PART of pages that were asked for; 0 where none of them is owed any more. */
   packRequested(out: Uint8Array): number {
     const start = writeHead(out, this.sectionId, ElementType.sectionPart)
-    const end = this.#packQueue('main', out, start)
+    const end = this.#packQueue(this.#requested, 'main', out, start)
+    return end === start ? 0 : writeTail(out, this.sectionId, end)
+  }
+
+  /** Fills `out` with one PART of `maxPages` pages that may be asked for next; 0 where there are none. */
+  packAhead(out: Uint8Array, maxPages: number): number {
+    const start = writeHead(out, this.sectionId, ElementType.sectionPart)
+    const end = this.#packQueue(this.#ahead, 'main', out, start, maxPages)
     return end === start ? 0 : writeTail(out, this.sectionId, end)
   }
 
   /** The same for the preempt channel, whose records stand bare (protocol section 8). */
   packUrgent(out: Uint8Array): number {
-    return this.#packQueue('preempt', out, 0)
+    return this.#packQueue(this.#requested, 'preempt', out, 0)
   }
 
-  #packQueue(channel: ChannelName, out: Uint8Array, start: number): number {
+  #packQueue(
+    queue: PageQueue,
+    channel: ChannelName,
+    out: Uint8Array,
+    start: number,
+    maxPages = Infinity,
+  ): number {
+    const enough = this.remainingPages - maxPages
     let at = start
-    for (let next = this.queue.peek(); next !== undefined; next = this.queue.peek()) {
+    for (let next = queue.peek(); next !== undefined; next = queue.peek()) {
+      if (this.remainingPages <= enough) break
       const { tracked, page } = next
       const { hostPages } = tracked.block
       const end = this.#pack(channel, out, at, tracked, page, page + hostPages, hostPages)

@@ -61,6 +61,7 @@ export class Session {
       ram: this.ram,
       counters,
       signal: this.signal,
+      parameters: options.parameters,
       check: () => this.check(),
     })
     this.returnPath = new ReturnPath(blocks, {
@@ -148,7 +149,7 @@ export class Session {
 
   /** All that is owed in postcopy, and the end of the stream. */
   async sendAll(link: SourceLink): Promise<void> {
-    await this.push.run(link, this.#urgentLink, this.#options.parameters)
+    await this.push.run(link, this.#urgentLink)
     await this.sendEnd(link)
     link.write(encode(encodeEndOfStream))
     // A 7.2 destination waits for this mark, newer ones take it.

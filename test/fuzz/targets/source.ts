@@ -102,7 +102,9 @@ class Run {
     for (let i = 0; i < times; i += 1) bytes.set(word, this.#heard.length + i * word.length)
     const taken = this.session.returnPath.consume(bytes, 0, bytes.length)
     this.#heard = bytes.slice(taken)
-    demand(this.session.ram.queue.length <= NAMES.length * PAGES, 'more is queued than there is')
+    const { requested, ahead } = this.session.ram.waiting
+    const most = NAMES.length * PAGES
+    demand(requested <= most && ahead <= most, 'more is queued than there is')
   }
 
   send(pack: (out: Uint8Array) => number): void {
@@ -115,6 +117,7 @@ class Run {
   finish(): void {
     while (this.session.ram.remainingPages > 0) {
       this.send((out) => this.session.ram.packRequested(out))
+      this.send((out) => this.session.ram.packAhead(out, 3))
       this.send((out) => this.session.ram.packPart(out, 8))
     }
     demand(this.#feeder.leftoverBytes === 0, 'the source stopped inside an element')

@@ -1,0 +1,84 @@
+import assert from 'node:assert/strict'
+import { PushWindow } from '../../src/source/push-window.js'
+
+const BATCH_BYTES = 64 * 1024
+
+interface Link {
+  /** Bytes that it takes in a millisecond. */
+  readonly rate: number
+  /** Milliseconds of a round trip of nothing. */
+  readonly roundTripMs: number
+}
+
+/** Pushes over a link that never rests for so long. @returns bytes that came, and the longest queue in ms */
+function push(
+  window: PushWindow,
+  { rate, roundTripMs }: Link,
+  queueMs: number,
+  fromMs: number,
+  ms: number,
+) {
+  const underWay: { readonly ping: number; readonly atMs: number }[] = []
+  let linkFreeAt = fromMs
+  let sent = 0
+  let longestMs = 0
+  for (let time = fromMs; time < fromMs + ms; time += 0.01) {
+    for (let next = underWay[0]; next !== undefined && next.atMs <= time; next = underWay[0]) {
+      window.acknowledge(next.ping, next.atMs)
+      underWay.shift()
+    }
+    const limit = window.bytesFor(queueMs)
+    const bytes = Math.min(BATCH_BYTES, Math.floor(limit / 4))
+    if (window.outstandingBytes + bytes > limit) continue
+    linkFreeAt = Math.max(linkFreeAt, time) + bytes / rate
+    underWay.push({ ping: window.sent(bytes, time), atMs: linkFreeAt + roundTripMs })
+    sent += bytes
+    if (time > fromMs + ms / 2) longestMs = Math.max(longestMs, linkFreeAt - time)
+  }
+  return { bytesPerMs: sent / ms, longestMs }
+}
+
+describe('PushWindow', () => {
+  for (const [what, link] of [
+    ['loopback', { rate: 2_000_000, roundTripMs: 0.1 }],
+    ['10 Gbit/s', { rate: 1_250_000, roundTripMs: 0.2 }],
+    ['1 Gbit/s', { rate: 125_000, roundTripMs: 0.2 }],
+    ['100 Mbit/s', { rate: 12_500, roundTripMs: 0.5 }],
+    ['1 Gbit/s around the world', { rate: 125_000, roundTripMs: 150 }],
+  ] as const) {
+    it(`fills a link of ${what}, and keeps the queue short`, () => {
+      const ms = 50 + link.roundTripMs * 60
+      const window = new PushWindow()
+      const { bytesPerMs, longestMs } = push(window, link, 0.1, 0, ms)
+      assert(bytesPerMs > link.rate * 0.6, `${bytesPerMs} of ${link.rate}`)
+      // Behind a pause all that may be on its way comes at once: a round trip and a half.
+      assert(longestMs < link.roundTripMs * 1.5 + 1, `${longestMs} ms`)
+    })
+  }
+
+  it('follows a link that has become slow', () => {
+    const window = new PushWindow()
+    push(window, { rate: 1_000_000, roundTripMs: 0.1 }, 0.1, 0, 100)
+    push(window, { rate: 10_000, roundTripMs: 0.1 }, 0.1, 100, 300)
+    const { longestMs } = push(window, { rate: 10_000, roundTripMs: 0.1 }, 0.1, 400, 300)
+    assert(longestMs < 2, `${longestMs} ms`)
+  })
+
+  it('allows as much as passes in the time that a request may wait', () => {
+    const window = new PushWindow()
+    push(window, { rate: 100_000, roundTripMs: 1 }, 0.1, 0, 200)
+    assert(window.bytesFor(5) > window.bytesFor(0.1) + 100_000 * 4)
+  })
+
+  it('takes no notice of pongs that answer nothing of its own', () => {
+    const window = new PushWindow()
+    const ping = window.sent(1000, 0)
+    window.acknowledge(ping + 1, 1)
+    window.acknowledge(3, 1)
+    assert.equal(window.outstandingBytes, 1000)
+    window.acknowledge(ping, 1)
+    assert.equal(window.outstandingBytes, 0)
+    window.acknowledge(ping, 2)
+    assert.equal(window.outstandingBytes, 0)
+  })
+})
