@@ -7,18 +7,24 @@ import { PostcopyError } from '../errors.js'
 import type { NativeAddon } from './native.js'
 
 /** From dist/src/kernel to the root of the package. */
-const packageRoot = fileURLToPath(new URL('../../..', import.meta.url))
+export const packageRoot = fileURLToPath(new URL('../../..', import.meta.url))
 
 /**
- * Loads `postcopy.node`, `vcpu.node` or `lab.node` out of `build/Release`, or out of the folder that
+ * Where a file that was built from `native/` is: in `build/Release`, or in the folder that
  * `POSTCOPY_NATIVE_DIR` names (builds with sanitizers).
+ */
+export function builtFile(name: string): string {
+  return join(process.env['POSTCOPY_NATIVE_DIR'] ?? join(packageRoot, 'build/Release'), name)
+}
+
+/**
+ * Loads `postcopy.node`, `vcpu.node` or `lab.node`; see {@link builtFile}.
  *
  * @returns the addon's exports; the caller says what they are
  * @throws PostcopyError `ERR_ADDON_MISSING` if it was not built, `ERR_ADDON_LOAD` if it does not load
  */
 export function loadAddon(name: 'postcopy' | 'vcpu' | 'lab'): unknown {
-  const folder = process.env['POSTCOPY_NATIVE_DIR'] ?? join(packageRoot, 'build/Release')
-  const path = join(folder, `${name}.node`)
+  const path = builtFile(`${name}.node`)
   if (!existsSync(path)) {
     throw new PostcopyError(
       'ERR_ADDON_MISSING',
