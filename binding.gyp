@@ -52,5 +52,20 @@
         "native/thread.cc",
       ],
     },
+    {
+      "target_name": "floor",
+      "type": "executable",
+      "sources": [
+        "native/bench/floor.cc",
+        "native/bench/ends.cc",
+        "native/bench/push.cc",
+        "native/bench/fault.cc",
+        "native/bench/pager.cc",
+        "native/workload.cc",
+        "native/content.cc",
+      ],
+      # These are for addons.
+      "ldflags!": ["-Wl,-z,nodelete", "-rdynamic"],
+    },
   ],
 }

@@ -188,5 +188,6 @@ inline constexpr AdviceEntry kAdvice[] = {
 inline constexpr int kMadvDontneed = 4;
 inline constexpr int kMadvRemove = 9;
 inline constexpr int kMadvDontfork = 10;
+inline constexpr int kMadvPopulateWrite = 23;
 
 }  // namespace postcopy::uapi

@@ -1,4 +1,4 @@
-// Builds the addon with node-gyp, unless what is built is newer than its sources.
+// Builds the addons and the program that benchmarks compare with, by node-gyp, unless they are newer than their sources.
 import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -15,7 +15,7 @@ function works(command, args, input) {
   return spawnSync(command, args, { stdio: [input === undefined ? 'ignore' : 'pipe', 'ignore', 'ignore'], input }).status === 0
 }
 
-const outputs = ['postcopy.node', 'vcpu.node', 'lab.node'].map((name) => join(root, 'build/Release', name))
+const outputs = ['postcopy.node', 'vcpu.node', 'lab.node', 'floor'].map((name) => join(root, 'build/Release', name))
 const sources = [
   join(root, 'binding.gyp'),
   ...readdirSync(join(root, 'native'), { recursive: true })

@@ -1,0 +1,27 @@
+// A userfaultfd on one range, with the two ioctls that place pages. Userfaultfd of the addon does
+// the same; it knows about JavaScript, which this program must not.
+#pragma once
+
+#include <cstdint>
+
+#include "../sys.h"
+#include "../uapi.h"
+
+namespace postcopy::bench {
+
+class Pager {
+ public:
+  // Registers for missing faults.
+  Pager(uint64_t start, uint64_t length) noexcept;
+
+  int fd() const noexcept { return fd_.get(); }
+
+  // Bytes done, which may be fewer than asked for, or -errno.
+  long Copy(uint64_t dst, uint64_t src, uint64_t length, uint64_t mode) const noexcept;
+  long Zeropage(uint64_t start, uint64_t length, uint64_t mode) const noexcept;
+
+ private:
+  UniqueFd fd_;
+};
+
+}  // namespace postcopy::bench
