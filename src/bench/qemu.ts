@@ -2,84 +2,18 @@
  * `npm run bench:qemu [-- --quick]`: a VM of a real QEMU, parked and resumed by us, beside QEMU's
  * own saving and loading of it, in turn. The guest writes all of its RAM but the first MiB.
  */
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
-import net from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import Table from 'cli-table3'
 import { Command } from 'commander'
-import { PostcopyError } from '../errors.js'
 import { Park, ParkedVm, resume } from '../park/index.js'
 import { countingFirmware } from './qemu-guest.js'
+import { Vm } from './qemu-vm.js'
 import { type Spread, spread } from './statistics.js'
 
 const MIB = 2 ** 20
-
-/** A QEMU driven by QMP; `close` kills it. */
-class Vm {
-  readonly #process: ChildProcess
-  readonly #monitor: net.Socket
-  readonly #answers: AsyncIterator<string>
-
-  private constructor(process: ChildProcess, monitor: net.Socket) {
-    this.#process = process
-    this.#monitor = monitor
-    this.#answers = createInterface(monitor)[Symbol.asyncIterator]()
-  }
-
-  static async start(folder: string, args: readonly string[]): Promise<Vm> {
-    const path = join(folder, `qmp-${process.hrtime.bigint()}`)
-    const common = ['-accel', 'tcg', '-nodefaults', '-display', 'none', '-machine', 'pc']
-    const child = spawn(
-      'qemu-system-x86_64',
-      [...common, '-qmp', `unix:${path},server=on,wait=off`, ...args],
-      { stdio: ['ignore', 'ignore', 'inherit'] },
-    )
-    child.on('error', () => undefined)
-    for (;;) {
-      const monitor = net.connect(path)
-      try {
-        await once(monitor, 'connect')
-        const vm = new Vm(child, monitor)
-        await vm.execute('qmp_capabilities')
-        return vm
-      } catch {
-        if (child.pid === undefined || child.exitCode !== null) {
-          throw new PostcopyError(
-            'ERR_BENCH',
-            'QEMU did not start: install the Debian package qemu-system-x86',
-          )
-        }
-        await sleep(10)
-      }
-    }
-  }
-
-  async execute(command: string, args: object = {}): Promise<Record<string, unknown>> {
-    this.#monitor.write(`${JSON.stringify({ execute: command, arguments: args })}\n`)
-    for (;;) {
-      const line = await this.#answers.next()
-      if (line.done === true) throw new PostcopyError('ERR_BENCH', `QEMU ended at ${command}`)
-      const answer = JSON.parse(line.value) as Record<string, unknown>
-      if ('error' in answer) throw new PostcopyError('ERR_BENCH', JSON.stringify(answer['error']))
-      if ('return' in answer) return answer['return'] as Record<string, unknown>
-    }
-  }
-
-  async until(command: string, status: string): Promise<void> {
-    while ((await this.execute(command))['status'] !== status) await sleep(1)
-  }
-
-  async close(): Promise<void> {
-    const exit = once(this.#process, 'exit')
-    this.#process.kill('SIGKILL')
-    await exit
-  }
-}
 
 interface Round {
   readonly parkMs: number

@@ -1,0 +1,139 @@
+/** A real QEMU for benchmarks. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { EventEmitter, once } from 'node:events'
+import net from 'node:net'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { PostcopyError } from '../errors.js'
+
+/** No benchmark waits longer than this for one thing. */
+const DEADLINE_MS = 120_000
+
+/** A QMP event. */
+export interface QmpEvent {
+  readonly event: string
+  readonly data?: Readonly<Record<string, unknown>>
+  /** When it arrived, on the clock of `performance.now()`. */
+  readonly atMs: number
+}
+
+/** One character that the guest has written to its serial line. */
+export interface SerialCharacter {
+  readonly character: string
+  /** When it arrived, on the clock of `performance.now()`. */
+  readonly atMs: number
+}
+
+/** A QEMU driven by QMP; `close` kills it. */
+export class Vm {
+  readonly events: QmpEvent[] = []
+  /** Empty without `-serial stdio`. */
+  readonly serial: SerialCharacter[] = []
+  readonly #process: ChildProcess
+  readonly #monitor: net.Socket
+  readonly #answers: Record<string, unknown>[] = []
+  readonly #changes = new EventEmitter<{ change: [] }>()
+
+  private constructor(process: ChildProcess, monitor: net.Socket) {
+    this.#process = process
+    this.#monitor = monitor
+    // A QEMU that is killed resets its connection, of which the interface tells as well.
+    monitor.on('error', () => undefined)
+    const lines = createInterface(monitor)
+    lines.on('error', () => undefined)
+    lines.on('line', (line) => {
+      const message = JSON.parse(line) as Record<string, unknown>
+      if (typeof message['event'] === 'string') {
+        this.events.push({ ...message, event: message['event'], atMs: performance.now() })
+      } else if (!('QMP' in message)) this.#answers.push(message)
+      this.#changes.emit('change')
+    })
+    process.stdout?.setEncoding('latin1').on('data', (text: string) => {
+      const atMs = performance.now()
+      for (const character of text) this.serial.push({ character, atMs })
+      this.#changes.emit('change')
+    })
+    process.on('exit', () => this.#changes.emit('change'))
+  }
+
+  static async start(folder: string, args: readonly string[]): Promise<Vm> {
+    const path = join(folder, `qmp-${process.hrtime.bigint()}`)
+    const common = ['-accel', 'tcg', '-nodefaults', '-display', 'none', '-machine', 'pc']
+    const child = spawn(
+      'qemu-system-x86_64',
+      [...common, '-qmp', `unix:${path},server=on,wait=off`, ...args],
+      { stdio: ['ignore', 'pipe', 'inherit'] },
+    )
+    child.on('error', () => undefined)
+    const kill = (): void => void child.kill('SIGKILL')
+    process.once('exit', kill)
+    child.once('exit', () => process.off('exit', kill))
+    for (;;) {
+      const monitor = net.connect(path)
+      try {
+        await once(monitor, 'connect')
+        const vm = new Vm(child, monitor)
+        await vm.execute('qmp_capabilities')
+        return vm
+      } catch {
+        if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) {
+          throw new PostcopyError(
+            'ERR_BENCH',
+            'QEMU did not start: install the Debian package qemu-system-x86',
+          )
+        }
+        await sleep(10)
+      }
+    }
+  }
+
+  /** One command at a time. */
+  async execute(command: string, args: object = {}): Promise<Record<string, unknown>> {
+    this.#monitor.write(`${JSON.stringify({ execute: command, arguments: args })}\n`)
+    await this.when(`answered ${command}`, () => this.#answers.length > 0)
+    const answer = this.#answers.shift() ?? {}
+    if ('error' in answer) {
+      throw new PostcopyError('ERR_BENCH', `${command}: ${JSON.stringify(answer['error'])}`)
+    }
+    return answer['return'] as Record<string, unknown>
+  }
+
+  async enable(...capabilities: readonly string[]): Promise<void> {
+    await this.execute('migrate-set-capabilities', {
+      capabilities: capabilities.map((capability) => ({ capability, state: true })),
+    })
+  }
+
+  async until(command: string, status: string): Promise<void> {
+    while ((await this.execute(command))['status'] !== status) await sleep(1)
+  }
+
+  /** Waits for what events and characters tell, without asking QEMU, whom that would slow down. */
+  async when(what: string, ready: () => boolean): Promise<void> {
+    const signal = AbortSignal.timeout(DEADLINE_MS)
+    while (!ready()) {
+      if (this.#hasEnded) throw new PostcopyError('ERR_BENCH', `QEMU ended before it ${what}`)
+      try {
+        await once(this.#changes, 'change', { signal })
+      } catch (cause) {
+        throw new PostcopyError('ERR_BENCH', `QEMU never ${what}`, { cause })
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#hasEnded) return
+    const exit = once(this.#process, 'exit')
+    this.#process.kill('SIGKILL')
+    await exit
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  get #hasEnded(): boolean {
+    return this.#process.exitCode !== null || this.#process.signalCode !== null
+  }
+}
