@@ -1,119 +1,146 @@
 /**
- * One end of a benchmark's migration, in a process of its own: `node end.js source|destination`.
- * The bench tells it what to do over IPC, one message a round.
+ * One end of a benchmark's migrations, in a process of its own: `node end.js`. The bench tells it
+ * what to do over IPC, one message a round.
  */
 import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Destination } from '../destination/destination.js'
 import { Guest } from '../guest/index.js'
+import { PUSH_NEVER } from '../migration/options.js'
+import type { Counters } from '../migration/counters.js'
 import { Source } from '../source/source.js'
 import { assertNever } from '../units.js'
+import type { Answer, Command, EndResult, RoundOptions } from './round.js'
+import { TouchWatch, touchesOf } from './touch-watch.js'
 
-export interface RoundOptions {
-  readonly ramBytes: number
-  readonly memory: 'anon' | 'memfd' | 'hugetlb'
-  readonly workload: string
-  /** Switch to postcopy after so many milliseconds; undefined: never. */
-  readonly postcopyAfterMs: number | undefined
-}
-
-/** From the bench. */
-export type Command =
-  | { readonly type: 'listen'; readonly options: RoundOptions }
-  | { readonly type: 'migrate'; readonly options: RoundOptions; readonly uri: string }
-  | { readonly type: 'exit' }
-
-export interface RoundResult {
-  readonly totalMs: number
-  readonly downtimeMs: number
-  readonly pages: number
-  readonly requestedPages: number
-  /** Longest time that the main thread's event loop did not come round. */
-  readonly loopBlockedMs: number
-  /** Resident at most, beyond the guest's RAM. */
-  readonly beyondRamBytes: number
-  readonly fault: { readonly p50Us: number; readonly p99Us: number } | undefined
-}
-
-export type Answer =
-  | { readonly type: 'listening'; readonly uri: string }
-  | { readonly type: 'done'; readonly result: RoundResult }
-
-const capabilities = { 'postcopy-ram': true }
-const parameters = { 'max-bandwidth': 0 }
+const capabilitiesOf = ({ preempt = false }: RoundOptions) => ({
+  'postcopy-ram': true,
+  'postcopy-preempt': preempt,
+})
 let guest: Guest | undefined
 
 function answer(message: Answer): void {
   process.send?.(message)
 }
 
-async function listen({ ramBytes, memory }: RoundOptions): Promise<void> {
+/** Begins to watch this process; the function that it returns says what there was to see. */
+function watchProcess(ramBytes: number): (counters: Counters) => EndResult {
+  const loop = monitorEventLoopDelay({ resolution: 1 })
+  loop.enable()
+  const cpuBefore = process.cpuUsage()
+  return (counters) => {
+    loop.disable()
+    const { user, system } = process.cpuUsage(cpuBefore)
+    return {
+      totalMs: counters.endedAt - counters.startedAt,
+      pages: counters.normalPages + counters.zeroPages,
+      requestedPages: counters.requestedPages,
+      loopBlockedMs: loop.max / 1e6,
+      beyondRamBytes: process.resourceUsage().maxRSS * 1024 - ramBytes,
+      cpuSeconds: (user + system) / 1e6,
+    }
+  }
+}
+
+async function listen(options: RoundOptions): Promise<void> {
+  const { ramBytes, memory = 'anon', vcpus = 1, host = '127.0.0.1' } = options
   await guest?.close()
-  guest = await Guest.create({ ram: ramBytes, memory, incoming: true })
+  guest = await Guest.create({ ram: ramBytes, memory, vcpus, incoming: true })
   // Fresh memory of a virtual machine is slow to touch once; the bench is not about that.
   for (const { region, lengthBytes } of guest.blocks) {
     region.madvise('POPULATE_WRITE', 0, lengthBytes)
     region.discard(0, lengthBytes)
   }
   const destination = await Destination.listen(guest, {
-    uri: 'tcp:127.0.0.1:0',
-    capabilities,
-    parameters,
+    uri: `tcp:${host}:0`,
+    capabilities: capabilitiesOf(options),
   })
-  const loop = monitorEventLoopDelay({ resolution: 1 })
-  loop.enable()
+  const touches = new TouchWatch(guest, options)
+  destination.on('state', (state) => {
+    if (state === 'active') report = watchProcess(ramBytes)
+    if (state === 'postcopy-active') touches.begin()
+  })
+  let report = watchProcess(ramBytes)
   answer({ type: 'listening', uri: destination.uri })
   await destination.done
-  loop.disable()
+  const result = report(destination.counters)
+  const seen = await touches.end()
   await destination.close()
-  const { counters, faults } = destination
+  if (guest.running) await guest.stop()
+  answer({ type: 'arrived', result: { ...result, ...seen } })
+}
+
+async function migrate(options: RoundOptions, uri: string): Promise<void> {
+  const { ramBytes, memory = 'anon', workload, vcpus = 1, warmUpMs = 0 } = options
+  guest ??= await Guest.create({ ram: ramBytes, memory, vcpus, workload })
+  guest.start()
+  const touchesAtFirst = touchesOf(guest)
+  const startedAt = performance.now()
+  await sleep(warmUpMs)
+  const before = perSecond(touchesOf(guest) - touchesAtFirst, performance.now() - startedAt)
+  const report = watchProcess(ramBytes)
+  const { postcopyAfterMs, pushAfterMs } = options
+  const source = Source.migrate(guest, {
+    uri,
+    capabilities: capabilitiesOf(options),
+    parameters: {
+      'max-bandwidth': 0,
+      ...options.parameters,
+      ...(pushAfterMs === undefined ? {} : { 'x-push-after-quiet-ms': PUSH_NEVER }),
+      ...(postcopyAfterMs === undefined ? {} : { 'x-postcopy-after-ms': postcopyAfterMs }),
+    },
+  })
+  let precopyFrom = { at: performance.now(), touches: touchesOf(guest) }
+  let precopy = { touchesPerSecond: 0, ms: 0 }
+  source.on('state', (state) => {
+    if (state === 'active' && guest !== undefined) {
+      precopyFrom = { at: performance.now(), touches: touchesOf(guest) }
+    }
+    if (state === 'device' && guest !== undefined) {
+      const ms = performance.now() - precopyFrom.at
+      precopy = {
+        ms,
+        touchesPerSecond: perSecond(touchesOf(guest) - precopyFrom.touches, ms),
+      }
+    }
+    if (state === 'postcopy-active' && pushAfterMs !== undefined) {
+      setTimeout(() => source.setParameters({ 'x-push-after-quiet-ms': 0 }), pushAfterMs)
+    }
+  })
+  if (postcopyAfterMs === 0) source.startPostcopy()
+  await source.done
+  const { counters } = source
+  const result = report(counters)
+  await source.close()
   answer({
-    type: 'done',
+    type: 'migrated',
     result: {
-      totalMs: counters.endedAt - counters.startedAt,
-      downtimeMs: 0,
-      pages: counters.normalPages + counters.zeroPages,
-      requestedPages: counters.requestedPages,
-      loopBlockedMs: loop.max / 1e6,
-      beyondRamBytes: process.resourceUsage().maxRSS * 1024 - ramBytes,
-      fault: faults,
+      ...result,
+      downtimeMs: counters.downtimeMs,
+      precopyBytes: counters.precopyBytes,
+      precopyMs: precopy.ms,
+      rounds: counters.dirtySyncCount,
+      touchesPerSecond: { before, precopy: precopy.touchesPerSecond },
     },
   })
 }
 
-async function migrate(options: RoundOptions, uri: string): Promise<void> {
-  const { ramBytes, memory, workload, postcopyAfterMs } = options
-  guest ??= await Guest.create({ ram: ramBytes, memory, workload })
-  guest.start()
-  const loop = monitorEventLoopDelay({ resolution: 1 })
-  loop.enable()
-  const source = Source.migrate(guest, { uri, capabilities, parameters })
-  if (postcopyAfterMs === 0) source.startPostcopy()
-  else if (postcopyAfterMs !== undefined) setTimeout(() => source.startPostcopy(), postcopyAfterMs)
-  await source.done
-  loop.disable()
-  await source.close()
-  const { counters } = source
-  answer({
-    type: 'done',
-    result: {
-      totalMs: counters.endedAt - counters.startedAt,
-      downtimeMs: counters.downtimeMs,
-      pages: counters.normalPages + counters.zeroPages,
-      requestedPages: counters.requestedPages,
-      loopBlockedMs: loop.max / 1e6,
-      beyondRamBytes: process.resourceUsage().maxRSS * 1024 - ramBytes,
-      fault: undefined,
-    },
-  })
+function perSecond(count: number, ms: number): number {
+  return ms === 0 ? 0 : (count * 1000) / ms
+}
+
+/** The bench ends what it has begun. */
+function tellFailure(error: unknown): void {
+  answer({ type: 'failed', reason: error instanceof Error ? error.message : String(error) })
 }
 
 process.on('message', (command: Command) => {
   switch (command.type) {
     case 'listen':
-      void listen(command.options)
+      listen(command.options).catch(tellFailure)
       break
     case 'migrate':
-      void migrate(command.options, command.uri)
+      migrate(command.options, command.uri).catch(tellFailure)
       break
     case 'exit':
       process.exit(0)

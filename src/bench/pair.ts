@@ -1,96 +1,98 @@
 /** Two processes between which a benchmark migrates, round after round. */
-import { type ChildProcess, fork } from 'node:child_process'
+import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
 import { PostcopyError } from '../errors.js'
-import type { Answer, Command, RoundOptions, RoundResult } from './end.js'
+import type { Answer, Command, DestinationResult, RoundOptions, SourceResult } from './round.js'
 
 /** What one round cost at each end. */
 export interface Round {
-  readonly source: RoundResult
-  readonly destination: RoundResult
-  /** What the collectors of all threads at both ends freed, in bytes. */
-  readonly garbageBytes: number
+  readonly source: SourceResult
+  readonly destination: DestinationResult
 }
 
+/** Starts a program, perhaps on another host. */
+export type Spawn = (
+  command: string,
+  args: readonly string[],
+  options: SpawnOptions,
+) => ChildProcess
+
 export class Pair {
-  readonly #source = new End()
-  readonly #destination = new End()
+  readonly #source: End
+  readonly #destination: End
+
+  /** The source's guest stays between rounds, so that it is filled only once. */
+  constructor(source: Spawn = spawn, destination: Spawn = spawn) {
+    this.#source = new End(source)
+    this.#destination = new End(destination)
+  }
 
   async round(options: RoundOptions): Promise<Round> {
-    const before = this.#source.garbageBytes + this.#destination.garbageBytes
     this.#destination.tell({ type: 'listen', options })
-    const listening = await this.#destination.answer()
-    if (listening.type !== 'listening') throw unexpected(listening)
-    this.#source.tell({ type: 'migrate', options, uri: listening.uri })
-    const [source, destination] = await Promise.all([
-      this.#source.answer(),
-      this.#destination.answer(),
+    const { uri } = await this.#destination.answer('listening')
+    this.#source.tell({ type: 'migrate', options, uri })
+    const [{ result: source }, { result: destination }] = await Promise.all([
+      this.#source.answer('migrated'),
+      this.#destination.answer('arrived'),
     ])
-    if (source.type !== 'done' || destination.type !== 'done') throw unexpected(source)
-    const garbageBytes = this.#source.garbageBytes + this.#destination.garbageBytes - before
-    return { source: source.result, destination: destination.result, garbageBytes }
+    return { source, destination }
   }
 
   async close(): Promise<void> {
     await Promise.all([this.#source.close(), this.#destination.close()])
   }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
 }
 
-/** As --trace-gc prints it: `Scavenge 5.2 (6.1) -> 4.3 (7.1) MB`. */
-const COLLECTION = /([\d.]+) \([\d.]+\) -> ([\d.]+) \([\d.]+\) MB/
-
 class End {
-  garbageBytes = 0
   readonly #process: ChildProcess
   readonly #answers: Answer[] = []
   #wake: (() => void) | undefined
-  #ended = false
 
-  constructor() {
-    this.#process = fork(new URL('./end.js', import.meta.url), {
-      execArgv: ['--trace-gc'],
-      stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+  constructor(start: Spawn) {
+    const file = fileURLToPath(new URL('./end.js', import.meta.url))
+    this.#process = start(process.execPath, [file], {
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     })
-    if (this.#process.stdout !== null) {
-      createInterface(this.#process.stdout).on('line', (line) => {
-        const [, before, after] = COLLECTION.exec(line) ?? []
-        this.garbageBytes += (Number(before ?? 0) - Number(after ?? 0)) * 2 ** 20
-      })
-    }
     this.#process.on('message', (message: Answer) => {
       this.#answers.push(message)
       this.#wake?.()
     })
-    this.#process.on('exit', () => {
-      this.#ended = true
-      this.#wake?.()
-    })
+    this.#process.on('exit', () => this.#wake?.())
   }
 
   tell(command: Command): void {
     this.#process.send(command)
   }
 
-  async answer(): Promise<Answer> {
+  async answer<T extends Answer['type']>(type: T): Promise<Extract<Answer, { type: T }>> {
     for (;;) {
       const answer = this.#answers.shift()
-      if (answer !== undefined) return answer
-      if (this.#ended) throw new PostcopyError('ERR_BENCH', 'a process of the benchmark ended')
+      if (answer?.type === 'failed') throw new PostcopyError('ERR_BENCH', answer.reason)
+      // The answer to what it was told, since it was told one thing.
+      if (answer !== undefined) return answer as Extract<Answer, { type: T }>
+      if (this.#hasEnded) {
+        throw new PostcopyError('ERR_BENCH', `a process of the benchmark ended, not ${type}`)
+      }
       await new Promise<void>((resolve) => {
         this.#wake = resolve
       })
     }
   }
 
+  get #hasEnded(): boolean {
+    return this.#process.exitCode !== null || this.#process.signalCode !== null
+  }
+
+  /** Whatever it does: a round that failed may have left it waiting. */
   async close(): Promise<void> {
-    if (this.#ended) return
+    if (this.#hasEnded) return
     const exit = once(this.#process, 'exit')
-    this.tell({ type: 'exit' })
+    this.#process.kill('SIGKILL')
     await exit
   }
-}
-
-function unexpected(answer: Answer): PostcopyError {
-  return new PostcopyError('ERR_BENCH', `unexpected answer ${answer.type}`)
 }

@@ -1,5 +1,5 @@
 /** A real QEMU for benchmarks. */
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { EventEmitter, once } from 'node:events'
 import net from 'node:net'
 import { join } from 'node:path'
@@ -26,6 +26,13 @@ export interface SerialCharacter {
 }
 
 /** A QEMU driven by QMP; `close` kills it. */
+/** Why a benchmark with QEMU could not be run. */
+export const NO_QEMU = 'QEMU beside us: install the Debian package qemu-system-x86'
+
+export function hasQemu(): boolean {
+  return spawnSync('qemu-system-x86_64', ['--version'], { stdio: 'ignore' }).status === 0
+}
+
 export class Vm {
   readonly events: QmpEvent[] = []
   /** Empty without `-serial stdio`. */

@@ -1,19 +1,12 @@
-/**
- * `npm run bench:qemu [-- --quick]`: a VM of a real QEMU, parked and resumed by us, beside QEMU's
- * own saving and loading of it, in turn. The guest writes all of its RAM but the first MiB.
- */
+/** A VM of a real QEMU, parked and resumed by us, beside QEMU's own saving and loading of it. */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import Table from 'cli-table3'
-import { Command } from 'commander'
 import { Park, ParkedVm, resume } from '../park/index.js'
+import { type Benchmark, type Comparison, MIB } from './benchmark.js'
 import { countingFirmware } from './qemu-guest.js'
-import { Vm } from './qemu-vm.js'
-import { type Spread, spread } from './statistics.js'
-
-const MIB = 2 ** 20
+import { NO_QEMU, Vm, hasQemu } from './qemu-vm.js'
 
 interface Round {
   readonly parkMs: number
@@ -90,53 +83,46 @@ async function measureResume(
   }
 }
 
-function show(rounds: readonly Round[], pick: (round: Round) => number, digits = 0): string {
-  const { min, median, max }: Spread = spread(rounds.map(pick))
-  return `${median.toFixed(digits)} (${min.toFixed(digits)} - ${max.toFixed(digits)})`
-}
-
-await new Command('bench:qemu')
-  .description('Parks and resumes a VM of a real QEMU, beside QEMU itself.')
-  .option('--quick', 'one round instead of three')
-  .option('--json', 'every round as JSON instead of a table')
-  .action(async (options: { quick?: boolean; json?: boolean }) => {
-    const results = new Map<number, Round[]>([256, 1024, 2048].map((ram) => [ram, []]))
-    for (let round = 0; round < (options.quick === true ? 1 : 3); round += 1) {
-      for (const [ramMib, rounds] of results) {
+/** Under tcg: what the guest does while it is parked or resumed is nothing. */
+export const qemuBenchmark: Benchmark = {
+  name: 'qemu',
+  question: "How long do parking and resuming a VM of QEMU take, beside QEMU's own save and load?",
+  run: async ({ rounds: count, quick, progress }) => {
+    if (!hasQemu()) return { comparisons: [], skipped: [NO_QEMU] }
+    const comparisons: Comparison[] = []
+    for (const ramMib of quick ? [256] : [256, 1024]) {
+      const rounds: Round[] = []
+      for (let round = 0; round < count; round += 1) {
         rounds.push(await measure(ramMib))
-        process.stderr.write('.')
+        progress()
       }
+      const what = `${ramMib} MiB, all of it written`
+      const rate = (ms: (round: Round) => number): number[] =>
+        rounds.map((round) => (ramMib * MIB) / ms(round) / 1000)
+      comparisons.push(
+        {
+          what,
+          figure: 'until the guest runs',
+          unit: 'ms',
+          ours: rounds.map(({ resumeMs }) => resumeMs),
+          rival: { name: "QEMU's load", values: rounds.map(({ loadMs }) => loadMs) },
+        },
+        {
+          what,
+          figure: 'until all memory is there',
+          unit: 'ms',
+          ours: rounds.map(({ resumeTotalMs }) => resumeTotalMs),
+          rival: { name: "QEMU's load", values: rounds.map(({ loadMs }) => loadMs) },
+        },
+        {
+          what,
+          figure: 'parking',
+          unit: 'MB/s',
+          ours: rate(({ parkMs }) => parkMs),
+          rival: { name: "QEMU's save", values: rate(({ saveMs }) => saveMs) },
+        },
+      )
     }
-    process.stderr.write('\n')
-    if (options.json === true) {
-      console.log(JSON.stringify([...results].map(([ramMib, rounds]) => ({ ramMib, rounds }))))
-      return
-    }
-    const table = new Table({
-      style: { head: [], border: [] },
-      head: [
-        'guest',
-        'runs after resume, ms',
-        "after QEMU's load, ms",
-        'all memory there, ms',
-        'pushed, MB/s',
-        'parked, MB/s',
-        'saved by QEMU, MB/s',
-      ],
-    })
-    for (const [ramMib, rounds] of results) {
-      const rate = (ms: number): number => (ramMib * MIB) / ms / 1000
-      table.push([
-        `${ramMib} MiB`,
-        show(rounds, ({ resumeMs }) => resumeMs, 1),
-        show(rounds, ({ loadMs }) => loadMs),
-        show(rounds, ({ resumeTotalMs }) => resumeTotalMs),
-        show(rounds, ({ resumeTotalMs }) => rate(resumeTotalMs)),
-        show(rounds, ({ parkMs }) => rate(parkMs)),
-        show(rounds, ({ saveMs }) => rate(saveMs)),
-      ])
-    }
-    console.log('median (minimum - maximum) of rounds taken in turn')
-    console.log(table.toString())
-  })
-  .parseAsync()
+    return { comparisons }
+  },
+}

@@ -15,3 +15,12 @@ export function spread(values: readonly number[]): Spread {
     max: at(sorted.length - 1),
   }
 }
+
+export function median(values: readonly number[]): number {
+  return spread(values).median
+}
+
+/** Round by round: what both have in common at that moment (a busy host) falls out. */
+export function ratios(ours: readonly number[], theirs: readonly number[]): number[] {
+  return ours.slice(0, theirs.length).map((value, round) => value / (theirs[round] ?? NaN))
+}

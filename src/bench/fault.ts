@@ -1,0 +1,82 @@
+/** How long one vCPU waits for one missing page, while nothing is pushed. */
+import { type Benchmark, MIB } from './benchmark.js'
+import { type FloorFault, floorFault } from './floor.js'
+import { Pair } from './pair.js'
+import { median } from './statistics.js'
+
+/** A chase visits every page once, in an order that nothing can guess, and one at a time. */
+const workload = 'chase:writes=0'
+
+export const faultBenchmark: Benchmark = {
+  name: 'fault',
+  question: 'How long does a vCPU wait for a missing page while nothing is pushed?',
+  run: async ({ rounds, quick, progress }) => {
+    const mib = quick ? 32 : 128
+    const ours: (readonly number[])[] = []
+    const floor: FloorFault[] = []
+    await using pair = new Pair()
+    for (let round = 0; round <= rounds; round += 1) {
+      const { destination } = await pair.round({
+        ramBytes: mib * MIB,
+        workload,
+        postcopyAfterMs: 0,
+        // Coprime steps are a pattern, too, if one looks at enough of them.
+        parameters: { 'x-read-ahead-pages': 0 },
+        pushAfterMs: quick ? 1000 : 3000,
+        observeMs: quick ? 1000 : 3000,
+      })
+      progress()
+      const beside = await floorFault({ count: (mib * MIB) / 4096, mib })
+      progress()
+      if (round === 0) continue
+      ours.push(destination.faultQuantilesUs)
+      floor.push(beside)
+    }
+    const limits = [
+      ['p50', 0.5, 1.1, ({ p50Us }) => p50Us],
+      ['p99', 0.99, 1.5, ({ p99Us }) => p99Us],
+      ['p99.9', 0.999, 3, ({ p999Us }) => p999Us],
+    ] as const satisfies readonly (readonly [
+      string,
+      number,
+      number,
+      (floor: FloorFault) => number,
+    ])[]
+    return {
+      comparisons: limits.map(([name, quantile, limit, pick]) => ({
+        what: 'one vCPU, random order, nothing pushed',
+        figure: `fault ${name}`,
+        unit: 'us',
+        ours: ours.map((each) => at(each, quantile)),
+        rival: { name: 'C', values: floor.map(pick) },
+        target: { of: 'ratio', sense: 'at most', limit },
+      })),
+      pictures: [
+        {
+          title: 'How long a fault takes: nothing pushed, median of rounds',
+          xLabel: '% of faults',
+          yLabel: 'us',
+          yLog: true,
+          curves: [
+            { name: 'postcopy', points: curve(ours) },
+            { name: 'C', points: curve(floor.map(({ quantilesUs }) => quantilesUs.slice(1))) },
+          ],
+        },
+      ],
+    }
+  },
+}
+
+/** @param quantiles - evenly spaced, the last one is the largest sample */
+export function at(quantiles: readonly number[], quantile: number): number {
+  return quantiles[Math.round(quantile * quantiles.length) - 1] ?? NaN
+}
+
+/** Each quantile's median over the rounds, without the largest sample. */
+export function curve(rounds: readonly (readonly number[])[]): (readonly [number, number])[] {
+  const count = rounds[0]?.length ?? 0
+  return Array.from({ length: count - 1 }, (_, index) => [
+    (100 * (index + 1)) / count,
+    median(rounds.map((quantiles) => quantiles[index] ?? NaN)),
+  ])
+}

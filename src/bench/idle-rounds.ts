@@ -1,0 +1,60 @@
+/**
+ * Migrations of idle guests, switched at once: what `push`, `switch` and `scale` look at from
+ * different sides. Each case is run once, whoever asks for it first.
+ */
+import { type Round, Pair } from './pair.js'
+import { type RunOptions, MIB } from './benchmark.js'
+import { floorPush } from './floor.js'
+
+export interface IdleCase {
+  readonly ramBytes: number
+  /** Percent of pages that are not zero. */
+  readonly fillPercent: number
+  /** Beside the C programs, in turn. */
+  readonly withFloor: boolean
+}
+
+export interface IdleRounds {
+  readonly ours: readonly Round[]
+  /** GB of RAM per second. */
+  readonly floor: { readonly records: readonly number[]; readonly runs: readonly number[] }
+}
+
+export class IdleMigrations {
+  readonly #cases = new Map<string, Promise<IdleRounds>>()
+
+  rounds(which: IdleCase, options: RunOptions): Promise<IdleRounds> {
+    const key = `${which.ramBytes} ${which.fillPercent}`
+    const known = this.#cases.get(key)
+    if (known !== undefined) return known
+    const rounds = measure(which, options)
+    this.#cases.set(key, rounds)
+    return rounds
+  }
+}
+
+async function measure(which: IdleCase, options: RunOptions): Promise<IdleRounds> {
+  const { ramBytes, fillPercent, withFloor } = which
+  const workload = `idle:fill=${fillPercent}`
+  const ours: Round[] = []
+  const records: number[] = []
+  const runs: number[] = []
+  const floor = async (mode: 'records' | 'runs'): Promise<number> => {
+    const mib = ramBytes / MIB
+    const { gigabytesPerSecond } = await floorPush({ mode, mib, zeroPercent: 100 - fillPercent })
+    options.progress()
+    return gigabytesPerSecond
+  }
+  await using pair = new Pair()
+  // The first one finds memory and code cold.
+  for (let round = 0; round <= options.rounds; round += 1) {
+    const result = await pair.round({ ramBytes, workload, postcopyAfterMs: 0 })
+    options.progress()
+    if (round === 0) continue
+    ours.push(result)
+    if (!withFloor) continue
+    records.push(await floor('records'))
+    runs.push(await floor('runs'))
+  }
+  return { ours, floor: { records, runs } }
+}

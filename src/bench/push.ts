@@ -1,0 +1,61 @@
+/** How fast the memory of an idle guest is pushed, beside C that does the same and nothing else. */
+import { TARGET_PAGE_SIZE, formatByteSize } from '../units.js'
+import {
+  type Benchmark,
+  type Comparison,
+  GIB,
+  MIB,
+  NAME_OF_RECORDS_FLOOR,
+  NAME_OF_RUNS_FLOOR,
+} from './benchmark.js'
+import type { Round } from './pair.js'
+import type { IdleMigrations } from './idle-rounds.js'
+
+/** GB of RAM per second, from the connection to the last word. */
+export function pushRate({ source }: Round): number {
+  return (source.pages * TARGET_PAGE_SIZE) / source.totalMs / 1e6
+}
+
+export function pushBenchmark(idle: IdleMigrations): Benchmark {
+  return {
+    name: 'push',
+    question: 'How fast is the memory of an idle guest pushed, and how far is that from plain C?',
+    run: async (options) => {
+      const cases = options.quick
+        ? [{ ramBytes: 512 * MIB, fillPercent: 100 }]
+        : [
+            { ramBytes: 2 * GIB, fillPercent: 100 },
+            { ramBytes: 2 * GIB, fillPercent: 50 },
+            { ramBytes: 8 * GIB, fillPercent: 100 },
+          ]
+      const comparisons: Comparison[] = []
+      for (const { ramBytes, fillPercent } of cases) {
+        const { ours, floor } = await idle.rounds(
+          { ramBytes, fillPercent, withFloor: true },
+          options,
+        )
+        const content =
+          fillPercent === 100 ? 'no page zero' : `${100 - fillPercent} % of pages zero`
+        const common = {
+          what: `${formatByteSize(ramBytes)}, ${content}`,
+          figure: 'push',
+          unit: 'GB/s',
+          ours: ours.map(pushRate),
+        }
+        comparisons.push(
+          {
+            ...common,
+            rival: { name: NAME_OF_RECORDS_FLOOR, values: floor.records },
+            target: { of: 'ratio', sense: 'at least', limit: 1 },
+          },
+          {
+            ...common,
+            rival: { name: NAME_OF_RUNS_FLOOR, values: floor.runs },
+            target: { of: 'ratio', sense: 'at least', limit: 0.8 },
+          },
+        )
+      }
+      return { comparisons }
+    },
+  }
+}

@@ -1,0 +1,49 @@
+/** Whether the push goes on while eight vCPUs fault without pause. */
+import { type Benchmark, MIB } from './benchmark.js'
+import { at } from './fault.js'
+import { Pair } from './pair.js'
+import { pushRate } from './push.js'
+
+export const stormBenchmark: Benchmark = {
+  name: 'storm',
+  question:
+    'What is left of the push while eight vCPUs fault without pause, and how long do they wait?',
+  run: async ({ rounds, quick, progress }) => {
+    const ramBytes = (quick ? 256 : 1024) * MIB
+    const storm: number[] = []
+    const idle: number[] = []
+    const waits: number[] = []
+    await using stormy = new Pair()
+    await using quiet = new Pair()
+    for (let round = 0; round <= rounds; round += 1) {
+      const common = { ramBytes, vcpus: 8, postcopyAfterMs: 0 }
+      const { source, destination } = await stormy.round({ ...common, workload: 'chase:writes=0' })
+      const calm = await quiet.round({ ...common, workload: 'idle' })
+      progress()
+      if (round === 0) continue
+      storm.push(pushRate({ source, destination }))
+      idle.push(pushRate(calm))
+      waits.push(at(destination.faultQuantilesUs, 0.99) / 1000)
+    }
+    const what = `${ramBytes / MIB} MiB, 8 vCPUs that touch missing pages without pause`
+    return {
+      comparisons: [
+        {
+          what,
+          figure: 'push',
+          unit: 'GB/s',
+          ours: storm,
+          rival: { name: 'the same guest, idle', values: idle },
+          target: { of: 'ratio', sense: 'at least', limit: 0.7 },
+        },
+        {
+          what,
+          figure: 'fault p99',
+          unit: 'ms',
+          ours: waits,
+          target: { of: 'value', sense: 'at most', limit: 5 },
+        },
+      ],
+    }
+  },
+}

@@ -1,0 +1,62 @@
+/** How long the guest stands still at the switch. */
+import { formatByteSize } from '../units.js'
+import { type Benchmark, type Comparison, GIB, MIB, type RunOptions } from './benchmark.js'
+import type { IdleMigrations } from './idle-rounds.js'
+import { Pair } from './pair.js'
+
+const limits = new Map([
+  [256 * MIB, 5],
+  [8 * GIB, 8],
+])
+
+export function switchBenchmark(idle: IdleMigrations): Benchmark {
+  return {
+    name: 'switch',
+    question: 'How long does the guest stand still at the switch?',
+    run: async (options) => {
+      const sizes = options.quick ? [256 * MIB, 512 * MIB] : [256 * MIB, GIB, 2 * GIB, 8 * GIB]
+      const comparisons: Comparison[] = []
+      for (const ramBytes of sizes) {
+        const withFloor = ramBytes >= (options.quick ? 512 * MIB : 2 * GIB)
+        const { ours } = await idle.rounds({ ramBytes, fillPercent: 100, withFloor }, options)
+        const limit = limits.get(ramBytes)
+        comparisons.push({
+          ...downtime(`${formatByteSize(ramBytes)}, idle`),
+          ours: ours.map(({ source }) => source.downtimeMs),
+          ...(limit === undefined ? {} : { target: { of: 'value', sense: 'at most', limit } }),
+        })
+      }
+      for (const dirtyPercent of options.quick ? [50] : [1, 10, 50]) {
+        comparisons.push(await dirtyGuest(GIB, dirtyPercent, options))
+      }
+      return { comparisons }
+    },
+  }
+}
+
+const downtime = (what: string) => ({ what, figure: 'downtime', unit: 'ms' })
+
+/** Switched behind a whole round of precopy, with so much of RAM dirty again. */
+async function dirtyGuest(
+  ramBytes: number,
+  dirtyPercent: number,
+  { rounds, progress }: RunOptions,
+): Promise<Comparison> {
+  const hotMib = Math.floor((ramBytes * dirtyPercent) / 100 / MIB)
+  const ours: number[] = []
+  await using pair = new Pair()
+  for (let round = 0; round <= rounds; round += 1) {
+    const { source } = await pair.round({
+      ramBytes,
+      workload: `sweep:hot=${hotMib}M,writes=100`,
+      postcopyAfterMs: undefined,
+      parameters: { 'x-postcopy-after-rounds': 1 },
+    })
+    progress()
+    if (round > 0) ours.push(source.downtimeMs)
+  }
+  return {
+    ...downtime(`${formatByteSize(ramBytes)}, a vCPU writes ${dirtyPercent} % of it over and over`),
+    ours,
+  }
+}

@@ -1,0 +1,89 @@
+/** Watches what the vCPUs of a guest that has just arrived do, from its first moment on. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { type Guest, TouchHistogram } from '../guest/index.js'
+import type { DestinationResult, RoundOptions } from './round.js'
+
+const SAMPLE_MS = 2
+const QUANTILES = 1000
+const US_PER_NS = 1e-3
+/** A sweep that takes longer is not waited for. */
+const LONGEST_SWEEP_MS = 60_000
+
+export function touchesOf(guest: Guest): number {
+  return guest.vcpuStats().reduce((sum, { touches }) => sum + touches, 0)
+}
+
+/** A fault that was answered by anybody takes longer than this, and a touch of a page that is there less. */
+const FAULT_NS = 8_000
+
+/** Of the touches that were faults. */
+export function faultQuantilesUs(touches: TouchHistogram): number[] {
+  const faults = new TouchHistogram()
+  touches.counts.forEach((count, bucket) => {
+    if (TouchHistogram.bucketStartNs(bucket) >= FAULT_NS) faults.counts[bucket] = count
+  })
+  return Array.from(
+    { length: QUANTILES },
+    (_, index) => faults.percentileNs((100 * (index + 1)) / QUANTILES) * US_PER_NS,
+  )
+}
+
+type Seen = Pick<DestinationResult, 'faultQuantilesUs' | 'blocktimeMs' | 'touched' | 'sweepMs'>
+
+export class TouchWatch {
+  readonly #guest: Guest
+  readonly #options: RoundOptions
+  readonly #touched: (readonly [ms: number, touches: number])[] = []
+  #startedAt = 0
+  #touchesBefore = 0
+  #timer: NodeJS.Timeout | undefined
+  #observed: TouchHistogram | undefined
+
+  constructor(guest: Guest, options: RoundOptions) {
+    this.#guest = guest
+    this.#options = options
+  }
+
+  /** Call it when the guest runs. */
+  begin(): void {
+    if (this.#timer !== undefined) return
+    this.#startedAt = performance.now()
+    this.#touchesBefore = touchesOf(this.#guest)
+    this.#timer = setInterval(() => this.#sample(), SAMPLE_MS)
+  }
+
+  #sample(): void {
+    const ms = performance.now() - this.#startedAt
+    this.#touched.push([ms, touchesOf(this.#guest) - this.#touchesBefore])
+    const { observeMs = Infinity } = this.#options
+    if (ms >= observeMs) this.#observed ??= this.#histogram()
+  }
+
+  #histogram(): TouchHistogram {
+    const all = new TouchHistogram()
+    for (const each of this.#guest.touchHistograms()) all.add(each)
+    return all
+  }
+
+  /** Waits for the end of the sweep that is to be timed. */
+  async end(): Promise<Seen> {
+    const { sweepTouches = 0 } = this.#options
+    const histogram = (this.#observed ??= this.#histogram())
+    const blocktimeMs =
+      this.#guest.vcpuStats().reduce((sum, { blocktimeUs }) => sum + blocktimeUs, 0) / 1000
+    const deadline = this.#startedAt + LONGEST_SWEEP_MS
+    const isOver = (): boolean =>
+      this.#timer === undefined ||
+      (this.#touched.at(-1)?.[1] ?? 0) >= sweepTouches ||
+      performance.now() > deadline
+    while (!isOver()) await sleep(SAMPLE_MS)
+    clearInterval(this.#timer)
+    const sweep = this.#touched.find(([, touches]) => touches >= sweepTouches)
+    return {
+      faultQuantilesUs: faultQuantilesUs(histogram),
+      blocktimeMs,
+      touched: this.#touched,
+      sweepMs: sweep?.[0] ?? NaN,
+    }
+  }
+}
