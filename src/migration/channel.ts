@@ -16,6 +16,8 @@ const SMALL_READ_BYTES = 4096
 /** The kernel counts in seconds. */
 const MIN_KEEPALIVE_MS = 1000
 const RECEIVE_BUFFER_BYTES = 1024 * 1024
+/** Whoever asks who is there takes nothing, and behind it there must be room for the next read. */
+const FIRST_READ_BYTES = 64 * 1024
 
 /**
  * Takes what it can of `bytes[start, end)` and returns how many bytes it took; the rest comes
@@ -46,7 +48,7 @@ export class Channel {
   /** Of a TCP connection, while it is open. */
   #tcpFd: number | undefined
   readonly #isTls: boolean
-  /** The consumer has taken something: it is no TLS. */
+  /** The consumer has taken something: it is let in, and no TLS where that is not wanted. */
   #hasBegun: boolean
 
   private constructor(makeSocket: (onread: net.OnReadOpts) => net.Socket, peer: string) {
@@ -215,7 +217,10 @@ export class Channel {
       this.#tail -= this.#head
       this.#head = 0
     }
-    return this.#buffer.subarray(this.#tail)
+    return this.#buffer.subarray(
+      this.#tail,
+      this.#hasBegun ? this.#buffer.length : this.#tail + FIRST_READ_BYTES,
+    )
   }
 
   #take(bytes: Uint8Array): void {
