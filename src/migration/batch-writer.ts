@@ -29,6 +29,11 @@ export class BatchWriter {
     }
   }
 
+  /** The next buffer to fill, if one is free. */
+  tryTake(): Uint8Array | undefined {
+    return this.#abandoned ? undefined : this.#free.pop()
+  }
+
   /** Sends the first `length` bytes of a buffer from {@link take}, and takes it back. */
   send(buffer: Uint8Array, length: number): void {
     this.#channel.write(buffer.subarray(0, length), () => this.giveBack(buffer))

@@ -235,13 +235,13 @@ export class Channel {
 
   #received(count: number): boolean {
     this.#tail += count
-    if (this.#tcpFd !== undefined && count < SMALL_READ_BYTES) {
+    if (this.#events === undefined) return false
+    this.#consume()
+    if (this.#tcpFd !== undefined && !this.#socket.destroyed && count < SMALL_READ_BYTES) {
       // A QEMU does not turn Nagle's algorithm off: its next page request waits for this ACK,
       // which would be held back for 40 ms. The option lasts until the next ACK only.
       setSocketOption(this.#tcpFd, 'TCP_QUICKACK', 1)
     }
-    if (this.#events === undefined) return false
-    this.#consume()
     return true
   }
 

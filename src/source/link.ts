@@ -109,6 +109,16 @@ export class SourceLink {
   async sendBatch(pack: (out: Uint8Array) => number): Promise<number> {
     const batch = await this.#batches.take()
     if (batch === undefined) throw this.broken ?? closedByPeer(this.#channel)
+    return this.#send(batch, pack)
+  }
+
+  /** {@link sendBatch} where that needs no waiting; 0 where it does. */
+  trySendBatch(pack: (out: Uint8Array) => number): number {
+    const batch = this.broken === undefined ? this.#batches.tryTake() : undefined
+    return batch === undefined ? 0 : this.#send(batch, pack)
+  }
+
+  #send(batch: Uint8Array, pack: (out: Uint8Array) => number): number {
     const lengthBytes = pack(batch)
     if (lengthBytes === 0) {
       this.#batches.giveBack(batch)

@@ -45,6 +45,8 @@ export class Push {
   readonly #check: () => void
   readonly #window = new PushWindow()
   #lastRequestAt = -Infinity
+  /** While pages are sent: sends those that are asked for, if that needs no waiting. */
+  #serve: (() => number) | undefined
 
   constructor({ ram, counters, signal, parameters, check }: PushOptions) {
     this.#ram = ram
@@ -82,6 +84,23 @@ export class Push {
 
   /** @param urgentLink - the preempt channel, where there is one */
   async run(link: SourceLink, urgentLink: SourceLink | undefined): Promise<void> {
+    this.#serve = () =>
+      urgentLink === undefined
+        ? this.#sent(link.trySendBatch((out) => this.#ram.packRequested(out)))
+        : urgentLink.trySendBatch((out) => this.#ram.packUrgent(out))
+    try {
+      await this.#run(link, urgentLink)
+    } finally {
+      this.#serve = undefined
+    }
+  }
+
+  /** Sends what is asked for at once: whoever waits for it must not wait for a turn of the loop. */
+  serve(): void {
+    this.#counters.postcopyBytes += this.#serve?.() ?? 0
+  }
+
+  async #run(link: SourceLink, urgentLink: SourceLink | undefined): Promise<void> {
     const begunAt = performance.now()
     while (this.#ram.remainingPages > 0) {
       const mayPush = await link.pace(this.#parameters()['max-postcopy-bandwidth'])
@@ -134,9 +153,13 @@ export class Push {
     if (urgentLink !== undefined) {
       return urgentLink.sendBatch((out) => this.#ram.packUrgent(out))
     }
-    const sent = await link.sendBatch((out) => this.#ram.packRequested(out))
-    if (sent > 0) this.#window.sent(sent, performance.now())
-    return sent
+    return this.#sent(await link.sendBatch((out) => this.#ram.packRequested(out)))
+  }
+
+  /** The next ping tells when these bytes are placed. */
+  #sent(bytes: number): number {
+    if (bytes > 0) this.#window.sent(bytes, performance.now())
+    return bytes
   }
 
   #sendPing(link: SourceLink, behindBytes: number): void {

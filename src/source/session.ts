@@ -73,6 +73,7 @@ export class Session {
       pagesRequested: (tracked, first, end) => this.push.request(tracked, first, end),
       changed: () => {
         this.#hasAnswered = true
+        this.push.serve()
         events.changed?.()
         this.signal.notify()
       },
