@@ -11,6 +11,7 @@
  */
 import { PostcopyError } from '../errors.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
+import { type Fields, parseFields } from './fields.js'
 
 export const MANIFEST_FILE = 'manifest.json'
 const FORMAT = 'postcopy-parked-vm'
@@ -77,13 +78,7 @@ export function encodeManifest(manifest: Manifest): Uint8Array {
  *   for one of a later postcopy
  */
 export function decodeManifest(text: string, path: string): Manifest {
-  let whole: unknown
-  try {
-    whole = JSON.parse(text)
-  } catch (error) {
-    throw new PostcopyError('ERR_PARKED_FORMAT', `${path} is not JSON`, { cause: error })
-  }
-  const fields = new Fields(whole, path)
+  const fields = parseFields(text, path, 'ERR_PARKED_FORMAT')
   if (fields.raw('format') !== FORMAT) fields.refuse('format', `"${FORMAT}"`)
   const version = fields.count('formatVersion')
   if (version > FORMAT_VERSION) {
@@ -146,69 +141,5 @@ function statistics(fields: Fields): ParkStatistics {
     discardedPages: fields.count('discardedPages'),
     durationMs: fields.count('durationMs'),
     unsentPages: fields.count('unsentPages'),
-  }
-}
-
-/** The members of an object that may be anything, each checked when it is taken. */
-class Fields {
-  readonly #object: Readonly<Record<string, unknown>>
-  readonly #where: string
-
-  constructor(value: unknown, where: string) {
-    this.#where = where
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-      throw new PostcopyError('ERR_PARKED_FORMAT', `${where} must be an object`)
-    }
-    this.#object = value as Readonly<Record<string, unknown>>
-  }
-
-  raw(key: string): unknown {
-    return this.#object[key]
-  }
-
-  refuse(key: string, expected: string): never {
-    const found = JSON.stringify(this.#object[key]) as string | undefined
-    throw new PostcopyError(
-      'ERR_PARKED_FORMAT',
-      `${this.#where}: ${key} must be ${expected}, not ${found ?? 'missing'}`,
-    )
-  }
-
-  text(key: string): string {
-    const value = this.raw(key)
-    return typeof value === 'string' ? value : this.refuse(key, 'text')
-  }
-
-  count(key: string, most = Number.MAX_SAFE_INTEGER): number {
-    const value = this.raw(key)
-    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0 || value > most) {
-      this.refuse(key, 'a count')
-    }
-    return value
-  }
-
-  oneOf<T extends string>(key: string, choices: readonly T[]): T {
-    const value = this.raw(key)
-    return choices.find((choice) => choice === value) ?? this.refuse(key, choices.join(' or '))
-  }
-
-  /** A file in the directory itself: a manifest must not lead anywhere else. */
-  fileName(key: string): string {
-    const value = this.text(key)
-    return /^[a-z0-9][a-z0-9.-]*$/.test(value) ? value : this.refuse(key, 'a plain file name')
-  }
-
-  object(key: string): Fields {
-    return new Fields(this.raw(key), `${this.#where}: ${key}`)
-  }
-
-  optional(key: string): Fields | undefined {
-    return this.raw(key) === undefined ? undefined : this.object(key)
-  }
-
-  objects(key: string): Fields[] {
-    const value = this.raw(key)
-    if (!Array.isArray(value) || value.length === 0) this.refuse(key, 'a list')
-    return value.map((entry, index) => new Fields(entry, `${this.#where}: ${key}[${index}]`))
   }
 }

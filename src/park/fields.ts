@@ -1,0 +1,85 @@
+/** Reads JSON that may be anything. */
+import { PostcopyError } from '../errors.js'
+
+/** Characters of what was found that a message quotes. */
+const MOST_QUOTED = 200
+
+/** @throws PostcopyError `code` for what is not JSON, or no object */
+export function parseFields(text: string, path: string, code: string): Fields {
+  let whole: unknown
+  try {
+    whole = JSON.parse(text)
+  } catch (error) {
+    throw new PostcopyError(code, `${path} is not JSON`, { cause: error })
+  }
+  return new Fields(whole, path, code)
+}
+
+/** The members of an object that may be anything, each checked when it is taken. */
+export class Fields {
+  readonly #object: Readonly<Record<string, unknown>>
+  readonly #where: string
+  readonly #code: string
+
+  /** @param code - of every error */
+  constructor(value: unknown, where: string, code: string) {
+    this.#where = where
+    this.#code = code
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+      throw new PostcopyError(code, `${where} must be an object`)
+    }
+    this.#object = value as Readonly<Record<string, unknown>>
+  }
+
+  raw(key: string): unknown {
+    return this.#object[key]
+  }
+
+  refuse(key: string, expected: string): never {
+    const found = (JSON.stringify(this.#object[key]) as string | undefined)?.slice(0, MOST_QUOTED)
+    throw new PostcopyError(
+      this.#code,
+      `${this.#where}: ${key} must be ${expected}, not ${found ?? 'missing'}`,
+    )
+  }
+
+  text(key: string): string {
+    const value = this.raw(key)
+    return typeof value === 'string' ? value : this.refuse(key, 'text')
+  }
+
+  count(key: string, most = Number.MAX_SAFE_INTEGER): number {
+    const value = this.raw(key)
+    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0 || value > most) {
+      this.refuse(key, 'a count')
+    }
+    return value
+  }
+
+  oneOf<T extends string>(key: string, choices: readonly T[]): T {
+    const value = this.raw(key)
+    return choices.find((choice) => choice === value) ?? this.refuse(key, choices.join(' or '))
+  }
+
+  /** A file in the directory itself: a manifest must not lead anywhere else. */
+  fileName(key: string): string {
+    const value = this.text(key)
+    return /^[a-z0-9][a-z0-9.-]*$/.test(value) ? value : this.refuse(key, 'a plain file name')
+  }
+
+  object(key: string): Fields {
+    return new Fields(this.raw(key), `${this.#where}: ${key}`, this.#code)
+  }
+
+  optional(key: string): Fields | undefined {
+    return this.raw(key) === undefined ? undefined : this.object(key)
+  }
+
+  objects(key: string): Fields[] {
+    const value = this.raw(key)
+    if (!Array.isArray(value) || value.length === 0) this.refuse(key, 'a list')
+    return value.map((entry, index) => {
+      return new Fields(entry, `${this.#where}: ${key}[${index}]`, this.#code)
+    })
+  }
+}
