@@ -22,6 +22,7 @@ const names = [
   'precopiedPages',
   'discardedPages',
   'requestedPages',
+  'replayedPages',
   'duplicateFaults',
   'faults',
   'localFaults',

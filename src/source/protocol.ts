@@ -37,6 +37,8 @@ export interface SourceWorkerData {
   readonly parameters: Parameters
   readonly dirtyLog: DirtyLogChoice
   readonly postcopyAtOnce: boolean
+  /** Of a `PageOrder` over the blocks; it outlives a worker. */
+  readonly pageOrder: SharedArrayBuffer | undefined
   /** Goes on with a migration that is `postcopy-paused`. */
   readonly isRecovery: boolean
   readonly counters: SharedArrayBuffer

@@ -7,6 +7,8 @@ import { encode, encodePing } from '../stream/index.js'
 import type { SourceLink } from './link.js'
 import { PushWindow } from './push-window.js'
 import { BATCH_PAGES, RECORD_BYTES, type RamSender } from './ram-sender.js'
+import { ReadAhead } from './read-ahead.js'
+import type { Replay } from './replay.js'
 
 /** Milliseconds after a request, and after the switch, in which another one is likely. */
 const BUSY_MS = 100
@@ -33,6 +35,8 @@ export interface PushOptions {
   readonly parameters: () => Parameters
   /** Throws what makes it senseless to go on. */
   readonly check: () => void
+  /** What to push before anything else, where that is known. */
+  readonly replay?: Replay | undefined
 }
 
 export class Push {
@@ -43,24 +47,46 @@ export class Push {
   readonly #signal: Signal
   readonly #parameters: () => Parameters
   readonly #check: () => void
+  readonly #replay: Replay | undefined
   readonly #window = new PushWindow()
+  readonly #readAhead = new Map<TrackedBlock, ReadAhead>()
   #lastRequestAt = -Infinity
   /** While pages are sent: sends those that are asked for, if that needs no waiting. */
   #serve: (() => number) | undefined
 
-  constructor({ ram, counters, signal, parameters, check }: PushOptions) {
+  constructor({ ram, counters, signal, parameters, check, replay }: PushOptions) {
     this.#ram = ram
     this.#counters = counters
     this.#signal = signal
     this.#parameters = parameters
     this.#check = check
+    this.#replay = replay
   }
 
   /** Whole host pages `[first, end)` are asked for, in target pages. */
   request(tracked: TrackedBlock, first: number, end: number): void {
     this.#counters.requestedPages += (end - first) / tracked.block.hostPages
     this.#lastRequestAt = performance.now()
-    this.#ram.request(tracked, first, end, this.#parameters()['x-read-ahead-pages'])
+    this.#ram.request(tracked, first, end)
+    this.#replay?.note(tracked, first, end)
+    this.#expect(tracked, end)
+  }
+
+  /** Has pages sent ahead that go on with the pattern of the requests, the last of which ends here. */
+  #expect(tracked: TrackedBlock, end: number): void {
+    const most = this.#parameters()['x-read-ahead-pages']
+    if (most === 0) return
+    const { hostPages, pageCount } = tracked.block
+    let readAhead = this.#readAhead.get(tracked)
+    if (readAhead === undefined) this.#readAhead.set(tracked, (readAhead = new ReadAhead()))
+    const guess = readAhead.guess(end / hostPages - 1, most)
+    if (guess === undefined) return
+    for (let step = 0; step < guess.count; step += 1) {
+      const page = (guess.first + step * guess.stride) * hostPages
+      if (page < 0 || page >= pageCount) return
+      this.#ram.expect(tracked, page, page + hostPages)
+      this.#replay?.note(tracked, page, page + hostPages)
+    }
   }
 
   pong(value: number): void {
@@ -121,12 +147,19 @@ export class Push {
       }
       let sent = await link.sendBatch((out) => this.#ram.packAhead(out, batchPages))
       if (sent === 0) {
-        const waitMs = this.#holdBackMs(begunAt, this.#parameters()['x-push-after-quiet-ms'])
+        const replay = this.#replay?.peek() === undefined ? undefined : this.#replay
+        // What will be asked for does not wait for quiet; devices that load are disturbed by it, too.
+        const quietMs = replay === undefined ? this.#parameters()['x-push-after-quiet-ms'] : 0
+        const waitMs = this.#holdBackMs(begunAt, quietMs)
         if (waitMs > 0) {
           await this.#signal.wait(Math.min(waitMs, MAX_WAIT_MS))
           continue
         }
-        sent = await link.sendBatch((out) => this.#ram.packPart(out, batchPages))
+        sent = await link.sendBatch((out) =>
+          replay === undefined
+            ? this.#ram.packPart(out, batchPages)
+            : this.#ram.packReplay(out, replay, batchPages),
+        )
       }
       this.#counters.postcopyBytes += sent
       this.#sendPing(link, sent)

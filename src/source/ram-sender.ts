@@ -8,7 +8,7 @@ import type { TrackedBlock } from '../ram/dirty-log.js'
 import { ElementType, RamFlag, SECTION_FOOTER } from '../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { PageQueue } from './page-queue.js'
-import { ReadAhead } from './read-ahead.js'
+import type { Replay } from './replay.js'
 
 /** Any number would do; 7.2 uses this one. */
 export const RAM_SECTION_ID = 2
@@ -39,7 +39,6 @@ export class RamSender {
   readonly #requested: PageQueue
   /** What will be asked for, if the guesses are good. */
   readonly #ahead: PageQueue
-  readonly #readAhead: ReadonlyMap<TrackedBlock, ReadAhead>
   readonly #blocks: readonly TrackedBlock[]
   readonly #counters: Counters
   /** Filled by packPages: next page, normal pages, zero pages. */
@@ -62,7 +61,6 @@ export class RamSender {
     this.sectionId = sectionId
     this.#requested = new PageQueue(blocks)
     this.#ahead = new PageQueue(blocks)
-    this.#readAhead = new Map(blocks.map((tracked) => [tracked, new ReadAhead()]))
     this.#blocks = blocks
     this.#counters = counters
   }
@@ -100,22 +98,14 @@ export class RamSender {
     this.#lastBlock.main = undefined
   }
 
-  /**
-   * Whole host pages `[first, end)` are asked for, in target pages.
-   *
-   * @param mostAhead - host pages that may be sent unasked behind them
-   */
-  request(tracked: TrackedBlock, first: number, end: number, mostAhead: number): void {
+  /** Whole host pages `[first, end)` are asked for, in target pages. */
+  request(tracked: TrackedBlock, first: number, end: number): void {
     this.#requested.add(tracked, first, end)
-    if (mostAhead === 0) return
-    const { hostPages, pageCount } = tracked.block
-    const guess = this.#readAhead.get(tracked)?.guess(end / hostPages - 1, mostAhead)
-    if (guess === undefined) return
-    for (let step = 0; step < guess.count; step += 1) {
-      const page = (guess.first + step * guess.stride) * hostPages
-      if (page < 0 || page >= pageCount) break
-      this.#ahead.add(tracked, page, page + hostPages)
-    }
+  }
+
+  /** Whole host pages `[first, end)` may be asked for next. */
+  expect(tracked: TrackedBlock, first: number, end: number): void {
+    this.#ahead.add(tracked, first, end)
   }
 
   /**
@@ -147,6 +137,24 @@ export class RamSender {
   /** The same for the preempt channel, whose records stand bare (protocol section 8). */
   packUrgent(out: Uint8Array): number {
     return this.#packQueue(this.#requested, 'preempt', out, 0)
+  }
+
+  /** Fills `out` with one PART of the next `maxPages` pages of a replay; 0 where it is over. */
+  packReplay(out: Uint8Array, replay: Replay, maxPages: number): number {
+    const start = writeHead(out, this.sectionId, ElementType.sectionPart)
+    let at = start
+    for (let left = maxPages; left > 0;) {
+      const run = replay.peek()
+      if (run === undefined) break
+      const before = this.remainingPages
+      const end = this.#pack('main', out, at, run.tracked, run.first, run.end, left)
+      if (end === at) break
+      at = end
+      const packed = before - this.remainingPages
+      left -= packed
+      this.#counters.replayedPages += packed / run.tracked.block.hostPages
+    }
+    return at === start ? 0 : writeTail(out, this.sectionId, at)
   }
 
   #packQueue(

@@ -36,6 +36,7 @@ export interface RecoveryOptions {
   readonly ramSectionId: number | undefined
   readonly capabilities: Capabilities
   readonly parameters: Parameters
+  readonly pageOrder?: SharedArrayBuffer | undefined
 }
 
 export class Recovery {
@@ -64,7 +65,7 @@ export class Recovery {
       (state, error) => host.stateChanged(state, error),
       'postcopy-paused',
     )
-    const { uri, tls, ramSectionId, capabilities } = options
+    const { uri, tls, ramSectionId, capabilities, pageOrder } = options
     this.#session = new Session(
       blocks,
       {
@@ -74,6 +75,7 @@ export class Recovery {
         capabilities,
         parameters: () => this.#parameters,
         signal: this.#giveUp.signal,
+        pageOrder,
       },
       counters,
       {

@@ -59,6 +59,7 @@ export interface SenderOptions {
   readonly parameters: Parameters
   readonly dirtyLog: DirtyLogChoice
   readonly postcopyAtOnce: boolean
+  readonly pageOrder?: SharedArrayBuffer | undefined
 }
 
 export class Sender {
@@ -90,11 +91,19 @@ export class Sender {
     this.#postcopyRequested = options.postcopyAtOnce
     this.#state = new StateMachine((state, error) => host.stateChanged(state, error))
     this.#discards = new DiscardAnnouncer(blocks)
-    const { uri, tls, ramSectionId, capabilities } = options
+    const { uri, tls, ramSectionId, capabilities, pageOrder } = options
     const { signal } = this.#cancel
     this.#session = new Session(
       blocks,
-      { uri, tls, ramSectionId, capabilities, parameters: () => this.#parameters, signal },
+      {
+        uri,
+        tls,
+        ramSectionId,
+        capabilities,
+        parameters: () => this.#parameters,
+        signal,
+        pageOrder,
+      },
       counters,
       { changed: () => this.#noteReturnPath() },
     )

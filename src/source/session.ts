@@ -16,6 +16,7 @@ import { PingValue, encode, encodeEndOfStream, encodeRamEndOfSection } from '../
 import { CLOSED_BY_PEER, SourceLink } from './link.js'
 import { Push } from './push.js'
 import { BATCH_PAGES, type EndPiece, RamSender } from './ram-sender.js'
+import { Replay } from './replay.js'
 import { ReturnPath, type ReturnPathEvents } from './return-path.js'
 
 /** How long a destination may take to answer before it is taken for a QEMU 7.2. */
@@ -31,6 +32,8 @@ export interface SessionOptions {
   readonly parameters: () => Parameters
   /** Gives up what is not connected yet. */
   readonly signal: AbortSignal
+  /** Of a `PageOrder` over the blocks: what to push first; what is asked for is added. */
+  readonly pageOrder?: SharedArrayBuffer | undefined
 }
 
 export class Session {
@@ -63,6 +66,7 @@ export class Session {
       signal: this.signal,
       parameters: options.parameters,
       check: () => this.check(),
+      replay: Replay.of(options.pageOrder, blocks),
     })
     this.returnPath = new ReturnPath(blocks, {
       ...events,

@@ -1,6 +1,6 @@
 /** The source as its user sees it: starts the worker, and stops and starts the guest when asked. */
 import { once } from 'node:events'
-import { type ErrorRecord, StateError, errorToRecord } from '../errors.js'
+import { type ErrorRecord, PostcopyError, StateError, errorToRecord } from '../errors.js'
 import type { Userfaultfd } from '../kernel/index.js'
 import { AutoRecovery } from '../migration/auto-recovery.js'
 import { now } from '../migration/counters.js'
@@ -25,6 +25,7 @@ import { type TlsClient, clientCredentials } from '../migration/tls-credentials.
 import { parseUri } from '../migration/uri.js'
 import { WorkerThread } from '../migration/worker-thread.js'
 import { PageBitmap } from '../ram/page-bitmap.js'
+import type { PageOrder } from '../ram/page-order.js'
 import type { RamBlockDescriptor } from '../ram/ram-block.js'
 import { encode, encodeConfiguration } from '../stream/index.js'
 import { TARGET_PAGE_SIZE, assertNever } from '../units.js'
@@ -51,6 +52,12 @@ export interface SourceOptions extends MigrationOptions {
   dirtyLog?: DirtyLogChoice
   /** Postcopy from the first moment: no page is sent before the switch. Needs `postcopy-ram`. */
   postcopyAtOnce?: boolean
+  /**
+   * Over the machine's blocks. Its pages are pushed first, in this order, as soon as the devices
+   * are loaded, whatever `x-push-after-quiet-ms` says. What the destination asks for is added to it
+   * while it does; nobody else may add then.
+   */
+  pageOrder?: PageOrder
   /** Before the package is sent, abort cancels; later it does nothing. */
   signal?: AbortSignal
 }
@@ -105,7 +112,7 @@ export class Source extends Migration {
    * Starts to migrate at once.
    *
    * @throws PostcopyError `ERR_INVALID_URI`, `ERR_UNKNOWN_CAPABILITY`, `ERR_INVALID_PARAMETER`,
-   *   `ERR_TLS_CREDENTIALS`, …
+   *   `ERR_INVALID_BLOCK`, `ERR_TLS_CREDENTIALS`, …
    */
   static migrate(machine: MigratableMachine, options: SourceOptions): Source {
     return new Source(machine, options, false)
@@ -129,6 +136,12 @@ export class Source extends Migration {
     // Only an answer tells that the destination has accepted our certificate.
     this.capabilities = tls === undefined ? capabilities : { ...capabilities, 'return-path': true }
     this.#parameters = parameters
+    if (options.pageOrder?.fits(machine.blocks) === false) {
+      throw new PostcopyError(
+        'ERR_INVALID_BLOCK',
+        "pageOrder is over other blocks than the machine's",
+      )
+    }
     this.#machine = machine
     this.#options = options
     this.#uri = options.uri
@@ -172,6 +185,7 @@ export class Source extends Migration {
       parameters: this.#parameters,
       dirtyLog: this.#options.dirtyLog ?? 'auto',
       postcopyAtOnce: this.#options.postcopyAtOnce ?? false,
+      pageOrder: this.#options.pageOrder?.buffer,
       isRecovery,
       counters: this.counters.buffer,
       handover: this.#handover.buffer,

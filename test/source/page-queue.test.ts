@@ -1,30 +1,8 @@
 import assert from 'node:assert/strict'
-import { MemoryRegion } from '../../src/kernel/index.js'
-import type { TrackedBlock } from '../../src/ram/dirty-log.js'
-import { PageBitmap } from '../../src/ram/page-bitmap.js'
-import { RamBlock } from '../../src/ram/ram-block.js'
 import { PageQueue } from '../../src/source/page-queue.js'
-import { cleanups } from '../support/cleanup.js'
+import { tracked } from './support.js'
 
 const MOST_IN_ORDER = 65_536
-
-/** A block of so many pages, all of them owed; its memory is never touched. */
-function tracked(pages: number, hostPages = 1): TrackedBlock {
-  const region = MemoryRegion.create({ kind: 'anon', lengthBytes: pages * 4096 })
-  const pageSizeBytes = hostPages * 4096
-  const lengthBytes = pages * 4096
-  const [block] = RamBlock.attachAll([
-    { name: 'ram', regionId: region.id, lengthBytes, pageSizeBytes },
-  ])
-  assert(block !== undefined)
-  cleanups.add(() => {
-    block.close()
-    region.close()
-  })
-  const dirty = new PageBitmap(pages)
-  dirty.setAll()
-  return { block, dirty }
-}
 
 /** Sends all that waits, host page by host page. */
 function serve(queue: PageQueue): number[] {
