@@ -99,8 +99,16 @@ function parked(report: ParkedReport): string {
       ]),
     ),
     ...deviceLines(manifest.devices.lengthBytes, report.devices),
+    workingSetLine(report.workingSet),
     ...report.oddities.map((oddity) => `odd: ${oddity}`),
   ])
+}
+
+function workingSetLine(workingSet: ParkedReport['workingSet']): string {
+  if (workingSet === undefined) return 'working set: none'
+  const { pageCount } = workingSet
+  const size = formatByteSize(pageCount * TARGET_PAGE_SIZE)
+  return `working set: ${count(pageCount)} pages (${size}), pushed first by resume`
 }
 
 function deviceLines(

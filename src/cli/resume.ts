@@ -12,6 +12,7 @@ import { InClearWarning } from './in-clear-warning.js'
 import { type TlsOptions, addTlsOptions, checked, tlsParameters, uriOr } from './options.js'
 import { onSignals } from './signals.js'
 import { StatusLine } from './status-line.js'
+import { openWorkingSet, saveWorkingSet } from './working-set.js'
 
 interface ResumeCommandOptions extends TlsOptions {
   onDemand?: number | true
@@ -21,6 +22,7 @@ interface ResumeCommandOptions extends TlsOptions {
   preempt?: true
   qmp?: string
   recover?: true
+  workingSet?: string | false
   json?: true
 }
 
@@ -33,8 +35,9 @@ export function defineResume(setStatus: (status: number) => void): Command {
     .description(
       'Sends a parked VM to a QEMU that waits for one, by postcopy from the first moment: the ' +
         'guest runs after milliseconds, pages that it touches come first, the rest behind them. ' +
-        'The directory is never changed: give several URIs, or do it again, for as many clones ' +
-        'as you like.',
+        'The directory is never changed, but for its file working-set: give several URIs, or do it ' +
+        'again, for as many clones as you like. In that file stands which pages were asked for, ' +
+        'and they come first next time.',
     )
     .argument('<dir>', 'what postcopy park has made')
     .argument(
@@ -67,6 +70,11 @@ export function defineResume(setStatus: (status: number) => void): Command {
       'go on with a postcopy that is paused and has lost its source: <dir> is what that was resumed ' +
         'from, or what it has spilled (postcopy guest --spill)',
     )
+    .option(
+      '--working-set <file>',
+      'the order in which pages were asked for: they are pushed in it, and new ones added; default: working-set in <dir>',
+    )
+    .option('--no-working-set', 'neither push pages in such an order nor keep it')
     .option('--verify', 'first read all of its memory and compare the checksums')
     .option('--json', 'print one JSON object a QEMU')
   return addTlsOptions(command, 'connects')
@@ -120,9 +128,15 @@ async function runResume(
   }
   const capabilities = { 'postcopy-preempt': options.preempt === true }
   const begin = options.recover === true ? recover : resume
+  const workingSet = openWorkingSet(vm, options.workingSet, status)
   const clones = uris.map((uri) => ({
     uri,
-    source: begin(vm, { uri, parameters, capabilities }),
+    source: begin(vm, {
+      uri,
+      parameters,
+      capabilities,
+      ...(workingSet === undefined ? {} : { workingSet }),
+    }),
   }))
   const warning = new InClearWarning()
   for (const { source } of clones) warning.look(source)
@@ -147,6 +161,7 @@ async function runResume(
     )
     return results.every((result) => result.status === 'completed') ? 0 : 1
   } finally {
+    saveWorkingSet(workingSet, status)
     status.end()
     release()
     await qmp?.close('host-qmp-quit')
@@ -199,6 +214,8 @@ interface ResumeResult {
   readonly normalPages: number
   readonly zeroPages: number
   readonly requestedPages: number
+  /** Pages of the working set that were pushed. */
+  readonly replayedPages: number
   readonly error?: { readonly code: string; readonly message: string }
 }
 
@@ -245,12 +262,17 @@ function numbersOf(
   source: Source,
 ): Pick<
   ResumeResult,
-  'durationMs' | 'transferredBytes' | 'normalPages' | 'zeroPages' | 'requestedPages'
+  | 'durationMs'
+  | 'transferredBytes'
+  | 'normalPages'
+  | 'zeroPages'
+  | 'requestedPages'
+  | 'replayedPages'
 > {
-  const { startedAt, endedAt, transferredBytes, normalPages, zeroPages, requestedPages } =
-    source.counters
+  const { startedAt, endedAt, transferredBytes, normalPages, zeroPages } = source.counters
+  const { requestedPages, replayedPages } = source.counters
   const durationMs = endedAt - startedAt
-  return { durationMs, transferredBytes, normalPages, zeroPages, requestedPages }
+  return { durationMs, transferredBytes, normalPages, zeroPages, requestedPages, replayedPages }
 }
 
 function progress(clones: readonly { source: Source }[]): string {

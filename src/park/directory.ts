@@ -21,7 +21,7 @@ import { dirname, join, resolve } from 'node:path'
 import { PostcopyError } from '../errors.js'
 
 const OWNER_ONLY_DIRECTORY = 0o700
-const OWNER_ONLY_FILE = 0o600
+export const OWNER_ONLY_FILE = 0o600
 
 const PARTIAL = '.partial'
 const INCOMPLETE = '.incomplete'
@@ -137,7 +137,7 @@ function refuseExisting(path: string, advice: string): void {
   throw new PostcopyError('ERR_PARKED_EXISTS', `${path} exists: ${advice}`)
 }
 
-function syncDirectory(path: string): void {
+export function syncDirectory(path: string): void {
   const fd = openSync(path, 'r')
   try {
     fsyncSync(fd)

@@ -7,6 +7,8 @@ export type { Manifest, ParkStatistics, ParkedBlock, ParkedFile } from './manife
 export { explainRefusal } from './explain.js'
 export { recover, resume } from './resume.js'
 export type { ResumeOptions } from './resume.js'
+export { WorkingSet } from './working-set.js'
+export type { WorkingSetOptions, WorkingSetOwner } from './working-set.js'
 export { Spill } from './spill.js'
 export type { SpillEnd } from './spill.js'
 export { inspectParked } from './inspect-parked.js'

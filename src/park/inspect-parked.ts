@@ -6,6 +6,8 @@ import { type DeviceSize, sizeDevices } from './device-sizes.js'
 import type { Manifest } from './manifest.js'
 import type { ParkedVmOptions } from './parked-vm.js'
 import { ParkedVm, readManifest, readParkedFile } from './parked-vm.js'
+import { WORKING_SET_FILE } from './working-set-file.js'
+import { readWorkingSet } from './working-set.js'
 
 const STAT_BLOCK_BYTES = 512
 
@@ -15,6 +17,8 @@ export interface ParkedReport {
   readonly diskBytes: Readonly<Record<string, number>>
   /** Undefined where nothing says how long each device's state is. */
   readonly devices: readonly DeviceSize[] | undefined
+  /** What is pushed first when it is resumed; undefined where none was learned, or it is odd. */
+  readonly workingSet: { readonly pageCount: number } | undefined
   readonly oddities: readonly string[]
   readonly error: PostcopyError | undefined
 }
@@ -42,7 +46,25 @@ export function inspectParked(directory: string, options: ParkedVmOptions = {}):
   if (unsentPages > 0 && manifest.state === 'complete') {
     oddities.push(`the source never sent ${unsentPages} pages; they are zero here`)
   }
-  return { manifest, diskBytes, devices, oddities, error }
+  const workingSet = workingSetOf(directory, manifest, oddities)
+  return { manifest, diskBytes, devices, workingSet, oddities, error }
+}
+
+/** Nothing depends on it: one that cannot be used is odd, and no error of the VM. */
+function workingSetOf(
+  directory: string,
+  manifest: Manifest,
+  oddities: string[],
+): ParkedReport['workingSet'] {
+  const file = join(directory, WORKING_SET_FILE)
+  const vm = { directory, manifest }
+  let found: ParkedReport['workingSet']
+  const error = failureOf(() => {
+    const order = readWorkingSet(file, vm)
+    if (order !== undefined) found = { pageCount: order.pageCount }
+  })
+  if (error !== undefined) oddities.push(error.message)
+  return found
 }
 
 function failureOf(act: () => void): PostcopyError | undefined {

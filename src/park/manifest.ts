@@ -7,6 +7,7 @@
  * DIR/devices         the FULL sections of all devices, as they came; nobody here can read them
  * DIR/ram-0, …        a RAM block each; zero pages are holes
  * DIR/received-0, …   only in an incomplete one: which pages have come, one bit each
+ * DIR/working-set     made by resume, not part of the VM: see working-set-file.ts
  * ```
  */
 import { PostcopyError } from '../errors.js'

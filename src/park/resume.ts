@@ -1,13 +1,20 @@
 /** Sends a parked VM to a QEMU that waits for it, by postcopy from the first moment. */
 import type { MigrationOptions } from '../migration/options.js'
-import { Source } from '../source/source.js'
+import { Source, type SourceOptions } from '../source/source.js'
 import type { ParkedVm } from './parked-vm.js'
+import type { WorkingSet } from './working-set.js'
 
 export interface ResumeOptions extends MigrationOptions {
   /** `tcp:HOST:PORT` or `unix:PATH` of a QEMU with `-incoming` and the capability `postcopy-ram`. */
   uri: string
   /** Before the package is sent, abort cancels; later it does nothing. */
   signal?: AbortSignal
+  /**
+   * Pages that clones have asked for before: they are pushed as soon as the devices are loaded, in that
+   * order, whatever `x-push-after-quiet-ms` says. What this clone asks for besides is kept by
+   * {@link WorkingSet.save}. Default: none.
+   */
+  workingSet?: WorkingSet
 }
 
 /**
@@ -17,11 +24,12 @@ export interface ResumeOptions extends MigrationOptions {
  * The state `postcopy-active` says that the guest's devices are loaded and it runs. What breaks
  * later leads to `postcopy-paused`: the clone has not all of its memory and waits for it, while
  * the parked VM is as it was.
+ *
+ * @throws PostcopyError as {@link Source.migrate}; `ERR_WORKING_SET_FOREIGN` for that of another VM
  */
 export function resume(vm: ParkedVm, options: ResumeOptions): Source {
   return Source.migrate(vm, {
-    ...options,
-    capabilities: { ...options.capabilities, 'postcopy-ram': true },
+    ...sourceOptions(vm, options),
     dirtyLog: 'none',
     postcopyAtOnce: true,
   })
@@ -33,10 +41,17 @@ export function resume(vm: ParkedVm, options: ResumeOptions): Source {
  * it was resumed from.
  *
  * A destination that misses a page which is not in `vm` is refused by `ERR_PEER_BITMAP`.
+ *
+ * @throws PostcopyError as {@link resume}
  */
 export function recover(vm: ParkedVm, options: ResumeOptions): Source {
-  return Source.takeOver(vm, {
+  return Source.takeOver(vm, sourceOptions(vm, options))
+}
+
+function sourceOptions(vm: ParkedVm, { workingSet, ...options }: ResumeOptions): SourceOptions {
+  return {
     ...options,
     capabilities: { ...options.capabilities, 'postcopy-ram': true },
-  })
+    ...(workingSet === undefined ? {} : { pageOrder: workingSet.begin(vm) }),
+  }
 }

@@ -2,7 +2,7 @@ import type { Target } from '../target.js'
 import { mainChannel, packages, preemptChannel, recoveredChannel, returnPath } from './decoders.js'
 import { destination } from './destination.js'
 import { source } from './source.js'
-import { json, manifest } from './text.js'
+import { json, manifest, workingSet } from './text.js'
 
 /** Everything of ours, in TypeScript, that reads what others have made. */
 export const targets: Readonly<Record<string, Target>> = {
@@ -13,6 +13,7 @@ export const targets: Readonly<Record<string, Target>> = {
   packages,
   json,
   manifest,
+  'working-set': workingSet,
   destination,
   source,
 }

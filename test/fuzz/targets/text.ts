@@ -1,7 +1,9 @@
-/** Text of others: QMP's JSON, and the manifest of a parked VM. */
+/** Text of others: QMP's JSON, the manifest of a parked VM, and its working set. */
 import { PostcopyError } from '../../../src/errors.js'
 import { JsonSplitter } from '../../../src/monitor/qmp/json-splitter.js'
 import { decodeManifest, encodeManifest } from '../../../src/park/manifest.js'
+import { decodeWorkingSet, encodeWorkingSet } from '../../../src/park/working-set-file.js'
+import { PageOrder } from '../../../src/ram/page-order.js'
 import { bounded } from '../bounded.js'
 import { type Target, demand } from '../target.js'
 
@@ -81,6 +83,39 @@ export const manifest: Target = {
           demand(lengthBytes > 0 && lengthBytes % pageSizeBytes === 0, `${lengthBytes} bytes`)
         }
         return `${state} ${Math.min(blocks.length, 3)}`
+      } catch (error) {
+        if (!(error instanceof PostcopyError)) throw error
+        return `${error.code} ${/: (\w+) must/.exec(error.message)?.[1] ?? ''}`
+      }
+    }),
+}
+
+const vm = decodeManifest(manifestText.toString(), 'manifest.json')
+
+function workingSetText(): Uint8Array {
+  const order = new PageOrder(vm.blocks)
+  order.add(1, 0, 1)
+  order.add(0, 0, 2)
+  return encodeWorkingSet(order, vm)
+}
+
+export const workingSet: Target = {
+  seeds: [workingSetText()],
+  tokens: ['null', '{}', '[]', '0,0,1', '1,0,1', '0,1,1', '1e300', '-1', '0.5', '"runs":'].map(
+    (text) => Buffer.from(text),
+  ),
+  maxBytes: 1000,
+  run: (input) =>
+    bounded(input.length, () => {
+      try {
+        const order = decodeWorkingSet(Buffer.from(input).toString(), 'working-set', vm)
+        for (let run = 0; run < order.runCount; run += 1) {
+          const pages = (vm.blocks[order.block(run)]?.lengthBytes ?? 0) / 4096
+          const end = order.first(run) + order.count(run)
+          demand(order.count(run) > 0 && end <= pages, `run ${run} ends at ${end} of ${pages}`)
+        }
+        demand(order.pageCount <= 3, `${order.pageCount} pages of 3`)
+        return `${order.runCount} ${order.pageCount}`
       } catch (error) {
         if (!(error instanceof PostcopyError)) throw error
         return `${error.code} ${/: (\w+) must/.exec(error.message)?.[1] ?? ''}`

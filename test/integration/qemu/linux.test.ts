@@ -2,10 +2,13 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { Cli, runCli, temporaryFolder } from '../../cli/support.js'
+import { PUSH_NEVER } from '../../../src/migration/options.js'
+import { WorkingSet, resume } from '../../../src/park/index.js'
+import { cleanups } from '../../support/cleanup.js'
 import { requires } from '../../support/requires.js'
 import { FILE_HASH, linuxGuest } from './linux.js'
 import { Qemu } from './qemu.js'
-import { fingerprint } from './support.js'
+import { fingerprint, openParked } from './support.js'
 
 /** The count so far, after a check of every hash. */
 function lastTick(serial: string): number {
@@ -27,6 +30,37 @@ async function goesOn(qemu: Qemu, from: number): Promise<void> {
   assert.doesNotMatch(qemu.serial, /tick 1 /)
 }
 
+/** Parks a guest that ticks, by the command. */
+async function parkLinux(): Promise<{
+  folder: string
+  directory: string
+  machine: string[]
+  parkedAt: number
+}> {
+  const folder = await temporaryFolder()
+  const directory = join(folder, 'vm')
+  const machine = ['-machine', 'pc', '-m', '160', ...linuxGuest(folder)]
+  const source = await Qemu.start(folder, machine)
+  await source.says(/tick 2 \w+\r?\n/)
+
+  const park = new Cli(['park', 'tcp:127.0.0.1:0', '--to', directory, '--json'])
+  const [, uri = ''] = await park.seen(/waiting for a VM on (\S+)/)
+  await source.enable('postcopy-ram')
+  await source.limit({ 'max-bandwidth': 50 * 2 ** 20 })
+  await source.execute('migrate', { uri })
+  await park.seen(/a VM is coming/)
+  await source.execute('migrate-start-postcopy')
+  const { status, stdout } = await park.ended
+  assert.equal(status, 0)
+  const result = JSON.parse(stdout) as Record<string, unknown>
+  assert.equal(result['way'], 'postcopy')
+  assert.equal(result['machineType'], 'pc-i440fx-7.2')
+  assert.equal(await source.reached('completed'), 'completed')
+  const parkedAt = lastTick(source.serial)
+  await source.kill()
+  return { folder, directory, machine, parkedAt }
+}
+
 describe('a Linux guest', function () {
   this.timeout(180_000)
   before(function () {
@@ -34,27 +68,7 @@ describe('a Linux guest', function () {
   })
 
   it('goes on ticking in other QEMUs, again, and twice at once', async () => {
-    const folder = await temporaryFolder()
-    const directory = join(folder, 'vm')
-    const machine = ['-machine', 'pc', '-m', '160', ...linuxGuest(folder)]
-    const source = await Qemu.start(folder, machine)
-    await source.says(/tick 2 \w+\r?\n/)
-
-    const park = new Cli(['park', 'tcp:127.0.0.1:0', '--to', directory, '--json'])
-    const [, uri = ''] = await park.seen(/waiting for a VM on (\S+)/)
-    await source.enable('postcopy-ram')
-    await source.limit({ 'max-bandwidth': 50 * 2 ** 20 })
-    await source.execute('migrate', { uri })
-    await park.seen(/a VM is coming/)
-    await source.execute('migrate-start-postcopy')
-    const { status, stdout } = await park.ended
-    assert.equal(status, 0)
-    const result = JSON.parse(stdout) as Record<string, unknown>
-    assert.equal(result['way'], 'postcopy')
-    assert.equal(result['machineType'], 'pc-i440fx-7.2')
-    assert.equal(await source.reached('completed'), 'completed')
-    const parkedAt = lastTick(source.serial)
-    await source.kill()
+    const { folder, directory, machine, parkedAt } = await parkLinux()
     const before = fingerprint(directory)
 
     const first = await startsWaiting(folder, machine)
@@ -80,5 +94,35 @@ describe('a Linux guest', function () {
       assert.equal(await qemu.reached('completed'), 'completed')
     }
     assert.deepEqual(fingerprint(directory), before)
+  })
+
+  it('asks for a tenth of the pages when it is resumed again, on demand', async () => {
+    const { folder, directory, machine, parkedAt } = await parkLinux()
+    const vm = openParked(directory)
+    /** Pages that a clone has asked for until it has ticked some times. */
+    const asked = async (name: string, workingSet?: WorkingSet): Promise<number> => {
+      const uri = `unix:${join(folder, name)}`
+      const qemu = await startsWaiting(folder, machine)
+      await qemu.execute('migrate-incoming', { uri })
+      const clone = resume(vm, {
+        uri,
+        parameters: { 'x-push-after-quiet-ms': PUSH_NEVER },
+        ...(workingSet === undefined ? {} : { workingSet }),
+      })
+      cleanups.add(() => clone.close())
+      await goesOn(qemu, parkedAt)
+      const { requestedPages, remainingPages } = clone.counters
+      assert(remainingPages > 0, 'nothing else was pushed')
+      workingSet?.save()
+      await qemu.kill()
+      await clone.close()
+      return requestedPages
+    }
+    const first = await asked('first', WorkingSet.open(vm))
+    const again = await asked('again', WorkingSet.open(vm))
+    const without = await asked('without')
+    assert(again <= first / 10, `${first} pages asked for at first, ${again} then`)
+    // It is the working set that makes the difference.
+    assert(without > first / 2, `${without} without it`)
   })
 })

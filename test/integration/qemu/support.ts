@@ -57,11 +57,15 @@ export async function memoryOf(
   return readFileSync(filename)
 }
 
-/** The files of a parked VM, after a check of their contents: equal results, equal folders. */
+/**
+ * The files of a parked VM, after a check of their contents: equal results, equal folders. Its
+ * working set may change.
+ */
 export function fingerprint(folder: string): Record<string, string> {
   ParkedVm.open(folder, { verify: true }).close()
   return Object.fromEntries(
     readdirSync(folder)
+      .filter((name) => name !== 'working-set')
       .sort()
       .map((name) => {
         const { mtimeMs, size, blocks } = statSync(join(folder, name))

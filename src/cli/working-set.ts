@@ -1,0 +1,38 @@
+/** The working set of a resume: `--working-set FILE`, `--no-working-set`, or the one in DIR. */
+import { errorToRecord } from '../errors.js'
+import { type ParkedVm, WorkingSet } from '../park/index.js'
+import type { StatusLine } from './status-line.js'
+
+/**
+ * Only what the user has named must be right; else the resume goes on without.
+ *
+ * @param choice - a file; false: none
+ * @throws PostcopyError as {@link WorkingSet.open}, for a file that the user has named
+ */
+export function openWorkingSet(
+  vm: ParkedVm,
+  choice: string | false | undefined,
+  status: StatusLine,
+): WorkingSet | undefined {
+  if (choice === false) return undefined
+  if (choice !== undefined) return WorkingSet.open(vm, { file: choice })
+  // What a source has spilled is used once.
+  if (vm.manifest.state !== 'complete') return undefined
+  return WorkingSet.open(vm, {
+    onUnusable: ({ code, message }) => {
+      status.note(`goes on without the working set, and replaces it: ${message} [${code}]`)
+    },
+  })
+}
+
+/** Keeps what was learned, however the resume has ended. That it cannot be kept is no failure. */
+export function saveWorkingSet(workingSet: WorkingSet | undefined, status: StatusLine): void {
+  if (workingSet === undefined) return
+  try {
+    const added = workingSet.save()
+    if (added > 0) status.note(`${added} pages more in the working set ${workingSet.file}`)
+  } catch (error) {
+    const { code, message } = errorToRecord(error)
+    status.note(`the working set was not kept: ${message} [${code}]`)
+  }
+}

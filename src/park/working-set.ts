@@ -1,0 +1,189 @@
+/**
+ * What a parked VM needs first: the pages that its clones have asked for, in the order in which
+ * they did. Kept beside the VM, or elsewhere; losing it costs time and nothing else.
+ */
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
+import { randomUUID } from 'node:crypto'
+import { dirname, join, resolve } from 'node:path'
+import { PostcopyError } from '../errors.js'
+import { PageOrder } from '../ram/page-order.js'
+import { OWNER_ONLY_FILE, syncDirectory } from './directory.js'
+import type { ParkedVm } from './parked-vm.js'
+import {
+  MOST_FILE_BYTES,
+  WORKING_SET_FILE,
+  decodeWorkingSet,
+  encodeWorkingSet,
+  identityOf,
+} from './working-set-file.js'
+
+/** As much of a {@link ParkedVm} as its working set depends on. */
+export type WorkingSetOwner = Pick<ParkedVm, 'directory' | 'manifest'>
+
+export interface WorkingSetOptions {
+  /** Where it is kept; default: `working-set` in the directory of the parked VM. */
+  file?: string
+  /**
+   * Called with why the file cannot be used, which then counts as empty and is replaced by
+   * {@link WorkingSet.save}. Default: {@link WorkingSet.open} throws that.
+   */
+  onUnusable?: (error: PostcopyError) => void
+}
+
+/**
+ * The working set of a parked VM, for any number of clones, at once or one after the other:
+ *
+ * ```ts
+ * const workingSet = WorkingSet.open(vm)
+ * const clone = resume(vm, { uri, workingSet })
+ * await clone.done
+ * workingSet.save()
+ * ```
+ */
+export class WorkingSet {
+  readonly file: string
+  readonly #vm: WorkingSetOwner
+  readonly #replaces: boolean
+  /** As it was when it was opened. */
+  readonly #known: PageOrder
+  /** Of each clone: what was known, and what it has asked for besides. */
+  readonly #clones: PageOrder[] = []
+
+  /**
+   * Reads it; where there is none, it is empty.
+   *
+   * @throws PostcopyError `ERR_WORKING_SET_FORMAT`, `ERR_WORKING_SET_VERSION`,
+   *   `ERR_WORKING_SET_FOREIGN`; the errno name where the file cannot be read
+   */
+  static open(vm: WorkingSetOwner, options: WorkingSetOptions = {}): WorkingSet {
+    const file = resolve(options.file ?? join(vm.directory, WORKING_SET_FILE))
+    try {
+      return new WorkingSet(vm, file, readWorkingSet(file, vm), false)
+    } catch (error) {
+      if (!(error instanceof PostcopyError) || options.onUnusable === undefined) throw error
+      options.onUnusable(error)
+      return new WorkingSet(vm, file, undefined, true)
+    }
+  }
+
+  private constructor(
+    vm: WorkingSetOwner,
+    file: string,
+    known: PageOrder | undefined,
+    replaces: boolean,
+  ) {
+    this.#vm = vm
+    this.file = file
+    this.#replaces = replaces
+    this.#known = known ?? new PageOrder(vm.manifest.blocks)
+  }
+
+  /** Target pages that a clone gets before it asks. */
+  get pageCount(): number {
+    return this.#known.pageCount
+  }
+
+  /**
+   * For one more clone: what to push first, to which is added what it asks for. {@link resume} does
+   * this.
+   *
+   * @throws PostcopyError `ERR_WORKING_SET_FOREIGN` for a clone of another VM
+   */
+  begin(vm: WorkingSetOwner): PageOrder {
+    if (identityOf(vm.manifest) !== identityOf(this.#vm.manifest)) {
+      throw new PostcopyError(
+        'ERR_WORKING_SET_FOREIGN',
+        `the working set is of ${this.#vm.directory}, not of ${vm.directory}`,
+      )
+    }
+    const order = new PageOrder(vm.manifest.blocks)
+    order.addAll(this.#known)
+    this.#clones.push(order)
+    return order
+  }
+
+  /**
+   * Adds to the file what was asked for until now; may be called at any time. The file is replaced
+   * in one step, behind what others have learned meanwhile. Where two do so at the very same
+   * moment, one of them learns it another time.
+   *
+   * @returns target pages that were added; 0: the file is as it was
+   * @throws PostcopyError with the errno name where the file cannot be written, and as {@link open}
+   *   where somebody else has put something else there
+   */
+  save(): number {
+    const there = this.#read() ?? new PageOrder(this.#vm.manifest.blocks)
+    const before = there.pageCount
+    for (const order of this.#clones) there.addAll(order)
+    const added = there.pageCount - before
+    if (added > 0) replaceFile(this.file, encodeWorkingSet(there, this.#vm.manifest))
+    return added
+  }
+
+  #read(): PageOrder | undefined {
+    try {
+      return readWorkingSet(this.file, this.#vm)
+    } catch (error) {
+      if (this.#replaces) return undefined
+      throw error
+    }
+  }
+}
+
+/** @returns undefined where there is none */
+export function readWorkingSet(file: string, vm: WorkingSetOwner): PageOrder | undefined {
+  const text = explained(`${file} cannot be read`, () => {
+    const stat = statSync(file, { throwIfNoEntry: false })
+    if (stat === undefined) return undefined
+    if (!stat.isFile() || stat.size > MOST_FILE_BYTES) {
+      const what = stat.isFile() ? `is larger than ${MOST_FILE_BYTES} bytes` : 'is not a file'
+      throw new PostcopyError('ERR_WORKING_SET_FORMAT', `${file} ${what}: it is no working set`)
+    }
+    return readFileSync(file, 'utf8')
+  })
+  if (text !== undefined) return decodeWorkingSet(text, file, vm.manifest)
+  if (existsSync(dirname(file))) return undefined
+  throw new PostcopyError('ENOENT', `${file} cannot be kept: there is no such directory`)
+}
+
+/** Whoever reads it sees the old one or the new one, also behind a crash. */
+function replaceFile(file: string, bytes: Uint8Array): void {
+  // Several resumes may be at it.
+  const fresh = `${file}.${randomUUID()}.new`
+  explained(`${file} cannot be written`, () => {
+    try {
+      const fd = openSync(fresh, 'wx', OWNER_ONLY_FILE)
+      try {
+        writeFileSync(fd, bytes)
+        fsyncSync(fd)
+      } finally {
+        closeSync(fd)
+      }
+      renameSync(fresh, file)
+    } catch (error) {
+      rmSync(fresh, { force: true })
+      throw error
+    }
+    syncDirectory(dirname(file))
+  })
+}
+
+function explained<T>(what: string, act: () => T): T {
+  try {
+    return act()
+  } catch (error) {
+    if (error instanceof PostcopyError) throw error
+    const { code = 'ERR_UNKNOWN' } = error as NodeJS.ErrnoException
+    throw new PostcopyError(code, `${what} (${code})`, { cause: error })
+  }
+}
