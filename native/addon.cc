@@ -57,6 +57,7 @@ constexpr Export kExports[] = {
     {"bitmapCount", BitmapCount},
     {"bitmapFill", BitmapFill},
     {"bitmapRoundOut", BitmapRoundOut},
+    {"bitmapMerge", BitmapMerge},
     {"bytesAreZero", BytesAreZero},
     {"socketSet", SocketSet},
     {"socketGet", SocketGet},

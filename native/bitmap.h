@@ -60,9 +60,17 @@ class Bitmap {
     return changed;
   }
 
+  // Bytes become `merge(own, other)`, as far as both have some.
+  template <typename Merge>
+  void MergeWith(std::span<const uint8_t> other, Merge merge) noexcept {
+    const size_t length = bytes_.size() < other.size() ? bytes_.size() : other.size();
+    for (size_t i = 0; i < length; ++i) Store(i, merge(unsigned{bytes_[i]}, unsigned{other[i]}));
+  }
+
   // Sets all of each group of `host_pages` that has one set; how many of [0, to) changed.
   size_t RoundOut(size_t to, size_t host_pages) noexcept {
     size_t changed = 0;
+    if (host_pages == 1) return changed;
     for (size_t page = FindNext(0, to); page < to;) {
       const size_t start = page - page % host_pages;
       const size_t end = host_pages < to - start ? start + host_pages : to;

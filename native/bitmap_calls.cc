@@ -70,6 +70,24 @@ Napi::Value BitmapFill(const Napi::CallbackInfo& info) {
   return Result(args, static_cast<int64_t>(changed));
 }
 
+// (bitmap, other, how)
+Napi::Value BitmapMerge(const Napi::CallbackInfo& info) {
+  Args args(info);
+  Bitmap bitmap(args.Uint8s(0, "bitmap"));
+  const Bytes other = args.Uint8s(1, "other");
+  const std::string how = args.Text(2, "how");
+  args.Require(how == "add" || how == "keep" || how == "remove", "how", "add, keep or remove");
+  if (!args.ok()) return {};
+  if (how == "add") {
+    bitmap.MergeWith(other, [](unsigned own, unsigned its) noexcept { return own | its; });
+  } else if (how == "keep") {
+    bitmap.MergeWith(other, [](unsigned own, unsigned its) noexcept { return own & its; });
+  } else {
+    bitmap.MergeWith(other, [](unsigned own, unsigned its) noexcept { return own & ~its; });
+  }
+  return info.Env().Undefined();
+}
+
 // (bitmap, pages, hostPages): sets every page of a host page that has one set; pages changed.
 Napi::Value BitmapRoundOut(const Napi::CallbackInfo& info) {
   Args args(info);

@@ -68,6 +68,7 @@ Napi::Value BitmapFindNext(const Napi::CallbackInfo& info);
 Napi::Value BitmapCount(const Napi::CallbackInfo& info);
 Napi::Value BitmapFill(const Napi::CallbackInfo& info);
 Napi::Value BitmapRoundOut(const Napi::CallbackInfo& info);
+Napi::Value BitmapMerge(const Napi::CallbackInfo& info);
 Napi::Value BytesAreZero(const Napi::CallbackInfo& info);
 
 // sockets.cc

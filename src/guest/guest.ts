@@ -4,9 +4,14 @@
  */
 import { PostcopyError, StateError } from '../errors.js'
 import { checkOptions } from '../kernel/check.js'
-import type { DeviceState, MachineBlock, MigratableMachine } from '../migration/machine.js'
+import type {
+  DeviceState,
+  MachineBlock,
+  MigratableMachine,
+  RamRange,
+} from '../migration/machine.js'
 import { Reader } from '../stream/index.js'
-import { formatByteSize, parseByteSize } from '../units.js'
+import { TARGET_PAGE_SIZE, formatByteSize, parseByteSize } from '../units.js'
 import { BlockDevice } from './devices/block-device.js'
 import type { Device } from './devices/device.js'
 import { GlobalState, type RunState } from './devices/global-state.js'
@@ -54,6 +59,7 @@ export interface VerifyReport {
 export class Guest implements MigratableMachine {
   readonly machineType = MACHINE_TYPE
   readonly blocks: readonly MachineBlock[]
+  readonly loadRanges: readonly RamRange[]
   readonly vcpus: VcpuSet
   readonly #queue: QueueDevice
   readonly #block: BlockDevice
@@ -106,6 +112,10 @@ export class Guest implements MigratableMachine {
     this.blocks = [
       { name: 'ram', region: ram, lengthBytes: layout.ramBytes },
       { name: 'ledger', region: ledger, lengthBytes: layout.ledgerBytes },
+    ]
+    const devicesAt = layout.vcpuPages * TARGET_PAGE_SIZE
+    this.loadRanges = [
+      { block: 'ram', offset: devicesAt, lengthBytes: layout.ramBytes - devicesAt },
     ]
     this.vcpus = new VcpuSet(ram, ledger, vcpus, layout.vcpuPages)
     this.#queue = new QueueDevice(ram, layout.queueOffset)

@@ -44,6 +44,18 @@ export function roundOut(bitmap: Uint8Array, pages: number, hostPages: number): 
   return native().bitmapRoundOut(bitmap, pages, hostPages)
 }
 
+/**
+ * Changes `bitmap` page by page: `add` sets what is set in `other`, `keep` clears what is not,
+ * `remove` clears what is. Pages that only one of them has stay as they are.
+ */
+export function mergeBits(
+  bitmap: Uint8Array,
+  other: Uint8Array,
+  how: 'add' | 'keep' | 'remove',
+): void {
+  native().bitmapMerge(bitmap, other, how)
+}
+
 /** Whether all bytes are 0; stops at the first that is not. */
 export function isZero(bytes: Uint8Array): boolean {
   return native().bytesAreZero(bytes)

@@ -22,7 +22,16 @@ export { featureNames } from './features.js'
 export type { FeatureName, IoctlName } from './features.js'
 export { SCAN_STRIDE, categoriesOf } from './pagemap.js'
 export type { PageCategory, ScanOptions, ScanResult } from './pagemap.js'
-export { clearBits, countBits, findNext, findRuns, isZero, roundOut, setBits } from './bitmaps.js'
+export {
+  clearBits,
+  countBits,
+  findNext,
+  findRuns,
+  isZero,
+  mergeBits,
+  roundOut,
+  setBits,
+} from './bitmaps.js'
 export {
   AssembleStop,
   PlaceStop,

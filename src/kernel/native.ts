@@ -196,6 +196,7 @@ export interface NativeAddon {
   bitmapCount(bitmap: Uint8Array, from: number, to: number): number
   bitmapFill(bitmap: Uint8Array, from: number, to: number, value: boolean): number
   bitmapRoundOut(bitmap: Uint8Array, pages: number, hostPages: number): number
+  bitmapMerge(bitmap: Uint8Array, other: Uint8Array, how: 'add' | 'keep' | 'remove'): void
   bytesAreZero(bytes: Uint8Array): boolean
 
   socketSet(fd: number, option: string, value: number): number

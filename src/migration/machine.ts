@@ -26,6 +26,15 @@ export interface DeviceState {
   readonly data: Uint8Array
 }
 
+/** Whole pages of a block. */
+export interface RamRange {
+  readonly block: string
+  /** Bytes. */
+  readonly offset: number
+  /** Bytes. */
+  readonly lengthBytes: number
+}
+
 /** Lives on the main thread; the workers see only its RAM blocks. */
 export interface MigratableMachine {
   /** Sent in the configuration section; must be equal on both ends. */
@@ -35,6 +44,11 @@ export interface MigratableMachine {
   /** Section id of `ram` where device sections come with ids of their own. */
   readonly ramSectionId?: number
   readonly blocks: readonly MachineBlock[]
+  /**
+   * What {@link loadDevice} will read, a few pages, where that is known: a source sends them right
+   * before the devices, so that loading has not to wait for one after the other.
+   */
+  readonly loadRanges?: readonly RamRange[]
   /** Whether the vCPUs run now. */
   readonly running: boolean
   start(): void

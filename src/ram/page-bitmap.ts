@@ -2,7 +2,15 @@
  * One bit a target page, least significant bit first, padded to 8 bytes: the layout of the
  * recovery bitmap on the wire (protocol section 3.2), so that it can be sent as it is.
  */
-import { clearBits, countBits, findNext, findRuns, roundOut, setBits } from '../kernel/index.js'
+import {
+  clearBits,
+  countBits,
+  findNext,
+  findRuns,
+  mergeBits,
+  roundOut,
+  setBits,
+} from '../kernel/index.js'
 
 const RUNS_A_CALL = 512
 
@@ -108,19 +116,18 @@ export class PageBitmap {
     return -1
   }
 
+  /** Sets what is set in `other`, which has as many pages. */
+  add(other: PageBitmap): void {
+    mergeBits(this.bytes, other.bytes, 'add')
+  }
+
   /** Clears what is not set in `other`, which has as many pages. */
   keep(other: PageBitmap): void {
-    const { bytes } = this
-    for (let index = 0; index < bytes.length; index += 1) {
-      bytes[index] = (bytes[index] ?? 0) & (other.bytes[index] ?? 0)
-    }
+    mergeBits(this.bytes, other.bytes, 'keep')
   }
 
   /** Clears what is set in `other`, which has as many pages. */
   remove(other: PageBitmap): void {
-    const { bytes } = this
-    for (let index = 0; index < bytes.length; index += 1) {
-      bytes[index] = (bytes[index] ?? 0) & ~(other.bytes[index] ?? 0)
-    }
+    mergeBits(this.bytes, other.bytes, 'remove')
   }
 }

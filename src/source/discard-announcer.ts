@@ -11,19 +11,41 @@ import type { SourceLink } from './link.js'
 /** So few pages of a block are left to the last round, in which the guest is stopped. */
 const FEW_PAGES = 64
 
+/** Target pages of a block. */
+export interface TrackedRange {
+  readonly tracked: TrackedBlock
+  readonly first: number
+  readonly end: number
+}
+
 export class DiscardAnnouncer {
   readonly #blocks: readonly TrackedBlock[]
+  #loadRanges: readonly TrackedRange[]
   /** By block, the pages that were named; they stay dirty until they are sent. */
   #announced: readonly PageBitmap[] | undefined
 
-  constructor(blocks: readonly TrackedBlock[]) {
+  /** @param loadRanges - will be sent with the guest stopped: named only in the last round, if owed still */
+  constructor(blocks: readonly TrackedBlock[], loadRanges: readonly TrackedRange[]) {
     this.#blocks = blocks
+    this.#loadRanges = loadRanges
   }
 
   /** Names the dirty pages that were not named before. */
   announce(link: SourceLink): void {
+    const fresh = this.#unannounced()
+    link.write(encodeDiscards(fresh))
+    const before = this.#announced
+    this.#announced = fresh.map(({ dirty }, index) => {
+      const earlier = before?.[index]
+      if (earlier !== undefined) dirty.add(earlier)
+      return dirty
+    })
+  }
+
+  /** Names what is left, with the guest stopped. */
+  announceRest(link: SourceLink): void {
+    this.#loadRanges = []
     link.write(encodeDiscards(this.#unannounced()))
-    this.#announced = this.#blocks.map(({ dirty }) => dirty.copy())
   }
 
   /** Whether another round before the stop would find little. */
@@ -38,6 +60,9 @@ export class DiscardAnnouncer {
       const fresh = dirty.copy()
       const announced = this.#announced?.[index]
       if (announced !== undefined) fresh.remove(announced)
+      for (const { tracked, first, end } of this.#loadRanges) {
+        if (tracked.block === block) fresh.clearRange(first, end)
+      }
       return { block, dirty: fresh }
     })
   }

@@ -1,6 +1,6 @@
 /** What the main thread and the source's worker say to each other. */
 import type { ErrorRecord } from '../errors.js'
-import type { MigratableMachine } from '../migration/machine.js'
+import type { MigratableMachine, RamRange } from '../migration/machine.js'
 import type { Capabilities, Parameters } from '../migration/options.js'
 import type { MigrationState } from '../migration/states.js'
 import type { TlsClient } from '../migration/tls-credentials.js'
@@ -33,6 +33,7 @@ export interface SourceWorkerData {
   readonly configuration: Uint8Array | undefined
   readonly ramSectionId: number | undefined
   readonly blocks: readonly SharedSourceBlock[]
+  readonly loadRanges: readonly RamRange[]
   readonly capabilities: Capabilities
   readonly parameters: Parameters
   readonly dirtyLog: DirtyLogChoice

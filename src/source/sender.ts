@@ -11,16 +11,18 @@
  */
 import { PostcopyError } from '../errors.js'
 import { type Counters, now } from '../migration/counters.js'
+import type { RamRange } from '../migration/machine.js'
 import { pausedOnPurpose } from '../migration/migration.js'
 import type { Capabilities, Parameters } from '../migration/options.js'
 import { type MigrationState, StateMachine } from '../migration/states.js'
 import type { TlsClient } from '../migration/tls-credentials.js'
 import type { MigrationUri } from '../migration/uri.js'
-import { type DirtyLog, openDirtyLog } from '../ram/dirty-log.js'
+import { type DirtyLog, type TrackedBlock, openDirtyLog } from '../ram/dirty-log.js'
 import { PingValue, encode, encodePing } from '../stream/index.js'
+import { TARGET_PAGE_SIZE } from '../units.js'
 import { type Handover, encodePrecopyEnd, encodePrologue, encodeSwitch } from './elements.js'
 import type { SourceBlock } from './block.js'
-import { DiscardAnnouncer } from './discard-announcer.js'
+import { DiscardAnnouncer, type TrackedRange } from './discard-announcer.js'
 import type { SourceLink } from './link.js'
 import type { DirtyLogChoice, SavedDevices } from './protocol.js'
 import { precopy } from './precopy.js'
@@ -57,6 +59,7 @@ export interface SenderOptions {
   readonly ramSectionId: number | undefined
   readonly capabilities: Capabilities
   readonly parameters: Parameters
+  readonly loadRanges: readonly RamRange[]
   readonly dirtyLog: DirtyLogChoice
   readonly postcopyAtOnce: boolean
   readonly pageOrder?: SharedArrayBuffer | undefined
@@ -69,6 +72,7 @@ export class Sender {
   readonly #counters: Counters
   readonly #blocks: readonly SourceBlock[]
   readonly #session: Session
+  readonly #loadRanges: readonly TrackedRange[]
   readonly #discards: DiscardAnnouncer
   readonly #state: StateMachine
   readonly #cancel = new AbortController()
@@ -90,7 +94,8 @@ export class Sender {
     this.#blocks = blocks
     this.#postcopyRequested = options.postcopyAtOnce
     this.#state = new StateMachine((state, error) => host.stateChanged(state, error))
-    this.#discards = new DiscardAnnouncer(blocks)
+    this.#loadRanges = trackedRanges(blocks, options.loadRanges)
+    this.#discards = new DiscardAnnouncer(blocks, this.#loadRanges)
     const { uri, tls, ramSectionId, capabilities, pageOrder } = options
     const { signal } = this.#cancel
     this.#session = new Session(
@@ -248,7 +253,8 @@ export class Sender {
 
   /** Names what was written since, and hands over. */
   async #switchToPostcopy(link: SourceLink, devices: SavedDevices): Promise<void> {
-    this.#discards.announce(link)
+    await this.#sendLoadRanges(link)
+    this.#discards.announceRest(link)
     this.#counters.discardedPages = this.#session.ram.recount()
     for (const { dirty, owed } of this.#blocks) owed.bytes.set(dirty.bytes)
     this.#session.ram.beginPostcopy()
@@ -256,6 +262,13 @@ export class Sender {
     this.#state.enter('postcopy-device')
     this.#noteReturnPath()
     link.write(encode((out) => encodePing(out, PingValue.afterPackage)))
+  }
+
+  /** The last of precopy: whoever loads the devices does not have to wait for these pages. */
+  async #sendLoadRanges(link: SourceLink): Promise<void> {
+    const { ram } = this.#session
+    for (const { tracked, first, end } of this.#loadRanges) ram.request(tracked, first, end)
+    this.#counters.downtimeBytes += await link.sendBatch((out) => ram.packRequested(out))
   }
 
   /** Sends what makes the destination run the guest; the end of it only when the rest has left. */
@@ -315,6 +328,19 @@ export class Sender {
   get #hasReturnPath(): boolean {
     return this.#mayPostcopy || this.#options.capabilities['return-path']
   }
+}
+
+/** Where host pages are larger than target pages, a part of one would have to be sent twice. */
+function trackedRanges(
+  blocks: readonly TrackedBlock[],
+  ranges: readonly RamRange[],
+): TrackedRange[] {
+  return ranges.flatMap(({ block: name, offset, lengthBytes }) => {
+    const tracked = blocks.find(({ block }) => block.name === name && block.hostPages === 1)
+    if (tracked === undefined) return []
+    const first = offset / TARGET_PAGE_SIZE
+    return [{ tracked, first, end: first + lengthBytes / TARGET_PAGE_SIZE }]
+  })
 }
 
 function cancelled(): PostcopyError {

@@ -181,6 +181,7 @@ export class Source extends Migration {
       configuration: this.#machine.configuration,
       ramSectionId: this.#machine.ramSectionId,
       blocks: this.#blocks,
+      loadRanges: this.#machine.loadRanges ?? [],
       capabilities: this.capabilities,
       parameters: this.#parameters,
       dirtyLog: this.#options.dirtyLog ?? 'auto',

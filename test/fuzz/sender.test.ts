@@ -148,6 +148,7 @@ async function migrate(script: Script, postcopy: boolean, preempt: boolean): Pro
       machineType: 'fuzzed',
       configuration: undefined,
       ramSectionId: undefined,
+      loadRanges: [],
       dirtyLog: 'none',
       postcopyAtOnce: postcopy,
       ...resolveOptions({

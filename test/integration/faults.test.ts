@@ -195,6 +195,8 @@ describe('devices that touch guest RAM while they load', () => {
       it(`really fault, and are served meanwhile: ${memory}, ${who}`, async function () {
         if (!userModeOnly) requires(this, 'kernelFaults')
         const { here, there } = await guestPair({ ram: '4M', memory })
+        // As if it did not know which pages loading reads.
+        Object.defineProperty(here, 'loadRanges', { value: [] })
         here.start()
         const { destination } = await migratePair(here, there, {
           capabilities: postcopy,
@@ -214,6 +216,17 @@ describe('devices that touch guest RAM while they load', () => {
       })
     }
   }
+
+  it('wait for nothing where the machine names the pages that loading reads', async () => {
+    const { here, there } = await guestPair({ ram: '4M' })
+    here.start()
+    const { destination } = await migratePair(here, there, { capabilities: postcopy, now: true })
+    assert.equal(destination.counters.requestedPages, 0)
+    assert.equal(destination.faults?.otherBlocktimeUs, 0)
+    assert.equal(destination.counters.precopiedPages, 12)
+    await there.stop()
+    assert.equal((await there.verify()).verified, true)
+  })
 
   it('park the whole main thread, which the worker needs for nothing', async () => {
     const loaded: string[] = []

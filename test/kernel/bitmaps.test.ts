@@ -6,6 +6,7 @@ import {
   findNext,
   findRuns,
   isZero,
+  mergeBits,
   roundOut,
   setBits,
 } from '../../src/kernel/index.js'
@@ -129,6 +130,19 @@ describe('bitmaps', () => {
     assert.throws(() => countBits(new Uint16Array(2), 0, 1), TypeError)
     // @ts-expect-error not a number
     assert.throws(() => findNext(bitmap, '0', 1), TypeError)
+  })
+
+  it('mergeBits adds, keeps and removes, page by page', () => {
+    const merged = (how: 'add' | 'keep' | 'remove'): number[] => {
+      const own = Uint8Array.of(0b0011, 0xff, 0x55)
+      mergeBits(own, Uint8Array.of(0b0101, 0x0f), how)
+      return [...own]
+    }
+    assert.deepEqual(merged('add'), [0b0111, 0xff, 0x55])
+    assert.deepEqual(merged('keep'), [0b0001, 0x0f, 0x55])
+    assert.deepEqual(merged('remove'), [0b0010, 0xf0, 0x55])
+    // @ts-expect-error none of them
+    assert.throws(() => mergeBits(new Uint8Array(1), new Uint8Array(1), 'xor'), RangeError)
   })
 
   it('isZero sees any one byte, at any length', () => {
