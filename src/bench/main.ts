@@ -11,6 +11,7 @@ import { IdleMigrations } from './idle-rounds.js'
 import { precopyBenchmark } from './precopy.js'
 import { pushBenchmark } from './push.js'
 import { qemuBenchmark } from './qemu.js'
+import { readAheadBenchmark } from './read-ahead.js'
 import { scaleBenchmark } from './scale.js'
 import { slowLinkBenchmark } from './slow-link.js'
 import { stormBenchmark } from './storm.js'
@@ -27,6 +28,7 @@ const benchmarks: readonly Benchmark[] = [
   scaleBenchmark(idle),
   faultBenchmark,
   sweepBenchmark,
+  readAheadBenchmark,
   stormBenchmark,
   precopyBenchmark,
   slowLinkBenchmark,

@@ -22,6 +22,11 @@ export class PreemptChannel {
     this.#channel = channel
   }
 
+  /** No page will come by it any more. */
+  get isOver(): boolean {
+    return this.#over
+  }
+
   /** Begins to take pages; what has come before waits in the channel. */
   start(handler: RamHandler, blocks: readonly RamBlockInfo[], events: PreemptEvents): void {
     const decoder = new PreemptDecoder(handler, blocks)

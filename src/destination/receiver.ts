@@ -438,8 +438,8 @@ export class Receiver {
   }
 
   #endOfStream(): void {
-    // The last requested pages may still be on their way on the other channel.
-    if (this.#preempt === undefined) this.#placement.checkComplete()
+    // The last requested pages may still be on their way on the other channel, while it is open.
+    if (this.#preempt?.isOver !== false) this.#placement.checkComplete()
     const precopy = this.#postcopy === 'none' || this.#postcopy === 'advise'
     if (this.#postcopy === 'discard') this.#misplaced('EOF behind a discard, without a package,')
     // A machine without any device has no device tail, but runs all the same.

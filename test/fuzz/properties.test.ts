@@ -6,7 +6,13 @@ import { readCorpus } from './corpus.js'
 import { mutate } from './mutate.js'
 import { programOf } from './program.js'
 import { Random } from './random.js'
-import { ACTION_COUNT, Do, destinationSeeds, runDestination } from './targets/destination.js'
+import {
+  ACTION_COUNT,
+  Do,
+  destinationMarkedEarly,
+  destinationSeeds,
+  runDestination,
+} from './targets/destination.js'
 import { targets } from './targets/index.js'
 import { WORD_COUNT, runSource } from './targets/source.js'
 
@@ -48,6 +54,11 @@ describe('a destination', () => {
       fc.property(program, (input) => void runDestination(input)),
       { numRuns: RUNS },
     )
+  })
+
+  it('waits for no page that nobody will send: both channels have ended', () => {
+    const outcome = runDestination(destinationMarkedEarly)
+    assert.match(outcome, /postcopy-active postcopy-paused ERR_PEER_INCOMPLETE$/)
   })
 
   it('does so also where a good stream is changed in a few places', () => {

@@ -270,6 +270,17 @@ const switched = [
 ] as const
 const rest = [[Do.guestRuns], [Do.allPages], [Do.end], [Do.endOfStream]] as const
 
+/** The preempt channel ends, and then the stream, and pages are owed still: nobody will send them. */
+export const destinationMarkedEarly: Uint8Array = programOf([
+  [PREEMPT],
+  ...switched,
+  [Do.guestRuns],
+  [Do.urgent, 2, 3, 1],
+  [Do.endUrgent],
+  [Do.end],
+  [Do.endOfStream],
+])
+
 /** Whole migrations of each kind, by the numbers of their steps. */
 export const destinationSeeds: readonly Uint8Array[] = [
   programOf([
@@ -287,6 +298,7 @@ export const destinationSeeds: readonly Uint8Array[] = [
   programOf([[POSTCOPY], ...switched, [Do.pong, 3], [Do.loadFails]]),
   programOf([[POSTCOPY], ...switched, [Do.guestRuns], [Do.part, 3, 2, 4], [Do.breakOff, 1]]),
   programOf([[PREEMPT], ...switched, [Do.connect], [Do.urgent, 2, 3, 1], ...rest, [Do.endUrgent]]),
+  destinationMarkedEarly,
   programOf([[HUGE], ...switched.slice(0, 2), [Do.discardAll], [Do.package], ...rest]),
   programOf([
     [RESUMED],

@@ -1,0 +1,69 @@
+/** What is won by sending pages ahead of the requests, and what that costs where it cannot help. */
+import { type Benchmark, type Comparison, MIB } from './benchmark.js'
+import { type Round, Pair } from './pair.js'
+
+const patterns = [
+  { pattern: 'sweep', how: 'in order' },
+  { pattern: 'random', how: 'at random' },
+] as const
+
+export const readAheadBenchmark: Benchmark = {
+  name: 'read-ahead',
+  question:
+    'What is won by sending ahead of requests, and what does it cost at random? Nothing else is pushed.',
+  run: async ({ rounds, quick, progress }) => {
+    const hotMib = quick ? 16 : 64
+    const sweepTouches = (hotMib * MIB) / 4096
+    const comparisons: Comparison[] = []
+    for (const { pattern, how } of patterns) {
+      const ahead: Round[] = []
+      const alone: Round[] = []
+      for (let round = 0; round <= rounds; round += 1) {
+        for (const [pages, results] of [
+          [256, ahead],
+          [0, alone],
+        ] as const) {
+          await using pair = new Pair()
+          const result = await pair.round({
+            ramBytes: 2 * hotMib * MIB,
+            workload: `${pattern}:hot=${hotMib}M,writes=0`,
+            postcopyAfterMs: 0,
+            parameters: { 'x-read-ahead-pages': pages },
+            // Long enough for all of the hot pages to be asked for, one by one.
+            pushAfterMs: sweepTouches / 2,
+            sweepTouches,
+          })
+          progress()
+          if (round > 0) results.push(result)
+        }
+      }
+      const what = `a vCPU touches ${hotMib} MiB ${how}`
+      const requests = ({ destination }: Round): number => destination.requestedPages
+      const sweepMs = ({ destination }: Round): number => destination.sweepMs
+      const rival = { name: 'without it' }
+      comparisons.push(
+        {
+          what,
+          figure: 'page requests',
+          unit: '',
+          ours: ahead.map(requests),
+          rival: { ...rival, values: alone.map(requests) },
+          ...(pattern === 'sweep'
+            ? { target: { of: 'ratio', sense: 'at most', limit: 1 / 20 } as const }
+            : {}),
+        },
+        {
+          what,
+          figure: 'as many touches as pages',
+          unit: 'ms',
+          ours: ahead.map(sweepMs),
+          rival: { ...rival, values: alone.map(sweepMs) },
+          ...(pattern === 'random'
+            ? { target: { of: 'ratio', sense: 'at most', limit: 1.05 } as const }
+            : {}),
+        },
+      )
+    }
+    return { comparisons }
+  },
+}
