@@ -51,6 +51,16 @@ export class PushWindow {
     return this.#sentBytes - this.#placedBytes
   }
 
+  /** A ping is on its way. */
+  get isPinging(): boolean {
+    return this.#pending.length > 0
+  }
+
+  /** These bytes were sent without a ping; the next one stands behind them, too. */
+  count(bytes: number): void {
+    this.#sentBytes += bytes
+  }
+
   /** @returns the value of the ping to send behind these bytes */
   sent(bytes: number, atMs: number): number {
     const placedBytes = this.#placedBytes

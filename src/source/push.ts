@@ -15,6 +15,8 @@ const BUSY_MS = 100
 /** How long a request may wait behind pushed pages, in milliseconds: while some come, and else. */
 const BUSY_QUEUE_MS = 0.1
 const CALM_QUEUE_MS = 5
+/** The same behind pages that were sent ahead: another vCPU may ask for something else. */
+const AHEAD_QUEUE_MS = 1
 /** Of what may be on its way, in one batch: the rest is on its way while the batch is made. */
 const BATCH_SHARE = 0.25
 /** How long to wait for a pong before more is sent without one. */
@@ -25,6 +27,9 @@ const LOADING_MS = 100
 const DRAIN_MS = 500
 /** Timers cannot wait for ever; look again. */
 const MAX_WAIT_MS = 60_000
+
+/** Room for it is in every batch. */
+export const PING_BYTES = encode((out) => encodePing(out, 0)).length
 
 export interface PushOptions {
   readonly ram: RamSender
@@ -99,7 +104,7 @@ export class Push {
    * @returns whether it has, in time
    */
   async drain(link: SourceLink): Promise<boolean> {
-    this.#sendPing(link, this.#counters.transferredBytes)
+    link.write(this.#pingBehind(this.#counters.transferredBytes))
     const deadline = performance.now() + DRAIN_MS
     while (this.#window.outstandingBytes > 0 && performance.now() < deadline) {
       this.#check()
@@ -112,7 +117,7 @@ export class Push {
   async run(link: SourceLink, urgentLink: SourceLink | undefined): Promise<void> {
     this.#serve = () =>
       urgentLink === undefined
-        ? this.#sent(link.trySendBatch((out) => this.#ram.packRequested(out)))
+        ? link.trySendBatch((out) => this.#packRequested(out))
         : urgentLink.trySendBatch((out) => this.#ram.packUrgent(out))
     try {
       await this.#run(link, urgentLink)
@@ -131,40 +136,71 @@ export class Push {
     while (this.#ram.remainingPages > 0) {
       const mayPush = await link.pace(this.#parameters()['max-postcopy-bandwidth'])
       this.#check()
-      const requested = await this.#sendRequested(link, urgentLink)
+      const requested =
+        urgentLink === undefined
+          ? await link.sendBatch((out) => this.#packRequested(out))
+          : await urgentLink.sendBatch((out) => this.#ram.packUrgent(out))
       this.#counters.postcopyBytes += requested
       if (requested > 0 || !mayPush) continue
-      const windowBytes = this.#window.bytesFor(this.#queueMs(begunAt))
-      const pages = Math.floor((windowBytes * BATCH_SHARE) / RECORD_BYTES)
-      const batchPages = Math.max(1, Math.min(BATCH_PAGES, pages))
-      const roomBytes = windowBytes - this.#window.outstandingBytes
-      if (
-        batchPages * RECORD_BYTES > roomBytes &&
-        !this.#window.isStalled(PONG_MS, performance.now())
-      ) {
-        await this.#signal.wait(PONG_MS)
-        continue
-      }
-      let sent = await link.sendBatch((out) => this.#ram.packAhead(out, batchPages))
-      if (sent === 0) {
-        const replay = this.#replay?.peek() === undefined ? undefined : this.#replay
-        // What will be asked for does not wait for quiet; devices that load are disturbed by it, too.
-        const quietMs = replay === undefined ? this.#parameters()['x-push-after-quiet-ms'] : 0
-        const waitMs = this.#holdBackMs(begunAt, quietMs)
-        if (waitMs > 0) {
-          await this.#signal.wait(Math.min(waitMs, MAX_WAIT_MS))
-          continue
-        }
-        sent = await link.sendBatch((out) =>
-          replay === undefined
-            ? this.#ram.packPart(out, batchPages)
-            : this.#ram.packReplay(out, replay, batchPages),
-        )
-      }
+      const ahead = await link.sendBatch((out) =>
+        this.#pinged(out, (room) => this.#ram.packAhead(room, this.#aheadPages)),
+      )
+      const sent = ahead > 0 ? ahead : await this.#push(link, begunAt)
       this.#counters.postcopyBytes += sent
-      this.#sendPing(link, sent)
       link.limit(sent)
     }
+  }
+
+  /** Sends the next batch that nobody has asked for, or waits until that may be done. @returns bytes sent */
+  async #push(link: SourceLink, begunAt: number): Promise<number> {
+    const windowBytes = this.#window.bytesFor(this.#queueMs(begunAt))
+    const pages = Math.floor((windowBytes * BATCH_SHARE) / RECORD_BYTES)
+    const batchPages = Math.max(1, Math.min(BATCH_PAGES, pages))
+    const roomBytes = windowBytes - this.#window.outstandingBytes
+    const isFull = batchPages * RECORD_BYTES > roomBytes
+    if (isFull && !this.#window.isStalled(PONG_MS, performance.now())) {
+      await this.#signal.wait(PONG_MS)
+      return 0
+    }
+    const replay = this.#replay?.peek() === undefined ? undefined : this.#replay
+    // What will be asked for does not wait for quiet; devices that load are disturbed by it, too.
+    const quietMs = replay === undefined ? this.#parameters()['x-push-after-quiet-ms'] : 0
+    const waitMs = this.#holdBackMs(begunAt, quietMs)
+    if (waitMs > 0) {
+      await this.#signal.wait(Math.min(waitMs, MAX_WAIT_MS))
+      return 0
+    }
+    return link.sendBatch((out) =>
+      this.#pinged(out, (room) =>
+        replay === undefined
+          ? this.#ram.packPart(room, batchPages)
+          : this.#ram.packReplay(room, replay, batchPages),
+      ),
+    )
+  }
+
+  /** How many pages may be sent ahead now: in one batch, so that few of them are asked for meanwhile. */
+  get #aheadPages(): number {
+    const roomBytes = this.#window.bytesFor(AHEAD_QUEUE_MS) - this.#window.outstandingBytes
+    return Math.max(0, Math.min(BATCH_PAGES, Math.floor(roomBytes / RECORD_BYTES)))
+  }
+
+  /** Pages that are asked for, and those that are expected to be asked for next. */
+  #packRequested(out: Uint8Array): number {
+    const aheadPages = this.#aheadPages
+    const pack = (room: Uint8Array): number => this.#ram.packRequested(room, aheadPages)
+    if (!this.#window.isPinging || this.#ram.waiting.ahead > 0) return this.#pinged(out, pack)
+    const lengthBytes = pack(out)
+    this.#window.count(lengthBytes)
+    return lengthBytes
+  }
+
+  /** Puts a ping behind what `pack` has filled in, to learn when it is placed. */
+  #pinged(out: Uint8Array, pack: (room: Uint8Array) => number): number {
+    const lengthBytes = pack(out.subarray(0, out.length - PING_BYTES))
+    if (lengthBytes === 0) return 0
+    out.set(this.#pingBehind(lengthBytes), lengthBytes)
+    return lengthBytes + PING_BYTES
   }
 
   #queueMs(begunAt: number): number {
@@ -181,22 +217,8 @@ export class Push {
     return Math.max(loadingMs, untilQuietMs)
   }
 
-  /** On the channel of their own, where there is one. */
-  async #sendRequested(link: SourceLink, urgentLink: SourceLink | undefined): Promise<number> {
-    if (urgentLink !== undefined) {
-      return urgentLink.sendBatch((out) => this.#ram.packUrgent(out))
-    }
-    return this.#sent(await link.sendBatch((out) => this.#ram.packRequested(out)))
-  }
-
-  /** The next ping tells when these bytes are placed. */
-  #sent(bytes: number): number {
-    if (bytes > 0) this.#window.sent(bytes, performance.now())
-    return bytes
-  }
-
-  #sendPing(link: SourceLink, behindBytes: number): void {
-    const value = this.#window.sent(behindBytes, performance.now())
-    link.write(encode((out) => encodePing(out, value)))
+  #pingBehind(bytes: number): Uint8Array {
+    const value = this.#window.sent(bytes, performance.now())
+    return encode((out) => encodePing(out, value))
   }
 }

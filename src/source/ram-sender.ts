@@ -120,10 +120,15 @@ export class RamSender {
     return end === start ? 0 : writeTail(out, this.sectionId, end)
   }
 
-  /** Fills `out` with one PART of pages that were asked for; 0 where none of them is owed any more. */
-  packRequested(out: Uint8Array): number {
+  /**
+   * Fills `out` with one PART of pages that were asked for, and of `aheadPages` that may be next.
+   *
+   * @returns bytes to send; 0 where nothing that was asked for is owed any more
+   */
+  packRequested(out: Uint8Array, aheadPages = 0): number {
     const start = writeHead(out, this.sectionId, ElementType.sectionPart)
-    const end = this.#packQueue(this.#requested, 'main', out, start)
+    let end = this.#packQueue(this.#requested, 'main', out, start)
+    if (end > start) end = this.#packQueue(this.#ahead, 'main', out, end, aheadPages)
     return end === start ? 0 : writeTail(out, this.sectionId, end)
   }
 

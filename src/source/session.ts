@@ -14,7 +14,7 @@ import type { MigrationUri } from '../migration/uri.js'
 import type { TrackedBlock } from '../ram/dirty-log.js'
 import { PingValue, encode, encodeEndOfStream, encodeRamEndOfSection } from '../stream/index.js'
 import { CLOSED_BY_PEER, SourceLink } from './link.js'
-import { Push } from './push.js'
+import { PING_BYTES, Push } from './push.js'
 import { BATCH_PAGES, type EndPiece, RamSender } from './ram-sender.js'
 import { Replay } from './replay.js'
 import { ReturnPath, type ReturnPathEvents } from './return-path.js'
@@ -100,7 +100,7 @@ export class Session {
       tls: this.#options.tls,
     })
     channel.detectSilence(parameters['x-silence-timeout'])
-    const batchBytes = this.ram.batchBytes(BATCH_PAGES)
+    const batchBytes = this.ram.batchBytes(BATCH_PAGES) + PING_BYTES
     return new SourceLink(channel, batchBytes, this.#counters, this.signal, consume)
   }
 

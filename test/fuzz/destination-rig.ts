@@ -50,6 +50,8 @@ export class DestinationRig {
   readonly receiver: Receiver
   readonly main = new FakeChannel()
   readonly preempt = new FakeChannel()
+  /** Whoever else has connected. */
+  readonly #strangers: FakeChannel[] = []
   readonly states: MigrationState[] = []
   /** By block and page, every fill byte that was sent for it. */
   readonly sent: ReadonlyMap<string, Set<number>[]>
@@ -151,11 +153,20 @@ export class DestinationRig {
     this.#listen()
   }
 
+  /** It may have come before the source's second connection. */
+  acceptStranger(): void {
+    const stranger = new FakeChannel()
+    this.#strangers.push(stranger)
+    this.receiver.accept(stranger.asChannel)
+  }
+
   /** Whatever is waited for comes to an end; then everything must be in its place. */
   finish(): void {
     this.guestRunning()
-    this.preempt.end()
-    this.preempt.breakOff(undefined)
+    for (const channel of [this.preempt, ...this.#strangers]) {
+      channel.end()
+      channel.breakOff(undefined)
+    }
     this.main.end()
     this.main.breakOff('ECONNRESET')
     if (this.state === 'completed') this.#noteComplete('completed')

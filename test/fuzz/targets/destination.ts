@@ -2,7 +2,6 @@
 import { PostcopyError } from '../../../src/errors.js'
 import * as stream from '../../../src/stream/index.js'
 import { BLOCKS, DestinationRig, MACHINE_TYPE, PAGE, RAM_ID } from '../destination-rig.js'
-import { FakeChannel } from '../fake-channel.js'
 import { type Step, programOf, stepAt, stepsOf } from '../program.js'
 import type { Target } from '../target.js'
 
@@ -234,7 +233,7 @@ const actions: Readonly<Record<number, Action>> = {
   [Do.pause]: ({ rig }) => rig.receiver.pause(),
   [Do.connect]: (run, { a }) => {
     if (a === 0) run.connect()
-    else run.rig.receiver.accept(new FakeChannel().asChannel)
+    else run.rig.acceptStranger()
   },
   [Do.urgent]: (run, { a, b, c }) => run.sendUrgent((out) => run.records(out, a % 9, b, c)),
   [Do.endUrgent]: (run) => run.sendUrgent(stream.encodeRamEndOfSection),
