@@ -47,7 +47,7 @@ export function defineResume(setStatus: (status: number) => void): Command {
     )
     .option(
       '--on-demand [quiet]',
-      'push pages that nobody asked for only after so many ms without a request (default 1000), or never',
+      'push pages that nobody asks for only after so many ms without a request (default 1000), or never',
       parseQuiet,
     )
     .option(
