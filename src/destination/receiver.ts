@@ -47,6 +47,8 @@ import { type ChannelName, Placement } from './placement.js'
 import { PreemptChannel } from './preempt-channel.js'
 import type { Announced, Resumption } from './protocol.js'
 
+/** Behind so many bytes faults have waited for long: they are looked for at once. */
+const LONG_READ_BYTES = 64 * 1024
 /** How long a source may take to close after the last word. */
 const LINGER_MS = 2000
 
@@ -233,7 +235,7 @@ export class Receiver {
       this.#counters.transferredBytes += end - start
       const taken = this.#decoder.write(bytes, start, end)
       this.#faults?.settle()
-      this.#faults?.drain()
+      if (taken > LONG_READ_BYTES) this.#faults?.drain()
       this.#answers.flush()
       this.#answers.checkRead()
       this.#finishIfDone()

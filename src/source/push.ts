@@ -126,9 +126,16 @@ export class Push {
     }
   }
 
-  /** Sends what is asked for at once: whoever waits for it must not wait for a turn of the loop. */
-  serve(): void {
-    this.#counters.postcopyBytes += this.#serve?.() ?? 0
+  /**
+   * Sends what is asked for at once: whoever waits for it must not wait for a turn of the loop.
+   *
+   * @returns whether that was all there is to do; if not, {@link run} has to have its turn
+   */
+  serve(): boolean {
+    if (this.#serve === undefined) return false
+    this.#counters.postcopyBytes += this.#serve()
+    const { requested, ahead } = this.#ram.waiting
+    return requested + ahead === 0 && this.#ram.remainingPages > 0
   }
 
   async #run(link: SourceLink, urgentLink: SourceLink | undefined): Promise<void> {

@@ -68,18 +68,23 @@ export class Session {
       check: () => this.check(),
       replay: Replay.of(options.pageOrder, blocks),
     })
+    /** Room for more pages: the loop has to look. */
+    let heardPong = false
     this.returnPath = new ReturnPath(blocks, {
       ...events,
       pong: (value) => {
+        heardPong = true
         this.push.pong(value)
         if (value === PingValue.packageLoaded) this.push.packageLoaded = true
       },
       pagesRequested: (tracked, first, end) => this.push.request(tracked, first, end),
       changed: () => {
         this.#hasAnswered = true
-        this.push.serve()
+        // Whose page has just been sent needs a processor now, more than a loop without work does.
+        const isOver = this.push.serve() && !heardPong && this.returnPath.shutStatus === undefined
+        heardPong = false
         events.changed?.()
-        this.signal.notify()
+        if (!isOver) this.signal.notify()
       },
     })
   }

@@ -200,6 +200,7 @@ describe('devices that touch guest RAM while they load', () => {
         here.start()
         const { destination } = await migratePair(here, there, {
           capabilities: postcopy,
+          parameters: { 'x-read-ahead-pages': 0 },
           now: true,
           destination: { userModeOnly },
         })
