@@ -1,4 +1,4 @@
-/** The page's pictures, each one drawn to an SVG string without a browser. */
+/** The pictures, each one drawn to an SVG string without a browser. */
 import { BarChart, LineChart } from 'echarts/charts'
 import {
   GridComponent,
@@ -8,7 +8,7 @@ import {
 } from 'echarts/components'
 import { type EChartsCoreOption, init, use } from 'echarts/core'
 import { SVGRenderer } from 'echarts/renderers'
-import type { Comparison, Picture } from './benchmark.js'
+import type { Comparison, Outcome, Picture } from './benchmark.js'
 import { number, summarize } from './table.js'
 
 use([
@@ -21,8 +21,8 @@ use([
   SVGRenderer,
 ])
 
-/** The page's own text colour: dark or light, as the reader has it. */
-const INK = 'currentColor'
+/** To be read on white and on black. */
+const INK = '#7d8590'
 const WIDTH = 960
 /** Chosen to be told apart on white, on black, and by colour-blind people. */
 const COLORS = ['#e0572b', '#4c86d9', '#2f9e77', '#a06bd1']
@@ -34,8 +34,14 @@ const axisLabel = { color: INK }
 const axisLine = { lineStyle: { color: INK, opacity: 0.5 } }
 const splitLine = { lineStyle: { color: INK, opacity: 0.12 } }
 
+/** Bars of ratios, where there are rivals, and the curves. */
+export function picturesOf({ comparisons, pictures = [] }: Outcome): string[] {
+  const ratios = drawRatios(comparisons)
+  return [...(ratios === '' ? [] : [ratios]), ...pictures.map(drawCurves)]
+}
+
 /** Our figure divided by the rival's; the rival, 1, is drawn in, and so is each target. */
-export function drawRatios(comparisons: readonly Comparison[]): string {
+function drawRatios(comparisons: readonly Comparison[]): string {
   const bars = comparisons.flatMap((comparison) => {
     const { ratio, met } = summarize(comparison)
     if (ratio === undefined || comparison.rival === undefined) return []
@@ -50,9 +56,18 @@ export function drawRatios(comparisons: readonly Comparison[]): string {
     ]
   })
   if (bars.length === 0) return ''
+  const all = bars.map(({ ratio }) => ratio).filter((ratio) => ratio > 0 && ratio < Infinity)
   return draw(60 + bars.length * 44, {
     grid: { left: 380, right: 60, top: 24, bottom: 30 },
-    xAxis: { type: 'value', axisLabel, axisLine, splitLine },
+    // Half as much and twice as much are as far from the rival.
+    xAxis: {
+      type: 'log',
+      min: 10 ** Math.floor(Math.log10(Math.min(0.9, ...all))),
+      max: Math.max(2, ...all),
+      axisLabel,
+      axisLine,
+      splitLine,
+    },
     yAxis: {
       type: 'category',
       inverse: true,
@@ -88,7 +103,7 @@ export function drawRatios(comparisons: readonly Comparison[]): string {
   })
 }
 
-export function drawCurves({ title, xLabel, yLabel, yLog, curves }: Picture): string {
+function drawCurves({ title, xLabel, yLabel, yLog, curves }: Picture): string {
   return draw(360, {
     color: COLORS,
     title: { text: title, textStyle: { fontSize: 14, color: INK } },

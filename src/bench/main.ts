@@ -2,8 +2,9 @@
  * `npm run bench [-- NAME ...] [-- --quick]`: what migrations cost on this machine, right now,
  * beside their rivals. Rivals take turns in one run; medians of several rounds.
  */
-import { writeFileSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import os from 'node:os'
+import { join } from 'node:path'
 import { Command, InvalidArgumentError } from 'commander'
 import type { Benchmark, Outcome } from './benchmark.js'
 import { faultBenchmark } from './fault.js'
@@ -46,6 +47,7 @@ interface Options {
   rounds?: number
   json?: true
   html?: string
+  svg?: string
 }
 
 await new Command('bench')
@@ -59,6 +61,7 @@ await new Command('bench')
   })
   .option('--json', 'print every round as one JSON object')
   .option('--html <file>', 'write a page with the table and pictures')
+  .option('--svg <folder>', 'write each picture to a file of its own')
   .action(async (chosen: string[] | undefined, options: Options) => {
     const quick = options.quick === true
     const rounds = options.rounds ?? (quick ? 1 : ROUNDS)
@@ -89,6 +92,15 @@ await new Command('bench')
     if (options.html !== undefined) {
       const { benchPage } = await import('./page.js')
       writeFileSync(options.html, benchPage(host, outcomes))
+    }
+    if (options.svg !== undefined) {
+      const { picturesOf } = await import('./draw.js')
+      mkdirSync(options.svg, { recursive: true })
+      for (const [{ name }, outcome] of outcomes) {
+        for (const [index, svg] of picturesOf(outcome).entries()) {
+          writeFileSync(join(options.svg, `${name}-${index}.svg`), svg)
+        }
+      }
     }
   })
   .parseAsync()

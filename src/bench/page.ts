@@ -1,6 +1,6 @@
 /** A run as one HTML page that needs nothing else: the table, bars of ratios, curves, all SVG. */
-import type { Benchmark, Comparison, Outcome, Picture } from './benchmark.js'
-import { drawCurves, drawRatios } from './draw.js'
+import type { Benchmark, Comparison, Outcome } from './benchmark.js'
+import { picturesOf } from './draw.js'
 import { number, summarize } from './table.js'
 
 export function benchPage(host: string, outcomes: ReadonlyMap<Benchmark, Outcome>): string {
@@ -23,13 +23,14 @@ ${[...outcomes].map(([benchmark, outcome]) => section(benchmark, outcome)).join(
 }
 
 function section({ name, question }: Benchmark, outcome: Outcome): string {
-  const { comparisons, pictures = [], skipped = [] } = outcome
+  const { comparisons, skipped = [] } = outcome
   return `<section id="${name}">
 <h2>${name}: ${escape(question)}</h2>
 ${skipped.map((reason) => `<p class="dim">Not run: ${escape(reason)}</p>`).join('\n')}
 ${comparisons.length === 0 ? '' : table(comparisons)}
-${drawRatios(comparisons)}
-${pictures.map(figure).join('\n')}
+${picturesOf(outcome)
+  .map((svg) => `<figure>${svg}</figure>`)
+  .join('\n')}
 </section>`
 }
 
@@ -54,10 +55,6 @@ function table(comparisons: readonly Comparison[]): string {
 ${rows.join('\n')}
 </tbody>
 </table>`
-}
-
-function figure(picture: Picture): string {
-  return `<figure>${drawCurves(picture)}</figure>`
 }
 
 const style = `
