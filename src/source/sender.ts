@@ -235,7 +235,9 @@ export class Sender {
     this.#guestStopped = true
     const devices = await this.#host.stopGuest()
     this.#session.check()
-    this.#dirtyLog?.sync()
+    // The look through all of RAM takes a millisecond for some GiB, in which the guest stands still.
+    const isAllDirty = this.#blocks.every(({ block, dirty }) => dirty.count() === block.pageCount)
+    if (!isAllDirty) this.#dirtyLog?.sync()
     this.#countPass()
     this.#session.ram.recount()
     return devices
