@@ -16,6 +16,8 @@ export interface RoundOptions {
   readonly pushAfterMs?: number
   /** The destination looks at its touches so long after it runs, not at the end. */
   readonly observeMs?: number
+  /** It tells apart what it saw until so long after that; default 0. */
+  readonly warmMs?: number
   /** Where the destination listens; default loopback. */
   readonly host?: string
   /** How long the source runs its workload before it migrates; default 0. */
@@ -54,6 +56,8 @@ export interface SourceResult extends EndResult {
 export interface DestinationResult extends EndResult {
   /** 1000 quantiles of the touches that were faults, as the vCPUs saw them, in microseconds. */
   readonly faultQuantilesUs: readonly number[]
+  /** Of those before `warmMs`. */
+  readonly coldQuantilesUs: readonly number[]
   readonly blocktimeMs: number
   /** Touches of all vCPUs by the time since the guest ran, in ms. */
   readonly touched: readonly (readonly [ms: number, touches: number])[]

@@ -28,7 +28,10 @@ export function faultQuantilesUs(touches: TouchHistogram): number[] {
   )
 }
 
-type Seen = Pick<DestinationResult, 'faultQuantilesUs' | 'blocktimeMs' | 'touched' | 'sweepMs'>
+type Seen = Pick<
+  DestinationResult,
+  'faultQuantilesUs' | 'coldQuantilesUs' | 'blocktimeMs' | 'touched' | 'sweepMs'
+>
 
 export class TouchWatch {
   readonly #guest: Guest
@@ -37,6 +40,7 @@ export class TouchWatch {
   #startedAt = 0
   #touchesBefore = 0
   #timer: NodeJS.Timeout | undefined
+  #cold: TouchHistogram | undefined
   #observed: TouchHistogram | undefined
 
   constructor(guest: Guest, options: RoundOptions) {
@@ -55,7 +59,8 @@ export class TouchWatch {
   #sample(): void {
     const ms = performance.now() - this.#startedAt
     this.#touched.push([ms, touchesOf(this.#guest) - this.#touchesBefore])
-    const { observeMs = Infinity } = this.#options
+    const { observeMs = Infinity, warmMs = 0 } = this.#options
+    if (warmMs > 0 && ms >= warmMs) this.#cold ??= this.#histogram()
     if (ms >= observeMs) this.#observed ??= this.#histogram()
   }
 
@@ -68,7 +73,8 @@ export class TouchWatch {
   /** Waits for the end of the sweep that is to be timed. */
   async end(): Promise<Seen> {
     const { sweepTouches = 0 } = this.#options
-    const histogram = (this.#observed ??= this.#histogram())
+    const cold = this.#cold ?? new TouchHistogram()
+    const warm = (this.#observed ?? this.#histogram()).since(cold)
     const blocktimeMs =
       this.#guest.vcpuStats().reduce((sum, { blocktimeUs }) => sum + blocktimeUs, 0) / 1000
     const deadline = this.#startedAt + LONGEST_SWEEP_MS
@@ -80,7 +86,8 @@ export class TouchWatch {
     clearInterval(this.#timer)
     const sweep = this.#touched.find(([, touches]) => touches >= sweepTouches)
     return {
-      faultQuantilesUs: faultQuantilesUs(histogram),
+      faultQuantilesUs: faultQuantilesUs(warm),
+      coldQuantilesUs: faultQuantilesUs(cold),
       blocktimeMs,
       touched: this.#touched,
       sweepMs: sweep?.[0] ?? NaN,

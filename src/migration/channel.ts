@@ -15,6 +15,8 @@ import type { TlsClient } from './tls-credentials.js'
 const SMALL_READ_BYTES = 4096
 /** The kernel counts in seconds. */
 const MIN_KEEPALIVE_MS = 1000
+/** A batch: less makes several writes of it. */
+const MOST_UNSENT_BYTES = 1024 * 1024
 const RECEIVE_BUFFER_BYTES = 1024 * 1024
 /** Whoever asks who is there takes nothing, and behind it there must be room for the next read. */
 const FIRST_READ_BYTES = 64 * 1024
@@ -140,7 +142,7 @@ export class Channel {
       this.#socket.setNoDelay(true)
       // A requested page must not stand behind megabytes that the kernel has not even sent.
       this.#tcpFd = descriptorOf(this.#socket)
-      setSocketOption(this.#tcpFd, 'TCP_NOTSENT_LOWAT', 128 * 1024)
+      setSocketOption(this.#tcpFd, 'TCP_NOTSENT_LOWAT', MOST_UNSENT_BYTES)
     }
     if (this.#tail > this.#head) this.#consume()
     // Node decrypts into buffers of its own.

@@ -13,8 +13,8 @@ import type { Replay } from './replay.js'
 /** Any number would do; 7.2 uses this one. */
 export const RAM_SECTION_ID = 2
 
-/** Pages in a batch while nobody waits for one. */
-export const BATCH_PAGES = 128
+/** Most pages in a batch. Fewer cost a write, a turn of the loop and a pong more often, more leave the cache. */
+export const BATCH_PAGES = 256
 
 /** Element type and section id, in front of the records. */
 const HEAD_BYTES = 5

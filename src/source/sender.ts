@@ -251,6 +251,10 @@ export class Sender {
       // So that the guest is stopped for less: the destination has nothing else left to do.
       if (!(await this.#session.push.drain(link))) break
     }
+    // The same will be done with the guest stopped: there will be less to send, and no code that
+    // has to be compiled first.
+    await this.#sendLoadRanges(link)
+    encodeSwitch([], this.#session.ram.sectionId)
   }
 
   /** Names what was written since, and hands over. */
