@@ -12,7 +12,7 @@ export const precopyBenchmark: Benchmark = {
     const ramBytes = (quick ? 256 : 512) * MIB
     const comparisons: Comparison[] = []
     // In pages a second; the last as fast as one vCPU can, which no link follows.
-    for (const rate of quick ? [0, Infinity] : [0, 10_000, 50_000, 200_000, Infinity]) {
+    for (const rate of quick ? [0, Infinity] : [0, 20_000, 100_000, Infinity]) {
       const precopied: number[] = []
       const passes: number[] = []
       const watched: number[] = []

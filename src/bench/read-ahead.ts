@@ -12,7 +12,7 @@ export const readAheadBenchmark: Benchmark = {
   question:
     'What is won by sending ahead of requests, and what does it cost at random? Nothing else is pushed.',
   run: async ({ rounds, quick, progress }) => {
-    const hotMib = quick ? 16 : 64
+    const hotMib = quick ? 8 : 24
     const sweepTouches = (hotMib * MIB) / 4096
     const comparisons: Comparison[] = []
     for (const { pattern, how } of patterns) {
