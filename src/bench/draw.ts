@@ -63,7 +63,7 @@ function drawRatios(comparisons: readonly Comparison[]): string {
     xAxis: {
       type: 'log',
       min: 10 ** Math.floor(Math.log10(Math.min(0.9, ...all))),
-      max: Math.max(2, ...all),
+      max: 10 ** Math.ceil(Math.log10(Math.max(2, ...all))),
       axisLabel,
       axisLine,
       splitLine,
@@ -108,7 +108,7 @@ function drawCurves({ title, xLabel, yLabel, yLog, curves }: Picture): string {
     color: COLORS,
     title: { text: title, textStyle: { fontSize: 14, color: INK } },
     grid: { left: 70, right: 30, top: 60, bottom: 50 },
-    legend: { top: 26, icon: 'rect', textStyle: axisLabel },
+    legend: { top: 4, right: 30, icon: 'rect', textStyle: axisLabel },
     xAxis: {
       type: 'value',
       name: xLabel,

@@ -174,7 +174,8 @@ function progressOf({ ours, plain, preempt }: Rounds, sweepTouches: number): Cur
     [QEMU_PLAIN, plain],
   ] as const) {
     const last = rounds.at(-1)
-    if (last !== undefined) curves.push({ name, points: last.progress })
+    if (last === undefined) continue
+    curves.push({ name, points: last.progress.filter(([, share]) => share <= 1) })
   }
   return curves
 }
