@@ -3,7 +3,10 @@ import type { Counters } from '../migration/counters.js'
 import type { Parameters } from '../migration/options.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import type { SourceLink } from './link.js'
-import { BATCH_PAGES, type RamSender } from './ram-sender.js'
+import type { RamSender } from './ram-sender.js'
+
+/** Pages in a batch: a limit of bandwidth is kept in such steps, and commands are heard between them. */
+const BATCH_PAGES = 128
 
 export interface PrecopyOptions {
   readonly ram: RamSender

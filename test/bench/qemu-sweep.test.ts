@@ -10,7 +10,8 @@ const cases = [
 
 describe('a sweeping guest between two QEMUs', function () {
   before(function () {
-    requires(this, 'qemu')
+    // QEMU does postcopy only where it gets the faults of the kernel, too.
+    requires(this, 'qemu', 'kernelFaults')
   })
 
   for (const options of cases) {
@@ -18,10 +19,10 @@ describe('a sweeping guest between two QEMUs', function () {
     it(`is measured on its way, ${options.pattern}, ${how} preempt`, async () => {
       const result = await qemuSweep({ ...options, ramMib: 128, hotMib: 64 })
       const { totalMs, downtimeMs, requests, blocktimeMs, firstSweepMs, localSweepMs } = result
-      for (const number of [totalMs, requests, firstSweepMs, localSweepMs]) {
+      for (const number of [totalMs, firstSweepMs, localSweepMs]) {
         assert(number > 0, JSON.stringify(result))
       }
-      for (const number of [downtimeMs, blocktimeMs]) {
+      for (const number of [downtimeMs, blocktimeMs, requests]) {
         assert(number >= 0, JSON.stringify(result))
       }
       const { progress } = result
