@@ -57,5 +57,3 @@ export interface Benchmark {
 
 export const MIB = 2 ** 20
 export const GIB = 2 ** 30
-export const NAME_OF_RECORDS_FLOOR = 'C, a record at a time'
-export const NAME_OF_RUNS_FLOOR = 'C, runs'

@@ -6,20 +6,12 @@ import {
   MarkLineComponent,
   TitleComponent,
 } from 'echarts/components'
-import { type EChartsCoreOption, init, use } from 'echarts/core'
-import { SVGRenderer } from 'echarts/renderers'
+import { type EChartsCoreOption, use } from 'echarts/core'
+import { drawSvg } from '../svg.js'
 import type { Comparison, Outcome, Picture } from './benchmark.js'
 import { number, summarize } from './table.js'
 
-use([
-  BarChart,
-  LineChart,
-  GridComponent,
-  LegendComponent,
-  MarkLineComponent,
-  TitleComponent,
-  SVGRenderer,
-])
+use([BarChart, LineChart, GridComponent, LegendComponent, MarkLineComponent, TitleComponent])
 
 /** To be read on white and on black. */
 const INK = '#7d8590'
@@ -136,12 +128,6 @@ function drawCurves({ title, xLabel, yLabel, yLog, curves }: Picture): string {
   })
 }
 
-function draw(height: number, option: EChartsCoreOption): string {
-  const chart = init(null, null, { renderer: 'svg', ssr: true, width: WIDTH, height })
-  try {
-    chart.setOption({ animation: false, ...option })
-    return chart.renderToSVGString({ useViewBox: true })
-  } finally {
-    chart.dispose()
-  }
+function draw(heightPx: number, option: EChartsCoreOption): string {
+  return drawSvg(WIDTH, heightPx, option)
 }

@@ -2,7 +2,6 @@
  * One end of a benchmark's migrations, in a process of its own: `node end.js`. The bench tells it
  * what to do over IPC, one message a round.
  */
-import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Destination } from '../destination/destination.js'
 import { Guest } from '../guest/index.js'
@@ -13,10 +12,7 @@ import { assertNever } from '../units.js'
 import type { Answer, Command, EndResult, RoundOptions } from './round.js'
 import { TouchWatch, touchesOf } from './touch-watch.js'
 
-const capabilitiesOf = ({ preempt = false }: RoundOptions) => ({
-  'postcopy-ram': true,
-  'postcopy-preempt': preempt,
-})
+const capabilities = { 'postcopy-ram': true }
 let guest: Guest | undefined
 
 function answer(message: Answer): void {
@@ -25,17 +21,13 @@ function answer(message: Answer): void {
 
 /** Begins to watch this process; the function that it returns says what there was to see. */
 function watchProcess(ramBytes: number): (counters: Counters) => EndResult {
-  const loop = monitorEventLoopDelay({ resolution: 1 })
-  loop.enable()
   const cpuBefore = process.cpuUsage()
   return (counters) => {
-    loop.disable()
     const { user, system } = process.cpuUsage(cpuBefore)
     return {
       totalMs: counters.endedAt - counters.startedAt,
       pages: counters.normalPages + counters.zeroPages,
       requestedPages: counters.requestedPages,
-      loopBlockedMs: loop.max / 1e6,
       beyondRamBytes: process.resourceUsage().maxRSS * 1024 - ramBytes,
       cpuSeconds: (user + system) / 1e6,
     }
@@ -43,9 +35,9 @@ function watchProcess(ramBytes: number): (counters: Counters) => EndResult {
 }
 
 async function listen(options: RoundOptions): Promise<void> {
-  const { ramBytes, memory = 'anon', vcpus = 1, host = '127.0.0.1' } = options
+  const { ramBytes, vcpus = 1, host = '127.0.0.1' } = options
   await guest?.close()
-  guest = await Guest.create({ ram: ramBytes, memory, vcpus, incoming: true })
+  guest = await Guest.create({ ram: ramBytes, vcpus, incoming: true })
   // Fresh memory of a virtual machine is slow to touch once; the bench is not about that.
   for (const { region, lengthBytes } of guest.blocks) {
     region.madvise('POPULATE_WRITE', 0, lengthBytes)
@@ -53,7 +45,7 @@ async function listen(options: RoundOptions): Promise<void> {
   }
   const destination = await Destination.listen(guest, {
     uri: `tcp:${host}:0`,
-    capabilities: capabilitiesOf(options),
+    capabilities,
   })
   const touches = new TouchWatch(guest, options)
   destination.on('state', (state) => {
@@ -71,8 +63,8 @@ async function listen(options: RoundOptions): Promise<void> {
 }
 
 async function migrate(options: RoundOptions, uri: string): Promise<void> {
-  const { ramBytes, memory = 'anon', workload, vcpus = 1, warmUpMs = 0 } = options
-  guest ??= await Guest.create({ ram: ramBytes, memory, vcpus, workload })
+  const { ramBytes, workload, vcpus = 1, warmUpMs = 0 } = options
+  guest ??= await Guest.create({ ram: ramBytes, vcpus, workload })
   guest.start()
   const touchesAtFirst = touchesOf(guest)
   const startedAt = performance.now()
@@ -82,7 +74,7 @@ async function migrate(options: RoundOptions, uri: string): Promise<void> {
   const { postcopyAfterMs, pushAfterMs } = options
   const source = Source.migrate(guest, {
     uri,
-    capabilities: capabilitiesOf(options),
+    capabilities,
     parameters: {
       'max-bandwidth': 0,
       ...options.parameters,

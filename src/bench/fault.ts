@@ -2,7 +2,7 @@
 import { type Benchmark, type Comparison, MIB } from './benchmark.js'
 import { type FloorFault, floorFault } from './floor.js'
 import { Pair } from './pair.js'
-import { median } from './statistics.js'
+import { at, curve } from './statistics.js'
 
 /** In the first second V8 compiles what has just begun to run, on the same processors. */
 const WARM_MS = 1000
@@ -81,18 +81,4 @@ export const faultBenchmark: Benchmark = {
       ],
     }
   },
-}
-
-/** @param quantiles - evenly spaced, the last one is the largest sample */
-export function at(quantiles: readonly number[], quantile: number): number {
-  return quantiles[Math.round(quantile * quantiles.length) - 1] ?? NaN
-}
-
-/** Each quantile's median over the rounds, without the largest sample. */
-export function curve(rounds: readonly (readonly number[])[]): (readonly [number, number])[] {
-  const count = rounds[0]?.length ?? 0
-  return Array.from({ length: count - 1 }, (_, index) => [
-    (100 * (index + 1)) / count,
-    median(rounds.map((quantiles) => quantiles[index] ?? NaN)),
-  ])
 }

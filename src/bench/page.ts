@@ -1,7 +1,8 @@
 /** A run as one HTML page that needs nothing else: the table, bars of ratios, curves, all SVG. */
+import { escapeHtml } from '../html.js'
 import type { Benchmark, Comparison, Outcome } from './benchmark.js'
 import { picturesOf } from './draw.js'
-import { number, summarize } from './table.js'
+import { cellsOf, summarize } from './table.js'
 
 export function benchPage(host: string, outcomes: ReadonlyMap<Benchmark, Outcome>): string {
   return `<!doctype html>
@@ -14,7 +15,7 @@ export function benchPage(host: string, outcomes: ReadonlyMap<Benchmark, Outcome
 </head>
 <body>
 <h1>What migrations cost</h1>
-<p class="dim">${escape(host)}. Rivals took turns in one run. Values are medians, with minimum and
+<p class="dim">${escapeHtml(host)}. Rivals took turns in one run. Values are medians, with minimum and
 maximum; ratios are medians of each round's own.</p>
 ${[...outcomes].map(([benchmark, outcome]) => section(benchmark, outcome)).join('\n')}
 </body>
@@ -25,8 +26,8 @@ ${[...outcomes].map(([benchmark, outcome]) => section(benchmark, outcome)).join(
 function section({ name, question }: Benchmark, outcome: Outcome): string {
   const { comparisons, skipped = [] } = outcome
   return `<section id="${name}">
-<h2>${name}: ${escape(question)}</h2>
-${skipped.map((reason) => `<p class="dim">Not run: ${escape(reason)}</p>`).join('\n')}
+<h2>${name}: ${escapeHtml(question)}</h2>
+${skipped.map((reason) => `<p class="dim">Not run: ${escapeHtml(reason)}</p>`).join('\n')}
 ${comparisons.length === 0 ? '' : table(comparisons)}
 ${picturesOf(outcome)
   .map((svg) => `<figure>${svg}</figure>`)
@@ -36,18 +37,12 @@ ${picturesOf(outcome)
 
 function table(comparisons: readonly Comparison[]): string {
   const rows = comparisons.map((comparison) => {
-    const { ours, rival, ratio, target, met } = summarize(comparison)
-    const cells = [
-      comparison.what,
-      comparison.figure,
-      ours,
-      rival,
-      ratio === undefined ? '' : number(ratio),
-      target,
-    ]
+    const summary = summarize(comparison)
+    const { met } = summary
+    const cells = cellsOf(comparison, summary)
     const verdict =
       met === undefined ? '<td></td>' : met ? '<td class="good">✔</td>' : '<td class="bad">✖</td>'
-    return `<tr>${cells.map((cell) => `<td>${escape(cell)}</td>`).join('')}${verdict}</tr>`
+    return `<tr>${cells.map((cell) => `<td>${escapeHtml(cell)}</td>`).join('')}${verdict}</tr>`
   })
   return `<table>
 <thead><tr><th>case</th><th>figure</th><th>postcopy</th><th>rival</th><th>ratio</th><th>target</th><th></th></tr></thead>
@@ -70,14 +65,3 @@ th, td { padding: .25rem .8rem .25rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid light-dark(#e2e5e9, #2c3036); font-variant-numeric: tabular-nums; }
 figure { margin: 1rem 0; } svg { width: 100%; max-width: 60rem; height: auto; display: block; }
 `
-
-const entities: Readonly<Record<string, string>> = {
-  '&': '&amp;',
-  '<': '&lt;',
-  '>': '&gt;',
-  '"': '&quot;',
-}
-
-function escape(text: string): string {
-  return text.replaceAll(/[&<>"]/g, (character) => entities[character] ?? character)
-}

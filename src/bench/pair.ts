@@ -3,12 +3,18 @@ import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { PostcopyError } from '../errors.js'
+import { TARGET_PAGE_SIZE } from '../units.js'
 import type { Answer, Command, DestinationResult, RoundOptions, SourceResult } from './round.js'
 
 /** What one round cost at each end. */
 export interface Round {
   readonly source: SourceResult
   readonly destination: DestinationResult
+}
+
+/** GB of RAM per second, from the connection to the last word. */
+export function pushRate({ source }: Round): number {
+  return (source.pages * TARGET_PAGE_SIZE) / source.totalMs / 1e6
 }
 
 /** Starts a program, perhaps on another host. */

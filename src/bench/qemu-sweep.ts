@@ -7,10 +7,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { PostcopyError } from '../errors.js'
+import { MIB } from './benchmark.js'
 import { SWEEP_PARTS, SWEEP_SAYS, sweepingFirmware } from './qemu-guest.js'
 import { type SerialCharacter, Vm } from './qemu-vm.js'
 
-const MIB = 2 ** 20
 /** Code is translated and caches are warm after some. */
 const WARM_SWEEPS = 2
 /** Of small guests many: what they say arrives in bursts on a busy host. */

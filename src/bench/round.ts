@@ -3,13 +3,11 @@ import type { Parameters } from '../migration/options.js'
 
 export interface RoundOptions {
   readonly ramBytes: number
-  readonly memory?: 'anon' | 'memfd' | 'hugetlb'
   readonly workload: string
   /** Default 1. */
   readonly vcpus?: number
   /** Switch to postcopy after so many milliseconds; undefined: never. */
   readonly postcopyAfterMs: number | undefined
-  readonly preempt?: boolean
   /** Of the source. No limit of bandwidth unless one is given. */
   readonly parameters?: Partial<Parameters>
   /** Push nothing for so long, then everything. */
@@ -36,8 +34,6 @@ export interface EndResult {
   readonly totalMs: number
   readonly pages: number
   readonly requestedPages: number
-  /** Longest time that the main thread's event loop did not come round. */
-  readonly loopBlockedMs: number
   /** Resident at most, beyond the guest's RAM. */
   readonly beyondRamBytes: number
   /** Of all threads, while the migration ran. */

@@ -14,7 +14,9 @@ export function scaleBenchmark(idle: IdleMigrations): Benchmark {
     run: async (options) => {
       const sizes = options.quick ? [256 * MIB, 512 * MIB] : [256 * MIB, GIB, 2 * GIB, 8 * GIB]
       const comparisons: Comparison[] = []
-      let smallest: readonly number[] | undefined
+      // Below that the start of the processes' threads counts for more than the pages do.
+      const [, referenceBytes = 0] = sizes
+      let reference: readonly number[] | undefined
       for (const ramBytes of sizes) {
         const withFloor = ramBytes >= (options.quick ? 512 * MIB : 2 * GIB)
         const { ours } = await idle.rounds({ ramBytes, fillPercent: 100, withFloor }, options)
@@ -38,15 +40,14 @@ export function scaleBenchmark(idle: IdleMigrations): Benchmark {
           figure: 'CPU seconds per GiB, both ends',
           unit: 's',
           ours: cpu,
-          ...(smallest === undefined
+          ...(reference === undefined
             ? {}
             : {
-                rival: { name: formatByteSize(sizes[1] ?? 0), values: smallest },
+                rival: { name: formatByteSize(referenceBytes), values: reference },
                 target: { of: 'ratio', sense: 'at most', limit: 1.15 } as const,
               }),
         })
-        // Below that the start of the processes' threads counts for more than the pages do.
-        if (ramBytes === sizes[1]) smallest = cpu
+        if (ramBytes === referenceBytes) reference = cpu
       }
       return { comparisons }
     },

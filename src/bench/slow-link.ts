@@ -1,8 +1,8 @@
 /** How long a fault takes on a slow link that the push fills. Needs root and iproute2. */
 import { TwoHosts } from '../testing/index.js'
 import { type Benchmark, type Comparison, MIB, type Picture } from './benchmark.js'
-import { at, curve } from './fault.js'
 import { Pair } from './pair.js'
+import { at, curve } from './statistics.js'
 
 /** So that faults never wait for each other. */
 const workload = 'chase:writes=0,rate=200'

@@ -24,3 +24,17 @@ export function median(values: readonly number[]): number {
 export function ratios(ours: readonly number[], theirs: readonly number[]): number[] {
   return ours.slice(0, theirs.length).map((value, round) => value / (theirs[round] ?? NaN))
 }
+
+/** @param quantiles - evenly spaced, the last one is the largest sample */
+export function at(quantiles: readonly number[], quantile: number): number {
+  return quantiles[Math.round(quantile * quantiles.length) - 1] ?? NaN
+}
+
+/** Each quantile's median over the rounds, without the largest sample. */
+export function curve(rounds: readonly (readonly number[])[]): (readonly [number, number])[] {
+  const count = rounds[0]?.length ?? 0
+  return Array.from({ length: count - 1 }, (_, index) => [
+    (100 * (index + 1)) / count,
+    median(rounds.map((quantiles) => quantiles[index] ?? NaN)),
+  ])
+}

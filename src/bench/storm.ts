@@ -1,8 +1,7 @@
 /** Whether the push goes on while eight vCPUs fault without pause. */
 import { type Benchmark, MIB } from './benchmark.js'
-import { at } from './fault.js'
-import { Pair } from './pair.js'
-import { pushRate } from './push.js'
+import { Pair, pushRate } from './pair.js'
+import { at } from './statistics.js'
 
 export const stormBenchmark: Benchmark = {
   name: 'storm',

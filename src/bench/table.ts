@@ -46,6 +46,12 @@ export function number(value: number): string {
   return value.toFixed(Math.min(3, digits))
 }
 
+/** A row of the table, but for whether the target is met. */
+export function cellsOf(comparison: Comparison, { ours, rival, ratio, target }: Summary): string[] {
+  const { what, figure } = comparison
+  return [what, figure, ours, rival, ratio === undefined ? '' : number(ratio), target]
+}
+
 export function tableText(comparisons: readonly Comparison[]): string {
   const table = new Table({
     style: { head: [], border: [] },
@@ -54,16 +60,9 @@ export function tableText(comparisons: readonly Comparison[]): string {
     wordWrap: true,
   })
   for (const comparison of comparisons) {
-    const { ours, rival, ratio, target, met } = summarize(comparison)
-    table.push([
-      comparison.what,
-      comparison.figure,
-      ours,
-      rival,
-      ratio === undefined ? '' : number(ratio),
-      target,
-      met === undefined ? '' : met ? 'yes' : 'NO',
-    ])
+    const summary = summarize(comparison)
+    const { met } = summary
+    table.push([...cellsOf(comparison, summary), met === undefined ? '' : met ? 'yes' : 'NO'])
   }
   return table.toString()
 }

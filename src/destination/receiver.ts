@@ -47,8 +47,8 @@ import { type ChannelName, Placement } from './placement.js'
 import { PreemptChannel } from './preempt-channel.js'
 import type { Announced, Resumption } from './protocol.js'
 
-/** Behind so many bytes faults have waited for long: they are looked for at once. */
-const LONG_READ_BYTES = 64 * 1024
+/** More than one page that was asked for: faults may have come meanwhile, and more reads may follow. */
+const LONG_READ_BYTES = 8 * 1024
 /** How long a source may take to close after the last word. */
 const LINGER_MS = 2000
 

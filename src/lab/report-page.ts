@@ -1,4 +1,5 @@
 /** A run as one HTML page that needs nothing else: no script, no request, plots as SVG. */
+import { escapeHtml } from '../html.js'
 import type { LabDocument } from './document.js'
 import { drawPlot } from './draw.js'
 import type { Row } from './runner.js'
@@ -16,13 +17,13 @@ export function reportPage(document: LabDocument): string {
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escape(title)}</title>
+<title>${escapeHtml(title)}</title>
 <style>${style}</style>
 </head>
 <body>
-<h1>${escape(title)}</h1>
+<h1>${escapeHtml(title)}</h1>
 <p class="counts">${summary}</p>
-<p>${rows.length} experiments in ${(durationMs / 1000).toFixed(1)} s, begun ${escape(startedAt)}.
+<p>${rows.length} experiments in ${(durationMs / 1000).toFixed(1)} s, begun ${escapeHtml(startedAt)}.
 A difference is a finding about this kernel, not a failure; a broken experiment is one.</p>
 <h2>This host</h2>
 ${fingerprintTable(document)}
@@ -49,7 +50,7 @@ function fingerprintTable({ fingerprint }: LabDocument): string {
             .map(([key, each]) => `${key}: ${String(each)}`)
             .join(', ')
         : String(value)
-    return `<tr><th>${escape(name)}</th><td>${escape(text)}</td></tr>`
+    return `<tr><th>${escapeHtml(name)}</th><td>${escapeHtml(text)}</td></tr>`
   })
   return `<table class="host">${lines.join('')}</table>`
 }
@@ -58,8 +59,8 @@ function plotsOf(row: Row): string {
   return row.plots
     .map(
       (plot) =>
-        `<figure data-experiment="${escape(row.id)}">${drawPlot(plot)}` +
-        `<figcaption><a href="#${escape(row.id)}">${escape(row.id)}</a>: ${escape(row.method)}</figcaption></figure>`,
+        `<figure data-experiment="${escapeHtml(row.id)}">${drawPlot(plot)}` +
+        `<figcaption><a href="#${escapeHtml(row.id)}">${escapeHtml(row.id)}</a>: ${escapeHtml(row.method)}</figcaption></figure>`,
     )
     .join('\n')
 }
@@ -70,31 +71,23 @@ function rowHtml(row: Row): string {
     findings
       .map(
         (finding) =>
-          `<div${finding.agrees ? '' : ' class="other"'}><b>${escape(finding.name)}</b>: ${escape(side(finding))}</div>`,
+          `<div${finding.agrees ? '' : ' class="other"'}><b>${escapeHtml(finding.name)}</b>: ${escapeHtml(side(finding))}</div>`,
       )
       .join('')
   const upstream =
-    mirrors.length === 0 ? '' : `<div class="dim">${escape(mirrors.join(', '))}</div>`
+    mirrors.length === 0 ? '' : `<div class="dim">${escapeHtml(mirrors.join(', '))}</div>`
   return (
-    `<tr id="${escape(id)}"><td><b>${escape(id)}</b><div>${escape(question)}</div>` +
-    `<div class="dim">${escape(method)}</div>${upstream}</td>` +
-    `<td>${facts(({ expected }) => expected ?? 'recorded')}<div class="dim">${escape(source)}</div></td>` +
+    `<tr id="${escapeHtml(id)}"><td><b>${escapeHtml(id)}</b><div>${escapeHtml(question)}</div>` +
+    `<div class="dim">${escapeHtml(method)}</div>${upstream}</td>` +
+    `<td>${facts(({ expected }) => expected ?? 'recorded')}<div class="dim">${escapeHtml(source)}</div></td>` +
     `<td>${facts(({ seen, unavailable }) => seen ?? unavailable ?? 'not seen')}` +
-    `${notes.map((note) => `<div class="dim">${escape(note)}</div>`).join('')}</td>` +
-    `<td class="${classOf(verdict)}">${verdict}<div class="dim">${escape(reason ?? '')}</div></td></tr>`
+    `${notes.map((note) => `<div class="dim">${escapeHtml(note)}</div>`).join('')}</td>` +
+    `<td class="${classOf(verdict)}">${verdict}<div class="dim">${escapeHtml(reason ?? '')}</div></td></tr>`
   )
 }
 
 function classOf(verdict: string): string {
   return verdict.replaceAll(' ', '-')
-}
-
-function escape(text: string): string {
-  return text
-    .replaceAll('&', '&amp;')
-    .replaceAll('<', '&lt;')
-    .replaceAll('>', '&gt;')
-    .replaceAll('"', '&quot;')
 }
 
 const style = `

@@ -64,12 +64,7 @@ export class Channel {
     this.#socket.on('end', () => this.#events?.end())
     // The reason is asked for where it is needed, which may be before this event.
     this.#socket.on('error', () => undefined)
-    this.#socket.on('close', () => {
-      this.#tcpFd = undefined
-      const events = this.#events
-      this.#events = undefined
-      events?.close(this.error)
-    })
+    this.#socket.on('close', () => this.#closed())
   }
 
   /**
@@ -129,12 +124,20 @@ export class Channel {
     setSocketOption(descriptorOf(this.#socket), 'TCP_USER_TIMEOUT', timeoutMs)
   }
 
-  /** Starts handing over what arrives; a second call hands it to somebody else. */
+  /**
+   * Starts handing over what arrives; a second call hands it to somebody else. Of a connection
+   * that is gone already `close` is called, as of any other.
+   */
   start(events: ChannelEvents): void {
     const isStarted = this.#isStarted
     this.#isStarted = true
     this.#events = events
-    if (isStarted) {
+    if (this.#socket.closed) {
+      if (this.#tail > this.#head) this.#consume()
+      setImmediate(() => this.#closed())
+      return
+    }
+    if (isStarted || this.#socket.destroyed) {
       if (this.#tail > this.#head) this.#consume()
       return
     }
@@ -208,6 +211,13 @@ export class Channel {
   destroy(reason?: ConnectionError): void {
     this.#error ??= reason
     this.#socket.destroy()
+  }
+
+  #closed(): void {
+    this.#tcpFd = undefined
+    const events = this.#events
+    this.#events = undefined
+    events?.close(this.error)
   }
 
   #nextBuffer(): Uint8Array {

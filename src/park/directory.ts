@@ -21,7 +21,7 @@ import { dirname, join, resolve } from 'node:path'
 import { PostcopyError } from '../errors.js'
 
 const OWNER_ONLY_DIRECTORY = 0o700
-export const OWNER_ONLY_FILE = 0o600
+const OWNER_ONLY_FILE = 0o600
 
 const PARTIAL = '.partial'
 const INCOMPLETE = '.incomplete'
@@ -95,13 +95,7 @@ export class ParkDirectory {
   write(name: string, bytes: Uint8Array): void {
     const path = join(this.#path, name)
     const fresh = `${path}.new`
-    const fd = openSync(fresh, 'w', OWNER_ONLY_FILE)
-    try {
-      writeFileSync(fd, bytes)
-      fsyncSync(fd)
-    } finally {
-      closeSync(fd)
-    }
+    writeSynced(fresh, 'w', bytes)
     renameSync(fresh, path)
   }
 
@@ -135,6 +129,17 @@ export class ParkDirectory {
 function refuseExisting(path: string, advice: string): void {
   if (!existsSync(path)) return
   throw new PostcopyError('ERR_PARKED_EXISTS', `${path} exists: ${advice}`)
+}
+
+/** Writes a whole file, its owner's alone, and waits for the disk. */
+export function writeSynced(path: string, flags: 'w' | 'wx', bytes: Uint8Array): void {
+  const fd = openSync(path, flags, OWNER_ONLY_FILE)
+  try {
+    writeFileSync(fd, bytes)
+    fsyncSync(fd)
+  } finally {
+    closeSync(fd)
+  }
 }
 
 export function syncDirectory(path: string): void {

@@ -2,22 +2,12 @@
  * What a parked VM needs first: the pages that its clones have asked for, in the order in which
  * they did. Kept beside the VM, or elsewhere; losing it costs time and nothing else.
  */
-import {
-  closeSync,
-  existsSync,
-  fsyncSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs'
+import { existsSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs'
 import { randomUUID } from 'node:crypto'
 import { dirname, join, resolve } from 'node:path'
 import { PostcopyError } from '../errors.js'
 import { PageOrder } from '../ram/page-order.js'
-import { OWNER_ONLY_FILE, syncDirectory } from './directory.js'
+import { syncDirectory, writeSynced } from './directory.js'
 import type { ParkedVm } from './parked-vm.js'
 import {
   MOST_FILE_BYTES,
@@ -162,13 +152,7 @@ function replaceFile(file: string, bytes: Uint8Array): void {
   const fresh = `${file}.${randomUUID()}.new`
   explained(`${file} cannot be written`, () => {
     try {
-      const fd = openSync(fresh, 'wx', OWNER_ONLY_FILE)
-      try {
-        writeFileSync(fd, bytes)
-        fsyncSync(fd)
-      } finally {
-        closeSync(fd)
-      }
+      writeSynced(fresh, 'wx', bytes)
       renameSync(fresh, file)
     } catch (error) {
       rmSync(fresh, { force: true })

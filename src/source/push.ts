@@ -86,12 +86,26 @@ export class Push {
     if (readAhead === undefined) this.#readAhead.set(tracked, (readAhead = new ReadAhead()))
     const guess = readAhead.guess(end / hostPages - 1, most)
     if (guess === undefined) return
-    for (let step = 0; step < guess.count; step += 1) {
-      const page = (guess.first + step * guess.stride) * hostPages
-      if (page < 0 || page >= pageCount) return
-      this.#ram.expect(tracked, page, page + hostPages)
-      this.#replay?.note(tracked, page, page + hostPages)
+    const { first, stride, count } = guess
+    if (stride === 1) {
+      this.#expectRange(
+        tracked,
+        first * hostPages,
+        Math.min((first + count) * hostPages, pageCount),
+      )
+      return
     }
+    for (let step = 0; step < count; step += 1) {
+      const page = (first + step * stride) * hostPages
+      if (page < 0 || page >= pageCount) return
+      this.#expectRange(tracked, page, page + hostPages)
+    }
+  }
+
+  #expectRange(tracked: TrackedBlock, first: number, end: number): void {
+    if (first >= end) return
+    this.#ram.expect(tracked, first, end)
+    this.#replay?.note(tracked, first, end)
   }
 
   pong(value: number): void {
@@ -134,8 +148,8 @@ export class Push {
   serve(): boolean {
     if (this.#serve === undefined) return false
     this.#counters.postcopyBytes += this.#serve()
-    const { requested, ahead } = this.#ram.waiting
-    return requested + ahead === 0 && this.#ram.remainingPages > 0
+    const isServed = this.#ram.requestsWaiting + this.#ram.aheadWaiting === 0
+    return isServed && this.#ram.remainingPages > 0
   }
 
   async #run(link: SourceLink, urgentLink: SourceLink | undefined): Promise<void> {
@@ -196,7 +210,7 @@ export class Push {
   #packRequested(out: Uint8Array): number {
     const aheadPages = this.#aheadPages
     const pack = (room: Uint8Array): number => this.#ram.packRequested(room, aheadPages)
-    if (!this.#window.isPinging || this.#ram.waiting.ahead > 0) return this.#pinged(out, pack)
+    if (!this.#window.isPinging || this.#ram.aheadWaiting > 0) return this.#pinged(out, pack)
     const lengthBytes = pack(out)
     this.#window.count(lengthBytes)
     return lengthBytes

@@ -81,9 +81,14 @@ export class RamSender {
     return this.#counters.remainingPages
   }
 
-  /** Requests and guesses that wait in order. */
-  get waiting(): { readonly requested: number; readonly ahead: number } {
-    return { requested: this.#requested.length, ahead: this.#ahead.length }
+  /** Requests that wait in order. */
+  get requestsWaiting(): number {
+    return this.#requested.length
+  }
+
+  /** The same of what may be asked for next. */
+  get aheadWaiting(): number {
+    return this.#ahead.length
   }
 
   beginRound(): void {

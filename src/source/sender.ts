@@ -251,9 +251,7 @@ export class Sender {
       // So that the guest is stopped for less: the destination has nothing else left to do.
       if (!(await this.#session.push.drain(link))) break
     }
-    // The same will be done with the guest stopped: there will be less to send, and no code that
-    // has to be compiled first.
-    await this.#sendLoadRanges(link)
+    // So that no code has to be compiled first while the guest stands still.
     encodeSwitch([], this.#session.ram.sectionId)
   }
 

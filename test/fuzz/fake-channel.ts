@@ -34,6 +34,7 @@ export class FakeChannel implements Pick<Channel, keyof Channel> {
   start(events: ChannelEvents): void {
     this.#events = events
     this.#consume()
+    if (this.broken) this.#sayClosed()
   }
 
   write(bytes: Uint8Array, written?: (error: Error | null | undefined) => void): void {
@@ -94,6 +95,11 @@ export class FakeChannel implements Pick<Channel, keyof Channel> {
     if (this.broken) return
     this.broken = true
     this.error = error
+    this.#sayClosed()
+  }
+
+  #sayClosed(): void {
+    if (this.#events === undefined) return
     this.#closing = this.#events
     this.#events = undefined
   }

@@ -9,6 +9,7 @@ import { Random } from './random.js'
 import {
   ACTION_COUNT,
   Do,
+  destinationGoneEarly,
   destinationMarkedEarly,
   destinationSeeds,
   runDestination,
@@ -59,6 +60,11 @@ describe('a destination', () => {
   it('waits for no page that nobody will send: both channels have ended', () => {
     const outcome = runDestination(destinationMarkedEarly)
     assert.match(outcome, /postcopy-active postcopy-paused ERR_PEER_INCOMPLETE$/)
+  })
+
+  it('nor where the preempt channel was gone before it was read', () => {
+    const outcome = runDestination(destinationGoneEarly)
+    assert.match(outcome, /postcopy-paused ERR_CONNECTION_CLOSED$/)
   })
 
   it('does so also where a good stream is changed in a few places', () => {

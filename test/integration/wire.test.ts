@@ -1,5 +1,6 @@
 /** What our source puts on the wire, as a scripted destination hears it. */
 import assert from 'node:assert/strict'
+import { PUSH_NEVER } from '../../src/migration/options.js'
 import type { Source, SourceOptions } from '../../src/source/source.js'
 import * as stream from '../../src/stream/index.js'
 import { FakeDestination } from '../support/fake-peer.js'
@@ -283,6 +284,48 @@ describe('a requested page', () => {
     await finish(one)
     assert.equal(pagesOf(peer, from())[before], 'vram:6')
     assert.equal(source.counters.requestedPages, 3)
+  })
+
+  for (const [ahead, expected] of [
+    [8, [100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 400]],
+    [3, [100, 101, 102, 103, 104, 105, 400]],
+    [0, [100, 101, 102, 400]],
+  ] as const) {
+    it(`that goes on with a pattern brings ${ahead} more, where so many may be sent ahead`, async () => {
+      const one = await begin(
+        { blocks: { ram: 2 ** 21 } },
+        { parameters: { 'x-push-after-quiet-ms': PUSH_NEVER, 'x-read-ahead-pages': ahead } },
+      )
+      const { peer, source } = one
+      source.startPostcopy()
+      await reached(source, 'postcopy-active')
+      const from = pagesOf(peer).length
+      for (const page of [100, 101, 102]) peer.request('ram', page * 4096)
+      await peer.until(() => pagesOf(peer).includes(`ram:${102 + ahead}`))
+      // What is asked for next comes next: nothing else was on its way.
+      peer.request('ram', 400 * 4096)
+      await peer.until(() => pagesOf(peer).includes('ram:400'))
+      assert.deepEqual(
+        pagesOf(peer).slice(from),
+        expected.map((page) => `ram:${page}`),
+      )
+      source.setParameters({ 'x-push-after-quiet-ms': 0 })
+      await finish(one)
+    })
+  }
+
+  it('and every other one comes also where no ping is answered behind the switch', async () => {
+    const one = await begin({ blocks: { ram: 2 ** 21 } })
+    const { peer, source } = one
+    const answer = peer.onPing
+    peer.onPing = (value) => {
+      if (value <= stream.PingValue.packageLoaded) answer(value)
+    }
+    source.startPostcopy()
+    await peer.heard('packaged')
+    peer.request('ram', 300 * 4096)
+    await finish(one)
+    assert.equal(new Set(pagesOf(peer)).size, 512)
   })
 
   it('that was sent already is not sent again', async () => {

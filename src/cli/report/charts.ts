@@ -1,20 +1,12 @@
 /** The report's pictures, each one drawn to an SVG string without a browser. */
 import { BarChart, CustomChart, LineChart } from 'echarts/charts'
 import { GridComponent, LegendComponent, MarkLineComponent } from 'echarts/components'
-import { type EChartsCoreOption, init, use } from 'echarts/core'
-import { SVGRenderer } from 'echarts/renderers'
+import { type EChartsCoreOption, use } from 'echarts/core'
 import type { ArrivalCounts, BlockArrivals } from '../../monitor/index.js'
+import { drawSvg } from '../../svg.js'
 import type { Milestone, Sample } from '../demo/run.js'
 
-use([
-  BarChart,
-  CustomChart,
-  LineChart,
-  GridComponent,
-  LegendComponent,
-  MarkLineComponent,
-  SVGRenderer,
-])
+use([BarChart, CustomChart, LineChart, GridComponent, LegendComponent, MarkLineComponent])
 
 /** Chosen to be told apart on white, on black, and by colour-blind people. */
 export const colors = {
@@ -214,12 +206,6 @@ function marks(milestones: readonly Milestone[]): Record<string, unknown> {
   }
 }
 
-function draw(height: number, option: EChartsCoreOption): string {
-  const chart = init(null, null, { renderer: 'svg', ssr: true, width: WIDTH, height })
-  try {
-    chart.setOption({ animation: false, ...option })
-    return chart.renderToSVGString({ useViewBox: true })
-  } finally {
-    chart.dispose()
-  }
+function draw(heightPx: number, option: EChartsCoreOption): string {
+  return drawSvg(WIDTH, heightPx, option)
 }

@@ -1,6 +1,7 @@
 /** `demo --report`: one page that needs nothing but itself, with pictures of the migration. */
 import { release } from 'node:os'
 import type { BlockArrivals } from '../../monitor/index.js'
+import { escapeHtml } from '../../html.js'
 import type { RunResult } from '../demo/run.js'
 import { type Verdict, count, summaryRows } from '../demo/summary.js'
 import { colors, latencyHistogram, pageMap, rateChart, workChart } from './charts.js'
@@ -33,12 +34,12 @@ export function renderReport(
 <body>
 <header>
 <h1>A guest was moved while it ran</h1>
-<p class="${verdict.verified ? 'good' : 'bad'}">${verdict.verified ? '✔' : '✖'} ${escape(verdict.text)}</p>
-<p class="dim">${escape(describe(settings))}</p>
+<p class="${verdict.verified ? 'good' : 'bad'}">${verdict.verified ? '✔' : '✖'} ${escapeHtml(verdict.text)}</p>
+<p class="dim">${escapeHtml(describe(settings))}</p>
 </header>
 <table>
 ${summaryRows(result)
-  .map((cells) => `<tr>${cells.map((cell) => `<td>${escape(cell)}</td>`).join('')}</tr>`)
+  .map((cells) => `<tr>${cells.map((cell) => `<td>${escapeHtml(cell)}</td>`).join('')}</tr>`)
   .join('\n')}
 </table>
 ${section(
@@ -69,7 +70,7 @@ ${
       )
     : ''
 }
-<footer class="dim">postcopy, Linux ${escape(release())}, Node ${escape(process.versions.node)}, ${new Date().toISOString()}</footer>
+<footer class="dim">postcopy, Linux ${escapeHtml(release())}, Node ${escapeHtml(process.versions.node)}, ${new Date().toISOString()}</footer>
 </body>
 </html>
 `
@@ -101,7 +102,7 @@ function block(arrivals: BlockArrivals): string {
   const text =
     `${name}: ${count(pages)} pages, ${count(pagesPerCell)} in a cell; ${count(precopied)} precopied, ` +
     `${count(requested)} requested, ${count(pushed)} pushed`
-  return `<p class="dim">${escape(text)}</p>\n${pageMap(arrivals)}`
+  return `<p class="dim">${escapeHtml(text)}</p>\n${pageMap(arrivals)}`
 }
 
 function section(title: string, text: string, body: string): string {
@@ -111,16 +112,4 @@ function section(title: string, text: string, body: string): string {
 function describe({ ram, memory, vcpus, workload, postcopyAfter }: ReportSettings): string {
   const switched = typeof postcopyAfter === 'number' ? `after ${postcopyAfter} ms` : postcopyAfter
   return `${ram} of ${memory} memory, ${vcpus} vCPUs, workload ${workload}, postcopy ${switched}`
-}
-
-const entities: Readonly<Record<string, string>> = {
-  '&': '&amp;',
-  '<': '&lt;',
-  '>': '&gt;',
-  '"': '&quot;',
-  "'": '&#39;',
-}
-
-function escape(text: string): string {
-  return text.replaceAll(/[&<>"']/g, (character) => entities[character] ?? character)
 }

@@ -280,6 +280,17 @@ export const destinationMarkedEarly: Uint8Array = programOf([
   [Do.endOfStream],
 ])
 
+/** The same, where the preempt channel was gone before anybody read it. */
+export const destinationGoneEarly: Uint8Array = programOf([
+  [PREEMPT],
+  [Do.closeUrgent, 1],
+  ...switched,
+  [Do.guestRuns],
+  [Do.connect],
+  [Do.end],
+  [Do.endOfStream],
+])
+
 /** Whole migrations of each kind, by the numbers of their steps. */
 export const destinationSeeds: readonly Uint8Array[] = [
   programOf([
@@ -298,6 +309,7 @@ export const destinationSeeds: readonly Uint8Array[] = [
   programOf([[POSTCOPY], ...switched, [Do.guestRuns], [Do.part, 3, 2, 4], [Do.breakOff, 1]]),
   programOf([[PREEMPT], ...switched, [Do.connect], [Do.urgent, 2, 3, 1], ...rest, [Do.endUrgent]]),
   destinationMarkedEarly,
+  destinationGoneEarly,
   programOf([[HUGE], ...switched.slice(0, 2), [Do.discardAll], [Do.package], ...rest]),
   programOf([
     [RESUMED],

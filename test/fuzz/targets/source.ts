@@ -102,9 +102,9 @@ class Run {
     for (let i = 0; i < times; i += 1) bytes.set(word, this.#heard.length + i * word.length)
     const taken = this.session.returnPath.consume(bytes, 0, bytes.length)
     this.#heard = bytes.slice(taken)
-    const { requested, ahead } = this.session.ram.waiting
+    const { requestsWaiting, aheadWaiting } = this.session.ram
     const most = NAMES.length * PAGES
-    demand(requested <= most && ahead <= most, 'more is queued than there is')
+    demand(requestsWaiting <= most && aheadWaiting <= most, 'more is queued than there is')
   }
 
   send(pack: (out: Uint8Array) => number): void {

@@ -35,15 +35,18 @@ async function takeUnderFaults(
   })
   cleanups.add(() => destination.close())
   if (preempt) await qemu.enable('postcopy-preempt')
+  // On a fast host all would be pushed before the threads have touched much.
+  await qemu.limit({ 'max-postcopy-bandwidth': 64 * MIB })
   await qemu.execute('cont')
   await qemu.execute('migrate', { uri: destination.uri })
   await qemu.execute('migrate-start-postcopy')
   await destination.done
   assert.equal(await qemu.reached('completed', 'failed'), 'completed')
   const touches = await touchers.end()
-  assert(touches > 1000, `${touches} touches`)
-  assert(destination.counters.faults > 0, 'threads had to wait')
-  assert(destination.counters.requestedPages > 0)
+  const { faults, requestedPages } = destination.counters
+  assert(requestedPages > 0 && faults >= requestedPages, 'threads had to wait')
+  // How many more touches found their page is the host's affair.
+  assert(touches >= faults, `${touches} touches, ${faults} faults`)
   assert.equal(machine.seenType, manifest.machineType)
   await destination.close()
   return machine
