@@ -12,6 +12,8 @@ export type Observations = Record<string, Observation>
 /** What an experiment asks of the host. What is missing gives the row "not possible here". */
 export interface Needs {
   root?: boolean
+  /** Other users can run node and this installation: the experiment has children that do. */
+  otherUsers?: boolean
   /** Faults from inside the kernel, not only those of user code. */
   kernelFaults?: boolean
   features?: readonly FeatureName[]

@@ -1,5 +1,7 @@
 /** Whether a host has what an experiment needs. */
-import { existsSync } from 'node:fs'
+import { constants, existsSync, realpathSync, statSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { featureSince } from '../kernel/features.js'
 import type { Needs } from './experiment.js'
 import type { Host } from './host.js'
@@ -39,6 +41,12 @@ const checks: Readonly<Partial<Record<keyof Needs, Check>>> = {
       : `needs ${lacking.map((name) => `UFFD_FEATURE_${name} (Linux ${featureSince(name)})`).join(', ')}`
   },
   root: ({ root }, host) => (root === true && !host.root ? 'needs root' : undefined),
+  otherUsers: ({ otherUsers }) => {
+    const closed = otherUsers === true ? closedToOthers() : undefined
+    return closed === undefined
+      ? undefined
+      : `needs other users to be able to run this, and ${closed} is closed to them (chmod o+rX)`
+  },
   kernelFaults: ({ kernelFaults }, host) =>
     kernelFaults === true && !host.kernelFaults
       ? 'needs to handle faults of the kernel: root, /dev/userfaultfd, or vm.unprivileged_userfaultfd=1'
@@ -61,6 +69,22 @@ const checks: Readonly<Partial<Record<keyof Needs, Check>>> = {
       : undefined,
   cpus: ({ cpus = 1 }, { fingerprint }) =>
     cpus > fingerprint.cpus ? `needs ${cpus} processors, there are ${fingerprint.cpus}` : undefined,
+}
+
+/** What keeps other users from running node and this installation: a file, or a folder above it. */
+export function closedToOthers(): string | undefined {
+  const files = [process.execPath, fileURLToPath(import.meta.url)]
+  return files.map(closedAbove).find((closed) => closed !== undefined)
+}
+
+function closedAbove(file: string): string | undefined {
+  const path = realpathSync(file)
+  if ((statSync(path).mode & constants.S_IROTH) === 0) return path
+  for (let below = path, folder = dirname(path); folder !== below; folder = dirname(folder)) {
+    if ((statSync(folder).mode & constants.S_IXOTH) === 0) return folder
+    below = folder
+  }
+  return undefined
 }
 
 function onPath(command: string): boolean {

@@ -28,7 +28,7 @@ describe('the whole lab', () => {
   })
 
   it('does so for a user without rights, and says what is missing', async function () {
-    requires(this, 'root', 'setpriv')
+    requires(this, 'root', 'setpriv', 'otherUsers')
     this.timeout(120_000)
     // Some of each: all of them ran above.
     const words = ['opening', 'fill', 'hugetlb', 'fork', 'events', 'minor']

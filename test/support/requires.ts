@@ -4,6 +4,7 @@
  */
 import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
+import { closedToOthers } from '../../src/lab/needs.js'
 
 /** Every capability a test may ask for, with the check that gives a reason where it is missing. */
 const checks = {
@@ -25,6 +26,11 @@ const checks = {
   strace: () => onPath('strace', 'strace'),
   ip: () => onPath('ip', 'iproute2'),
   setpriv: () => onPath('setpriv', 'util-linux'),
+  /** Others than root can run what was built here. */
+  otherUsers: () => {
+    const closed = closedToOthers()
+    return closed === undefined ? undefined : `${closed} is closed to other users (chmod o+rX)`
+  },
   openssl: () => onPath('openssl', 'openssl'),
   chromium: () => onPath('chromium', 'chromium'),
   /** 64 MiB of free 2 MiB pages, or root, who may make them. */

@@ -44,7 +44,12 @@ export const openMatrix = experiment({
   method:
     'Six credentials try userfaultfd(0), userfaultfd(UFFD_USER_MODE_ONLY), /dev/userfaultfd and ' +
     'UFFDIO_API with EVENT_FORK; the last with a device node of mode 0666.',
-  needs: { root: true, commands: ['setpriv', 'mknod'], features: ['EVENT_FORK'] },
+  needs: {
+    root: true,
+    otherUsers: true,
+    commands: ['setpriv', 'mknod'],
+    features: ['EVENT_FORK'],
+  },
   changes: [sysctl],
   deadlineMs: 60_000,
   expected: {

@@ -2,6 +2,7 @@
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import type { MachineBlock } from '../../../src/migration/machine.js'
+import { cleanups } from '../../support/cleanup.js'
 
 const TOUCHERS = 3
 
@@ -35,8 +36,16 @@ export class Touchers {
   /** Resolves when all threads wait for the beginning. */
   static async start(block: MachineBlock): Promise<Touchers> {
     const touchers = new Touchers(block)
+    // Of a test that failed; who is parked is let go by the end of the destination.
+    cleanups.add(() => touchers.#stop())
     await Promise.all(touchers.#workers.map((worker) => once(worker, 'message')))
     return touchers
+  }
+
+  async #stop(): Promise<void> {
+    Atomics.store(this.#phase, 0, Phase.end)
+    Atomics.notify(this.#phase, 0)
+    await Promise.all(this.#workers.map((worker) => worker.terminate()))
   }
 
   begin(): void {
