@@ -35,10 +35,8 @@ async function demo(...args: readonly string[]): Promise<DemoObject> {
 
 describe('postcopy demo --json', () => {
   const postcopies: readonly (readonly string[])[] = [
-    ['--postcopy-after', 'now'],
-    ['--postcopy-after', 'now', '--memory', 'memfd'],
-    ['--postcopy-after', 'now', '--user-mode-only'],
     ['--postcopy-after', 'now', '--vcpus', '3'],
+    ['--postcopy-after', 'now', '--memory', 'memfd', '--user-mode-only'],
   ]
   for (const args of postcopies) {
     it(`moves a guest with ${args.join(' ')}`, async () => {

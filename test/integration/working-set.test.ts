@@ -225,7 +225,7 @@ describe('postcopy resume and its working set', () => {
       },
     })
     const destination = await listenFor(there, { capabilities: postcopy })
-    const command = ['resume', vm.directory, destination.uri, '--json', '--on-demand=1500', ...args]
+    const command = ['resume', vm.directory, destination.uri, '--json', '--on-demand=700', ...args]
     const { status, stdout, stderr } = await runCli(command)
     if (status !== 0) return { status, stderr, requestedPages: 0, replayedPages: 0 }
     await destination.done
