@@ -46,6 +46,8 @@ export class Channel {
   #tail = 0
   #events: ChannelEvents | undefined
   #isStarted = false
+  /** Since the last read. */
+  #hasWritten = false
   #error: ConnectionError | undefined
   /** Of a TCP connection, while it is open. */
   #tcpFd: number | undefined
@@ -159,6 +161,7 @@ export class Channel {
    * kernel did not take all of them.
    */
   write(bytes: Uint8Array, written?: (error: Error | null | undefined) => void): void {
+    this.#hasWritten = true
     this.#socket.write(bytes, written)
   }
 
@@ -248,10 +251,13 @@ export class Channel {
   #received(count: number): boolean {
     this.#tail += count
     if (this.#events === undefined) return false
+    this.#hasWritten = false
     this.#consume()
-    if (this.#tcpFd !== undefined && !this.#socket.destroyed && count < SMALL_READ_BYTES) {
+    const isSmall = count < SMALL_READ_BYTES && !this.#hasWritten
+    if (this.#tcpFd !== undefined && !this.#socket.destroyed && isSmall) {
       // A QEMU does not turn Nagle's algorithm off: its next page request waits for this ACK,
-      // which would be held back for 40 ms. The option lasts until the next ACK only.
+      // which would be held back for 40 ms. The option lasts until the next ACK only. An answer
+      // carries it already.
       setSocketOption(this.#tcpFd, 'TCP_QUICKACK', 1)
     }
     return true

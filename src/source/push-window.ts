@@ -51,6 +51,11 @@ export class PushWindow {
     return this.#sentBytes - this.#placedBytes
   }
 
+  /** Sent behind the last ping. */
+  get unpingedBytes(): number {
+    return this.#sentBytes - Math.max(this.#placedBytes, this.#pending.at(-1)?.sentBytes ?? 0)
+  }
+
   /** A ping is on its way. */
   get isPinging(): boolean {
     return this.#pending.length > 0

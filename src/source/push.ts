@@ -19,6 +19,8 @@ const CALM_QUEUE_MS = 5
 const AHEAD_QUEUE_MS = 1
 /** Of what may be on its way, in one batch: the rest is on its way while the batch is made. */
 const BATCH_SHARE = 0.25
+/** Requested pages in a row without a ping: each pong costs both ends as much as a request does. */
+const MOST_UNPINGED_BYTES = 32 * 1024
 /** How long to wait for a pong before more is sent without one. */
 const PONG_MS = 10
 /** How long devices may take to load before pages are pushed in spite of it. */
@@ -180,6 +182,7 @@ export class Push {
     const roomBytes = windowBytes - this.#window.outstandingBytes
     const isFull = batchPages * RECORD_BYTES > roomBytes
     if (isFull && !this.#window.isStalled(PONG_MS, performance.now())) {
+      if (!this.#window.isPinging) link.write(this.#pingBehind(0))
       await this.#signal.wait(PONG_MS)
       return 0
     }
@@ -210,7 +213,8 @@ export class Push {
   #packRequested(out: Uint8Array): number {
     const aheadPages = this.#aheadPages
     const pack = (room: Uint8Array): number => this.#ram.packRequested(room, aheadPages)
-    if (!this.#window.isPinging || this.#ram.aheadWaiting > 0) return this.#pinged(out, pack)
+    const isPingDue = this.#window.unpingedBytes >= MOST_UNPINGED_BYTES
+    if (isPingDue || this.#ram.aheadWaiting > 0) return this.#pinged(out, pack)
     const lengthBytes = pack(out)
     this.#window.count(lengthBytes)
     return lengthBytes
