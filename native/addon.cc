@@ -62,6 +62,8 @@ constexpr Export kExports[] = {
     {"socketSet", SocketSet},
     {"socketGet", SocketGet},
     {"socketOutstanding", SocketOutstanding},
+    {"socketSend", SocketSend},
+    {"fdSpin", FdSpin},
     {"socketListenUnix", SocketListenUnix},
     {"fdDuplicate", FdDuplicate},
     {"fdClose", FdClose},

@@ -1,14 +1,17 @@
-// Socket options that Node does not offer, and small change on descriptors.
+// What Node does not offer for sockets, and small change on descriptors.
 #include <fcntl.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
 #include <algorithm>
+#include <array>
+#include <chrono>
 
 #include "args.h"
 #include "callbacks.h"
@@ -102,6 +105,36 @@ Napi::Value SocketGet(const Napi::CallbackInfo& info) {
       CountOrErrno(::getsockopt(fd, option->level, option->number, &value, &length));
   // TCP_NOTSENT_LOWAT is unsigned, and unlimited by default.
   return Result(args, result < 0 ? result : static_cast<int64_t>(static_cast<uint32_t>(value)));
+}
+
+// Bytes that the kernel took at once, or -errno.
+Napi::Value SocketSend(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const int fd = args.Fd(0, "fd");
+  const Bytes bytes = args.Uint8s(1, "bytes");
+  if (!args.ok()) return {};
+  return Result(args,
+                CountOrErrno(::send(fd, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL)));
+}
+
+// Looks at two descriptors again and again until one is readable, for so long at most. A thread
+// that sleeps meanwhile is woken by another processor's interrupt, which takes longer than all
+// else.
+Napi::Value FdSpin(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const int one = args.Fd(0, "fd");
+  const int other = args.Fd(1, "other fd");
+  const int microseconds = args.Int(2, "microseconds");
+  if (!args.ok()) return {};
+  std::array<pollfd, 2> fds{
+      {{.fd = one, .events = POLLIN, .revents = 0}, {.fd = other, .events = POLLIN, .revents = 0}}};
+  using Clock = std::chrono::steady_clock;
+  const auto until = Clock::now() + std::chrono::microseconds(microseconds);
+  long ready = 0;
+  do {
+    ready = CountOrErrno(::poll(fds.data(), fds.size(), 0));
+  } while (ready == 0 && Clock::now() < until);
+  return Result(args, ready);
 }
 
 // Bytes that the peer has not acknowledged.

@@ -39,7 +39,9 @@ export class TouchWatch {
   readonly #touched: (readonly [ms: number, touches: number])[] = []
   #startedAt = 0
   #touchesBefore = 0
+  #hasBegun = false
   #timer: NodeJS.Timeout | undefined
+  readonly #looks: NodeJS.Timeout[] = []
   #cold: TouchHistogram | undefined
   #observed: TouchHistogram | undefined
 
@@ -50,18 +52,24 @@ export class TouchWatch {
 
   /** Call it when the guest runs. */
   begin(): void {
-    if (this.#timer !== undefined) return
+    if (this.#hasBegun) return
+    this.#hasBegun = true
     this.#startedAt = performance.now()
     this.#touchesBefore = touchesOf(this.#guest)
-    this.#timer = setInterval(() => this.#sample(), SAMPLE_MS)
+    const { observeMs, warmMs, sweepTouches } = this.#options
+    this.#lookAfter(warmMs, (seen) => (this.#cold = seen))
+    this.#lookAfter(observeMs, (seen) => (this.#observed = seen))
+    // Each look takes a processor away from those who are looked at.
+    if (sweepTouches !== undefined) this.#timer = setInterval(() => this.#sample(), SAMPLE_MS)
+  }
+
+  #lookAfter(ms: number | undefined, look: (seen: TouchHistogram) => void): void {
+    if (ms !== undefined) this.#looks.push(setTimeout(() => look(this.#histogram()), ms))
   }
 
   #sample(): void {
     const ms = performance.now() - this.#startedAt
     this.#touched.push([ms, touchesOf(this.#guest) - this.#touchesBefore])
-    const { observeMs = Infinity, warmMs = 0 } = this.#options
-    if (warmMs > 0 && ms >= warmMs) this.#cold ??= this.#histogram()
-    if (ms >= observeMs) this.#observed ??= this.#histogram()
   }
 
   #histogram(): TouchHistogram {
@@ -72,6 +80,7 @@ export class TouchWatch {
 
   /** Waits for the end of the sweep that is to be timed. */
   async end(): Promise<Seen> {
+    for (const look of this.#looks) clearTimeout(look)
     const { sweepTouches = 0 } = this.#options
     const cold = this.#cold ?? new TouchHistogram()
     const warm = (this.#observed ?? this.#histogram()).since(cold)

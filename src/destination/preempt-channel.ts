@@ -57,6 +57,11 @@ export class PreemptChannel {
     })
   }
 
+  /** See {@link Channel.spin}. */
+  spin(microseconds: number, otherFd: number): void {
+    this.#channel.spin(microseconds, otherFd)
+  }
+
   close(): void {
     this.#over = true
     this.#channel.destroy()

@@ -285,7 +285,7 @@ export class Receiver {
     this.#state.enter('postcopy-active')
     this.#startPreempt()
     this.#faults?.restart(
-      () => this.#answers.flush(),
+      () => this.#askForPages(),
       (error) => this.#fail(error),
     )
   }
@@ -406,13 +406,20 @@ export class Receiver {
     this.#placement.arm(uffd)
     this.#faults = this.#makeFaultService(uffd)
     this.#faults.start(
-      () => this.#answers.flush(),
+      () => this.#askForPages(),
       (error) => this.#fail(error),
     )
     this.#postcopy = 'listening'
     this.#startPreempt()
     this.#state.enter('postcopy-device')
     this.#host.loadPackage(blob, streamOffset)
+  }
+
+  /** And looks for the answer, or for further faults, before it sleeps. */
+  #askForPages(): void {
+    if (!this.#answers.flush()) return
+    const pages = this.#preempt?.isOver === false ? this.#preempt : this.#channel
+    pages?.spin(this.#options.parameters['x-spin-us'], this.#uffd?.fd ?? -1)
   }
 
   #makeFaultService(uffd: Userfaultfd): FaultService {

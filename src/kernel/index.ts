@@ -50,7 +50,9 @@ export {
   getSocketOption,
   listenUnixSocket,
   outstandingBytes,
+  sendNow,
   setSocketOption,
+  spinUntilReadable,
 } from './sockets.js'
 export type { SocketOption } from './sockets.js'
 export { loadAddon } from './load.js'

@@ -202,6 +202,8 @@ export interface NativeAddon {
   socketSet(fd: number, option: string, value: number): number
   socketGet(fd: number, option: string): number
   socketOutstanding(fd: number): number
+  socketSend(fd: number, bytes: Uint8Array): number
+  fdSpin(fd: number, otherFd: number, microseconds: number): number
   /** A descriptor. */
   socketListenUnix(path: string, mode: number): number
   fdDuplicate(fd: number): number

@@ -1,4 +1,4 @@
-/** Socket options that Node lacks, on plain descriptors. */
+/** What Node lacks for sockets, on plain descriptors. */
 import { check } from './check.js'
 import { native } from './load.js'
 
@@ -22,6 +22,28 @@ export function setSocketOption(fd: number, option: SocketOption, value: number)
 /** @see getsockopt(2) */
 export function getSocketOption(fd: number, option: SocketOption): number {
   return check(native().socketGet(fd, option), 'getsockopt', () => `${fd}, ${option}`)
+}
+
+/**
+ * Gives bytes to the kernel without waiting, and without what Node keeps for each write.
+ *
+ * @returns how many it took; 0 where it takes none now, or the connection is broken
+ * @see send(2), `MSG_DONTWAIT`
+ */
+export function sendNow(fd: number, bytes: Uint8Array): number {
+  return Math.max(0, native().socketSend(fd, bytes))
+}
+
+/**
+ * Looks again and again, without sleeping, until one of two descriptors is readable. Nothing else
+ * runs on this thread meanwhile: microseconds, not milliseconds.
+ *
+ * @returns whether one is
+ * @see poll(2)
+ */
+export function spinUntilReadable(fd: number, otherFd: number, microseconds: number): boolean {
+  const args = (): string => `${fd}, ${otherFd}`
+  return check(native().fdSpin(fd, otherFd, microseconds), 'poll', args) > 0
 }
 
 /** Bytes that the peer's kernel has not acknowledged (`SIOCOUTQ`). */

@@ -54,10 +54,12 @@ export class Answers {
     this.collect((out) => encodeRecvBitmap(out, name, received))
   }
 
-  flush(): void {
-    if (this.#out.length === 0) return
+  /** @returns whether there was anything to say */
+  flush(): boolean {
+    if (this.#out.length === 0) return false
     const bytes = this.#out.take()
     if (this.#channel?.broken === false) this.#channel.write(bytes)
+    return true
   }
 
   /** @throws PeerError `ERR_PEER_UNREAD` where the source does not read what it is told */

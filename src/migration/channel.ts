@@ -3,9 +3,10 @@
  * elements to a consumer that says how many bytes it took.
  */
 import net from 'node:net'
+import { availableParallelism } from 'node:os'
 import { TLSSocket } from 'node:tls'
 import { ConnectionError, PeerError } from '../errors.js'
-import { duplicateFd, setSocketOption } from '../kernel/index.js'
+import { duplicateFd, sendNow, setSocketOption, spinUntilReadable } from '../kernel/index.js'
 import { MAX_LOOK_AHEAD_BYTES } from '../stream/index.js'
 import { type Patience, established } from './established.js'
 import { refuseTls, secureClient, sslError } from './tls.js'
@@ -20,6 +21,8 @@ const MOST_UNSENT_BYTES = 1024 * 1024
 const RECEIVE_BUFFER_BYTES = 1024 * 1024
 /** Whoever asks who is there takes nothing, and behind it there must be room for the next read. */
 const FIRST_READ_BYTES = 64 * 1024
+
+const CAN_SPIN = availableParallelism() > 1
 
 /**
  * Takes what it can of `bytes[start, end)` and returns how many bytes it took; the rest comes
@@ -162,7 +165,26 @@ export class Channel {
    */
   write(bytes: Uint8Array, written?: (error: Error | null | undefined) => void): void {
     this.#hasWritten = true
-    this.#socket.write(bytes, written)
+    const taken = this.#sendNow(bytes)
+    if (taken === bytes.length) written?.(undefined)
+    else this.#socket.write(bytes.subarray(taken), written)
+  }
+
+  /** What the kernel takes now, past Node's queue where that is empty. */
+  #sendNow(bytes: Uint8Array): number {
+    const { writable, writableLength } = this.#socket
+    if (this.#isTls || this.#tcpFd === undefined || !writable || writableLength > 0) return 0
+    return sendNow(this.#tcpFd, bytes)
+  }
+
+  /**
+   * Looks for what the peer answers to what was just written, without sleeping: until something
+   * has come, here or on `otherFd`. Nothing happens where there is a single processor, which the
+   * peer may need.
+   */
+  spin(microseconds: number, otherFd = this.#tcpFd): void {
+    if (this.#tcpFd === undefined || otherFd === undefined || this.broken) return
+    if (microseconds > 0 && CAN_SPIN) spinUntilReadable(this.#tcpFd, otherFd, microseconds)
   }
 
   /** Bytes that were written, and the kernel has not taken. */

@@ -66,6 +66,12 @@ export interface Parameters {
    * pages at most; 0 is none.
    */
   'x-read-ahead-pages': number
+  /**
+   * Microseconds for which an end looks for the other's answer to what it has just sent, a page
+   * request or a requested page, before it sleeps: being woken may take longer than all else. 0 is
+   * not at all, which saves processor time where the network is slow.
+   */
+  'x-spin-us': number
   /** Largest package that a destination takes, in bytes. */
   'x-max-package-bytes': number
   /** Bytes that a source may leave unread of what it is told, besides received bitmaps. */
@@ -106,6 +112,7 @@ export const defaultParameters: Readonly<Parameters> = {
   'x-postcopy-after-rounds': 0,
   'x-push-after-quiet-ms': 0,
   'x-read-ahead-pages': 256,
+  'x-spin-us': 100,
   'x-max-package-bytes': 256 * 1024 * 1024,
   'x-max-unread-bytes': 4 * 1024 * 1024,
   'x-max-connections': 16,
@@ -125,6 +132,8 @@ const largest: Partial<Record<ParameterName, number>> = {
   'downtime-limit': 2_000_000,
   // A queue of requests that wait in order is longer.
   'x-read-ahead-pages': 16_384,
+  // The event loop stands still meanwhile.
+  'x-spin-us': 1000,
   // The kernel keeps them in 32 bits, or timers do.
   'x-handshake-timeout': 2 ** 31 - 1,
   'x-silence-timeout': 2 ** 31 - 1,

@@ -146,6 +146,11 @@ export class SourceLink {
     this.#limiter.account(bytes)
   }
 
+  /** See {@link Channel.spin}. */
+  spin(microseconds: number): void {
+    this.#channel.spin(microseconds)
+  }
+
   /** Says that nothing more will be written. */
   endWriting(): void {
     this.#channel.endWriting()

@@ -70,6 +70,7 @@ export class Session {
     })
     /** Room for more pages: the loop has to look. */
     let heardPong = false
+    let heardRequest = false
     this.returnPath = new ReturnPath(blocks, {
       ...events,
       pong: (value) => {
@@ -77,14 +78,20 @@ export class Session {
         this.push.pong(value)
         if (value === PingValue.packageLoaded) this.push.packageLoaded = true
       },
-      pagesRequested: (tracked, first, end) => this.push.request(tracked, first, end),
+      pagesRequested: (tracked, first, end) => {
+        heardRequest = true
+        this.push.request(tracked, first, end)
+      },
       changed: () => {
         this.#hasAnswered = true
         // Whose page has just been sent needs a processor now, more than a loop without work does.
         const isOver = this.push.serve() && !heardPong && this.returnPath.shutStatus === undefined
-        heardPong = false
         events.changed?.()
         if (!isOver) this.signal.notify()
+        // Who has got a page touches the next one soon.
+        else if (heardRequest) this.#link?.spin(options.parameters()['x-spin-us'])
+        heardPong = false
+        heardRequest = false
       },
     })
   }

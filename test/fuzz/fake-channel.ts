@@ -42,6 +42,10 @@ export class FakeChannel implements Pick<Channel, keyof Channel> {
     written?.(undefined)
   }
 
+  spin(): void {
+    // Nothing comes meanwhile.
+  }
+
   endWriting(): void {
     this.hasEnded = true
   }

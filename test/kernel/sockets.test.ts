@@ -8,7 +8,9 @@ import {
   duplicateFd,
   getSocketOption,
   outstandingBytes,
+  sendNow,
   setSocketOption,
+  spinUntilReadable,
 } from '../../src/kernel/index.js'
 import { cleanups } from '../support/cleanup.js'
 
@@ -34,8 +36,8 @@ async function connectedPair(): Promise<[Socket, Socket]> {
   return [client, peer]
 }
 
-describe('socket options', () => {
-  it('are read back as they were set', async () => {
+describe('sockets', () => {
+  it('keep their options as they were set', async () => {
     const [client] = await connectedPair()
     const fd = fdOf(client)
     for (const [option, value] of [
@@ -54,6 +56,30 @@ describe('socket options', () => {
       setSocketOption(fd, option, 40_000)
       assert.equal(getSocketOption(fd, option), 80_000)
     }
+  })
+
+  it('are sent at once as far as the kernel takes them, and not where the peer is gone', async () => {
+    const [client, peer] = await connectedPair()
+    peer.pause()
+    const much = new Uint8Array(64 * 2 ** 20)
+    const taken = sendNow(fdOf(client), much)
+    assert(taken > 0 && taken < much.length, `${taken}`)
+    assert.equal(sendNow(fdOf(client), much), 0)
+    const [other, gone] = await connectedPair()
+    other.pause()
+    gone.resetAndDestroy()
+    await once(gone, 'close')
+    assert.equal(sendNow(fdOf(other), much), 0)
+  })
+
+  it('are looked at without sleeping, until one has something or time is up', async () => {
+    const [client, peer] = await connectedPair()
+    const [silent] = await connectedPair()
+    assert.equal(spinUntilReadable(fdOf(client), fdOf(silent), 50), false)
+    client.pause()
+    sendNow(fdOf(peer), Uint8Array.of(1))
+    assert.equal(spinUntilReadable(fdOf(client), fdOf(silent), 10_000_000), true)
+    assert.equal(spinUntilReadable(fdOf(silent), fdOf(client), 10_000_000), true)
   })
 
   it('tell what the peer has not taken yet', async () => {

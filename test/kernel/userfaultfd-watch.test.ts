@@ -204,6 +204,22 @@ describe('A process that watches', () => {
         uffd.unregister(region.address, 8192)
         process.exit(0)`),
     ],
+    [
+      // Nothing can be thrown in a worker that is being terminated, also not a TypeError.
+      'terminates workers in the midst of calls of the addon',
+      armed(`stop()
+        const code = \`import(${JSON.stringify(kernel)}).then(({ Userfaultfd }) => {
+          const uffd = Userfaultfd.attach(\${uffd.id})
+          require('node:worker_threads').parentPort.postMessage('ready')
+          for (;;) uffd.read()
+        })\`
+        for (let i = 0; i < 30; i += 1) {
+          const worker = new Worker(code, { eval: true })
+          await new Promise((resolve) => worker.once('message', resolve))
+          await sleep(i % 4)
+          await worker.terminate()
+        }`),
+    ],
   ]
   for (const [title, source] of cases) {
     it(title, () => {
