@@ -1,5 +1,5 @@
 /** What precopy does against a guest that writes, and what it costs the guest to be watched. */
-import { type Benchmark, type Comparison, MIB } from './benchmark.js'
+import { type Benchmark, type Comparison, MIB, fewer } from './benchmark.js'
 import { Pair } from './pair.js'
 
 const PAGE_MB = 4096 / 1e6
@@ -12,14 +12,14 @@ export const precopyBenchmark: Benchmark = {
     const ramBytes = (quick ? 256 : 512) * MIB
     const comparisons: Comparison[] = []
     // In pages a second; the last as fast as one vCPU can, which no link follows.
-    for (const rate of quick ? [0, Infinity] : [0, 20_000, 100_000, Infinity]) {
+    for (const rate of quick ? [0, Infinity] : [0, 100_000, Infinity]) {
       const precopied: number[] = []
       const passes: number[] = []
       const watched: number[] = []
       const alone: number[] = []
       await using pair = new Pair()
       const limit = rate === Infinity ? '' : `,rate=${rate}`
-      for (let round = 0; round <= rounds; round += 1) {
+      for (let round = 0; round <= fewer(rounds); round += 1) {
         const { source } = await pair.round({
           ramBytes,
           workload: rate === 0 ? 'idle' : `random:writes=100${limit}`,

@@ -6,6 +6,7 @@ import {
   MIB,
   type Picture,
   type RunOptions,
+  fewer,
 } from './benchmark.js'
 import { type Round, Pair } from './pair.js'
 import { type QemuSweepResult, qemuSweep } from './qemu-sweep.js'
@@ -61,7 +62,8 @@ function describe(pattern: Pattern, options: RunOptions): string {
 async function measure(pattern: Pattern, qemu: boolean, options: RunOptions): Promise<Rounds> {
   const { ramMib, hotMib } = sizesOf(options)
   const rounds: Rounds = { ours: [], plain: [], preempt: [] }
-  for (let round = 0; round <= options.rounds; round += 1) {
+  const count = qemu ? options.rounds : fewer(options.rounds)
+  for (let round = 0; round <= count; round += 1) {
     await using pair = new Pair()
     const result = await pair.round({
       ramBytes: ramMib * MIB,
