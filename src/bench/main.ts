@@ -20,7 +20,7 @@ import { sweepBenchmark } from './sweep.js'
 import { switchBenchmark } from './switch.js'
 import { tableText } from './table.js'
 
-const ROUNDS = 5
+const ROUNDS = 3
 
 const idle = new IdleMigrations()
 const benchmarks: readonly Benchmark[] = [

@@ -417,9 +417,9 @@ export class Receiver {
 
   /** And looks for the answer, or for further faults, before it sleeps. */
   #askForPages(): void {
-    if (!this.#answers.flush()) return
+    if (!this.#answers.flush() || this.#uffd === undefined) return
     const pages = this.#preempt?.isOver === false ? this.#preempt : this.#channel
-    pages?.spin(this.#options.parameters['x-spin-us'], this.#uffd?.fd ?? -1)
+    pages?.spin(this.#options.parameters['x-spin-us'], this.#uffd.fd)
   }
 
   #makeFaultService(uffd: Userfaultfd): FaultService {
