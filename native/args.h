@@ -121,8 +121,8 @@ class Args {
   static constexpr uint64_t kMaxSafeInteger = (uint64_t{1} << 53) - 1;
 
  private:
-  // In a worker that is being terminated no argument can be read, and nothing be thrown: not that
-  // either is then an error, where Napi::Error would abort the process.
+  // In a worker that is being terminated no argument can be read, and nothing thrown: these calls
+  // then fail, which does not matter any more, where Napi::Error would abort the process.
   uint64_t TypeError(const char* name, const char* expected) {
     napi_throw_type_error(env(), nullptr, (std::string(name) + " must be " + expected).c_str());
     failed_ = true;
