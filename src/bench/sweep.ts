@@ -75,9 +75,9 @@ async function measure(pattern: Pattern, qemu: boolean, options: RunOptions): Pr
     options.progress()
     if (round === 0) continue
     rounds.ours.push(result)
-    if (!qemu || pattern !== 'sweep') continue
+    if (!qemu) continue
     for (const preempt of [false, true]) {
-      const theirs = await qemuSweep({ preempt, pattern, ramMib, hotMib })
+      const theirs = await qemuSweep({ preempt, pattern: 'sweep', ramMib, hotMib })
       rounds[preempt ? 'preempt' : 'plain'].push(theirs)
       options.progress()
     }

@@ -72,8 +72,9 @@ const checks: Readonly<Partial<Record<keyof Needs, Check>>> = {
 }
 
 /** What keeps other users from running node and this installation: a file, or a folder above it. */
-export function closedToOthers(): string | undefined {
-  const files = [process.execPath, fileURLToPath(import.meta.url)]
+export function closedToOthers(
+  files: readonly string[] = [process.execPath, fileURLToPath(import.meta.url)],
+): string | undefined {
   return files.map(closedAbove).find((closed) => closed !== undefined)
 }
 

@@ -176,22 +176,23 @@ export class Push {
 
   /** Sends the next batch that nobody has asked for, or waits until that may be done. @returns bytes sent */
   async #push(link: SourceLink, begunAt: number): Promise<number> {
-    const windowBytes = this.#window.bytesFor(this.#queueMs(begunAt))
-    const pages = Math.floor((windowBytes * BATCH_SHARE) / RECORD_BYTES)
-    const batchPages = Math.max(1, Math.min(BATCH_PAGES, pages))
-    const roomBytes = windowBytes - this.#window.outstandingBytes
-    const isFull = batchPages * RECORD_BYTES > roomBytes
-    if (isFull && !this.#window.isStalled(PONG_MS, performance.now())) {
-      if (!this.#window.isPinging) link.write(this.#pingBehind(0))
-      await this.#signal.wait(PONG_MS)
-      return 0
-    }
     const replay = this.#replay?.peek() === undefined ? undefined : this.#replay
     // What will be asked for does not wait for quiet; devices that load are disturbed by it, too.
     const quietMs = replay === undefined ? this.#parameters()['x-push-after-quiet-ms'] : 0
     const waitMs = this.#holdBackMs(begunAt, quietMs)
     if (waitMs > 0) {
       await this.#signal.wait(Math.min(waitMs, MAX_WAIT_MS))
+      return 0
+    }
+    const windowBytes = this.#window.bytesFor(this.#queueMs(begunAt))
+    const pages = Math.floor((windowBytes * BATCH_SHARE) / RECORD_BYTES)
+    const batchPages = Math.max(1, Math.min(BATCH_PAGES, pages))
+    const roomBytes = windowBytes - this.#window.outstandingBytes
+    const isFull = batchPages * RECORD_BYTES > roomBytes
+    if (isFull && !this.#window.isStalled(PONG_MS, performance.now())) {
+      // What was asked for may be all of it, without a ping.
+      if (!this.#window.isPinging) link.write(this.#pingBehind(0))
+      await this.#signal.wait(PONG_MS)
       return 0
     }
     return link.sendBatch((out) =>

@@ -314,6 +314,26 @@ describe('a requested page', () => {
     })
   }
 
+  it('has a ping behind 32 KiB of them, not each its own', async () => {
+    const one = await begin(
+      { blocks: { ram: 2 ** 21 } },
+      { parameters: { 'x-push-after-quiet-ms': PUSH_NEVER, 'x-read-ahead-pages': 0 } },
+    )
+    const { peer, source } = one
+    source.startPostcopy()
+    await reached(source, 'postcopy-active')
+    const from = peer.events.length
+    // None of these is a zero page.
+    for (let page = 1; page < 400; page += 20) {
+      peer.request('ram', page * 4096)
+      await peer.until(() => pagesOf(peer, from).includes(`ram:${page}`))
+    }
+    const pings = peer.events.slice(from).filter(([name]) => name === 'ping')
+    assert.equal(pings.length, 2)
+    source.setParameters({ 'x-push-after-quiet-ms': 0 })
+    await finish(one)
+  })
+
   it('and every other one comes also where no ping is answered behind the switch', async () => {
     const one = await begin({ blocks: { ram: 2 ** 21 } })
     const { peer, source } = one

@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict'
-import { existsSync, readFileSync } from 'node:fs'
+import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { closedToOthers } from '../../src/lab/needs.js'
 import { HostChanges, missing, requires, runAsUser } from '../../src/testing/index.js'
+import { temporaryFolder } from '../cli/support.js'
 import { requires as needsHere } from '../support/requires.js'
 
 const swappiness = '/proc/sys/vm/swappiness'
@@ -13,6 +16,22 @@ describe('the kit for tests', () => {
     assert.equal(requires({ skip: (reason) => reasons.push(reason) }, needs), false)
     assert.match(String(reasons[0]), /^needs Linux 99\.0/)
     assert.equal(requires({ skip: () => assert.fail('skipped') }, {}), true)
+  })
+
+  it('says what keeps other users out', async () => {
+    const folder = await temporaryFolder()
+    const file = join(folder, 'program')
+    writeFileSync(file, '')
+    for (const [folderMode, fileMode, closed] of [
+      [0o755, 0o644, undefined],
+      [0o755, 0o600, file],
+      [0o700, 0o644, folder],
+      [0o711, 0o644, undefined],
+    ] as const) {
+      chmodSync(folder, folderMode)
+      chmodSync(file, fileMode)
+      assert.equal(closedToOthers([file]), closed)
+    }
   })
 
   it('fails instead of skipping where the environment demands the need', () => {

@@ -11,11 +11,15 @@ import { cleanups } from '../support/cleanup.js'
 const SENT_BYTES = 160 * 1024
 
 /** Both ends of a connection; ours is not started. */
-async function connection(): Promise<{ peer: net.Socket; channel: Channel }> {
+async function connection(kind: 'tcp' | 'unix'): Promise<{ peer: net.Socket; channel: Channel }> {
   const path = join(await temporaryFolder(), 'channel')
-  const server = net.createServer({ pauseOnConnect: true }).listen(path)
+  const server = net.createServer({ pauseOnConnect: true })
+  if (kind === 'unix') server.listen(path)
+  else server.listen(0, '127.0.0.1')
   cleanups.add(() => server.close())
-  const peer = net.connect(path)
+  await once(server, 'listening')
+  const address = server.address() as net.AddressInfo | string
+  const peer = typeof address === 'string' ? net.connect(address) : net.connect(address.port)
   cleanups.add(() => peer.destroy())
   const [accepted] = (await once(server, 'connection')) as [net.Socket]
   const channel = Channel.accept(accepted, 'the peer')
@@ -26,7 +30,7 @@ async function connection(): Promise<{ peer: net.Socket; channel: Channel }> {
 describe('a channel that is gone before anybody reads it', () => {
   for (const when of ['just now', 'long ago']) {
     it(`says so to whoever starts it (${when})`, async () => {
-      const { channel } = await connection()
+      const { channel } = await connection('unix')
       channel.destroy(new ConnectionError('ECONNRESET', 'gone'))
       if (when === 'long ago') await new Promise(setImmediate)
       const nothing = (): number => assert.fail('nothing was sent')
@@ -40,7 +44,7 @@ describe('a channel that is gone before anybody reads it', () => {
 
 describe('a channel whose first consumer only looks', () => {
   it('reads little until something is taken, then all, in order', async () => {
-    const { peer, channel } = await connection()
+    const { peer, channel } = await connection('unix')
     const sent = Uint8Array.from({ length: SENT_BYTES }, (_, index) => index % 251)
     await new Promise((resolve) => peer.write(sent, resolve))
 
@@ -68,4 +72,42 @@ describe('a channel whose first consumer only looks', () => {
     })
     assert(got.equals(sent))
   })
+})
+
+describe('a channel whose peer does not read for a while', () => {
+  for (const kind of ['tcp', 'unix'] as const) {
+    it(`brings what was written in order, once (${kind})`, async () => {
+      const { peer, channel } = await connection(kind)
+      const nothing = (): number => assert.fail('nothing was sent')
+      channel.start({ consume: nothing, end: nothing, close: () => undefined })
+      const written: number[] = []
+      const expected: Uint8Array[] = []
+      const write = (length: number): void => {
+        const index = expected.length
+        expected.push(new Uint8Array(length).fill(index))
+        channel.write(expected[index] ?? assert.fail(), () => written.push(index))
+      }
+      for (const length of [16 * 2 ** 20, 20, 2 ** 20]) write(length)
+      assert(channel.unsentBytes > 2 ** 20, 'more than the kernel takes')
+
+      const got: Buffer[] = []
+      let length = 0
+      let behind = 0
+      await new Promise<void>((resolve) => {
+        peer.on('data', (bytes: Buffer) => {
+          got.push(bytes)
+          length += bytes.length
+          // The kernel has room again, but there is something in front.
+          if (channel.unsentBytes > 0 && behind < 50) {
+            behind += 1
+            write(20)
+          }
+          if (length >= 17 * 2 ** 20 + 20 + 20 * behind) resolve()
+        })
+      })
+      assert(behind > 10, `${behind} small pieces`)
+      assert(Buffer.concat(got).equals(Buffer.concat(expected)))
+      assert.deepEqual(written, [...expected.keys()])
+    })
+  }
 })
