@@ -51,7 +51,8 @@ async function dirtyGuest(
       ramBytes,
       workload: `sweep:hot=${hotMib}M,writes=100`,
       postcopyAfterMs: undefined,
-      parameters: { 'x-postcopy-after-rounds': 1 },
+      // No guest is slow enough to end it as precopy before that.
+      parameters: { 'x-postcopy-after-rounds': 1, 'downtime-limit': 1 },
     })
     progress()
     if (round > 0) ours.push(source.downtimeMs)

@@ -66,7 +66,7 @@ export class Placement {
 
   #adviseSmallPages(advice: 'NOHUGEPAGE' | 'HUGEPAGE'): void {
     for (const { block } of this.#blocks) {
-      if (block.hostPages === 1) block.region.madvise(advice, 0, block.lengthBytes)
+      if (block.hostPages === 1) block.region.adviseHugePages(advice, block.lengthBytes)
     }
   }
 

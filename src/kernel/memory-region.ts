@@ -1,3 +1,4 @@
+import { KernelError } from '../errors.js'
 import type { HostAddress } from '../units.js'
 import type { Advice } from './advice.js'
 import { creationHint, faultHint, scanHint } from './region-hints.js'
@@ -115,6 +116,18 @@ export class MemoryRegion {
   madvise(advice: Advice, offset = 0, length = this.lengthBytes - offset): void {
     const result = native().regionMadvise(this.#open(), offset, length, advice)
     check(result, 'madvise', () => `${this.#at(offset)}, ${length}, MADV_${advice}`)
+  }
+
+  /**
+   * Asks for transparent huge pages, or forbids them. A kernel that has none says `EINVAL` to both,
+   * which changes nothing.
+   */
+  adviseHugePages(advice: 'HUGEPAGE' | 'NOHUGEPAGE', length = this.lengthBytes): void {
+    try {
+      this.madvise(advice, 0, length)
+    } catch (error) {
+      if (!(error instanceof KernelError && error.code === 'EINVAL')) throw error
+    }
   }
 
   /**

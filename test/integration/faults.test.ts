@@ -8,6 +8,7 @@ import { type MemoryKind, describeKinds, hostPageOf } from '../support/memory-ki
 import { guestPair, listenFor, migratePair, postcopy, reached } from '../support/migration.js'
 import { Parked } from '../support/park.js'
 import { requires } from '../support/requires.js'
+import { smapsOf } from '../support/smaps.js'
 import { TestMachine } from '../support/test-machine.js'
 
 interface Case {
@@ -185,6 +186,54 @@ describeKinds('a fault', ['anon', 'memfd', 'hugetlb'], (kind, hostPage) => {
       ['ram', 0, 0, 0],
       ['vram', hostPage, hostPage, 0],
     ])
+  })
+})
+
+describe('huge pages', () => {
+  it('come with precopy, and are forbidden from the first discard to the last page', async function () {
+    requires(this, 'transparentHugePages')
+    const sent = new TestMachine({ blocks: { ram: 8 * 2 ** 20 } })
+    sent.fill()
+    const machine = new TestMachine({ blocks: { ram: 8 * 2 ** 20 } })
+    const ram = machine.region('ram')
+    ram.adviseHugePages('HUGEPAGE')
+    const destination = await listenFor(machine, { capabilities: postcopy })
+    const source = await FakeSource.connect(destination.uri, machine)
+    cleanups.add(async () => {
+      if (destination.state === 'postcopy-active') await serveRest({ sent, source, destination })
+    })
+    source.send(prologue(sent))
+    // One page in the middle of each huge page.
+    const precopied = [0, 1, 2, 3].map((index) => 256 + 512 * index)
+    source.send(
+      part((out) => {
+        for (const page of precopied) {
+          const bytes = sent.content('ram').subarray(page * 4096, (page + 1) * 4096)
+          stream.encodeRamPage(out, 'ram', page * 4096, bytes)
+        }
+      }),
+    )
+    await allTaken(source)
+    assert.match(smapsOf(ram, 'VmFlags'), /\bhg\b/)
+    assert.notEqual(smapsOf(ram, 'AnonHugePages'), '0 kB')
+
+    const bounds = [0, ...precopied.flatMap((page) => [page, page + 1]), 2048]
+    const owed = bounds.flatMap((page, index) =>
+      index % 2 === 0 ? [page * 4096, ((bounds[index + 1] ?? 0) - page) * 4096] : [],
+    )
+    source.send((out) => stream.encodeRamDiscard(out, 'ram', owed))
+    source.send(packageOf(sent))
+    await reached(destination, 'postcopy-active')
+    assert.match(smapsOf(ram, 'VmFlags'), /\bnh\b/)
+    assert.equal(smapsOf(ram, 'AnonHugePages'), '0 kB')
+    // What a huge page had filled with zeros is missing, and is asked for.
+    const reader = new Parked(ram, 'read', 1000 * 4096)
+    assert.deepEqual(await source.heard('requestPages'), ['ram', 1000 * 4096, 4096])
+
+    await serveRest({ sent, source, destination })
+    assert.equal(await reader.result, 'done')
+    assert(machine.content('ram').equals(sent.content('ram')))
+    assert.match(smapsOf(ram, 'VmFlags'), /\bhg\b/)
   })
 })
 

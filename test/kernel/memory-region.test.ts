@@ -1,5 +1,13 @@
 import assert from 'node:assert/strict'
-import { closeSync, ftruncateSync, openSync, readFileSync, unlinkSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { KernelError, MemoryRegion } from '../../src/kernel/index.js'
@@ -11,6 +19,7 @@ import {
   makeRegion,
   pageContent,
 } from '../support/memory-kinds.js'
+import { smapsOf } from '../support/smaps.js'
 
 function mapsLine(address: number): string | undefined {
   const start = `${address.toString(16)}-`
@@ -138,9 +147,18 @@ describeKinds('MemoryRegion', allKinds, (kind, hostPage) => {
 
   it('is not inherited by child processes', () => {
     const region = makeRegion(kind, 1)
-    const smaps = readFileSync('/proc/self/smaps', 'utf8')
-    const flags = smaps.slice(smaps.indexOf(`\n${region.address.toString(16)}-`))
-    assert.match(/VmFlags: (.*)/.exec(flags)?.[1] ?? '', /\bdc\b/)
+    assert.match(smapsOf(region, 'VmFlags'), /\bdc\b/)
+  })
+
+  it('may have transparent huge pages, or not, where there are any', () => {
+    const region = makeRegion(kind, 4)
+    const flagsWith = (advice: 'HUGEPAGE' | 'NOHUGEPAGE'): string => {
+      region.adviseHugePages(advice)
+      return smapsOf(region, 'VmFlags')
+    }
+    const exist = existsSync('/sys/kernel/mm/transparent_hugepage')
+    assert.equal(/\bhg\b/.test(flagsWith('HUGEPAGE')), exist)
+    assert.equal(/\bnh\b/.test(flagsWith('NOHUGEPAGE')), exist)
   })
 
   it('touches each host page once, and a write leaves the content', () => {

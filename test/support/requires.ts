@@ -38,6 +38,10 @@ const checks = {
     freeHugePages() >= 32 || process.getuid?.() === 0
       ? undefined
       : `${freeHugePages()} free 2 MiB pages, 32 needed (sysctl vm.nr_hugepages)`,
+  transparentHugePages: () =>
+    /\[(always|madvise)\]/.test(transparentHugePages())
+      ? undefined
+      : 'no transparent huge pages (/sys/kernel/mm/transparent_hugepage/enabled)',
 } satisfies Record<string, () => string | undefined>
 
 export type Requirement = keyof typeof checks
@@ -69,6 +73,11 @@ function onPath(command: string, debianPackage: string): string | undefined {
     .split(':')
     .some((dir) => existsSync(`${dir}/${command}`))
   return found ? undefined : `no ${command} (Debian package ${debianPackage})`
+}
+
+function transparentHugePages(): string {
+  const path = '/sys/kernel/mm/transparent_hugepage/enabled'
+  return existsSync(path) ? readFileSync(path, 'utf8') : ''
 }
 
 function freeHugePages(): number {

@@ -69,7 +69,7 @@ export const pmscanWalkEnd = experiment({
   },
 })
 
-const pages = 65_536
+const pages = 16_384
 const shares = [0, 1, 10, 50, 100]
 const rounds = 7
 
@@ -104,9 +104,9 @@ export const pmscanCost = experiment({
   tags: ['pagemap', 'write-protect', 'cost'],
   question: 'What does a scan cost that finds the dirty pages and arms them again?',
   method:
-    '256 MiB, of which 0, 1, 10, 50 and 100 % were written; anonymous memory in small and in huge ' +
+    '64 MiB, of which 0, 1, 10, 50 and 100 % were written; anonymous memory in small and in huge ' +
     `pages, and a memfd. Median of ${rounds} rounds, ns a page of the whole range.`,
-  needs: { features: ['WP_ASYNC', 'WP_HUGETLBFS_SHMEM'], memoryMiB: 512 },
+  needs: { features: ['WP_ASYNC', 'WP_HUGETLBFS_SHMEM'], memoryMiB: 128 },
   deadlineMs: 60_000,
   expected: {
     values: {
