@@ -5,6 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Destination } from '../destination/destination.js'
 import { Guest } from '../guest/index.js'
+import { compileWithoutThreads } from '../migration/compile-threads.js'
 import { PUSH_NEVER } from '../migration/options.js'
 import type { Counters } from '../migration/counters.js'
 import { Source } from '../source/source.js'
@@ -14,6 +15,9 @@ import { TouchWatch, touchesOf } from './touch-watch.js'
 
 const capabilities = { 'postcopy-ram': true }
 let guest: Guest | undefined
+
+// As the command does.
+compileWithoutThreads()
 
 function answer(message: Answer): void {
   process.send?.(message)

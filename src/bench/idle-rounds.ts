@@ -6,9 +6,8 @@ import { type Round, Pair } from './pair.js'
 import { type RunOptions, GIB, MIB } from './benchmark.js'
 import { floorPush } from './floor.js'
 
-/** A guest takes so long that fewer rounds have to do. */
+/** A guest takes so long that a third of the rounds has to do. */
 const LARGE_BYTES = 4 * GIB
-const LARGE_ROUNDS = 2
 
 export interface IdleCase {
   readonly ramBytes: number
@@ -51,7 +50,7 @@ async function measure(which: IdleCase, options: RunOptions): Promise<IdleRounds
     return gigabytesPerSecond
   }
   await using pair = new Pair()
-  const rounds = ramBytes > LARGE_BYTES ? Math.min(LARGE_ROUNDS, options.rounds) : options.rounds
+  const rounds = ramBytes > LARGE_BYTES ? Math.ceil(options.rounds / 3) : options.rounds
   // The first one finds memory and code cold.
   for (let round = 0; round <= rounds; round += 1) {
     const result = await pair.round({ ramBytes, workload, postcopyAfterMs: 0 })

@@ -1,7 +1,7 @@
 /** How long a fault takes on a slow link that the push fills. Needs root and iproute2. */
 import { TwoHosts } from '../testing/index.js'
 import { type Benchmark, type Comparison, MIB, type Picture, fewer } from './benchmark.js'
-import { Pair } from './pair.js'
+import { Pair, pushRate } from './pair.js'
 import { at, curve } from './statistics.js'
 
 /** So that faults never wait for each other. */
@@ -31,6 +31,7 @@ export const slowLinkBenchmark: Benchmark = {
       )
       const loaded: (readonly number[])[] = []
       const unloaded: (readonly number[])[] = []
+      const rates: number[] = []
       for (let round = 0; round <= (mbit === 1000 ? rounds : fewer(rounds)); round += 1) {
         const common = {
           ramBytes: mib * MIB,
@@ -45,8 +46,16 @@ export const slowLinkBenchmark: Benchmark = {
         if (round === 0) continue
         unloaded.push(quiet.destination.faultQuantilesUs)
         loaded.push(pushed.destination.faultQuantilesUs)
+        rates.push(pushRate(pushed) * 1000)
       }
       const what = `${mbit} Mbit/s, the push fills it`
+      comparisons.push({
+        what,
+        figure: 'push, faults included',
+        unit: 'MB/s',
+        ours: rates,
+        rival: { name: 'the link, with all headers', values: rates.map(() => mbit / 8) },
+      })
       for (const [name, quantile] of [
         ['p50', 0.5],
         ['p99', 0.99],

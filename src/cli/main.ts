@@ -1,10 +1,12 @@
 #!/usr/bin/env node
 /** The command `postcopy`. */
 import { CommanderError } from 'commander'
+import { compileWithoutThreads } from '../migration/compile-threads.js'
 import { reportFailure } from './failure.js'
 import { createProgram } from './program.js'
 
 let status = 0
+compileWithoutThreads()
 try {
   await createProgram((given) => {
     status = given
