@@ -57,16 +57,15 @@ export class Placement {
 
   /** From now on a missing page stays missing: no huge page may fill it with zeros on the side. */
   forbidHugePages(): void {
-    this.#adviseSmallPages('NOHUGEPAGE')
-  }
-
-  allowHugePages(): void {
-    this.#adviseSmallPages('HUGEPAGE')
-  }
-
-  #adviseSmallPages(advice: 'NOHUGEPAGE' | 'HUGEPAGE'): void {
     for (const { block } of this.#blocks) {
-      if (block.hostPages === 1) block.region.adviseHugePages(advice, block.lengthBytes)
+      if (block.hostPages === 1) block.region.adviseHugePages('NOHUGEPAGE', block.lengthBytes)
+    }
+  }
+
+  /** Not in a file: a hole in its huge pages may only be zeroed, and would not be missing next time. */
+  allowHugePages(): void {
+    for (const { block } of this.#blocks) {
+      if (block.region.kind === 'anon') block.region.adviseHugePages('HUGEPAGE', block.lengthBytes)
     }
   }
 

@@ -15,8 +15,8 @@ export function allocate(kind: MemoryKind, ramBytes: number, vcpus: number): Gue
   const layout = layOut(ramBytes, vcpus)
   const ram = MemoryRegion.create({ kind, lengthBytes: ramBytes, name: 'postcopy-ram' })
   try {
-    // A first touch for 512 pages. A destination forbids them for as long as pages are missing. Not
-    // for a memfd: a hole in a huge page of a file may only be zeroed, and would not be missing.
+    // A first touch for 512 pages. A destination forbids them for as long as pages are missing; see
+    // Placement for why a memfd has none.
     if (kind === 'anon') ram.adviseHugePages('HUGEPAGE')
     const ledger = MemoryRegion.create({
       // Mixed page sizes on purpose: a guest on huge pages has its ledger on small ones.

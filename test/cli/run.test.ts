@@ -65,12 +65,12 @@ describe('a watched migration', () => {
   })
 
   it('gives up a precopy that does not converge, with rates and a remedy', async () => {
-    const { source, destination } = guests(['--workload', 'sweep:writes=100'], [])
+    const { source, destination } = guests(['--workload', 'sweep:hot=8M,writes=100'], [])
     const options = watch({
       postcopyAfter: 'never',
-      precopyLimitMs: 6000,
-      // A round takes long enough for the guest to write everything again.
-      parameters: { 'max-bandwidth': '60M', 'downtime-limit': '0' },
+      precopyLimitMs: 8000,
+      // A round of 8 MiB takes a second: a slow host's guest, too, writes all of it again.
+      parameters: { 'max-bandwidth': '8M', 'downtime-limit': '0' },
     })
     await assert.rejects(new MigrationRun(source, destination, options).run(), {
       code: 'ERR_DEMO_NOT_CONVERGED',

@@ -64,7 +64,9 @@ describe('sockets', () => {
     const much = new Uint8Array(64 * 2 ** 20)
     const taken = sendNow(fdOf(client), much)
     assert(taken > 0 && taken < much.length, `${taken}`)
-    assert.equal(sendNow(fdOf(client), much), 0)
+    // What is on its way leaves the kernel room for a little more.
+    const more = Array.from({ length: 100 }, () => sendNow(fdOf(client), much))
+    assert.equal(more.at(-1), 0)
     const [other, gone] = await connectedPair()
     other.pause()
     gone.resetAndDestroy()

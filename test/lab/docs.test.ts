@@ -52,7 +52,7 @@ const documents: readonly Document[] = [
 for (const { path, needs, files } of documents)
   describe(path, () => {
     const listings = listingsOf(path)
-    let folder: string
+    let folder = ''
 
     before(function () {
       requires(this, ...needs)
@@ -63,7 +63,7 @@ for (const { path, needs, files } of documents)
     })
 
     after(() => {
-      rmSync(folder, { recursive: true, force: true })
+      if (folder !== '') rmSync(folder, { recursive: true, force: true })
     })
 
     it('has listings of each kind', () => {

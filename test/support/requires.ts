@@ -16,6 +16,12 @@ const checks = {
     ),
   root: () => (process.getuid?.() === 0 ? undefined : 'not root'),
   qemu: () => onPath('qemu-system-x86_64', 'qemu-system-x86'),
+  /** A QEMU that takes a postcopy. */
+  qemuPostcopy: () =>
+    onPath('qemu-system-x86_64', 'qemu-system-x86') ??
+    (process.getuid?.() === 0 || mayAnybodyHandleKernelFaults()
+      ? undefined
+      : 'QEMU takes a postcopy only where it may handle faults from inside the kernel (root, or sysctl vm.unprivileged_userfaultfd=1)'),
   /** What a Linux guest is made of. */
   linuxGuest: () =>
     onPath('busybox', 'busybox-static') ??
@@ -73,6 +79,10 @@ function onPath(command: string, debianPackage: string): string | undefined {
     .split(':')
     .some((dir) => existsSync(`${dir}/${command}`))
   return found ? undefined : `no ${command} (Debian package ${debianPackage})`
+}
+
+function mayAnybodyHandleKernelFaults(): boolean {
+  return readFileSync('/proc/sys/vm/unprivileged_userfaultfd', 'utf8').trim() === '1'
 }
 
 function transparentHugePages(): string {

@@ -134,7 +134,8 @@ describe('a park that is disturbed', function () {
     assert(!existsSync(directory))
   })
 
-  it('pauses QEMU when it is stopped in postcopy, and recovers, broken again', async () => {
+  it('pauses QEMU when it is stopped in postcopy, and recovers, broken again', async function () {
+    requires(this, 'qemuPostcopy')
     const folder = await temporaryFolder()
     const directory = join(folder, 'vm')
     const source = await startSource(folder)
@@ -266,7 +267,7 @@ interface Mismatch {
 
 describe('a resume that is disturbed', function () {
   before(function () {
-    requires(this, 'qemu')
+    requires(this, 'qemuPostcopy')
   })
 
   const mismatches: readonly Mismatch[] = [

@@ -64,7 +64,7 @@ async function parkLinux(): Promise<{
 describe('a Linux guest', function () {
   this.timeout(180_000)
   before(function () {
-    requires(this, 'qemu', 'linuxGuest')
+    requires(this, 'qemuPostcopy', 'linuxGuest')
   })
 
   it('goes on ticking in other QEMUs, again, and twice at once', async () => {

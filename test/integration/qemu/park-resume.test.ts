@@ -165,7 +165,7 @@ async function parkAndResume(shape: Case): Promise<void> {
 
 describe('parking and resuming with QEMU', function () {
   before(function () {
-    requires(this, 'qemu')
+    requires(this, 'qemuPostcopy')
   })
 
   for (const shape of cases.filter(({ hugePages }) => hugePages === undefined)) {

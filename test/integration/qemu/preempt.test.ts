@@ -12,7 +12,7 @@ const CAPABILITIES = ['postcopy-ram', 'postcopy-preempt']
 
 describe('the preempt channel with QEMU', () => {
   it('is taken from a source that switches, and given to a destination', async function () {
-    requires(this, 'qemu')
+    requires(this, 'qemuPostcopy')
     this.timeout(120_000)
     const folder = await temporaryFolder()
     const args = countingPc(folder)

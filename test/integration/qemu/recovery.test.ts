@@ -80,7 +80,8 @@ describe('recovery with QEMU', function () {
     assert(contentOf(machine, 'm').equals(readFileSync(memoryFile)))
   })
 
-  it(`goes on after ${CUTS} cuts at random bytes, QEMU as destination`, async () => {
+  it(`goes on after ${CUTS} cuts at random bytes, QEMU as destination`, async function () {
+    requires(this, 'qemuPostcopy')
     const folder = await temporaryFolder()
     const directory = join(folder, 'vm')
     const source = await Qemu.start(folder, countingPc(folder, 16 * MIB))

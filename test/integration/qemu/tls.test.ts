@@ -42,7 +42,8 @@ describe('TLS with QEMU', function () {
   })
 
   for (const { title, capabilities, isSwitched } of ways) {
-    it(`parks a VM ${title}, and resumes it in another QEMU`, async () => {
+    it(`parks a VM ${title}, and resumes it in another QEMU`, async function () {
+      requires(this, 'qemuPostcopy')
       const folder = await temporaryFolder()
       const { directory: creds } = makeCredentials(folder)
       const parameters = { 'tls-creds': creds }
@@ -134,7 +135,8 @@ describe('TLS with QEMU', function () {
     assert(!existsSync(directory))
   })
 
-  it('leaves a parked VM alone where QEMU does not accept us, or has no TLS', async () => {
+  it('leaves a parked VM alone where QEMU does not accept us, or has no TLS', async function () {
+    requires(this, 'qemuPostcopy')
     const folder = await temporaryFolder()
     const { directory: creds } = makeCredentials(folder)
     const directory = join(folder, 'vm')
