@@ -18,8 +18,6 @@ const LEAST_WINDOW_BYTES = 9 * 1024
 const FIRST_WINDOW_BYTES = 4 * LEAST_WINDOW_BYTES
 /** What is on its way, in round trips: only more than one shows whether the link takes more. */
 const HEADROOM = 1.5
-/** Over less than that, a rate is that of a burst: of what had gathered in a queue, or of one large packet. */
-const LEAST_RATE_MS = 2
 /** How long the fastest rate seen counts. */
 const RATE_MEMORY_MS = 100
 /**
@@ -30,9 +28,10 @@ const ROUND_TRIP_MEMORY_MS = 5000
 
 interface Ping {
   readonly value: number
-  /** When it was sent, with what had been sent by then. */
+  /** When it was sent, with what had been sent and placed by then. */
   readonly atMs: number
   readonly sentBytes: number
+  readonly placedBytes: number
 }
 
 export class PushWindow {
@@ -43,8 +42,6 @@ export class PushWindow {
   #pending: Ping[] = []
   /** When something was sent or placed last. */
   #newsAtMs = -Infinity
-  /** Since when, and from how much on, the rate is taken. */
-  #rateFrom = { atMs: 0, placedBytes: 0 }
   readonly #bytesPerMs = new Recent(Math.max, RATE_MEMORY_MS)
   readonly #roundTripMs = new Recent(Math.min, ROUND_TRIP_MEMORY_MS)
   #isPausing = false
@@ -71,13 +68,12 @@ export class PushWindow {
 
   /** @returns the value of the ping to send behind these bytes */
   sent(bytes: number, atMs: number): number {
-    // Nobody is slow while there is nothing to do.
-    if (this.outstandingBytes === 0) this.#takeRateFrom(atMs)
+    const placedBytes = this.#placedBytes
     this.#sentBytes += bytes
     const value = this.#nextPing
     this.#nextPing = value === LAST_PING ? FIRST_PING : value + 1
     this.#newsAtMs = atMs
-    this.#pending.push({ value, atMs, sentBytes: this.#sentBytes })
+    this.#pending.push({ value, atMs, sentBytes: this.#sentBytes, placedBytes })
     return value
   }
 
@@ -93,14 +89,7 @@ export class PushWindow {
     if (roundTripMs <= 0) return
     if (this.#roundTripMs.add(roundTripMs, atMs)) this.#isPausing = true
     if (this.outstandingBytes === 0) this.#isPausing = false
-    const rateMs = atMs - this.#rateFrom.atMs
-    if (rateMs < LEAST_RATE_MS) return
-    this.#bytesPerMs.add((this.#placedBytes - this.#rateFrom.placedBytes) / rateMs, atMs)
-    this.#takeRateFrom(atMs)
-  }
-
-  #takeRateFrom(atMs: number): void {
-    this.#rateFrom = { atMs, placedBytes: this.#placedBytes }
+    this.#bytesPerMs.add((this.#placedBytes - ping.placedBytes) / roundTripMs, atMs)
   }
 
   /** Nothing was sent or placed for so long, as if pings were not answered. */

@@ -13,7 +13,7 @@ import type { Replay } from './replay.js'
 /** Milliseconds after a request, and after the switch, in which another one is likely. */
 const BUSY_MS = 100
 /** How long a request may wait behind pushed pages, in milliseconds: while some come, and else. */
-const BUSY_QUEUE_MS = 0.5
+const BUSY_QUEUE_MS = 0.1
 const CALM_QUEUE_MS = 5
 /** The same behind pages that were sent ahead: another vCPU may ask for something else. */
 const AHEAD_QUEUE_MS = 1
