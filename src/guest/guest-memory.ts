@@ -15,7 +15,7 @@ export function allocate(kind: MemoryKind, ramBytes: number, vcpus: number): Gue
   const layout = layOut(ramBytes, vcpus)
   const ram = MemoryRegion.create({ kind, lengthBytes: ramBytes, name: 'postcopy-ram' })
   try {
-    // A first touch for 512 pages. A destination forbids them for as long as pages are missing; see
+    // One first touch then brings 512 pages. A destination forbids them for as long as pages are missing; see
     // Placement for why a memfd has none.
     if (kind === 'anon') ram.adviseHugePages('HUGEPAGE')
     const ledger = MemoryRegion.create({

@@ -2,8 +2,8 @@
  * What a test needs of the host. Missing things skip the test with a reason, unless
  * `POSTCOPY_REQUIRE` names them (CI does): then the skip is a failure.
  */
-import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
+import { readPrivileges } from '../../src/kernel/index.js'
 import { closedToOthers } from '../../src/lab/needs.js'
 
 /** Every capability a test may ask for, with the check that gives a reason where it is missing. */
@@ -11,7 +11,7 @@ const checks = {
   /** Faults from inside the kernel can be handled, not only those of user code. */
   kernelFaults: () =>
     probe(
-      () => canHandleKernelFaults(),
+      () => opensForKernelFaults(),
       'this user may only handle user-mode faults (see postcopy doctor)',
     ),
   root: () => (process.getuid?.() === 0 ? undefined : 'not root'),
@@ -19,9 +19,10 @@ const checks = {
   /** A QEMU that takes a postcopy. */
   qemuPostcopy: () =>
     onPath('qemu-system-x86_64', 'qemu-system-x86') ??
-    (process.getuid?.() === 0 || mayAnybodyHandleKernelFaults()
-      ? undefined
-      : 'QEMU takes a postcopy only where it may handle faults from inside the kernel (root, or sysctl vm.unprivileged_userfaultfd=1)'),
+    probe(
+      () => opensForKernelFaults('syscall'),
+      'QEMU takes a postcopy only where userfaultfd(2) opens for faults of the kernel (root, or sysctl vm.unprivileged_userfaultfd=1)',
+    ),
   /** What a Linux guest is made of. */
   linuxGuest: () =>
     onPath('busybox', 'busybox-static') ??
@@ -45,9 +46,10 @@ const checks = {
       ? undefined
       : `${freeHugePages()} free 2 MiB pages, 32 needed (sysctl vm.nr_hugepages)`,
   transparentHugePages: () =>
-    /\[(always|madvise)\]/.test(transparentHugePages())
-      ? undefined
-      : 'no transparent huge pages (/sys/kernel/mm/transparent_hugepage/enabled)',
+    probe(
+      () => ['always', 'madvise'].includes(readPrivileges().transparentHugePages.anon ?? ''),
+      'no transparent huge pages (/sys/kernel/mm/transparent_hugepage/enabled)',
+    ),
 } satisfies Record<string, () => string | undefined>
 
 export type Requirement = keyof typeof checks
@@ -81,15 +83,6 @@ function onPath(command: string, debianPackage: string): string | undefined {
   return found ? undefined : `no ${command} (Debian package ${debianPackage})`
 }
 
-function mayAnybodyHandleKernelFaults(): boolean {
-  return readFileSync('/proc/sys/vm/unprivileged_userfaultfd', 'utf8').trim() === '1'
-}
-
-function transparentHugePages(): string {
-  const path = '/sys/kernel/mm/transparent_hugepage/enabled'
-  return existsSync(path) ? readFileSync(path, 'utf8') : ''
-}
-
 function freeHugePages(): number {
   return Number(readFileSync('/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages', 'utf8'))
 }
@@ -98,12 +91,10 @@ function probe(check: () => boolean, reason: string): string | undefined {
   return check() ? undefined : reason
 }
 
-function canHandleKernelFaults(): boolean {
-  if (process.getuid?.() === 0) return true
-  try {
-    execFileSync('test', ['-w', '/dev/userfaultfd'])
-    return true
-  } catch {
-    return readFileSync('/proc/sys/vm/unprivileged_userfaultfd', 'utf8').trim() === '1'
-  }
+/** @param door - one of them, or any */
+function opensForKernelFaults(door?: 'syscall'): boolean {
+  return readPrivileges().doors.some(
+    (tried) =>
+      !tried.userModeOnly && tried.error === undefined && (door ?? tried.door) === tried.door,
+  )
 }
