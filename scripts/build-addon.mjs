@@ -1,6 +1,6 @@
 // Builds the addons and the program that benchmarks compare with, by node-gyp, unless they are newer than their sources.
 import { spawnSync } from 'node:child_process'
-import { existsSync, readdirSync, statSync } from 'node:fs'
+import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -36,8 +36,17 @@ if (!works(compiler[0], [...compiler.slice(1), '-std=c++20', '-fsyntax-only', '-
   fail('the C++ or kernel headers are missing: install the Debian packages build-essential and linux-libc-dev.')
 }
 
+/** Node's own headers, where they came with it: node-gyp would fetch them from the network. */
+function headersOfNode() {
+  const prefix = dirname(dirname(process.execPath))
+  const header = join(prefix, 'include/node/node_version.h')
+  if (process.env.npm_config_nodedir !== undefined || !existsSync(header)) return []
+  const major = /^#define NODE_MAJOR_VERSION (\d+)$/m.exec(readFileSync(header, 'utf8'))?.[1]
+  return major === process.versions.node.split('.')[0] ? [`--nodedir=${prefix}`] : []
+}
+
 const gyp = existsSync(join(root, 'node_modules/.bin/node-gyp')) ? join(root, 'node_modules/.bin/node-gyp') : 'node-gyp'
 const command = existsSync(join(root, 'build/Makefile')) ? ['build'] : ['rebuild']
-const result = spawnSync(gyp, [...command, '--jobs=max', '--loglevel=warn'], { cwd: root, stdio: 'inherit' })
+const result = spawnSync(gyp, [...command, ...headersOfNode(), '--jobs=max', '--loglevel=warn'], { cwd: root, stdio: 'inherit' })
 if (result.error !== undefined) fail('node-gyp was not found: run npm ci in this folder first.')
-if (result.status !== 0) fail('the addon did not compile; the lines above are the compiler\'s.')
+if (result.status !== 0) fail('the addon was not built; the lines above say why.')
