@@ -4,7 +4,12 @@
  * first, and then is silent, closes, or speaks of something else, takes nobody's place.
  */
 import { ConnectionError } from '../errors.js'
-import { encode, encodeFileHeader, encodeRecvBitmapRequest } from '../stream/index.js'
+import {
+  MULTIFD_MAGIC,
+  encode,
+  encodeFileHeader,
+  encodeRecvBitmapRequest,
+} from '../stream/index.js'
 import type { Channel } from './channel.js'
 import type { Parameters } from './options.js'
 
@@ -12,6 +17,8 @@ import type { Parameters } from './options.js'
 const migrationBegins = encode(encodeFileHeader).subarray(0, 4)
 /** 08 00 0a: without a word before it, the first block's received bitmap is asked for. */
 const recoveryBegins = encode((out) => encodeRecvBitmapRequest(out, '')).subarray(0, 3)
+/** A source's channels of multifd may speak before its first one does. */
+const furtherBegins = encode((out) => out.u32(MULTIFD_MAGIC))
 
 export interface ReceptionHost {
   /** The source; behind it, whoever came after it and may be its preempt channel. */
@@ -72,7 +79,8 @@ export class Reception {
   #look(channel: Channel, bytes: Uint8Array): void {
     if (!this.#waiting.has(channel)) return
     const said = bytes.subarray(0, this.#greeting.length)
-    if (said.some((byte, index) => byte !== this.#greeting[index])) {
+    if (isBeginningOf(said, furtherBegins)) return
+    if (!isBeginningOf(said, this.#greeting)) {
       const text = `${Buffer.from(said).toString('hex')} does not begin ${this.#wanted}`
       this.#turnAway(channel, 'ERR_CONNECTION_STRANGER', text)
     } else if (said.length === this.#greeting.length) {
@@ -106,4 +114,8 @@ export class Reception {
     clearTimeout(this.#waiting.get(channel))
     return this.#waiting.delete(channel)
   }
+}
+
+function isBeginningOf(said: Uint8Array, word: Uint8Array): boolean {
+  return said.every((byte, index) => byte === word[index])
 }

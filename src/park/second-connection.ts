@@ -5,9 +5,8 @@
  */
 import { ConnectionError } from '../errors.js'
 import type { Channel } from '../migration/channel.js'
-import { RamFlag } from '../stream/index.js'
+import { MULTIFD_MAGIC, RamFlag } from '../stream/index.js'
 
-const MULTIFD_MAGIC = 0x11223344
 /** A u64: all that a preempt channel ever says to us, at its end. */
 const MARK_BYTES = 8
 

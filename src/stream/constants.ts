@@ -8,6 +8,8 @@ import { TARGET_PAGE_SIZE } from '../units.js'
 export const FILE_MAGIC = 0x5145564d
 /** `QEMU_VM_FILE_VERSION`. */
 export const FILE_VERSION = 3
+/** `MULTIFD_MAGIC`: what a channel of multifd begins with. */
+export const MULTIFD_MAGIC = 0x11223344
 
 /** The type byte that every top-level element starts with. */
 export const ElementType = {

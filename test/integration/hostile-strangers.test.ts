@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import net from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Destination } from '../../src/destination/destination.js'
 import type { Migration } from '../../src/migration/migration.js'
 import { Park } from '../../src/park/index.js'
@@ -149,6 +150,39 @@ describe('a stranger who connects first', () => {
     const silent = await connect(uri)
     const source = migrateTo(uri, filled(), { capabilities: postcopy, postcopyAtOnce: true })
     await Promise.all([source.done, park.done, hangsUp(first), hangsUp(silent)])
+  })
+})
+
+describe('a channel of multifd', () => {
+  const multifd = stream.encode((out) => out.u32(stream.MULTIFD_MAGIC).u32(1))
+
+  it('that speaks before the source is no stranger: a park says what to turn off', async () => {
+    const folder = await temporaryFolder()
+    const directory = join(folder, 'vm')
+    const park = await Park.listen({ uri: 'tcp:127.0.0.1:0', directory })
+    cleanups.add(() => park.close())
+    const machine = filled()
+    const main = await FakeSource.connect(park.uri ?? '', machine)
+    const further = await connect(park.uri ?? '')
+    const refused: string[] = []
+    park.on('refused', ({ code }) => refused.push(code))
+    further.write(multifd)
+    // What is refused is refused at once; there is nothing else to wait for.
+    await sleep(50)
+    main.send(prologue(machine, { postcopy: false }))
+    await Promise.all([ended(park), hangsUp(further)])
+    assert.match(park.error?.message ?? '', /capability multifd/)
+    assert.deepEqual(refused, [])
+  })
+
+  it('that nobody follows is turned away in time', async () => {
+    const there = new TestMachine({ blocks })
+    const destination = await listenFor(there, { capabilities: postcopy, parameters: impatient })
+    const refused = refusal(destination)
+    const further = await connect(destination.uri)
+    further.write(multifd)
+    assert.equal(await refused, 'ETIMEDOUT')
+    await Promise.all([assertMigrates(destination, there), hangsUp(further)])
   })
 })
 
