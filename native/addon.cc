@@ -48,6 +48,7 @@ constexpr Export kExports[] = {
     {"watchStart", WatchStart},
     {"watchStop", WatchStop},
     {"packPages", PackPages},
+    {"sendPages", SendPages},
     {"loadRecords", LoadRecords},
     {"assembleRecords", AssembleRecords},
     {"placeRecords", PlaceRecords},

@@ -51,6 +51,7 @@ Napi::Value WatchStop(const Napi::CallbackInfo& info);
 
 // pack.cc
 Napi::Value PackPages(const Napi::CallbackInfo& info);
+Napi::Value SendPages(const Napi::CallbackInfo& info);
 
 // load.cc
 Napi::Value LoadRecords(const Napi::CallbackInfo& info);

@@ -1,14 +1,22 @@
 #include "args.h"
 #include "callbacks.h"
 #include "packer.h"
+#include "page_sender.h"
 #include "region.h"
 
 namespace postcopy {
 
-// (region, bitmap, from, to, hostPages, maxPages, name | undefined, out, outOffset, result): bytes
-// written.
-Napi::Value PackPages(const Napi::CallbackInfo& info) {
-  Args args(info);
+namespace {
+
+struct Packing {
+  PackJob job{};
+  Bitmap bitmap = Bitmap(Bytes());
+  Bytes out;
+  size_t out_offset = 0;
+};
+
+// (region, bitmap, from, to, hostPages, maxPages, name | undefined, out, outOffset)
+Packing PackingOf(Args& args) {
   const auto region = args.Object<Region>(0, "region");
   const Bytes bits = args.Uint8s(1, "bitmap");
   const uint64_t from = args.Number(2, "from");
@@ -18,7 +26,6 @@ Napi::Value PackPages(const Napi::CallbackInfo& info) {
   const Bytes name = args.IsUndefined(6) ? Bytes() : args.Uint8s(6, "name");
   const Bytes out = args.Uint8s(7, "out");
   const uint64_t out_offset = args.Number(8, "outOffset");
-  const std::span<double> result = args.Float64s(9, "result", 3);
   if (!args.ok()) return {};
   args.Require(from <= to && to <= bits.size() * 8 && to <= region->length() / kTargetPageBytes,
                "from and to", "ascending, inside the bitmap and the region");
@@ -28,19 +35,54 @@ Napi::Value PackPages(const Napi::CallbackInfo& info) {
   args.Require(args.IsUndefined(6) || (!name.empty() && name.size() < 256), "name",
                "1 to 255 bytes");
   args.Require(out_offset <= out.size(), "outOffset", "inside out");
-  if (!args.ok()) return {};
+  return {.job = {.memory = region->address(),
+                  .from = from,
+                  .to = to,
+                  .host_pages = host_pages,
+                  .most_pages = most_pages,
+                  .name = name},
+          .bitmap = Bitmap(bits),
+          .out = out,
+          .out_offset = out_offset};
+}
 
-  const PackJob job{.memory = region->address(),
-                    .from = from,
-                    .to = to,
-                    .host_pages = host_pages,
-                    .most_pages = most_pages,
-                    .name = name};
-  const Packed packed = Packer(job, Bitmap(bits), out.subspan(out_offset)).Run();
+void Report(const Packed& packed, std::span<double> result) noexcept {
   result[0] = static_cast<double>(packed.next_page);
   result[1] = static_cast<double>(packed.normal);
   result[2] = static_cast<double>(packed.zero);
+}
+
+}  // namespace
+
+// (those of PackingOf, result): bytes written.
+Napi::Value PackPages(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const Packing packing = PackingOf(args);
+  const std::span<double> result = args.Float64s(9, "result", 3);
+  if (!args.ok()) return {};
+  const Packed packed =
+      Packer(packing.job, packing.bitmap, packing.out.subspan(packing.out_offset)).Run();
+  Report(packed, result);
   return Result(args, static_cast<int64_t>(packed.bytes));
+}
+
+// (those of PackingOf, result, fd, piecePages): where what is left in `out` ends.
+Napi::Value SendPages(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const Packing packing = PackingOf(args);
+  const std::span<double> result = args.Float64s(9, "result", 6);
+  const int fd = args.Fd(10, "fd");
+  const uint64_t piece_pages = args.Number(11, "piecePages");
+  if (!args.ok()) return {};
+  args.Require(piece_pages > 0, "piecePages", "at least 1");
+  if (!args.ok()) return {};
+  const Sent sent =
+      PageSender(packing.job, packing.bitmap, packing.out, packing.out_offset).Run(fd, piece_pages);
+  Report(sent.packed, result);
+  result[3] = static_cast<double>(sent.bytes);
+  result[4] = static_cast<double>(sent.unsent_from);
+  result[5] = sent.interrupted ? 1 : 0;
+  return Result(args, static_cast<int64_t>(sent.end));
 }
 
 }  // namespace postcopy

@@ -61,9 +61,10 @@ async function listen(options: RoundOptions): Promise<void> {
   await destination.done
   const result = report(destination.counters)
   const seen = await touches.end()
+  const placedP99Us = destination.faults?.p99Us ?? NaN
   await destination.close()
   if (guest.running) await guest.stop()
-  answer({ type: 'arrived', result: { ...result, ...seen } })
+  answer({ type: 'arrived', result: { ...result, ...seen, placedP99Us } })
 }
 
 async function migrate(options: RoundOptions, uri: string): Promise<void> {

@@ -54,6 +54,8 @@ export interface DestinationResult extends EndResult {
   readonly faultQuantilesUs: readonly number[]
   /** Of those before `warmMs`. */
   readonly coldQuantilesUs: readonly number[]
+  /** The destination's own: from reading a fault to placing its page, 99 of 100. */
+  readonly placedP99Us: number
   readonly blocktimeMs: number
   /** Touches of all vCPUs by the time since the guest ran, in ms. */
   readonly touched: readonly (readonly [ms: number, touches: number])[]

@@ -1,6 +1,6 @@
 /** Whether the push goes on while eight vCPUs fault without pause. */
 import { type Benchmark, MIB } from './benchmark.js'
-import { Pair, pushRate } from './pair.js'
+import { type Round, Pair, pushRate } from './pair.js'
 import { at } from './statistics.js'
 
 export const stormBenchmark: Benchmark = {
@@ -12,6 +12,8 @@ export const stormBenchmark: Benchmark = {
     const storm: number[] = []
     const idle: number[] = []
     const waits: number[] = []
+    const placed: number[] = []
+    const busy: { readonly storm: number[]; readonly idle: number[] } = { storm: [], idle: [] }
     await using stormy = new Pair()
     await using quiet = new Pair()
     for (let round = 0; round <= rounds; round += 1) {
@@ -23,6 +25,9 @@ export const stormBenchmark: Benchmark = {
       storm.push(pushRate({ source, destination }))
       idle.push(pushRate(calm))
       waits.push(at(destination.faultQuantilesUs, 0.99) / 1000)
+      placed.push(destination.placedP99Us / 1000)
+      busy.storm.push(processors({ source, destination }))
+      busy.idle.push(processors(calm))
     }
     const what = `${ramBytes / MIB} MiB, 8 vCPUs that touch missing pages without pause`
     return {
@@ -42,7 +47,21 @@ export const stormBenchmark: Benchmark = {
           ours: waits,
           target: { of: 'value', sense: 'at most', limit: 5 },
         },
+        // Then the vCPU that has its page waits for a processor.
+        { what, figure: 'fault p99, until the page is in place', unit: 'ms', ours: placed },
+        {
+          what,
+          figure: 'processors busy',
+          unit: '',
+          ours: busy.storm,
+          rival: { name: 'the same guest, idle', values: busy.idle },
+        },
       ],
     }
   },
+}
+
+/** How many worked on average, for both ends and their guests. */
+function processors({ source, destination }: Round): number {
+  return (source.cpuSeconds + destination.cpuSeconds) / (source.totalMs / 1000)
 }

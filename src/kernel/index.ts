@@ -41,9 +41,10 @@ export {
   packPages,
   placeRecords,
   scanDirty,
+  sendPages,
   storeRecords,
 } from './pages.js'
-export type { HostPageAssembly, PackOptions } from './pages.js'
+export type { HostPageAssembly, PackOptions, SendOptions } from './pages.js'
 export {
   closeFd,
   duplicateFd,

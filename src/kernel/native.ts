@@ -150,6 +150,20 @@ export interface NativeAddon {
     outOffset: number,
     result: Float64Array,
   ): number
+  sendPages(
+    region: Region,
+    bitmap: Uint8Array,
+    from: number,
+    to: number,
+    hostPages: number,
+    maxPages: number,
+    name: Uint8Array | undefined,
+    out: Uint8Array,
+    outOffset: number,
+    result: Float64Array,
+    fd: number,
+    piecePages: number,
+  ): number
   loadRecords(
     region: Region,
     usedLength: number,

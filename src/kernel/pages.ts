@@ -59,6 +59,47 @@ export function packPages(
   )
 }
 
+export interface SendOptions extends PackOptions {
+  /** A stream socket. */
+  fd: number
+  /** Pages in a piece: so many are packed, then sent. */
+  piecePages: number
+}
+
+/**
+ * {@link packPages}, of which all but the last piece is sent at once, past `out`, while the cache
+ * holds it. What stands before `outOffset` goes first. Never waits: stops early where the socket
+ * takes no more, or something can be read from it.
+ *
+ * @param result - at least 6 long: next page to look at, pages, zero pages, bytes sent, where in `out`
+ *   the rest begins, 1 where it stopped early
+ * @returns where in `out` the rest ends; an error of the socket is met by whoever sends it
+ */
+export function sendPages(
+  region: MemoryRegion,
+  bitmap: Uint8Array,
+  options: SendOptions,
+  out: Uint8Array,
+  outOffset: number,
+  result: Float64Array,
+): number {
+  const { from, to, hostPages = 1, maxPages = Number.MAX_SAFE_INTEGER, name } = options
+  return native().sendPages(
+    regionHandle(region),
+    bitmap,
+    from,
+    to,
+    hostPages,
+    maxPages,
+    name,
+    out,
+    outOffset,
+    result,
+    options.fd,
+    options.piecePages,
+  )
+}
+
 /**
  * Precopy: writes records into memory. A zero page that never held anything is not touched.
  *

@@ -34,9 +34,9 @@ export class BatchWriter {
     return this.#abandoned ? undefined : this.#free.pop()
   }
 
-  /** Sends the first `length` bytes of a buffer from {@link take}, and takes it back. */
-  send(buffer: Uint8Array, length: number): void {
-    this.#channel.write(buffer.subarray(0, length), () => this.giveBack(buffer))
+  /** Sends `[start, end)` of a buffer from {@link take}, and takes it back. */
+  send(buffer: Uint8Array, start: number, end: number): void {
+    this.#channel.write(buffer.subarray(start, end), () => this.giveBack(buffer))
   }
 
   /** Returns a buffer from {@link take} unused. */

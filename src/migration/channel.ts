@@ -170,11 +170,16 @@ export class Channel {
     else this.#socket.write(bytes.subarray(taken), written)
   }
 
-  /** What the kernel takes now, past Node's queue where that is empty. */
+  /** What the kernel takes now, past Node's queue. */
   #sendNow(bytes: Uint8Array): number {
+    const fd = this.directFd
+    return fd === undefined ? 0 : sendNow(fd, bytes)
+  }
+
+  /** Where bytes may go past Node's queue now: it is empty, and they go as they are. */
+  get directFd(): number | undefined {
     const { writable, writableLength } = this.#socket
-    if (this.#isTls || this.#tcpFd === undefined || !writable || writableLength > 0) return 0
-    return sendNow(this.#tcpFd, bytes)
+    return this.#isTls || !writable || writableLength > 0 ? undefined : this.#tcpFd
   }
 
   /**

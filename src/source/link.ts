@@ -8,6 +8,7 @@ import type { Channel } from '../migration/channel.js'
 import type { Counters } from '../migration/counters.js'
 import { type Signal, tick } from '../migration/signal.js'
 import type { Consumer } from '../migration/channel.js'
+import type { Shortcut } from './ram-sender.js'
 import { RateLimiter, RateMeter } from './rate-limiter.js'
 
 export class SourceLink {
@@ -107,9 +108,34 @@ export class SourceLink {
    * @returns that number
    */
   async sendBatch(pack: (out: Uint8Array) => number): Promise<number> {
-    const batch = await this.#batches.take()
+    return this.#send(await this.#batch(), pack)
+  }
+
+  /**
+   * {@link sendBatch}, of which `pack` may send most by itself.
+   *
+   * @param pack - as there, but returns where in the buffer it ends what it has not sent
+   */
+  async sendSweep(pack: (out: Uint8Array, shortcut?: Shortcut) => number): Promise<number> {
+    const batch = await this.#batch()
+    const fd = this.#channel.directFd
+    if (fd === undefined) return this.#send(batch, pack)
+    const shortcut: Shortcut = { fd, sentBytes: 0, unsentFrom: 0 }
+    const end = pack(batch, shortcut)
+    if (end === 0) {
+      this.#batches.giveBack(batch)
+      return 0
+    }
+    const lengthBytes = shortcut.sentBytes + end - shortcut.unsentFrom
+    this.#account(lengthBytes)
+    this.#batches.send(batch, shortcut.unsentFrom, end)
+    return lengthBytes
+  }
+
+  async #batch(): Promise<Uint8Array> {
+    const batch = this.#batches.tryTake() ?? (await this.#batches.take())
     if (batch === undefined) throw this.broken ?? closedByPeer(this.#channel)
-    return this.#send(batch, pack)
+    return batch
   }
 
   /** {@link sendBatch} where that needs no waiting; 0 where it does. */
@@ -125,7 +151,7 @@ export class SourceLink {
       return 0
     }
     this.#account(lengthBytes)
-    this.#batches.send(batch, lengthBytes)
+    this.#batches.send(batch, 0, lengthBytes)
     return lengthBytes
   }
 

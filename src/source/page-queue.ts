@@ -42,6 +42,11 @@ export class PageQueue {
     return this.#ranges.length - this.#head
   }
 
+  /** Nobody waits, in order or not; what waits may have been sent. */
+  get isEmpty(): boolean {
+    return this.length === 0 && !this.#hasMore
+  }
+
   /** Whole host pages `[first, end)`, in target pages. */
   add(tracked: TrackedBlock, first: number, end: number): void {
     const queued = this.#queued.get(tracked)

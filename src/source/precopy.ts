@@ -3,10 +3,10 @@ import type { Counters } from '../migration/counters.js'
 import type { Parameters } from '../migration/options.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import type { SourceLink } from './link.js'
-import type { RamSender } from './ram-sender.js'
+import { BATCH_PAGES, type RamSender } from './ram-sender.js'
 
-/** Pages in a batch: a limit of bandwidth is kept in such steps, and commands are heard between them. */
-const BATCH_PAGES = 128
+/** Pages in a batch under a limit of bandwidth, which is kept in such steps. */
+const LIMITED_BATCH_PAGES = 128
 
 export interface PrecopyOptions {
   readonly ram: RamSender
@@ -45,8 +45,12 @@ export async function precopy(
         (afterMs > 0 && performance.now() - startedAt >= afterMs) ||
         (afterRounds > 0 && round > afterRounds)
       if (options.mayPostcopy && isDue && ram.remainingPages > 0) return 'postcopy'
-      if (!(await link.pace(parameters()['max-bandwidth']))) continue
-      const sent = await link.sendBatch((out) => ram.packPart(out, BATCH_PAGES))
+      const limit = parameters()['max-bandwidth']
+      if (!(await link.pace(limit))) continue
+      const sent =
+        limit === 0
+          ? await link.sendSweep((out, shortcut) => ram.packPart(out, BATCH_PAGES, shortcut))
+          : await link.sendBatch((out) => ram.packPart(out, LIMITED_BATCH_PAGES))
       if (sent === 0) break
       counters.precopyBytes += sent
       link.limit(sent)

@@ -21,6 +21,12 @@ const HEADROOM = 1.5
 /** How long the fastest rate seen counts. */
 const RATE_MEMORY_MS = 100
 /**
+ * A link is slow that has passed less than 2 Gbit/s for so long, although more was there to be sent.
+ * Each rate is taken over so much time, since buffers let bursts pass.
+ */
+const SLOW_BYTES_PER_MS = 250_000
+const SUSTAINED_SPAN_MS = 8
+/**
  * How long the shortest round trip seen counts. Then there is a pause, until nothing is on its way:
  * round trips behind a queue of our own would make the queue longer and longer.
  */
@@ -34,6 +40,12 @@ interface Ping {
   readonly placedBytes: number
 }
 
+/** What was known to be placed, and since when. */
+interface Mark {
+  readonly atMs: number
+  readonly placedBytes: number
+}
+
 export class PushWindow {
   #sentBytes = 0
   #placedBytes = 0
@@ -42,7 +54,14 @@ export class PushWindow {
   #pending: Ping[] = []
   /** When something was sent or placed last. */
   #newsAtMs = -Infinity
-  readonly #bytesPerMs = new Recent(Math.max, RATE_MEMORY_MS)
+  /** Of round trips: what link and destination can take. */
+  readonly #rate = new Recent(Math.max, RATE_MEMORY_MS)
+  /** Of longer spans in which there was no room for more. */
+  readonly #sustained = new Recent(Math.max, RATE_MEMORY_MS)
+  /** The last one that is {@link SUSTAINED_SPAN_MS} old, and all behind it. */
+  #marks: Mark[] = []
+  /** When there was no room last. */
+  #fullAtMs = -Infinity
   readonly #roundTripMs = new Recent(Math.min, ROUND_TRIP_MEMORY_MS)
   #isPausing = false
 
@@ -56,9 +75,19 @@ export class PushWindow {
     return this.#sentBytes - Math.max(this.#placedBytes, this.#pending.at(-1)?.sentBytes ?? 0)
   }
 
+  /** The link is what limits the push, not those who fill it and empty it. */
+  get isSlow(): boolean {
+    return this.#sustained.isSettled && (this.#sustained.value ?? 0) < SLOW_BYTES_PER_MS
+  }
+
   /** A ping is on its way. */
   get isPinging(): boolean {
     return this.#pending.length > 0
+  }
+
+  /** Something waits for room. */
+  full(atMs: number): void {
+    this.#fullAtMs = atMs
   }
 
   /** These bytes were sent without a ping; the next one stands behind them, too. */
@@ -89,7 +118,17 @@ export class PushWindow {
     if (roundTripMs <= 0) return
     if (this.#roundTripMs.add(roundTripMs, atMs)) this.#isPausing = true
     if (this.outstandingBytes === 0) this.#isPausing = false
-    this.#bytesPerMs.add((this.#placedBytes - ping.placedBytes) / roundTripMs, atMs)
+    this.#rate.add((this.#placedBytes - ping.placedBytes) / roundTripMs, atMs)
+    this.#sustain(atMs)
+  }
+
+  #sustain(atMs: number): void {
+    this.#marks.push({ atMs, placedBytes: this.#placedBytes })
+    const recent = this.#marks.findIndex((mark) => atMs - mark.atMs < SUSTAINED_SPAN_MS)
+    if (recent > 1) this.#marks.splice(0, recent - 1)
+    const since = this.#marks[0]
+    if (since === undefined || recent < 1 || this.#fullAtMs < since.atMs) return
+    this.#sustained.add((this.#placedBytes - since.placedBytes) / (atMs - since.atMs), atMs)
   }
 
   /** Nothing was sent or placed for so long, as if pings were not answered. */
@@ -102,7 +141,7 @@ export class PushWindow {
    * longer than `queueMs`.
    */
   bytesFor(queueMs: number): number {
-    const rate = this.#bytesPerMs.value
+    const rate = this.isSlow ? this.#sustained.value : this.#rate.value
     const roundTripMs = this.#roundTripMs.value
     if (this.#isPausing) return 0
     if (rate === undefined || roundTripMs === undefined) return FIRST_WINDOW_BYTES
@@ -125,6 +164,11 @@ class Recent {
 
   get value(): number | undefined {
     return this.#both(this.#value, this.#before)
+  }
+
+  /** It has been added to for longer than it remembers. */
+  get isSettled(): boolean {
+    return this.#before !== undefined
   }
 
   /** @returns whether something was forgotten */

@@ -6,19 +6,22 @@ import type { TrackedBlock } from '../ram/dirty-log.js'
 import { encode, encodePing } from '../stream/index.js'
 import type { SourceLink } from './link.js'
 import { PushWindow } from './push-window.js'
-import { BATCH_PAGES, RECORD_BYTES, type RamSender } from './ram-sender.js'
+import { BATCH_PAGES, RECORD_BYTES, type RamSender, type Shortcut } from './ram-sender.js'
 import { ReadAhead } from './read-ahead.js'
 import type { Replay } from './replay.js'
 
 /** Milliseconds after a request, and after the switch, in which another one is likely. */
 const BUSY_MS = 100
-/** How long a request may wait behind pushed pages, in milliseconds: while some come, and else. */
-const BUSY_QUEUE_MS = 0.1
+/** How long a request may wait behind pushed pages, in milliseconds, while none come. */
 const CALM_QUEUE_MS = 5
+/** The same while some come: on a slow link, which passes nothing else meanwhile … */
+const SLOW_QUEUE_MS = 0.1
+/** … and on a fast one, where turns of our loop, one for each batch, take longer than the batch. */
+const FAST_QUEUE_MS = 1
 /** The same behind pages that were sent ahead: another vCPU may ask for something else. */
 const AHEAD_QUEUE_MS = 1
 /** Of what may be on its way, in one batch: the rest is on its way while the batch is made. */
-const BATCH_SHARE = 0.25
+const BATCH_SHARE = 0.5
 /** Requested pages in a row without a ping: each pong costs both ends as much as a request does. */
 const MOST_UNPINGED_BYTES = 32 * 1024
 /** How long to wait for a pong before more is sent without one. */
@@ -150,7 +153,7 @@ export class Push {
   serve(): boolean {
     if (this.#serve === undefined) return false
     this.#counters.postcopyBytes += this.#serve()
-    const isServed = this.#ram.requestsWaiting + this.#ram.aheadWaiting === 0
+    const isServed = !this.#ram.hasRequests && !this.#ram.hasAhead
     return isServed && this.#ram.remainingPages > 0
   }
 
@@ -159,19 +162,25 @@ export class Push {
     while (this.#ram.remainingPages > 0) {
       const mayPush = await link.pace(this.#parameters()['max-postcopy-bandwidth'])
       this.#check()
-      const requested =
-        urgentLink === undefined
-          ? await link.sendBatch((out) => this.#packRequested(out))
-          : await urgentLink.sendBatch((out) => this.#ram.packUrgent(out))
+      const requested = this.#ram.hasRequests ? await this.#sendRequested(link, urgentLink) : 0
       this.#counters.postcopyBytes += requested
       if (requested > 0 || !mayPush) continue
-      const ahead = await link.sendBatch((out) =>
-        this.#pinged(out, (room) => this.#ram.packAhead(room, this.#aheadPages)),
-      )
+      const ahead = this.#ram.hasAhead ? await this.#sendAhead(link) : 0
       const sent = ahead > 0 ? ahead : await this.#push(link, begunAt)
       this.#counters.postcopyBytes += sent
       link.limit(sent)
     }
+  }
+
+  #sendRequested(link: SourceLink, urgentLink: SourceLink | undefined): Promise<number> {
+    return urgentLink === undefined
+      ? link.sendBatch((out) => this.#packRequested(out))
+      : urgentLink.sendBatch((out) => this.#ram.packUrgent(out))
+  }
+
+  #sendAhead(link: SourceLink): Promise<number> {
+    const pages = this.#aheadPages
+    return link.sendBatch((out) => this.#pinged(out, (room) => this.#ram.packAhead(room, pages)))
   }
 
   /** Sends the next batch that nobody has asked for, or waits until that may be done. @returns bytes sent */
@@ -190,18 +199,31 @@ export class Push {
     const roomBytes = windowBytes - this.#window.outstandingBytes
     const isFull = batchPages * RECORD_BYTES > roomBytes
     if (isFull && !this.#window.isStalled(PONG_MS, performance.now())) {
+      this.#window.full(performance.now())
       // What was asked for may be all of it, without a ping.
       if (!this.#window.isPinging) link.write(this.#pingBehind(0))
       await this.#signal.wait(PONG_MS)
       return 0
     }
-    return link.sendBatch((out) =>
-      this.#pinged(out, (room) =>
-        replay === undefined
-          ? this.#ram.packPart(room, batchPages)
-          : this.#ram.packReplay(room, replay, batchPages),
-      ),
-    )
+    if (replay !== undefined) {
+      return link.sendBatch((out) =>
+        this.#pinged(out, (room) => this.#ram.packReplay(room, replay, batchPages)),
+      )
+    }
+    return link.sendSweep((out, shortcut) => this.#packSweep(out, batchPages, shortcut))
+  }
+
+  /** Each pong that comes cuts a batch short: what is left of one needs no ping of its own. */
+  #packSweep(out: Uint8Array, batchPages: number, shortcut?: Readonly<Shortcut>): number {
+    const end = this.#ram.packPart(out.subarray(0, out.length - PING_BYTES), batchPages, shortcut)
+    if (end === 0) return 0
+    const bytes = end + (shortcut === undefined ? 0 : shortcut.sentBytes - shortcut.unsentFrom)
+    if (this.#window.unpingedBytes + bytes < (batchPages * RECORD_BYTES) / 2) {
+      this.#window.count(bytes)
+      return end
+    }
+    out.set(this.#pingBehind(bytes), end)
+    return end + PING_BYTES
   }
 
   /** How many pages may be sent ahead now: in one batch, so that few of them are asked for meanwhile. */
@@ -215,7 +237,7 @@ export class Push {
     const aheadPages = this.#aheadPages
     const pack = (room: Uint8Array): number => this.#ram.packRequested(room, aheadPages)
     const isPingDue = this.#window.unpingedBytes >= MOST_UNPINGED_BYTES
-    if (isPingDue || this.#ram.aheadWaiting > 0) return this.#pinged(out, pack)
+    if (isPingDue || this.#ram.hasAhead) return this.#pinged(out, pack)
     const lengthBytes = pack(out)
     this.#window.count(lengthBytes)
     return lengthBytes
@@ -231,7 +253,8 @@ export class Push {
 
   #queueMs(begunAt: number): number {
     const quietMs = performance.now() - Math.max(begunAt, this.#lastRequestAt)
-    return quietMs < BUSY_MS ? BUSY_QUEUE_MS : CALM_QUEUE_MS
+    if (quietMs >= BUSY_MS) return CALM_QUEUE_MS
+    return this.#window.isSlow ? SLOW_QUEUE_MS : FAST_QUEUE_MS
   }
 
   /** Why nothing may be pushed now that nobody has asked for, and for how long. */

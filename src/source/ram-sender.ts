@@ -2,7 +2,7 @@
  * Turns dirty pages into `ram` sections: a sweep over all blocks, and requested pages in front
  * of it, after which the sweep goes on from there (protocol section 3.1).
  */
-import { packPages } from '../kernel/index.js'
+import { packPages, sendPages } from '../kernel/index.js'
 import type { Counters } from '../migration/counters.js'
 import type { TrackedBlock } from '../ram/dirty-log.js'
 import { ElementType, RamFlag, SECTION_FOOTER } from '../stream/index.js'
@@ -13,8 +13,12 @@ import type { Replay } from './replay.js'
 /** Any number would do; 7.2 uses this one. */
 export const RAM_SECTION_ID = 2
 
-/** Most pages in a batch. Fewer cost a write, a turn of the loop and a pong more often, more leave the cache. */
-export const BATCH_PAGES = 256
+/** Pages that a buffer holds: more leave the cache. */
+export const BUFFER_PAGES = 256
+/** Pages that are packed before they are sent, where several such pieces make a batch. */
+const PIECE_PAGES = 64
+/** Most pages in a batch: fewer cost a turn of the loop, and a pong, more often. */
+export const BATCH_PAGES = 1024
 
 /** Element type and section id, in front of the records. */
 const HEAD_BYTES = 5
@@ -33,6 +37,15 @@ export interface EndPiece {
   readonly complete: boolean
 }
 
+/** A way past the buffer: what is packed goes out as it comes. */
+export interface Shortcut {
+  readonly fd: number
+  /** Gone that way. */
+  sentBytes: number
+  /** Where in the buffer the rest begins. */
+  unsentFrom: number
+}
+
 export class RamSender {
   readonly sectionId: number
   /** What was asked for. */
@@ -41,8 +54,8 @@ export class RamSender {
   readonly #ahead: PageQueue
   readonly #blocks: readonly TrackedBlock[]
   readonly #counters: Counters
-  /** Filled by packPages: next page, normal pages, zero pages. */
-  readonly #packed = new Float64Array(3)
+  /** Filled by packPages and sendPages, see there. */
+  readonly #packed = new Float64Array(6)
   /** Where the sweep goes on. */
   #blockIndex = 0
   #page = 0
@@ -81,6 +94,15 @@ export class RamSender {
     return this.#counters.remainingPages
   }
 
+  get hasRequests(): boolean {
+    return !this.#requested.isEmpty
+  }
+
+  /** What may be asked for next waits. */
+  get hasAhead(): boolean {
+    return !this.#ahead.isEmpty
+  }
+
   /** Requests that wait in order. */
   get requestsWaiting(): number {
     return this.#requested.length
@@ -117,12 +139,14 @@ export class RamSender {
    * Fills `out` with one PART of the next `maxPages` dirty pages of the sweep. In postcopy the
    * sweep goes round; in precopy it ends with the last block.
    *
-   * @returns bytes to send; 0 at the end of the sweep
+   * @param shortcut - may be used for a part of it
+   * @returns bytes to send (with a shortcut, where in `out` they end); 0 at the end of the sweep
    */
-  packPart(out: Uint8Array, maxPages: number): number {
+  packPart(out: Uint8Array, maxPages: number, shortcut?: Shortcut): number {
+    const before = this.remainingPages
     const start = writeHead(out, this.sectionId, ElementType.sectionPart)
-    const end = this.#packSweep(out, start, maxPages)
-    return end === start ? 0 : writeTail(out, this.sectionId, end)
+    const end = this.#packSweep(out, start, maxPages, shortcut)
+    return this.remainingPages === before ? 0 : writeTail(out, this.sectionId, end)
   }
 
   /**
@@ -157,7 +181,8 @@ export class RamSender {
       const run = replay.peek()
       if (run === undefined) break
       const before = this.remainingPages
-      const end = this.#pack('main', out, at, run.tracked, run.first, run.end, left)
+      const range = { from: run.first, to: run.end, maxPages: left }
+      const end = this.#pack('main', out, at, run.tracked, range)
       if (end === at) break
       at = end
       const packed = before - this.remainingPages
@@ -180,7 +205,8 @@ export class RamSender {
       if (this.remainingPages <= enough) break
       const { tracked, page } = next
       const { hostPages } = tracked.block
-      const end = this.#pack(channel, out, at, tracked, page, page + hostPages, hostPages)
+      const range = { from: page, to: page + hostPages, maxPages: hostPages }
+      const end = this.#pack(channel, out, at, tracked, range)
       if (end === at) break
       at = end
       this.#blockIndex = this.#blocks.indexOf(tracked)
@@ -201,7 +227,7 @@ export class RamSender {
     return { lengthBytes: complete ? writeTail(out, this.sectionId, end) : end, complete }
   }
 
-  #packSweep(out: Uint8Array, start: number, maxPages: number): number {
+  #packSweep(out: Uint8Array, start: number, maxPages: number, shortcut?: Shortcut): number {
     let at = start
     let left = Math.min(maxPages, this.remainingPages)
     while (left > 0) {
@@ -212,15 +238,13 @@ export class RamSender {
         continue
       }
       const before = this.remainingPages
-      const end = this.#pack('main', out, at, tracked, this.#page, tracked.block.pageCount, left)
+      const range = { from: this.#page, to: tracked.block.pageCount, maxPages: left }
+      at = this.#pack('main', out, at, tracked, range, shortcut)
       const [nextPage = 0] = this.#packed
       this.#page = nextPage
       left -= before - this.remainingPages
-      if (nextPage < tracked.block.pageCount) {
-        // The buffer or the batch is full.
-        return end
-      }
-      at = end
+      // The buffer or the batch is full, or the link, or something was heard.
+      if (nextPage < tracked.block.pageCount) break
       this.#blockIndex += 1
       this.#page = 0
     }
@@ -232,32 +256,44 @@ export class RamSender {
     out: Uint8Array,
     at: number,
     tracked: TrackedBlock,
-    from: number,
-    to: number,
-    maxPages: number,
+    { from, to, maxPages }: PageRange,
+    shortcut?: Shortcut,
   ): number {
     const { block, dirty } = tracked
-    const bytes = packPages(
-      block.region,
-      dirty.bytes,
-      {
-        from,
-        to,
-        maxPages: Math.min(maxPages, to - from),
-        hostPages: this.#postcopy ? block.hostPages : 1,
-        name: tracked === this.#lastBlock[channel] ? undefined : block.nameBytes,
-      },
-      out.subarray(0, out.length - TAIL_BYTES),
-      at,
-      this.#packed,
-    )
-    if (bytes > 0) this.#lastBlock[channel] = tracked
-    const [, normal = 0, zero = 0] = this.#packed
+    const options = {
+      from,
+      to,
+      maxPages: Math.min(maxPages, to - from),
+      hostPages: this.#postcopy ? block.hostPages : 1,
+      name: tracked === this.#lastBlock[channel] ? undefined : block.nameBytes,
+    }
+    const room = out.subarray(0, out.length - TAIL_BYTES)
+    const packed = this.#packed
+    let end: number
+    if (shortcut === undefined) {
+      end = at + packPages(block.region, dirty.bytes, options, room, at, packed)
+    } else {
+      const { fd } = shortcut
+      const direct = { ...options, fd, piecePages: PIECE_PAGES }
+      end = sendPages(block.region, dirty.bytes, direct, room, at, packed)
+      const [, , , sentBytes = 0, unsentFrom = 0] = packed
+      shortcut.sentBytes += sentBytes
+      shortcut.unsentFrom = unsentFrom
+    }
+    const [, normal = 0, zero = 0] = packed
+    if (normal + zero > 0) this.#lastBlock[channel] = tracked
     this.#counters.normalPages += normal
     this.#counters.zeroPages += zero
     this.#counters.remainingPages -= normal + zero
-    return at + bytes
+    return end
   }
+}
+
+/** Target pages `[from, to)`, of which so many at most. */
+interface PageRange {
+  readonly from: number
+  readonly to: number
+  readonly maxPages: number
 }
 
 function writeHead(out: Uint8Array, sectionId: number, type: number): number {

@@ -15,7 +15,7 @@ import type { TrackedBlock } from '../ram/dirty-log.js'
 import { PingValue, encode, encodeEndOfStream, encodeRamEndOfSection } from '../stream/index.js'
 import { CLOSED_BY_PEER, SourceLink } from './link.js'
 import { PING_BYTES, Push } from './push.js'
-import { BATCH_PAGES, type EndPiece, RamSender } from './ram-sender.js'
+import { BUFFER_PAGES, type EndPiece, RamSender } from './ram-sender.js'
 import { Replay } from './replay.js'
 import { ReturnPath, type ReturnPathEvents } from './return-path.js'
 
@@ -112,7 +112,7 @@ export class Session {
       tls: this.#options.tls,
     })
     channel.detectSilence(parameters['x-silence-timeout'])
-    const batchBytes = this.ram.batchBytes(BATCH_PAGES) + PING_BYTES
+    const batchBytes = this.ram.batchBytes(BUFFER_PAGES) + PING_BYTES
     return new SourceLink(channel, batchBytes, this.#counters, this.signal, consume)
   }
 

@@ -13,6 +13,7 @@ export class FakeChannel implements Pick<Channel, keyof Channel> {
   /** Nothing more will be written. */
   hasEnded = false
   unsentBytes = 0
+  readonly directFd = undefined
   #events: ChannelEvents | undefined
   /** They are to hear that it is closed. */
   #closing: ChannelEvents | undefined

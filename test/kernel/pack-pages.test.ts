@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict'
-import { packPages } from '../../src/kernel/index.js'
-import type { PackOptions } from '../../src/kernel/index.js'
+import { once } from 'node:events'
+import net from 'node:net'
+import { duplicateFd, packPages, sendPages } from '../../src/kernel/index.js'
+import type { PackOptions, SendOptions } from '../../src/kernel/index.js'
+import { cleanups } from '../support/cleanup.js'
 import { makeRegion, pageContent } from '../support/memory-kinds.js'
 import { decodeRecords, pageSet, pagesIn } from '../support/records.js'
 
@@ -146,5 +149,124 @@ describe('packPages', () => {
     const closed = () =>
       packPages(region, bitmap, { from: 0, to: 1 }, new Uint8Array(1), 0, new Float64Array(3))
     assert.throws(closed, { code: 'ERR_CLOSED' })
+  })
+})
+
+/** Two ends of a connection, and the descriptor of the first. */
+async function connection() {
+  const server = net.createServer().listen(0, '127.0.0.1')
+  cleanups.add(() => server.close())
+  await once(server, 'listening')
+  const { port } = server.address() as net.AddressInfo
+  const here = net.connect(port, '127.0.0.1').pause()
+  const [[there]] = (await Promise.all([once(server, 'connection'), once(here, 'connect')])) as [
+    [net.Socket],
+    unknown,
+  ]
+  for (const socket of [here, there]) cleanups.add(() => socket.destroy())
+  const handle = Reflect.get(here, '_handle') as { fd: number }
+  return { here, there: there.pause(), fd: duplicateFd(handle.fd) }
+}
+
+/** What comes at `socket`, until there is so much. */
+async function received(socket: net.Socket, lengthBytes: number): Promise<Buffer> {
+  let bytes = Buffer.alloc(0)
+  while (bytes.length < lengthBytes) {
+    const [piece] = (await once(socket.resume(), 'data')) as [Buffer]
+    bytes = Buffer.concat([bytes, piece])
+  }
+  return bytes
+}
+
+describe('sendPages', () => {
+  const head = [1, 2, 3, 4, 5]
+
+  function send(bitmap: Uint8Array, options: Partial<SendOptions> & { fd: number }) {
+    const out = new Uint8Array(2 ** 20)
+    out.set(head)
+    const result = new Float64Array(6)
+    const all = { from: 0, to: pages, piecePages: 8, ...options }
+    const end = sendPages(filledRegion(), bitmap, all, out, head.length, result)
+    const [next, normal, zero, sentBytes = 0, unsentFrom = 0, stopped] = result
+    return { rest: out.subarray(unsentFrom, end), next, normal, zero, sentBytes, stopped }
+  }
+
+  /** What packPages makes of the same pages. */
+  function packed(bitmap: Uint8Array, options: Partial<PackOptions> = {}): Buffer {
+    const { out, bytes } = pack(bitmap.slice(), options)
+    return Buffer.concat([Buffer.from(head), out.subarray(0, bytes)])
+  }
+
+  it('sends the bytes that packPages writes, but for the last piece, which it leaves', async () => {
+    const { there, fd } = await connection()
+    const bitmap = pageSet(pages, ...Array.from({ length: pages }, (_, page) => page))
+    const wanted = packed(bitmap, { name })
+    const { rest, next, normal, zero, sentBytes, stopped } = send(bitmap, { fd, name })
+    assert.deepEqual([next, normal, zero, stopped], [64, 48, 16, 0])
+    // Eight pages, of which two are zero.
+    assert.equal(rest.length, 6 * 4104 + 2 * 9)
+    assert(Buffer.concat([await received(there, sentBytes), rest]).equals(wanted))
+    assert.deepEqual(pagesIn(bitmap), [])
+  })
+
+  it('leaves all of what is one piece', async () => {
+    const { fd } = await connection()
+    const bitmap = pageSet(pages, 1, 2, 9)
+    const wanted = packed(bitmap)
+    const { rest, sentBytes, stopped } = send(bitmap, { fd })
+    assert.deepEqual([sentBytes, stopped], [0, 0])
+    assert(wanted.equals(rest))
+  })
+
+  it('finishes host pages that are larger', async () => {
+    const { there, fd } = await connection()
+    const bitmap = pageSet(pages, 1, 2, 17, 18, 33, 63)
+    const wanted = packed(bitmap, { hostPages: 16 })
+    const { rest, sentBytes } = send(bitmap, { fd, hostPages: 16, piecePages: 1 })
+    assert(sentBytes > 0)
+    assert(Buffer.concat([await received(there, sentBytes), rest]).equals(wanted))
+  })
+
+  it('stops behind the piece after which something has come', async () => {
+    const { here, there, fd } = await connection()
+    const bitmap = pageSet(pages, ...Array.from({ length: pages }, (_, page) => page))
+    const wanted = packed(bitmap, { to: 8 })
+    await new Promise((resolve) => there.write('a request', resolve))
+    // It is in the kernel of this host when it is written; nobody reads it.
+    assert.equal(here.bytesRead, 0)
+    const { rest, next, normal, zero, sentBytes, stopped } = send(bitmap, { fd })
+    assert.deepEqual([next, normal, zero, stopped, rest.length], [8, 6, 2, 1, 0])
+    assert((await received(there, sentBytes)).equals(wanted))
+    assert.deepEqual(pagesIn(bitmap).length, 56)
+  })
+
+  it('stops where the socket takes no more, and leaves what it did not take', async () => {
+    const { there, fd } = await connection()
+    const region = makeRegion('anon', 4096)
+    for (let page = 0; page < 4096; page += 1) region.write(page * 4096, pageContent(page))
+    const bitmap = new Uint8Array(512).fill(0xff)
+    const out = new Uint8Array(2 ** 20)
+    const result = new Float64Array(6)
+    const options = { from: 0, to: 4096, fd, piecePages: 64 }
+    const end = sendPages(region, bitmap, options, out, 0, result)
+    const [next = 0, , , sentBytes = 0, unsentFrom = 0, stopped] = result
+    assert.equal(stopped, 1)
+    assert(next < 4096 && end > unsentFrom, `${next} pages, ${end - unsentFrom} bytes left`)
+    const bytes = Buffer.concat([await received(there, sentBytes), out.subarray(unsentFrom, end)])
+    assert.deepEqual(
+      decodeRecords(bytes).map(({ page }) => page),
+      Array.from({ length: next }, (_, page) => page),
+    )
+  })
+
+  it('leaves the error of a broken socket to who sends the rest', async () => {
+    const { here, there, fd } = await connection()
+    there.destroy()
+    here.destroy()
+    await once(here, 'close')
+    const bitmap = pageSet(pages, ...Array.from({ length: pages }, (_, page) => page))
+    const { stopped, rest } = send(bitmap, { fd: 2 ** 20 })
+    assert.deepEqual([stopped, rest.length], [1, head.length + 6 * 4104 + 2 * 9])
+    assert.throws(() => send(bitmap, { fd, piecePages: 0 }), RangeError)
   })
 })

@@ -8,12 +8,14 @@ interface Link {
   readonly rate: number
   /** Milliseconds of a round trip of nothing. */
   readonly roundTripMs: number
+  /** So many pass at once where it was idle before. */
+  readonly burstBytes?: number
 }
 
 /** Pushes over a link that never rests for so long. @returns bytes that came, and the longest queue in ms */
 function push(
   window: PushWindow,
-  { rate, roundTripMs }: Link,
+  { rate, roundTripMs, burstBytes = 0 }: Link,
   queueMs: number,
   fromMs: number,
   ms: number,
@@ -29,9 +31,13 @@ function push(
     }
     const limit = window.bytesFor(queueMs)
     const bytes = Math.min(BATCH_BYTES, Math.floor(limit / 4))
-    if (window.outstandingBytes + bytes > limit) continue
-    linkFreeAt = Math.max(linkFreeAt, time) + bytes / rate
-    underWay.push({ ping: window.sent(bytes, time), atMs: linkFreeAt + roundTripMs })
+    if (window.outstandingBytes + bytes > limit) {
+      window.full(time)
+      continue
+    }
+    linkFreeAt = Math.max(linkFreeAt, time - burstBytes / rate) + bytes / rate
+    const passedAt = Math.max(time, linkFreeAt)
+    underWay.push({ ping: window.sent(bytes, time), atMs: passedAt + roundTripMs })
     sent += bytes
     if (time > fromMs + ms / 2) longestMs = Math.max(longestMs, linkFreeAt - time)
   }
@@ -44,10 +50,11 @@ describe('PushWindow', () => {
     ['10 Gbit/s', { rate: 1_250_000, roundTripMs: 0.2 }],
     ['1 Gbit/s', { rate: 125_000, roundTripMs: 0.2 }],
     ['100 Mbit/s', { rate: 12_500, roundTripMs: 0.5 }],
+    ['1 Gbit/s that lets bursts pass', { rate: 125_000, roundTripMs: 0.2, burstBytes: 128 * 1024 }],
     ['1 Gbit/s around the world', { rate: 125_000, roundTripMs: 150 }],
   ] as const) {
     it(`fills a link of ${what}, and keeps the queue short`, () => {
-      const ms = 50 + link.roundTripMs * 60
+      const ms = 500 + link.roundTripMs * 60
       const window = new PushWindow()
       const { bytesPerMs, longestMs } = push(window, link, 0.1, 0, ms)
       assert(bytesPerMs > link.rate * 0.6, `${bytesPerMs} of ${link.rate}`)
