@@ -26,14 +26,17 @@ function answer(message: Answer): void {
 /** Begins to watch this process; the function that it returns says what there was to see. */
 function watchProcess(ramBytes: number): (counters: Counters) => EndResult {
   const cpuBefore = process.cpuUsage()
+  const startedAt = performance.now()
   return (counters) => {
     const { user, system } = process.cpuUsage(cpuBefore)
+    const cpuSeconds = (user + system) / 1e6
     return {
       totalMs: counters.endedAt - counters.startedAt,
       pages: counters.normalPages + counters.zeroPages,
       requestedPages: counters.requestedPages,
       beyondRamBytes: process.resourceUsage().maxRSS * 1024 - ramBytes,
-      cpuSeconds: (user + system) / 1e6,
+      cpuSeconds,
+      processors: cpuSeconds / ((performance.now() - startedAt) / 1000),
     }
   }
 }

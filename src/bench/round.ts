@@ -38,6 +38,8 @@ export interface EndResult {
   readonly beyondRamBytes: number
   /** Of all threads, while the migration ran. */
   readonly cpuSeconds: number
+  /** The same by time. */
+  readonly processors: number
 }
 
 export interface SourceResult extends EndResult {

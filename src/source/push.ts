@@ -9,13 +9,14 @@ import { PushWindow } from './push-window.js'
 import { BATCH_PAGES, RECORD_BYTES, type RamSender, type Shortcut } from './ram-sender.js'
 import { ReadAhead } from './read-ahead.js'
 import type { Replay } from './replay.js'
+import { RequestRate } from './request-rate.js'
 
 /** Milliseconds after a request, and after the switch, in which another one is likely. */
 const BUSY_MS = 100
 /** How long a request may wait behind pushed pages, in milliseconds, while none come. */
 const CALM_QUEUE_MS = 5
-/** The same while some come: on a slow link, which passes nothing else meanwhile … */
-const SLOW_QUEUE_MS = 0.1
+/** The same while some come: on a slow link, which passes nothing else meanwhile, and in a storm … */
+const SHORT_QUEUE_MS = 0.1
 /** … and on a fast one, where turns of our loop, one for each batch, take longer than the batch. */
 const FAST_QUEUE_MS = 1
 /** The same behind pages that were sent ahead: another vCPU may ask for something else. */
@@ -60,6 +61,7 @@ export class Push {
   readonly #replay: Replay | undefined
   readonly #window = new PushWindow()
   readonly #readAhead = new Map<TrackedBlock, ReadAhead>()
+  readonly #requestRate = new RequestRate()
   #lastRequestAt = -Infinity
   /** While pages are sent: sends those that are asked for, if that needs no waiting. */
   #serve: (() => number) | undefined
@@ -77,6 +79,7 @@ export class Push {
   request(tracked: TrackedBlock, first: number, end: number): void {
     this.#counters.requestedPages += (end - first) / tracked.block.hostPages
     this.#lastRequestAt = performance.now()
+    this.#requestRate.note(this.#lastRequestAt)
     this.#ram.request(tracked, first, end)
     this.#replay?.note(tracked, first, end)
     this.#expect(tracked, end)
@@ -252,9 +255,11 @@ export class Push {
   }
 
   #queueMs(begunAt: number): number {
-    const quietMs = performance.now() - Math.max(begunAt, this.#lastRequestAt)
+    const time = performance.now()
+    const quietMs = time - Math.max(begunAt, this.#lastRequestAt)
     if (quietMs >= BUSY_MS) return CALM_QUEUE_MS
-    return this.#window.isSlow ? SLOW_QUEUE_MS : FAST_QUEUE_MS
+    const isShort = this.#window.isSlow || this.#requestRate.isStorm(time)
+    return isShort ? SHORT_QUEUE_MS : FAST_QUEUE_MS
   }
 
   /** Why nothing may be pushed now that nobody has asked for, and for how long. */
