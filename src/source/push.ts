@@ -23,6 +23,8 @@ const FAST_QUEUE_MS = 1
 const AHEAD_QUEUE_MS = 1
 /** Of what may be on its way, in one batch: the rest is on its way while the batch is made. */
 const BATCH_SHARE = 0.5
+/** Under a limit of bandwidth, so much of a second is a batch at most: else it comes in gulps. */
+const LIMITED_BATCH_SECONDS = 0.1
 /** Requested pages in a row without a ping: each pong costs both ends as much as a request does. */
 const MOST_UNPINGED_BYTES = 32 * 1024
 /** How long to wait for a pong before more is sent without one. */
@@ -197,8 +199,8 @@ export class Push {
       return 0
     }
     const windowBytes = this.#window.bytesFor(this.#queueMs(begunAt))
-    const pages = Math.floor((windowBytes * BATCH_SHARE) / RECORD_BYTES)
-    const batchPages = Math.max(1, Math.min(BATCH_PAGES, pages))
+    const batchBytes = Math.min(windowBytes * BATCH_SHARE, this.#limitedBytes)
+    const batchPages = Math.max(1, Math.min(BATCH_PAGES, Math.floor(batchBytes / RECORD_BYTES)))
     const roomBytes = windowBytes - this.#window.outstandingBytes
     const isFull = batchPages * RECORD_BYTES > roomBytes
     if (isFull && !this.#window.isStalled(PONG_MS, performance.now())) {
@@ -214,6 +216,11 @@ export class Push {
       )
     }
     return link.sendSweep((out, shortcut) => this.#packSweep(out, batchPages, shortcut))
+  }
+
+  get #limitedBytes(): number {
+    const bytesPerSecond = this.#parameters()['max-postcopy-bandwidth']
+    return bytesPerSecond === 0 ? Infinity : bytesPerSecond * LIMITED_BATCH_SECONDS
   }
 
   /** Each pong that comes cuts a batch short: what is left of one needs no ping of its own. */

@@ -366,6 +366,20 @@ describe('a requested page', () => {
   })
 })
 
+describe('a limit of postcopy bandwidth', () => {
+  it('is kept in steps of a tenth of a second', async () => {
+    // A tenth of it is ten pages; time for far more of them goes by until the guest is said to run.
+    const parameters = { 'max-postcopy-bandwidth': 100 * 4104, 'x-postcopy-after-ms': 1 }
+    const one = await begin({ blocks: { ram: 2 ** 22 } }, { parameters })
+    await one.peer.heard('packaged')
+    const pushed = (): string[] => pagesOf(one.peer, packageIndex(one.peer))
+    await one.peer.until(() => pushed().length > 0)
+    assert(pushed().length <= 10, `${pushed().length} pages came at once`)
+    one.source.setParameters({ 'max-postcopy-bandwidth': 0 })
+    await finish(one)
+  })
+})
+
 describe('precopy', () => {
   it('stops at its bandwidth limit, and goes on when it is raised', async () => {
     const one = await begin({ blocks: { ram: 2 ** 22 } }, { parameters: { 'max-bandwidth': 1 } })
