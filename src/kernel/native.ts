@@ -57,6 +57,20 @@ type Region = NativeRegion
 type Uffd = NativeUserfaultfd
 type Info = NativeUserfaultfdInfo
 
+/** What is packed, where to, and where to say what was done. */
+export type Packing = [
+  region: NativeRegion,
+  bitmap: Uint8Array,
+  from: number,
+  to: number,
+  hostPages: number,
+  maxPages: number,
+  name: Uint8Array | undefined,
+  out: Uint8Array,
+  outOffset: number,
+  result: Float64Array,
+]
+
 export interface NativeAddon {
   /** The array tells which call failed: `[-errno, name]`. */
   regionCreate(kind: number, lengthBytes: number, alias: boolean, name: string): Region | Failure
@@ -138,32 +152,8 @@ export interface NativeAddon {
   watchStart(uffd: Uffd, listener: (status: number) => void, ref: boolean): NativeWatch | number
   watchStop(watch: NativeWatch): void
 
-  packPages(
-    region: Region,
-    bitmap: Uint8Array,
-    from: number,
-    to: number,
-    hostPages: number,
-    maxPages: number,
-    name: Uint8Array | undefined,
-    out: Uint8Array,
-    outOffset: number,
-    result: Float64Array,
-  ): number
-  sendPages(
-    region: Region,
-    bitmap: Uint8Array,
-    from: number,
-    to: number,
-    hostPages: number,
-    maxPages: number,
-    name: Uint8Array | undefined,
-    out: Uint8Array,
-    outOffset: number,
-    result: Float64Array,
-    fd: number,
-    piecePages: number,
-  ): number
+  packPages(...packing: Packing): number
+  sendPages(...sending: [...packing: Packing, fd: number, piecePages: number]): number
   loadRecords(
     region: Region,
     usedLength: number,

@@ -7,6 +7,7 @@
  */
 import { check, checkOptions } from './check.js'
 import { native } from './load.js'
+import type { Packing } from './native.js'
 import { checkScan, regionHandle } from './memory-region.js'
 import type { MemoryRegion } from './memory-region.js'
 import { userfaultfdHandle } from './userfaultfd.js'
@@ -44,19 +45,20 @@ export function packPages(
   outOffset: number,
   result: Float64Array,
 ): number {
+  return native().packPages(...packing(region, bitmap, options, out, outOffset, result))
+}
+
+function packing(
+  region: MemoryRegion,
+  bitmap: Uint8Array,
+  options: PackOptions,
+  out: Uint8Array,
+  outOffset: number,
+  result: Float64Array,
+): Packing {
   const { from, to, hostPages = 1, maxPages = Number.MAX_SAFE_INTEGER, name } = options
-  return native().packPages(
-    regionHandle(region),
-    bitmap,
-    from,
-    to,
-    hostPages,
-    maxPages,
-    name,
-    out,
-    outOffset,
-    result,
-  )
+  const handle = regionHandle(region)
+  return [handle, bitmap, from, to, hostPages, maxPages, name, out, outOffset, result]
 }
 
 export interface SendOptions extends PackOptions {
@@ -83,21 +85,8 @@ export function sendPages(
   outOffset: number,
   result: Float64Array,
 ): number {
-  const { from, to, hostPages = 1, maxPages = Number.MAX_SAFE_INTEGER, name } = options
-  return native().sendPages(
-    regionHandle(region),
-    bitmap,
-    from,
-    to,
-    hostPages,
-    maxPages,
-    name,
-    out,
-    outOffset,
-    result,
-    options.fd,
-    options.piecePages,
-  )
+  const packed = packing(region, bitmap, options, out, outOffset, result)
+  return native().sendPages(...packed, options.fd, options.piecePages)
 }
 
 /**

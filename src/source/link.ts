@@ -8,7 +8,7 @@ import type { Channel } from '../migration/channel.js'
 import type { Counters } from '../migration/counters.js'
 import { type Signal, tick } from '../migration/signal.js'
 import type { Consumer } from '../migration/channel.js'
-import type { Shortcut } from './ram-sender.js'
+import { type Shortcut, batchLength } from './ram-sender.js'
 import { RateLimiter, RateMeter } from './rate-limiter.js'
 
 export class SourceLink {
@@ -119,17 +119,8 @@ export class SourceLink {
   async sendSweep(pack: (out: Uint8Array, shortcut?: Shortcut) => number): Promise<number> {
     const batch = await this.#batch()
     const fd = this.#channel.directFd
-    if (fd === undefined) return this.#send(batch, pack)
-    const shortcut: Shortcut = { fd, sentBytes: 0, unsentFrom: 0 }
-    const end = pack(batch, shortcut)
-    if (end === 0) {
-      this.#batches.giveBack(batch)
-      return 0
-    }
-    const lengthBytes = shortcut.sentBytes + end - shortcut.unsentFrom
-    this.#account(lengthBytes)
-    this.#batches.send(batch, shortcut.unsentFrom, end)
-    return lengthBytes
+    const shortcut = fd === undefined ? undefined : { fd, sentBytes: 0, unsentFrom: 0 }
+    return this.#send(batch, (out) => pack(out, shortcut), shortcut)
   }
 
   async #batch(): Promise<Uint8Array> {
@@ -144,14 +135,15 @@ export class SourceLink {
     return batch === undefined ? 0 : this.#send(batch, pack)
   }
 
-  #send(batch: Uint8Array, pack: (out: Uint8Array) => number): number {
-    const lengthBytes = pack(batch)
-    if (lengthBytes === 0) {
+  #send(batch: Uint8Array, pack: (out: Uint8Array) => number, shortcut?: Shortcut): number {
+    const end = pack(batch)
+    if (end === 0) {
       this.#batches.giveBack(batch)
       return 0
     }
+    const lengthBytes = batchLength(end, shortcut)
     this.#account(lengthBytes)
-    this.#batches.send(batch, 0, lengthBytes)
+    this.#batches.send(batch, shortcut?.unsentFrom ?? 0, end)
     return lengthBytes
   }
 

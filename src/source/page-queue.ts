@@ -37,14 +37,9 @@ export class PageQueue {
     )
   }
 
-  /** Requests that wait in order. */
+  /** Requests that wait in order; 0 only where none wait at all. */
   get length(): number {
     return this.#ranges.length - this.#head
-  }
-
-  /** Nobody waits, in order or not; what waits may have been sent. */
-  get isEmpty(): boolean {
-    return this.length === 0 && !this.#hasMore
   }
 
   /** Whole host pages `[first, end)`, in target pages. */

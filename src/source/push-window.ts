@@ -1,7 +1,7 @@
 /**
  * Keeps short what stands before a requested page. Socket buffers on both ends hold megabytes
- * that have been sent and not been placed; a ping behind each batch tells, by its pong, how much
- * that is, how long it takes and how fast it shrinks. QEMU answers pings at any time (protocol
+ * that have been sent and not been placed; pings among them tell, by their pongs, how much that
+ * is, how long it takes and how fast it shrinks. QEMU answers pings at any time (protocol
  * section 2).
  *
  * What may be on its way is what the link and the destination take in one round trip, and a

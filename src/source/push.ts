@@ -6,7 +6,13 @@ import type { TrackedBlock } from '../ram/dirty-log.js'
 import { encode, encodePing } from '../stream/index.js'
 import type { SourceLink } from './link.js'
 import { PushWindow } from './push-window.js'
-import { BATCH_PAGES, RECORD_BYTES, type RamSender, type Shortcut } from './ram-sender.js'
+import {
+  BATCH_PAGES,
+  RECORD_BYTES,
+  type RamSender,
+  type Shortcut,
+  batchLength,
+} from './ram-sender.js'
 import { ReadAhead } from './read-ahead.js'
 import type { Replay } from './replay.js'
 import { RequestRate } from './request-rate.js'
@@ -158,7 +164,7 @@ export class Push {
   serve(): boolean {
     if (this.#serve === undefined) return false
     this.#counters.postcopyBytes += this.#serve()
-    const isServed = !this.#ram.hasRequests && !this.#ram.hasAhead
+    const isServed = this.#ram.requestsWaiting + this.#ram.aheadWaiting === 0
     return isServed && this.#ram.remainingPages > 0
   }
 
@@ -167,10 +173,11 @@ export class Push {
     while (this.#ram.remainingPages > 0) {
       const mayPush = await link.pace(this.#parameters()['max-postcopy-bandwidth'])
       this.#check()
-      const requested = this.#ram.hasRequests ? await this.#sendRequested(link, urgentLink) : 0
+      const requested =
+        this.#ram.requestsWaiting > 0 ? await this.#sendRequested(link, urgentLink) : 0
       this.#counters.postcopyBytes += requested
       if (requested > 0 || !mayPush) continue
-      const ahead = this.#ram.hasAhead ? await this.#sendAhead(link) : 0
+      const ahead = this.#ram.aheadWaiting > 0 ? await this.#sendAhead(link) : 0
       const sent = ahead > 0 ? ahead : await this.#push(link, begunAt)
       this.#counters.postcopyBytes += sent
       link.limit(sent)
@@ -227,7 +234,7 @@ export class Push {
   #packSweep(out: Uint8Array, batchPages: number, shortcut?: Readonly<Shortcut>): number {
     const end = this.#ram.packPart(out.subarray(0, out.length - PING_BYTES), batchPages, shortcut)
     if (end === 0) return 0
-    const bytes = end + (shortcut === undefined ? 0 : shortcut.sentBytes - shortcut.unsentFrom)
+    const bytes = batchLength(end, shortcut)
     if (this.#window.unpingedBytes + bytes < (batchPages * RECORD_BYTES) / 2) {
       this.#window.count(bytes)
       return end
@@ -247,7 +254,7 @@ export class Push {
     const aheadPages = this.#aheadPages
     const pack = (room: Uint8Array): number => this.#ram.packRequested(room, aheadPages)
     const isPingDue = this.#window.unpingedBytes >= MOST_UNPINGED_BYTES
-    if (isPingDue || this.#ram.hasAhead) return this.#pinged(out, pack)
+    if (isPingDue || this.#ram.aheadWaiting > 0) return this.#pinged(out, pack)
     const lengthBytes = pack(out)
     this.#window.count(lengthBytes)
     return lengthBytes

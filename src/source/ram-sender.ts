@@ -46,6 +46,11 @@ export interface Shortcut {
   unsentFrom: number
 }
 
+/** How much a batch is that ends in the buffer at `end`. */
+export function batchLength(end: number, shortcut: Readonly<Shortcut> | undefined): number {
+  return shortcut === undefined ? end : shortcut.sentBytes + end - shortcut.unsentFrom
+}
+
 export class RamSender {
   readonly sectionId: number
   /** What was asked for. */
@@ -92,15 +97,6 @@ export class RamSender {
 
   get remainingPages(): number {
     return this.#counters.remainingPages
-  }
-
-  get hasRequests(): boolean {
-    return !this.#requested.isEmpty
-  }
-
-  /** What may be asked for next waits. */
-  get hasAhead(): boolean {
-    return !this.#ahead.isEmpty
   }
 
   /** Requests that wait in order. */

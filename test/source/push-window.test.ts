@@ -71,6 +71,38 @@ describe('PushWindow', () => {
     assert(longestMs < 2, `${longestMs} ms`)
   })
 
+  /** Each millisecond passes 125,000 bytes, all of them in its first fifth. */
+  function pushInBursts(window: PushWindow, isFull: boolean): void {
+    for (let time = 0; time < 500; time += 1) {
+      const pings = [window.sent(62_500, time), window.sent(62_500, time)]
+      for (const [index, ping] of pings.entries()) {
+        const passedAt = time + 0.1 * (index + 1)
+        window.acknowledge(ping, passedAt)
+        if (isFull) window.full(passedAt)
+      }
+    }
+  }
+
+  it('does not take bursts of a slow link for a fast one', () => {
+    const window = new PushWindow()
+    pushInBursts(window, true)
+    assert.equal(window.isSlow, true)
+    // A round trip and a half of 0.1 ms, and 0.1 ms, at what the link passes: a burst is ten times that.
+    assert(window.bytesFor(0.1) < 40_000, `${window.bytesFor(0.1)} bytes`)
+  })
+
+  it('does not take a link for a slow one because there is little to send', () => {
+    const window = new PushWindow()
+    pushInBursts(window, false)
+    assert.equal(window.isSlow, false)
+  })
+
+  it('does not take a fast link for a slow one because it is full', () => {
+    const window = new PushWindow()
+    push(window, { rate: 1_000_000, roundTripMs: 0.1 }, 0.1, 0, 500)
+    assert.equal(window.isSlow, false)
+  })
+
   it('allows as much as passes in the time that a request may wait', () => {
     const window = new PushWindow()
     push(window, { rate: 100_000, roundTripMs: 1 }, 0.1, 0, 200)
