@@ -117,10 +117,13 @@ describe('parking a machine of ours', () => {
 /** A source that says what it is told. */
 class Script {
   readonly socket: net.Socket
+  /** Resolves when the park has closed its side: subscribed from the start, so that it cannot be missed. */
+  readonly ended: Promise<unknown>
   answers = Buffer.alloc(0)
 
   constructor(park: Park) {
     this.socket = net.connect((park.uri ?? '').slice('unix:'.length))
+    this.ended = new Promise((resolve) => this.socket.once('end', resolve))
     this.socket.on('error', () => undefined)
     this.socket.on('data', (bytes) => (this.answers = Buffer.concat([this.answers, bytes])))
   }
@@ -190,7 +193,7 @@ describe('what a park does with', () => {
       stream.encodeRamZero(out, 'ram', 4 * 4096)
     })
     script.say((out) => stream.encodeEndOfStream(out))
-    await once(script.socket, 'end')
+    await script.ended
     script.socket.end()
     await park.done
     const expected = Buffer.concat([0, 99, 22, 0, 0, 6, 7, 8].map(page))
@@ -207,7 +210,7 @@ describe('what a park does with', () => {
     script.prologue()
     script.say((out) => out.u8(0x55))
     await settled(park)
-    await once(script.socket, 'end')
+    await script.ended
     assert.deepEqual(script.answers, shut(1))
     assert(!existsSync(`${directory}.partial`))
   })
