@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { PostcopyError } from '../errors.js'
+import { unixUri } from '../migration/uri.js'
 
 /** No benchmark waits longer than this for one thing. */
 const DEADLINE_MS = 120_000
@@ -77,7 +78,7 @@ export class Vm {
     process.once('exit', kill)
     child.once('exit', () => process.off('exit', kill))
     for (;;) {
-      const monitor = net.connect(path)
+      const monitor = net.connect(unixUri(path).path)
       try {
         await once(monitor, 'connect')
         const vm = new Vm(child, monitor)

@@ -88,14 +88,14 @@ RAM, memory and vCPUs must be the same at both ends.`,
 /** Undefined for stdio and none. @throws PostcopyError for what is nothing of these */
 function monitorPath(text: string): string | undefined {
   if (text === 'stdio' || text === 'none') return undefined
-  const path = /^unix:(.+)$/.exec(text)?.[1]
-  if (path === undefined) {
+  if (!text.startsWith('unix:')) {
     throw new PostcopyError(
       'ERR_INVALID_MONITOR',
       'a monitor is on stdio or unix:PATH, or there is none',
     )
   }
-  return path
+  const uri = parseUri(text)
+  return uri.type === 'unix' ? uri.path : undefined
 }
 
 async function runGuest(options: GuestCommandOptions): Promise<void> {

@@ -1,15 +1,15 @@
 /** Binding servers of any kind to migration URIs. */
-import { rmSync } from 'node:fs'
+import { lstatSync, rmSync } from 'node:fs'
 import { lstat, rm } from 'node:fs/promises'
 import net from 'node:net'
-import { ConnectionError } from '../errors.js'
+import { ConnectionError, PostcopyError } from '../errors.js'
 import { listenUnixSocket } from '../kernel/index.js'
 import { type MigrationUri, formatUri } from './uri.js'
 
 export interface Listening {
   /** Where it listens, with the port that the kernel picked for port 0. */
   readonly uri: MigrationUri
-  /** Closes the server, and removes the file of a unix socket. */
+  /** Closes the server, and removes the file of a unix socket, unless another one is there now. */
   close(): void
 }
 
@@ -21,12 +21,13 @@ export interface Listening {
  */
 export async function listenOn(server: net.Server, uri: MigrationUri): Promise<Listening> {
   if (uri.type === 'unix') {
-    await listenUnix(server, uri.path)
+    const isOurs = await listenUnix(server, uri.path)
     return {
       uri,
       close: () => {
-        // First, so that nobody finds a file that nobody listens on.
-        rmSync(uri.path, { force: true })
+        // Before the socket is closed: until then no other file can have the inode number of ours,
+        // and a client never finds a file on which no process listens.
+        if (isOurs()) rmSync(uri.path, { force: true })
         server.close()
       },
     }
@@ -45,16 +46,33 @@ export async function removeStale(path: string): Promise<void> {
   if (await isStale(path)) await rm(path, { force: true })
 }
 
-async function listenUnix(server: net.Server, path: string): Promise<void> {
+/** @returns tells whether the file at `path` is still the one that was made here */
+async function listenUnix(server: net.Server, path: string): Promise<() => boolean> {
   let fd: number
   try {
     fd = listeningSocket(path)
   } catch (error) {
-    if (!(await isStale(path))) throw error
+    if (codeOf(error) !== 'EADDRINUSE' || !(await isStale(path))) throw error
     await rm(path)
     fd = listeningSocket(path)
   }
+  const made = identity(path)
   await begin(server, { type: 'unix', path }, { fd })
+  return () => made !== undefined && identity(path) === made
+}
+
+/** Which file is at `path`; undefined where there is none, or it cannot be seen. */
+function identity(path: string): string | undefined {
+  try {
+    const { dev, ino } = lstatSync(path, { bigint: true })
+    return `${dev}:${ino}`
+  } catch {
+    return undefined
+  }
+}
+
+function codeOf(error: unknown): string | undefined {
+  return error instanceof PostcopyError ? error.code : undefined
 }
 
 /** Not by Node, which can only change the mode of a file that everybody has seen already. */

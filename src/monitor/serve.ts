@@ -4,6 +4,7 @@ import { createInterface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
 import { errorToRecord } from '../errors.js'
 import { listenOn } from '../migration/listen-on.js'
+import { unixUri } from '../migration/uri.js'
 import { commandNames, commands } from './commands.js'
 import { execute } from './hmp.js'
 import type { Monitor } from './monitor.js'
@@ -113,9 +114,10 @@ export function serveStreams(
 /**
  * Serves any number of clients on a unix socket for the owner alone.
  *
- * @throws ConnectionError where it cannot listen
+ * @throws ConnectionError where it cannot listen; PostcopyError `ERR_INVALID_URI`
  */
 export async function serveUnix(session: MonitorSession, path: string): Promise<MonitorServer> {
+  const uri = unixUri(path)
   const clients = new Set<net.Socket>()
   const server = net.createServer({ allowHalfOpen: true }, (socket) => {
     clients.add(socket)
@@ -124,7 +126,7 @@ export async function serveUnix(session: MonitorSession, path: string): Promise<
     socket.on('close', () => clients.delete(socket))
     serveStreams(session, socket, socket, () => socket.end())
   })
-  const listening = await listenOn(server, { type: 'unix', path })
+  const listening = await listenOn(server, uri)
   return {
     close: () => {
       listening.close()

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { existsSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import { join } from 'node:path'
 import { closeFd, listenUnixSocket } from '../../src/kernel/index.js'
@@ -56,6 +56,22 @@ describe('a unix socket', () => {
     assert(existsSync(path))
     listener.close()
     assert(!existsSync(path))
+  })
+
+  it('leaves a file that has taken the place of its own', async () => {
+    const path = join(await temporaryFolder(), 'socket')
+    const first = await listening(path)
+    rmSync(path)
+    const second = await listening(path)
+    first.close()
+    assert(statSync(path).isSocket())
+    const socket = net.connect(path)
+    cleanups.add(() => void socket.destroy())
+    await once(socket, 'connect')
+    rmSync(path)
+    writeFileSync(path, 'of another')
+    second.close()
+    assert.equal(readFileSync(path, 'utf8'), 'of another')
   })
 
   it('replaces one that nobody listens on, and nothing else', async () => {
