@@ -1,6 +1,6 @@
 // Builds the addons and the program that benchmarks compare with, by node-gyp, unless they are newer than their sources.
 import { spawnSync } from 'node:child_process'
-import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs'
+import { existsSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -46,7 +46,15 @@ function headersOfNode() {
 }
 
 const gyp = existsSync(join(root, 'node_modules/.bin/node-gyp')) ? join(root, 'node_modules/.bin/node-gyp') : 'node-gyp'
-const command = existsSync(join(root, 'build/Makefile')) ? ['build'] : ['rebuild']
-const result = spawnSync(gyp, [...command, ...headersOfNode(), '--jobs=max', '--loglevel=warn'], { cwd: root, stdio: 'inherit' })
-if (result.error !== undefined) fail('node-gyp was not found: run npm ci in this folder first.')
+
+// The Makefile names this folder and Node's headers by absolute paths: after a move, a copy or another Node, it is made again.
+const makefile = join(root, 'build/Makefile')
+const stamp = join(root, 'build/configured-for')
+const configuration = `${[root, process.execPath, process.version, ...headersOfNode()].join('\n')}\n`
+const isConfigured = existsSync(makefile) && existsSync(stamp) && readFileSync(stamp, 'utf8') === configuration
+if (!isConfigured) rmSync(makefile, { force: true })
+const command = isConfigured ? 'build' : 'rebuild'
+const result = spawnSync(gyp, [command, ...headersOfNode(), '--jobs=max', '--loglevel=warn'], { cwd: root, stdio: 'inherit' })
+if (existsSync(makefile)) writeFileSync(stamp, configuration)
+if (result.error !== undefined) fail(`node-gyp was not found: run "npm ${existsSync(join(root, 'scripts/prepare.mjs')) ? 'ci' : 'run install'}" in ${root}.`)
 if (result.status !== 0) fail('the addon was not built; the lines above say why.')

@@ -4,7 +4,8 @@
  */
 import { execFile } from 'node:child_process'
 import { PostcopyError } from '../errors.js'
-import { builtFile, packageRoot } from '../kernel/load.js'
+import { buildAdvice } from '../kernel/build-advice.js'
+import { builtFile } from '../kernel/load.js'
 
 export interface FloorPushOptions {
   /** `records`: one ioctl a page. `runs`: one for all pages in a row that one read brought. */
@@ -90,7 +91,7 @@ function failure(path: string, cause: Error & { code?: unknown }, said: string):
   // What the program says names the remedy where there is one. Each end may have said the same.
   const message =
     cause.code === 'ENOENT'
-      ? `the program ${path} does not exist: run "npm run build" in ${packageRoot}`
+      ? `the program ${path} does not exist: ${buildAdvice()}`
       : said === ''
         ? `the program ${path} failed: ${cause.message}`
         : said
@@ -109,6 +110,6 @@ function check(value: unknown, name: string): number {
 function unlike(name: string): PostcopyError {
   return new PostcopyError(
     'ERR_BENCH',
-    `the floor did not print ${name} as expected: it is of another version, run "npm run build" again`,
+    `the floor did not print ${name} as expected: it is of another version; ${buildAdvice(true)}`,
   )
 }

@@ -1,13 +1,10 @@
 /** Finds and loads the addons, on first use: who only reads a stream needs no compiler. */
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { fileURLToPath } from 'node:url'
 import { join } from 'node:path'
 import { PostcopyError } from '../errors.js'
+import { buildAdvice, packageRoot } from './build-advice.js'
 import type { NativeAddon } from './native.js'
-
-/** From dist/src/kernel to the root of the package. */
-export const packageRoot = fileURLToPath(new URL('../../..', import.meta.url))
 
 /**
  * Where a file that was built from `native/` is: in `build/Release`, or in the folder that
@@ -28,7 +25,7 @@ export function loadAddon(name: 'postcopy' | 'vcpu' | 'lab'): unknown {
   if (!existsSync(path)) {
     throw new PostcopyError(
       'ERR_ADDON_MISSING',
-      `the addon ${path} does not exist: run "npm run build" in ${packageRoot}`,
+      `the addon ${path} does not exist: ${buildAdvice()}`,
     )
   }
   try {
@@ -36,7 +33,7 @@ export function loadAddon(name: 'postcopy' | 'vcpu' | 'lab'): unknown {
   } catch (cause) {
     throw new PostcopyError(
       'ERR_ADDON_LOAD',
-      `the addon ${path} does not load (run "npm run build" again?): ${String(cause)}`,
+      `the addon ${path} does not load: ${String(cause)}; where it was built for another system, ${buildAdvice(true)}`,
       { cause },
     )
   }

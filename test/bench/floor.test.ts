@@ -46,7 +46,7 @@ describe('the floor of the benchmarks', () => {
     try {
       await assert.rejects(floorFault({ count: 1, mib: 1 }), {
         code: 'ERR_BENCH',
-        message: /\/nonexistent\/floor does not exist: run "npm run build"/,
+        message: /\/nonexistent\/floor does not exist: POSTCOPY_NATIVE_DIR names this folder/,
       })
     } finally {
       if (before === undefined) delete process.env['POSTCOPY_NATIVE_DIR']
