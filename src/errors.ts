@@ -70,9 +70,29 @@ export class PeerError extends PostcopyError {}
 /** A channel that could not be opened, or broke. */
 export class ConnectionError extends PostcopyError {}
 
+/**
+ * A hook of a {@link MigratableMachine} threw, or returned what it must not. `cause` is what it
+ * threw: the same object, where the machine's migration runs in this process.
+ */
+export class MachineError extends PostcopyError {
+  /** Name of the method or property of the machine. */
+  readonly hook: string
+
+  /**
+   * @param call - the hook with its arguments, where they tell more than its name
+   */
+  constructor(hook: string, what: string, options?: ErrorOptions & { call?: string }) {
+    super('ERR_MACHINE_HOOK', `the machine's ${options?.call ?? hook} ${what}`, options)
+    this.hook = hook
+  }
+}
+
+/** Causes of causes that a record keeps: an error may be its own. */
+const MOST_CAUSES = 4
+
 /** A plain copy of an error that survives `postMessage`, which drops class and `code`. */
 export interface ErrorRecord {
-  kind: 'kernel' | 'stream' | 'state' | 'peer' | 'connection' | 'other'
+  kind: 'kernel' | 'stream' | 'state' | 'peer' | 'connection' | 'machine' | 'other'
   code: string
   message: string
   errno?: number
@@ -80,15 +100,19 @@ export interface ErrorRecord {
   hint?: string | undefined
   streamOffset?: number
   state?: string
+  hook?: string
   stack?: string | undefined
+  cause?: ErrorRecord
 }
 
 /** Turns an error into a record for another thread; see {@link errorFromRecord}. */
-export function errorToRecord(error: unknown): ErrorRecord {
+export function errorToRecord(error: unknown, causes = MOST_CAUSES): ErrorRecord {
   if (!(error instanceof Error)) {
     return { kind: 'other', code: 'ERR_UNKNOWN', message: String(error) }
   }
-  const base = { message: error.message, stack: error.stack }
+  const { message, stack, cause } = error
+  const isKept = cause !== undefined && causes > 0
+  const base = { message, stack, ...(isKept ? { cause: errorToRecord(cause, causes - 1) } : {}) }
   if (error instanceof KernelError) {
     const { code, errno, syscall, hint } = error
     return { kind: 'kernel', code, errno, syscall, hint, ...base }
@@ -101,6 +125,9 @@ export function errorToRecord(error: unknown): ErrorRecord {
   }
   if (error instanceof PeerError) return { kind: 'peer', code: error.code, ...base }
   if (error instanceof ConnectionError) return { kind: 'connection', code: error.code, ...base }
+  if (error instanceof MachineError) {
+    return { kind: 'machine', code: error.code, hook: error.hook, ...base }
+  }
   const code = 'code' in error && typeof error.code === 'string' ? error.code : 'ERR_UNKNOWN'
   return { kind: 'other', code, ...base }
 }
@@ -111,16 +138,20 @@ const prototypes = {
   state: StateError,
   peer: PeerError,
   connection: ConnectionError,
+  machine: MachineError,
   other: PostcopyError,
 } as const
 
 /** Rebuilds the error that {@link errorToRecord} wrote down, with its class and fields. */
 export function errorFromRecord(record: ErrorRecord): PostcopyError {
-  const { kind, stack, ...fields } = record
+  const { kind, stack, cause, ...fields } = record
   const target = prototypes[kind]
   const error = Object.create(target.prototype) as PostcopyError
   Object.assign(error, fields, { name: target.name })
   Object.defineProperty(error, 'message', { value: record.message, enumerable: false })
   Object.defineProperty(error, 'stack', { value: stack ?? record.message, enumerable: false })
+  if (cause !== undefined) {
+    Object.defineProperty(error, 'cause', { value: errorFromRecord(cause), enumerable: false })
+  }
   return error
 }

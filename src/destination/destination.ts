@@ -10,6 +10,7 @@ import {
 } from '../errors.js'
 import type { Userfaultfd } from '../kernel/index.js'
 import { AutoRecovery } from '../migration/auto-recovery.js'
+import { callHook, checkTaken, checkThreadIds } from '../migration/hooks.js'
 import type { MigratableMachine } from '../migration/machine.js'
 import {
   Migration,
@@ -294,7 +295,7 @@ export class Destination extends Migration {
         this.#userModeOnly = notice.userModeOnly
         break
       case 'configuration':
-        this.#load(() => this.#machine.checkConfiguration?.(notice.machineType, notice.raw))
+        this.#load(() => this.#checkConfiguration(notice.machineType, notice.raw))
         break
       case 'package':
         this.#hasPackage = true
@@ -317,7 +318,7 @@ export class Destination extends Migration {
       // Its end is checked first: the last pong is a promise to run.
       const { devices, pings } = findPackagePings(blob, streamOffset)
       if (this.#machine.loadOpaque !== undefined) {
-        this.#machine.loadOpaque(devices)
+        this.#loadOpaque(devices)
         for (const value of pings) this.#pong(value)
         this.#run()
         return
@@ -340,7 +341,7 @@ export class Destination extends Migration {
         this.#loadDevice(header, body, sections, streamOffset)
       if (this.#machine.loadOpaque === undefined) {
         decodeDeviceSections(sections, load, streamOffset)
-      } else this.#machine.loadOpaque(sections)
+      } else this.#loadOpaque(sections)
       this.#run()
     })
   }
@@ -352,7 +353,7 @@ export class Destination extends Migration {
       load()
     } catch (error) {
       Atomics.store(this.#claim, 0, Claim.lost)
-      this.#refusal = errorToRecord(error)
+      this.#refusal = this.recordHookError(error)
       this.#worker.post({ type: 'load-failed', error: this.#refusal })
     }
   }
@@ -360,7 +361,20 @@ export class Destination extends Migration {
   #loadDevice(header: SectionHeader, body: Reader, bytes: Uint8Array, streamOffset: number): void {
     const { idstr, instanceId, version } = header
     const data = bytes.subarray(body.streamOffset - streamOffset)
-    body.bytes(this.#machine.loadDevice(idstr, instanceId, version, data))
+    const taken = callHook(
+      'loadDevice',
+      () => this.#machine.loadDevice(idstr, instanceId, version, data),
+      `${JSON.stringify(idstr)}, ${instanceId}, ${version}`,
+    )
+    body.bytes(checkTaken(taken, data.length, idstr))
+  }
+
+  #loadOpaque(sections: Uint8Array): void {
+    callHook('loadOpaque', () => this.#machine.loadOpaque?.(sections))
+  }
+
+  #checkConfiguration(machineType: string, raw: Uint8Array): void {
+    callHook('checkConfiguration', () => this.#machine.checkConfiguration?.(machineType, raw))
   }
 
   #pong(value: number): void {
@@ -371,7 +385,7 @@ export class Destination extends Migration {
   /** From here on the guest is ours to run, unless the worker has given it back before. */
   #claimGuest(): void {
     if (Atomics.load(this.#claim, 0) === Claim.running) return
-    this.#machine.finishLoading?.()
+    callHook('finishLoading', () => this.#machine.finishLoading?.())
     if (Atomics.compareExchange(this.#claim, 0, Claim.loading, Claim.running) !== Claim.loading) {
       throw new StateError(
         'ERR_STATE_MIGRATION_LOST',
@@ -383,8 +397,9 @@ export class Destination extends Migration {
 
   #run(): void {
     this.#claimGuest()
-    setVcpus(this.#faultLog, this.#machine.vcpuThreadIds())
-    this.#machine.resumeAfterLoad()
+    const threadIds = callHook('vcpuThreadIds', () => this.#machine.vcpuThreadIds())
+    setVcpus(this.#faultLog, checkThreadIds(threadIds))
+    callHook('resumeAfterLoad', () => this.#machine.resumeAfterLoad())
     this.#worker.post({ type: 'guest-running' })
   }
 

@@ -4,9 +4,11 @@ import {
   ConnectionError,
   type ErrorRecord,
   KernelError,
+  MachineError,
   PostcopyError,
   StateError,
   errorFromRecord,
+  errorToRecord,
 } from '../errors.js'
 import { Userfaultfd } from '../kernel/index.js'
 import { type Counters, createCounters } from './counters.js'
@@ -21,8 +23,11 @@ export interface MigrationEvents {
   pass: [pass: number]
   /** A peer was turned away; the right one may still come. */
   refused: [error: PostcopyError]
-  /** A source has stopped the guest, or started it again because it stays. */
-  guest: []
+  /**
+   * A source has stopped the guest, or started it again because it stays. `error`: it could not be
+   * started, and stays here stopped.
+   */
+  guest: [error?: PostcopyError]
 }
 
 /**
@@ -37,6 +42,8 @@ export abstract class Migration extends EventEmitter<MigrationEvents> {
   readonly done: Promise<void>
   #state: MigrationState = 'none'
   #error: PostcopyError | undefined
+  /** What a hook of the machine threw last: a worker gets, and returns, a copy. */
+  #hookError: MachineError | undefined
   #settle: { resolve: () => void; reject: (error: Error) => void } | undefined
 
   protected constructor() {
@@ -65,12 +72,29 @@ export abstract class Migration extends EventEmitter<MigrationEvents> {
   protected setState(state: MigrationState, record?: ErrorRecord): void {
     if (isFinal(this.#state)) return
     this.#state = state
-    this.#error = record === undefined ? undefined : errorFromRecord(record)
+    this.#error = record === undefined ? undefined : this.#recall(record)
     this.emit('state', state, this.#error)
     if (state === 'completed') this.#settle?.resolve()
     else if (this.#error !== undefined && (state === 'failed' || state === 'cancelled')) {
       this.#settle?.reject(this.#error)
     }
+  }
+
+  /** For the worker: a record of `error`, which becomes the same object again on its way back. */
+  protected recordHookError(error: unknown): ErrorRecord {
+    if (error instanceof MachineError) this.#hookError = error
+    return errorToRecord(error)
+  }
+
+  /** The guest was to go on here but did not start, after the migration had ended. */
+  protected failedToStart(error: MachineError): void {
+    this.#error = error
+  }
+
+  #recall(record: ErrorRecord): PostcopyError {
+    const own = this.#hookError
+    const isOwn = record.kind === 'machine' && record.message === own?.message
+    return isOwn ? own : errorFromRecord(record)
   }
 }
 

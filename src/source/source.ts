@@ -1,9 +1,16 @@
 /** The source as its user sees it: starts the worker, and stops and starts the guest when asked. */
 import { once } from 'node:events'
-import { type ErrorRecord, PostcopyError, StateError, errorToRecord } from '../errors.js'
+import {
+  type ErrorRecord,
+  MachineError,
+  PostcopyError,
+  StateError,
+  errorToRecord,
+} from '../errors.js'
 import type { Userfaultfd } from '../kernel/index.js'
 import { AutoRecovery } from '../migration/auto-recovery.js'
 import { now } from '../migration/counters.js'
+import { awaitHook, callHook, checkSaved } from '../migration/hooks.js'
 import type { MigratableMachine } from '../migration/machine.js'
 import {
   Migration,
@@ -105,6 +112,8 @@ export class Source extends Migration {
   #stopping = false
   /** The guest stays here, but is still stopping. */
   #resumeWhenStopped = false
+  /** The guest stays here, but did not start. */
+  #startFailure: MachineError | undefined
   /** The dirty log's, on which vCPUs may be parked. */
   #uffd: Userfaultfd | undefined
 
@@ -351,30 +360,46 @@ export class Source extends Migration {
   }
 
   async #stopGuest(): Promise<void> {
-    this.#stoppedRunning = this.#machine.running
     this.#stopping = true
     try {
-      await this.#machine.stop()
+      this.#stoppedRunning = this.#isRunning()
+      await awaitHook('stop', () => this.#machine.stop())
       this.#stopping = false
       this.emit('guest')
       // By its owner, or by a migration before this one that was still stopping it when it failed.
-      if (this.#machine.running) throw startedMeanwhile(this.state)
-      const devices = this.#machine.saveDevices()
+      if (this.#isRunning()) throw startedMeanwhile(this.state)
+      const devices = checkSaved(callHook('saveDevices', () => this.#machine.saveDevices()))
       this.#devices = devices
       this.#request({ type: 'guest-stopped', devices })
     } catch (error) {
       this.#stopping = false
-      this.#request({ type: 'guest-not-stopped', error: errorToRecord(error) })
+      this.#request({ type: 'guest-not-stopped', error: this.recordHookError(error) })
     }
     if (this.#resumeWhenStopped) this.#resumeGuest()
+  }
+
+  #isRunning(): boolean {
+    return callHook('running', () => this.#machine.running)
   }
 
   #resumeGuest(): void {
     this.#resumeWhenStopped = this.#stopping
     if (this.#stopping) return
-    if (this.#stoppedRunning) this.#machine.start()
+    const error = this.#stoppedRunning ? this.#startGuest() : undefined
     this.#stoppedRunning = false
-    this.emit('guest')
+    this.emit('guest', error)
+  }
+
+  #startGuest(): MachineError | undefined {
+    try {
+      callHook('start', () => this.#machine.start())
+      return undefined
+    } catch (error) {
+      if (!(error instanceof MachineError)) throw error
+      if (isFinal(this.state)) this.failedToStart(error)
+      else this.#startFailure = error
+      return error
+    }
   }
 
   /** The worker has ended the write protection itself, unless it died. */
@@ -385,10 +410,17 @@ export class Source extends Migration {
 
   #enter(state: MigrationState, error?: ErrorRecord): void {
     this.#recovering = false
-    this.setState(state, error)
+    this.setState(state, error === undefined ? undefined : this.#withStartFailure(error))
     if (state === 'postcopy-active') this.#autoRecovery.recovered()
     if (state !== 'postcopy-paused' || !this.capabilities['x-auto-recover'] || this.#closed) return
     this.#autoRecovery.paused(this.error)
+  }
+
+  #withStartFailure(error: ErrorRecord): ErrorRecord {
+    const failure = this.#startFailure
+    if (failure === undefined) return error
+    failure.message += `; the guest stays here, stopped; the migration had ended: ${error.message}`
+    return this.recordHookError(failure)
   }
 
   /** It is ended when there is nothing for it to do. Otherwise something has happened to it. */

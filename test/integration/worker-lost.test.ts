@@ -3,7 +3,6 @@ import assert from 'node:assert/strict'
 import type { Worker } from 'node:worker_threads'
 import type { Guest } from '../../src/guest/index.js'
 import { eventually } from '../guest/support.js'
-import { cleanups } from '../support/cleanup.js'
 import {
   ended,
   guestPair,
@@ -14,15 +13,7 @@ import {
   startPair,
 } from '../support/migration.js'
 import { TestMachine } from '../support/test-machine.js'
-
-/** The workers that are started from now on, in order. */
-function watchWorkers(): Worker[] {
-  const workers: Worker[] = []
-  const note = (worker: Worker): void => void workers.push(worker)
-  process.on('worker', note)
-  cleanups.add(() => process.off('worker', note))
-  return workers
-}
+import { watchWorkers } from '../support/workers.js'
 
 async function kill(worker: Worker | undefined): Promise<void> {
   assert(worker !== undefined)
