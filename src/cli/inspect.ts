@@ -37,7 +37,10 @@ async function runInspect(path: string, { verify, json }: InspectOptions): Promi
   const isDirectory = statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false
   if (isDirectory) {
     const report = inspectParked(path, { verify: verify === true })
-    print(json, { kind: 'parked-vm', ...report, error: plain(report.error) }, () => parked(report))
+    // A name may be that of a member of every object; these are own ones.
+    const diskBytes = Object.fromEntries(report.diskBytes)
+    const object = { kind: 'parked-vm', ...report, diskBytes, error: plain(report.error) }
+    print(json, object, () => parked(report))
     return report.error === undefined ? 0 : 1
   }
   const report = await inspectStream(path)
@@ -95,7 +98,7 @@ function parked(report: ParkedReport): string {
         formatByteSize(block.lengthBytes),
         formatByteSize(block.pageSizeBytes),
         formatByteSize(block.dataPages * TARGET_PAGE_SIZE),
-        formatByteSize(diskBytes[block.name] ?? 0),
+        formatByteSize(diskBytes.get(block.name) ?? 0),
       ]),
     ),
     ...deviceLines(manifest.devices.lengthBytes, report.devices),

@@ -64,7 +64,7 @@ export interface ScanResult {
 
 export function categoryMask(names: readonly PageCategory[]): number {
   return names.reduce((mask, name) => {
-    if (!(name in categories)) throw new TypeError(`unknown page category "${name}"`)
+    if (!Object.hasOwn(categories, name)) throw new TypeError(`unknown page category "${name}"`)
     return mask + (Math.floor(mask / categories[name]) % 2 === 0 ? categories[name] : 0)
   }, 0)
 }

@@ -3,6 +3,7 @@
  * puts behind a precopy (protocol section 6.2). Every section is checked against its bytes.
  */
 import { ElementType, Reader, SECTION_FOOTER } from '../stream/index.js'
+import { JsonReader } from '../stream/json-reader.js'
 
 export interface DeviceSize {
   readonly idstr: string
@@ -14,27 +15,40 @@ export interface DeviceSize {
 
 /** Byte of type, u32 length of name, u32 version: what a subsection's name stands between. */
 const SUBSECTION_HEAD_BYTES = 6
+/** A thousand vCPUs make three thousand. */
+const MAX_DEVICES = 16_384
+
+/** What a description says of a device, or of a subsection of one. */
+interface Described {
+  readonly name: string
+  readonly bytes: number
+}
 
 /**
+ * @param description - the JSON text
  * @returns the devices in order; undefined where the description is not of these sections
  */
-export function sizeDevices(sections: Uint8Array, description: string): DeviceSize[] | undefined {
-  const found: DeviceSize[] = []
+export function sizeDevices(
+  sections: Uint8Array,
+  description: Uint8Array,
+): DeviceSize[] | undefined {
+  let found: DeviceSize[] | undefined
+  const reader = new Reader(sections)
   try {
-    const reader = new Reader(sections)
-    for (const device of list(record(JSON.parse(description)), 'devices')) {
-      const lengthBytes = bodyBytes(device)
-      if (reader.u8() !== ElementType.sectionFull) return undefined
-      const id = reader.u32()
-      const idstr = reader.str8()
-      const instanceId = reader.u32()
-      const version = reader.u32()
-      reader.bytes(lengthBytes)
-      if (idstr !== device['name'] || reader.u8() !== SECTION_FOOTER || reader.u32() !== id) {
-        return undefined
+    const json = new JsonReader(description)
+    json.object((member) => {
+      if (member !== 'devices') {
+        json.skip()
+        return
       }
-      found.push({ idstr, instanceId, version, lengthBytes })
-    }
+      const devices: DeviceSize[] = []
+      found = devices
+      json.array(() => {
+        devices.push(nextDevice(reader, readState(json, 'name')))
+        if (devices.length > MAX_DEVICES) throw new RangeError('too many devices')
+      })
+    })
+    json.end()
     return reader.remaining === 0 ? found : undefined
   } catch {
     // Not JSON, not of this shape, or longer than the sections: no description of these.
@@ -42,35 +56,50 @@ export function sizeDevices(sections: Uint8Array, description: string): DeviceSi
   }
 }
 
-function bodyBytes(state: Readonly<Record<string, unknown>>): number {
+/** Reads a section. @throws Error for one that is not as described */
+function nextDevice(reader: Reader, { name, bytes }: Described): DeviceSize {
+  const type = reader.u8()
+  const id = reader.u32()
+  const idstr = reader.str8()
+  const instanceId = reader.u32()
+  const version = reader.u32()
+  reader.bytes(bytes)
+  const isWhole = reader.u8() === SECTION_FOOTER && reader.u32() === id
+  if (type !== ElementType.sectionFull || idstr !== name || !isWhole) {
+    throw new RangeError(`no section of ${name}`)
+  }
+  return { idstr, instanceId, version, lengthBytes: bytes }
+}
+
+/** Reads the object of a device or subsection, and adds up its fields. */
+function readState(json: JsonReader, nameKey: 'name' | 'vmsd_name'): Described {
+  let name: string | undefined
+  let fieldBytes: number | undefined
   let bytes = 0
-  for (const field of list(state, 'fields')) {
-    bytes +=
-      count(field['size']) * (field['array_len'] === undefined ? 1 : count(field['array_len']))
-  }
-  if (state['subsections'] === undefined) return bytes
-  for (const subsection of list(state, 'subsections')) {
-    const name = subsection['vmsd_name']
-    if (typeof name !== 'string') throw new TypeError('a subsection has a name')
-    bytes += SUBSECTION_HEAD_BYTES + name.length + bodyBytes(subsection)
-  }
-  return bytes
+  json.object((member) => {
+    if (member === nameKey) name = json.text()
+    else if (member === 'fields') {
+      fieldBytes = 0
+      json.array(() => (fieldBytes = (fieldBytes ?? 0) + readField(json)))
+    } else if (member === 'subsections') {
+      json.array(() => {
+        const subsection = readState(json, 'vmsd_name')
+        bytes += SUBSECTION_HEAD_BYTES + subsection.name.length + subsection.bytes
+      })
+    } else json.skip()
+  })
+  if (name === undefined || fieldBytes === undefined) throw new TypeError('no name or no fields')
+  return { name, bytes: bytes + fieldBytes }
 }
 
-function list(object: Readonly<Record<string, unknown>>, key: string): Record<string, unknown>[] {
-  const value = object[key]
-  if (!Array.isArray(value)) throw new TypeError(`${key} is a list`)
-  return value.map(record)
-}
-
-function record(value: unknown): Record<string, unknown> {
-  if (typeof value !== 'object' || value === null) throw new TypeError('an object')
-  return value as Record<string, unknown>
-}
-
-function count(value: unknown): number {
-  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) {
-    throw new TypeError('a count')
-  }
-  return value
+function readField(json: JsonReader): number {
+  let size: number | undefined
+  let count = 1
+  json.object((member) => {
+    if (member === 'size') size = json.count()
+    else if (member === 'array_len') count = json.count()
+    else json.skip()
+  })
+  if (size === undefined) throw new TypeError('a field without a size')
+  return size * count
 }

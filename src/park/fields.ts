@@ -4,8 +4,14 @@ import { PostcopyError } from '../errors.js'
 /** Characters of what was found that a message quotes. */
 const MOST_QUOTED = 200
 
-/** @throws PostcopyError `code` for what is not JSON, or no object */
+/** Each costs up to 100 times its bytes. Those of a manifest, and brackets in all of its names. */
+const MOST_BRACKETS = 2 ** 19
+
+/** @throws PostcopyError `code` for what is not JSON, or no object, or has too many of them */
 export function parseFields(text: string, path: string, code: string): Fields {
+  if (countOf(text, '{') + countOf(text, '[') > MOST_BRACKETS) {
+    throw new PostcopyError(code, `${path} has more than ${MOST_BRACKETS} lists and objects`)
+  }
   let whole: unknown
   try {
     whole = JSON.parse(text)
@@ -51,7 +57,7 @@ export class Fields {
   count(key: string, most = Number.MAX_SAFE_INTEGER): number {
     const value = this.raw(key)
     if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0 || value > most) {
-      this.refuse(key, 'a count')
+      this.refuse(key, most === Number.MAX_SAFE_INTEGER ? 'a count' : `a count of at most ${most}`)
     }
     return value
   }
@@ -82,4 +88,10 @@ export class Fields {
       return new Fields(entry, `${this.#where}: ${key}[${index}]`, this.#code)
     })
   }
+}
+
+function countOf(text: string, bracket: string): number {
+  let count = 0
+  for (let at = text.indexOf(bracket); at !== -1; at = text.indexOf(bracket, at + 1)) count += 1
+  return count
 }

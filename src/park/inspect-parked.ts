@@ -14,7 +14,7 @@ const STAT_BLOCK_BYTES = 512
 export interface ParkedReport {
   readonly manifest: Manifest
   /** Bytes on disk by block, holes left out. */
-  readonly diskBytes: Readonly<Record<string, number>>
+  readonly diskBytes: ReadonlyMap<string, number>
   /** Undefined where nothing says how long each device's state is. */
   readonly devices: readonly DeviceSize[] | undefined
   /** What is pushed first when it is resumed; undefined where none was learned, or it is odd. */
@@ -28,17 +28,17 @@ export interface ParkedReport {
  */
 export function inspectParked(directory: string, options: ParkedVmOptions = {}): ParkedReport {
   const manifest = readManifest(directory)
-  const diskBytes: Record<string, number> = {}
+  const diskBytes = new Map<string, number>()
   for (const { name, file } of manifest.blocks) {
     const stat = statSync(join(directory, file), { throwIfNoEntry: false })
-    diskBytes[name] = (stat?.blocks ?? 0) * STAT_BLOCK_BYTES
+    diskBytes.set(name, (stat?.blocks ?? 0) * STAT_BLOCK_BYTES)
   }
   const error = failureOf(() => ParkedVm.open(directory, options).close())
   let devices: readonly DeviceSize[] | undefined
   const oddities = error === undefined ? [] : [error.message]
   const { description } = manifest
   if (description !== undefined && error === undefined) {
-    const text = Buffer.from(readParkedFile(directory, description)).toString()
+    const text = readParkedFile(directory, description)
     devices = sizeDevices(readParkedFile(directory, manifest.devices), text)
     if (devices === undefined) oddities.push('the description does not fit the devices')
   }

@@ -51,6 +51,8 @@ export interface StreamReport {
   error: PostcopyError | undefined
 }
 
+/** Unknown pings that are named; there may be millions. */
+const MOST_NAMED_PINGS = 8
 const KNOWN_PINGS: ReadonlySet<number> = new Set(Object.values(PingValue))
 
 /**
@@ -85,6 +87,8 @@ class Inspection {
   }
   readonly #decoder = new StreamDecoder(this.#handler())
   readonly #byName = new Map<string, BlockReport>()
+  readonly #unknownPings = new Set<number>()
+  #unnamedPings = 0
   #sections: Uint8Array | undefined
 
   take(bytes: Uint8Array, start: number, end: number): number {
@@ -95,6 +99,10 @@ class Inspection {
     const { report } = this
     if (report.error === undefined) this.#guarded(() => this.#decoder.end(leftover))
     report.lengthBytes = this.#decoder.streamOffset
+    for (const value of this.#unknownPings) report.oddities.push(`a ping with the value ${value}`)
+    if (this.#unnamedPings > 0) {
+      report.oddities.push(`${this.#unnamedPings} more pings with unknown values`)
+    }
     if (report.error !== undefined) report.oddities.push(report.error.message)
     if (report.way === 'precopy' && report.descriptionBytes === undefined) {
       report.oddities.push('no description of the devices: their sizes cannot be told')
@@ -143,7 +151,7 @@ class Inspection {
       openReturnPath: () => this.#command('OPEN_RETURN_PATH'),
       ping: (value) => {
         this.#command('PING')
-        if (!KNOWN_PINGS.has(value)) report.oddities.push(`a ping with the value ${value}`)
+        this.#ping(value)
       },
       advise: () => this.#command('POSTCOPY_ADVISE'),
       resume: () => this.#command('POSTCOPY_RESUME'),
@@ -169,6 +177,12 @@ class Inspection {
     this.report.commands[name] = (this.report.commands[name] ?? 0) + 1
   }
 
+  #ping(value: number): void {
+    if (KNOWN_PINGS.has(value) || this.#unknownPings.has(value)) return
+    if (this.#unknownPings.size < MOST_NAMED_PINGS) this.#unknownPings.add(value)
+    else this.#unnamedPings += 1
+  }
+
   #blocks(blocks: readonly RamBlockInfo[]): void {
     for (const { name, usedLengthBytes, pageSizeBytes } of blocks) {
       const counts = { normalPages: 0, zeroPages: 0, discardedBytes: 0 }
@@ -185,9 +199,10 @@ class Inspection {
 
   #description(json: string): void {
     const { report } = this
-    report.descriptionBytes = Buffer.byteLength(json)
+    const text = Buffer.from(json)
+    report.descriptionBytes = text.length
     if (this.#sections === undefined) return
-    const sections = sizeDevices(this.#sections, json)
+    const sections = sizeDevices(this.#sections, text)
     report.devices = { lengthBytes: this.#sections.length, sections }
     if (sections === undefined) report.oddities.push('the description does not fit the devices')
   }

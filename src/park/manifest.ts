@@ -11,10 +11,18 @@
  * ```
  */
 import { PostcopyError } from '../errors.js'
-import { TARGET_PAGE_SIZE } from '../units.js'
+import { DEFAULT_LIMITS, MAX_LOOK_AHEAD_BYTES } from '../stream/index.js'
+import { TARGET_PAGE_SIZE, formatByteSize } from '../units.js'
 import { type Fields, parseFields } from './fields.js'
 
 export const MANIFEST_FILE = 'manifest.json'
+/** More than 1024 RAM blocks with the longest names take. */
+export const MOST_MANIFEST_BYTES = 4 * 2 ** 20
+/** Device state that is parked; QEMU's own machines have 14 KiB to some MiB. */
+export const MOST_DEVICE_BYTES = 256 * 2 ** 20
+/** Bitmaps are kept for so much RAM at most; they take 1/32768 of it each. */
+export const MOST_RAM_BYTES = 2 ** 44
+const MOST_CONFIGURATION_BYTES = MAX_LOOK_AHEAD_BYTES
 const FORMAT = 'postcopy-parked-vm'
 const FORMAT_VERSION = 1
 
@@ -95,20 +103,40 @@ export function decodeManifest(text: string, path: string): Manifest {
     machineType: fields.text('machineType'),
     ramSectionId: fields.count('ramSectionId', 0xffffffff),
     way: fields.oneOf('way', ['precopy', 'postcopy']),
-    configuration: parkedFile(fields.object('configuration')),
-    devices: parkedFile(fields.object('devices')),
-    ...(description === undefined ? {} : { description: parkedFile(description) }),
-    blocks: fields.objects('blocks').map(parkedBlock),
+    configuration: parkedFile(fields.object('configuration'), MOST_CONFIGURATION_BYTES),
+    devices: parkedFile(fields.object('devices'), MOST_DEVICE_BYTES),
+    ...(description === undefined
+      ? {}
+      : { description: parkedFile(description, DEFAULT_LIMITS.maxDescriptionBytes) }),
+    blocks: parkedBlocks(fields),
     statistics: statistics(fields.object('statistics')),
   }
 }
 
-function parkedFile(fields: Fields): ParkedFile {
+/** The file is read whole, so that its length has a bound. */
+function parkedFile(fields: Fields, mostBytes: number): ParkedFile {
   return {
     file: fields.fileName('file'),
-    lengthBytes: fields.count('lengthBytes'),
+    lengthBytes: fields.count('lengthBytes', mostBytes),
     sha256: fields.text('sha256'),
   }
+}
+
+function parkedBlocks(fields: Fields): ParkedBlock[] {
+  const most = DEFAULT_LIMITS.maxRamBlocks
+  const objects = fields.objects('blocks')
+  if (objects.length > most) fields.refuse('blocks', `a list of at most ${most}`)
+  const blocks = objects.map(parkedBlock)
+  for (const key of ['name', 'file'] as const) {
+    if (new Set(blocks.map((block) => block[key])).size < blocks.length) {
+      fields.refuse('blocks', `a list in which each ${key} stands once`)
+    }
+  }
+  const ramBytes = blocks.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0)
+  if (ramBytes > MOST_RAM_BYTES) {
+    fields.refuse('blocks', `a list of at most ${formatByteSize(MOST_RAM_BYTES)}`)
+  }
+  return blocks
 }
 
 function parkedBlock(fields: Fields): ParkedBlock {

@@ -12,6 +12,7 @@ import { TARGET_PAGE_SIZE } from '../units.js'
 import { checksumBlock, sha256 } from './checksum.js'
 import {
   MANIFEST_FILE,
+  MOST_MANIFEST_BYTES,
   type Manifest,
   type ParkedBlock,
   type ParkedFile,
@@ -27,8 +28,13 @@ export function readManifest(directory: string): Manifest {
   const path = join(directory, MANIFEST_FILE)
   let text: string
   try {
-    text = readFileSync(path, 'utf8')
+    text = readBounded(path, (lengthBytes) => {
+      if (lengthBytes <= MOST_MANIFEST_BYTES) return
+      const found = `${path} has ${lengthBytes} bytes, the limit is ${MOST_MANIFEST_BYTES}`
+      throw new PostcopyError('ERR_PARKED_FORMAT', found)
+    }).toString()
   } catch (error) {
+    if (error instanceof PostcopyError) throw error
     const { code = 'ERR_UNKNOWN' } = error as NodeJS.ErrnoException
     const text = `${directory} is no parked VM: its ${MANIFEST_FILE} cannot be read (${code})`
     throw new PostcopyError(code, text, { cause: error })
@@ -39,10 +45,9 @@ export function readManifest(directory: string): Manifest {
 /** Reads a small file of a parked VM. @throws PostcopyError `ERR_PARKED_DAMAGED` */
 export function readParkedFile(directory: string, expected: ParkedFile): Uint8Array {
   const path = join(directory, expected.file)
-  const bytes = readOrExplain(path)
-  if (bytes.length !== expected.lengthBytes || sha256(bytes) !== expected.sha256) {
-    throw new PostcopyError('ERR_PARKED_DAMAGED', `${path} is not what was parked: damaged`)
-  }
+  const damaged = `${path} is not what was parked: damaged`
+  const bytes = readOrExplain(path, expected.lengthBytes, damaged)
+  if (sha256(bytes) !== expected.sha256) throw new PostcopyError('ERR_PARKED_DAMAGED', damaged)
   return bytes
 }
 
@@ -55,11 +60,8 @@ export function readReceived(directory: string, block: ParkedBlock): PageBitmap 
   const bitmap = new PageBitmap(block.lengthBytes / TARGET_PAGE_SIZE)
   if (block.receivedFile === undefined) return bitmap
   const path = join(directory, block.receivedFile)
-  const bytes = readOrExplain(path)
-  if (bytes.length !== bitmap.bytes.length) {
-    throw new PostcopyError('ERR_PARKED_DAMAGED', `${path} is not of this RAM block: damaged`)
-  }
-  bitmap.bytes.set(bytes)
+  const damaged = `${path} is not of this RAM block: damaged`
+  bitmap.bytes.set(readOrExplain(path, bitmap.bytes.length, damaged))
   return bitmap
 }
 
@@ -210,14 +212,30 @@ function openOrExplain(path: string): number {
   return explained(path, () => openSync(path, 'r'))
 }
 
-function readOrExplain(path: string): Uint8Array {
-  return explained(path, () => readFileSync(path))
+/** Reads a file of exactly that length; any other one is not read. */
+function readOrExplain(path: string, lengthBytes: number, damaged: string): Uint8Array {
+  const check = (found: number): void => {
+    if (found !== lengthBytes) throw new PostcopyError('ERR_PARKED_DAMAGED', damaged)
+  }
+  return explained(path, () => readBounded(path, check))
+}
+
+/** @param check - gets the length before anything is read, and throws where it is wrong */
+function readBounded(path: string, check: (lengthBytes: number) => void): Buffer {
+  const fd = openSync(path, 'r')
+  try {
+    check(fstatSync(fd).size)
+    return readFileSync(fd)
+  } finally {
+    closeSync(fd)
+  }
 }
 
 function explained<T>(path: string, read: () => T): T {
   try {
     return read()
   } catch (error) {
+    if (error instanceof PostcopyError) throw error
     const { code = 'ERR_UNKNOWN' } = error as NodeJS.ErrnoException
     const text = `${path} cannot be read (${code}), but belongs to the parked VM`
     throw new PostcopyError('ERR_PARKED_DAMAGED', text, { cause: error })

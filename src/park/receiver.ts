@@ -31,7 +31,7 @@ import {
   findPackagePings,
 } from '../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
-import type { Manifest } from './manifest.js'
+import { MOST_DEVICE_BYTES, type Manifest } from './manifest.js'
 import { holdSecondConnection } from './second-connection.js'
 import type { VmStore } from './vm-store.js'
 
@@ -74,7 +74,9 @@ export class ParkReceiver {
     this.#answers = new Answers(parameters['x-max-unread-bytes'])
     this.#answers.isOpen = this.#isRecovery
     this.#decoder = new StreamDecoder(this.#handler(), {
-      limits: { maxPackageBytes: parameters['x-max-package-bytes'] },
+      limits: {
+        maxPackageBytes: Math.min(parameters['x-max-package-bytes'], MOST_DEVICE_BYTES),
+      },
       ...(this.#isRecovery ? { resume: store.resumed } : {}),
     })
   }

@@ -12,15 +12,13 @@ import { sha256 } from './checksum.js'
 import { ParkDirectory } from './directory.js'
 import {
   MANIFEST_FILE,
+  MOST_RAM_BYTES,
   type Manifest,
   type ParkedBlock,
   type ParkedFile,
   encodeManifest,
 } from './manifest.js'
 import { readManifest, readParkedFile, readReceived } from './parked-vm.js'
-
-/** Bitmaps are kept for so much RAM at most; they take 1/32768 of it each. */
-const MAX_RAM_BYTES = 2 ** 44
 
 /** What is known of the VM besides its pages. */
 export interface VmIdentity {
@@ -116,8 +114,8 @@ export class VmStore {
     pageSizeOf: (block: RamBlockInfo) => number,
   ): void {
     const ramBytes = blocks.reduce((sum, { usedLengthBytes }) => sum + usedLengthBytes, 0)
-    if (ramBytes > MAX_RAM_BYTES) {
-      const most = formatByteSize(MAX_RAM_BYTES)
+    if (ramBytes > MOST_RAM_BYTES) {
+      const most = formatByteSize(MOST_RAM_BYTES)
       throw new PeerError('ERR_PEER_BLOCK', `${formatByteSize(ramBytes)} of RAM: at most ${most}`)
     }
     this.#identity = identity

@@ -20,7 +20,7 @@ import type { Manifest } from './manifest.js'
 
 export const WORKING_SET_FILE = 'working-set'
 /** More than `MOST_RUNS` take. */
-export const MOST_FILE_BYTES = 64 * 2 ** 20
+export const MOST_FILE_BYTES = 32 * 2 ** 20
 const FORMAT = 'postcopy-working-set'
 const FORMAT_VERSION = 1
 const RUN_NUMBERS = 3

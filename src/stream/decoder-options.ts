@@ -6,7 +6,7 @@ export interface StreamLimits {
   readonly maxPackageBytes: number
   /** Device sections and description of a precopy, together. Default 64 MiB. */
   readonly maxDeviceTailBytes: number
-  /** A description that follows no device section. Default 16 MiB. */
+  /** The description of a precopy. Default 16 MiB; QEMU's own have 30 KiB to some MiB. */
   readonly maxDescriptionBytes: number
   /** Default 1024. */
   readonly maxRamBlocks: number

@@ -10,13 +10,13 @@
 import { ElementType, SECTION_FOOTER } from './constants.js'
 import { checkLimit, GrowingBuffer } from './growing-buffer.js'
 import { refuse } from './errors.js'
+import { isJsonObject } from './json-reader.js'
 import { u32At } from './reader.js'
 
 /** EOF, type and length in front of the text. */
 const HEAD_BYTES = 6
 const FOOTER_BYTES = 5
 const OPENING_BRACE = 0x7b
-const CLOSING_BRACE = 0x7d
 
 /** A tail that was told from its description. */
 export interface DeviceTail {
@@ -30,19 +30,24 @@ export interface DeviceTail {
 export class DeviceTailCollector {
   readonly #buffer: GrowingBuffer
   readonly #limitBytes: number
+  readonly #descriptionLimitBytes: number
   readonly #streamOffset: number
   /** Where to look for the next byte 0. */
   #scan = FOOTER_BYTES
   /** A byte 0 that may be the EOF, and the end of the text behind it. */
   #candidate: { readonly at: number; readonly end: number } | undefined
+  /** Length and place of what would be a description, were it not too long. */
+  #tooLong: { readonly lengthBytes: number; readonly at: number } | undefined
 
   /**
    * @param limitBytes - of sections and description together
+   * @param descriptionLimitBytes - of the description
    * @param streamOffset - of the first section
    */
-  constructor(limitBytes: number, streamOffset: number) {
+  constructor(limitBytes: number, descriptionLimitBytes: number, streamOffset: number) {
     this.#buffer = new GrowingBuffer(limitBytes)
     this.#limitBytes = limitBytes
+    this.#descriptionLimitBytes = descriptionLimitBytes
     this.#streamOffset = streamOffset
   }
 
@@ -68,6 +73,11 @@ export class DeviceTailCollector {
     const bytes = this.#buffer.peek()
     const last = bytes.length - 1
     if (bytes[last] !== ElementType.endOfStream || !isBehindFooter(bytes, last)) {
+      if (this.#tooLong !== undefined) {
+        const { lengthBytes, at } = this.#tooLong
+        const offset = this.#streamOffset + at
+        checkLimit('a description', lengthBytes, this.#descriptionLimitBytes, offset)
+      }
       const offset = this.#streamOffset + bytes.length
       refuse('truncated', 'the channel ended inside the device state', offset)
     }
@@ -86,7 +96,7 @@ export class DeviceTailCollector {
         this.#scan = bytes.length
         return undefined
       }
-      if (isAlive && isJson(bytes.subarray(candidate.at + HEAD_BYTES, candidate.end))) {
+      if (isAlive && isJsonObject(bytes.subarray(candidate.at + HEAD_BYTES, candidate.end))) {
         return candidate
       }
       this.#scan = candidate.at + 1
@@ -104,8 +114,11 @@ export class DeviceTailCollector {
         bytes[at + 1] === ElementType.vmDescription &&
         bytes[at + HEAD_BYTES] === OPENING_BRACE &&
         isBehindFooter(bytes, at)
-      const end = at + HEAD_BYTES + u32At(bytes, at + 2)
-      if (isHead && end > at + HEAD_BYTES && end <= this.#limitBytes) return { at, end }
+      const lengthBytes = u32At(bytes, at + 2)
+      const end = at + HEAD_BYTES + lengthBytes
+      const isPossible = isHead && lengthBytes > 0 && end <= this.#limitBytes
+      if (isPossible && lengthBytes <= this.#descriptionLimitBytes) return { at, end }
+      if (isPossible) this.#tooLong = { lengthBytes, at }
       this.#scan = at + 1
     }
   }
@@ -113,17 +126,6 @@ export class DeviceTailCollector {
   #cut(at: number, end: number): DeviceTail {
     const text = this.#buffer.peek().subarray(at + HEAD_BYTES, end)
     return { devices: this.#buffer.take(0, at), description: new TextDecoder().decode(text) }
-  }
-}
-
-/** True for the text of an object, which is what every QEMU writes. */
-export function isJson(text: Uint8Array): boolean {
-  if (text[0] !== OPENING_BRACE || text[text.length - 1] !== CLOSING_BRACE) return false
-  try {
-    JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(text))
-    return true
-  } catch {
-    return false
   }
 }
 

@@ -21,6 +21,8 @@ import { encode } from './writer.js'
 /** A command without payload, and a PING. */
 const BARE_BYTES = COMMAND_HEADER_BYTES
 const PING_BYTES = COMMAND_HEADER_BYTES + 4
+/** Each one is answered. QEMU sends two. */
+const MAX_PINGS = 64
 
 /**
  * The blob of a PACKAGED command.
@@ -63,6 +65,7 @@ export function findPackagePings(blob: Uint8Array, streamOffset = 0): PackageCut
   const pings: number[] = []
   while (end - PING_BYTES >= BARE_BYTES && isCommand(blob, end - PING_BYTES, Command.ping, 4)) {
     end -= PING_BYTES
+    checkPings(pings.length + 1, streamOffset + end)
     pings.unshift(u32At(blob, end + BARE_BYTES))
   }
   const devices = blob.subarray(BARE_BYTES, end)
@@ -99,12 +102,14 @@ export function decodePackage(blob: Uint8Array, handler: PackageHandler, streamO
   reader.bytes(BARE_BYTES)
   handler.listen?.()
   const sections = new DeviceSectionReader(reader)
-  for (;;) {
+  for (let pings = 0; ;) {
     const section = sections.next()
     if (section !== undefined) {
       handler.device(section.header, section.body)
-    } else if (readPackageCommand(reader, handler)) {
-      break
+    } else {
+      if (readPackageCommand(reader, handler)) break
+      pings += 1
+      checkPings(pings, reader.streamOffset)
     }
   }
   if (reader.remaining > 0) {
@@ -139,6 +144,10 @@ function readPackageCommand(reader: Reader, handler: PackageHandler): boolean {
     default:
       return refuse('package', `command ${name} has no place in a package`, offset)
   }
+}
+
+function checkPings(count: number, offset: number): void {
+  if (count > MAX_PINGS) refuse('limit', `a package with more than ${MAX_PINGS} pings`, offset)
 }
 
 function isCommand(bytes: Uint8Array, at: number, command: number, length: number): boolean {

@@ -12,10 +12,11 @@ import { checkCommand, dispatchCommand, type CommandEffects } from './command-de
 import { readConfiguration } from './configuration-decoder.js'
 import { COMMAND_HEADER_BYTES, ElementType, FILE_MAGIC, FILE_VERSION } from './constants.js'
 import { DEFAULT_LIMITS, type StreamDecoderOptions, type StreamLimits } from './decoder-options.js'
-import { type DeviceTail, DeviceTailCollector, isJson } from './device-tail.js'
+import { type DeviceTail, DeviceTailCollector } from './device-tail.js'
 import { hex, refuse } from './errors.js'
 import { checkLimit, GrowingBuffer } from './growing-buffer.js'
 import type { StreamHandler } from './handler.js'
+import { isJsonObject } from './json-reader.js'
 import { RamBlockTable } from './ram-block-table.js'
 import { RamRecordDecoder } from './ram-record-decoder.js'
 import { copyOf, Reader, u16At, u32At } from './reader.js'
@@ -174,7 +175,11 @@ export class StreamDecoder extends ChannelDecoder {
       }
       case ElementType.sectionFull:
         this.#checkTailMayBegin(offset)
-        this.#tail = new DeviceTailCollector(this.#limits.maxDeviceTailBytes, offset)
+        this.#tail = new DeviceTailCollector(
+          this.#limits.maxDeviceTailBytes,
+          this.#limits.maxDescriptionBytes,
+          offset,
+        )
         this.#payloadOffset = offset
         this.#state = 'tail'
         return this.#deviceTail(bytes, at, end)
@@ -295,7 +300,7 @@ export class StreamDecoder extends ChannelDecoder {
     const next = at + payload.append(bytes, at, end)
     if (payload.isFull) {
       const text = payload.take()
-      if (!isJson(text))
+      if (!isJsonObject(text))
         refuse('description', 'a description that is not JSON', this.#payloadOffset)
       this.isFinished = true
       this.#handler.vmDescription?.(new TextDecoder().decode(text))

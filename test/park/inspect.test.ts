@@ -101,7 +101,7 @@ describe('inspecting a parked VM', () => {
     const report = inspectParked(directory, { verify: true })
     assert.equal(report.error, undefined)
     assert.equal(report.devices?.length, 30)
-    assert.equal(report.diskBytes['pc.ram'], 16 * 4096)
+    assert.equal(report.diskBytes.get('pc.ram'), 16 * 4096)
     assert.deepEqual(report.oddities, [])
   })
 

@@ -121,7 +121,7 @@ export const packages: Target = {
     })
     const cut = answerOf(blob, () => `${stream.findPackagePings(blob).pings.length} pings`)
     const brace = blob.indexOf(0x7b)
-    const text = Buffer.from(brace === -1 ? [] : blob.subarray(brace)).toString('latin1')
+    const text = brace === -1 ? new Uint8Array() : blob.subarray(brace)
     const sized = answerOf(blob, () => {
       return String(sizeDevices(brace === -1 ? blob : blob.subarray(0, brace), text)?.length)
     })

@@ -2,7 +2,7 @@ import type { Target } from '../target.js'
 import { mainChannel, packages, preemptChannel, recoveredChannel, returnPath } from './decoders.js'
 import { destination } from './destination.js'
 import { source } from './source.js'
-import { json, manifest, workingSet } from './text.js'
+import { description, json, manifest, workingSet } from './text.js'
 
 /** Everything of ours, in TypeScript, that reads what others have made. */
 export const targets: Readonly<Record<string, Target>> = {
@@ -12,6 +12,7 @@ export const targets: Readonly<Record<string, Target>> = {
   'return-path': returnPath,
   packages,
   json,
+  description,
   manifest,
   'working-set': workingSet,
   destination,

@@ -4,6 +4,7 @@ import { JsonSplitter } from '../../../src/monitor/qmp/json-splitter.js'
 import { decodeManifest, encodeManifest } from '../../../src/park/manifest.js'
 import { decodeWorkingSet, encodeWorkingSet } from '../../../src/park/working-set-file.js'
 import { PageOrder } from '../../../src/ram/page-order.js'
+import { isJsonObject } from '../../../src/stream/json-reader.js'
 import { bounded } from '../bounded.js'
 import { type Target, demand } from '../target.js'
 
@@ -33,6 +34,34 @@ export const json: Target = {
     const errors = pieces.match(/"error":"[^,"]*/g) ?? []
     return [...new Set(errors)].sort().join(' ')
   },
+}
+
+/** A description's text: found to be an object exactly where JSON.parse finds one. */
+export const description: Target = {
+  seeds: [
+    '{"devices": [{"name": "globalstate", "fields": [{"size": 4, "array_len": 3}]}]}',
+    '{"a": [-0, 1.5E+3, true, false, null, "\\u00Ea\\n\\/", {}, []] , "": {"b":0}}',
+  ].map((text) => Buffer.from(text)),
+  tokens: ['{', '}', '[', ']', '"', ',', ':', '\\', '\\u00e', '1e9', '0', '-', '.', 'null'].map(
+    (text) => Buffer.from(text),
+  ),
+  maxBytes: 250,
+  run: (input) => {
+    const isObject = bounded(input.length, () => isJsonObject(input))
+    const text = Buffer.from(input).toString('latin1')
+    const isBraced = text.startsWith('{') && text.endsWith('}')
+    demand(isObject === (isBraced && isParsed(input)), `taken for an object: ${isObject}`)
+    return String(isObject)
+  },
+}
+
+function isParsed(bytes: Uint8Array): boolean {
+  try {
+    JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
+    return true
+  } catch {
+    return false
+  }
 }
 
 const manifestText = Buffer.from(
