@@ -1,0 +1,124 @@
+/** scripts/build-addon.mjs in a folder of its own, with a node-gyp that compiles nothing. */
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { cleanups } from '../support/cleanup.js'
+
+const root = fileURLToPath(new URL('../../../', import.meta.url))
+const outputs = ['postcopy.node', 'vcpu.node', 'lab.node', 'floor']
+
+/** Records its command; makes the files that node-gyp makes. */
+const fakeNodeGyp = `#!${process.execPath}
+const { appendFileSync, mkdirSync, writeFileSync, existsSync, rmSync } = require('node:fs')
+const command = process.argv[2]
+appendFileSync('commands', command + '\\n')
+if (command === 'rebuild') {
+  rmSync('build', { recursive: true, force: true })
+  mkdirSync('build/Release', { recursive: true })
+  writeFileSync('build/Makefile', '')
+} else if (!existsSync('build/Makefile')) process.exit(1)
+if (existsSync('broken')) process.exit(1)
+for (const name of ${JSON.stringify(outputs)}) writeFileSync('build/Release/' + name, '')
+`
+
+/** A clone in which the addons are built. */
+class Clone {
+  folder = mkdtempSync(join(tmpdir(), 'postcopy-clone-'))
+
+  constructor() {
+    cleanups.add(() => {
+      rmSync(this.folder, { recursive: true, force: true })
+    })
+    for (const name of ['native', 'binding.gyp', 'scripts']) {
+      cpSync(join(root, name), join(this.folder, name), { recursive: true })
+    }
+    mkdirSync(join(this.folder, 'node_modules/.bin'), { recursive: true })
+    writeFileSync(join(this.folder, 'node_modules/.bin/node-gyp'), fakeNodeGyp, { mode: 0o755 })
+    assert.deepEqual(this.build(), ['rebuild'], 'a new clone')
+  }
+
+  /** Runs the script; returns the commands that node-gyp got. */
+  build(status = 0): string[] {
+    const log = join(this.folder, 'commands')
+    writeFileSync(log, '')
+    const script = join(this.folder, 'scripts/build-addon.mjs')
+    // A compiler that is there: compiling a header to find out takes a second.
+    const env = { ...process.env, CXX: 'true' }
+    const { status: found, stderr } = spawnSync(process.execPath, [script], { encoding: 'utf8', env })
+    assert.equal(found, status, stderr)
+    return readFileSync(log, 'utf8').split('\n').filter(Boolean)
+  }
+
+  /** Makes a source newer than what was built. */
+  change(): void {
+    const later = new Date(Date.now() + 60_000)
+    utimesSync(join(this.folder, 'native/addon.cc'), later, later)
+  }
+
+  moveTo(folder: string): void {
+    renameSync(this.folder, folder)
+    this.folder = folder
+  }
+}
+
+describe('the build of the addons', () => {
+  it('does nothing where nothing changed', () => {
+    assert.deepEqual(new Clone().build(), [])
+  })
+
+  it('compiles what changed, without another configuration', () => {
+    const clone = new Clone()
+    clone.change()
+    assert.deepEqual(clone.build(), ['build'])
+  })
+
+  it('configures again in a clone that was moved', () => {
+    const clone = new Clone()
+    clone.moveTo(`${clone.folder}-moved`)
+    clone.change()
+    assert.deepEqual(clone.build(), ['rebuild'])
+    assert.deepEqual(clone.build(), ['build'], 'its source is still newer')
+  })
+
+  it('configures again in a copy of a clone', () => {
+    const clone = new Clone()
+    const copy = `${clone.folder}-copy`
+    cpSync(clone.folder, copy, { recursive: true, preserveTimestamps: true })
+    cleanups.add(() => {
+      rmSync(copy, { recursive: true, force: true })
+    })
+    clone.folder = copy
+    clone.change()
+    assert.deepEqual(clone.build(), ['rebuild'])
+  })
+
+  it('configures again for another Node', () => {
+    const clone = new Clone()
+    const stamp = join(clone.folder, 'build/configured-for')
+    writeFileSync(stamp, readFileSync(stamp, 'utf8').replace(process.version, 'v20.0.0'))
+    clone.change()
+    assert.deepEqual(clone.build(), ['rebuild'])
+  })
+
+  it('keeps a configuration whose sources do not compile', () => {
+    const clone = new Clone()
+    rmSync(join(clone.folder, 'build'), { recursive: true })
+    const broken = join(clone.folder, 'broken')
+    writeFileSync(broken, '')
+    assert.deepEqual(clone.build(1), ['rebuild'])
+    rmSync(broken)
+    assert.deepEqual(clone.build(), ['build'])
+  })
+})

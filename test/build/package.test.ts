@@ -1,0 +1,88 @@
+/** What npm packs, and what an installed package says where its addon is missing. */
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { cleanups } from '../support/cleanup.js'
+import { runNode } from '../support/node-script.js'
+
+const root = fileURLToPath(new URL('../../../', import.meta.url))
+
+function temporaryFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'postcopy-package-'))
+  cleanups.add(() => {
+    rmSync(folder, { recursive: true, force: true })
+  })
+  return folder
+}
+
+interface Packed {
+  files: { path: string }[]
+}
+
+describe('npm pack', () => {
+  it('builds a clone that was not built, so that its package has dist', () => {
+    const clone = temporaryFolder()
+    cpSync(join(root, 'package.json'), join(clone, 'package.json'))
+    mkdirSync(join(clone, 'scripts'))
+    // Stands for the build, which takes too long here: makes dist out of src.
+    writeFileSync(
+      join(clone, 'scripts/prepare.mjs'),
+      `import { cpSync } from 'node:fs'
+       cpSync('src', 'dist/src', { recursive: true })`,
+    )
+    mkdirSync(join(clone, 'src/cli'), { recursive: true })
+    writeFileSync(join(clone, 'src/index.js'), '')
+    writeFileSync(join(clone, 'src/cli/main.js'), '')
+    const output = execFileSync('npm', ['pack', '--dry-run', '--json'], {
+      cwd: clone,
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, npm_config_cache: join(clone, '.npm') },
+    })
+    const [packed] = JSON.parse(output.slice(output.indexOf('[\n'))) as Packed[]
+    const paths = packed?.files.map(({ path }) => path) ?? []
+    assert(paths.includes('dist/src/index.js'), paths.join(' '))
+    assert(paths.includes('dist/src/cli/main.js'), paths.join(' '))
+  })
+})
+
+describe('an addon that was not built', () => {
+  it('is named by an installed package with a script that this package has', () => {
+    const installed = join(temporaryFolder(), 'node_modules/postcopy')
+    cpSync(join(root, 'dist/src'), join(installed, 'dist/src'), { recursive: true })
+    cpSync(join(root, 'package.json'), join(installed, 'package.json'))
+    const said = messageOf(installed)
+    assert(said.includes(`${installed}/build/Release/postcopy.node does not exist`), said)
+    const [, script = '', folder = ''] = /run "npm run (\w+)" in (\S+)/.exec(said) ?? []
+    assert.equal(join(folder, '.'), join(installed, '.'))
+    const { scripts, files } = JSON.parse(
+      readFileSync(join(installed, 'package.json'), 'utf8'),
+    ) as { scripts: Record<string, string>; files: string[] }
+    const file = scripts[script]?.replace(/^node /, '') ?? ''
+    assert(files.includes(file), `${script} runs ${file}, which is in the package`)
+  })
+
+  it('is named by a clone with the build of a clone', () => {
+    const clone = temporaryFolder()
+    cpSync(join(root, 'dist/src'), join(clone, 'dist/src'), { recursive: true })
+    cpSync(join(root, 'package.json'), join(clone, 'package.json'))
+    cpSync(join(root, 'scripts'), join(clone, 'scripts'), { recursive: true })
+    const said = messageOf(clone)
+    assert.match(said, /^ERR_ADDON_MISSING .*: run "npm run build" in /)
+  })
+})
+
+/** What the package in a folder says when it needs its addon. */
+function messageOf(folder: string): string {
+  const kernel = join(folder, 'dist/src/kernel/index.js')
+  assert(existsSync(kernel))
+  const { stdout } = runNode(
+    `import { MemoryRegion } from ${JSON.stringify(kernel)}
+     try { MemoryRegion.create({ kind: 'anon', lengthBytes: 4096 }) }
+     catch (error) { console.log(error.code, error.message) }`,
+  )
+  return stdout.trim()
+}
