@@ -4,13 +4,21 @@
  * @packageDocumentation
  */
 
-/** What every error of this package has in common. */
+import { printable, printableMessage } from './printable.js'
+
+/** Messages of errors that quote a peer have one line of at most this many characters. */
+const LINE_LIMIT = 4096
+
+/**
+ * What every error of this package has in common. A message never contains control characters, so
+ * it may go to a terminal or a log as it is.
+ */
 export class PostcopyError extends Error {
   /** Stable: an errno name (`EPERM`) or `ERR_…`. */
   readonly code: string
 
   constructor(code: string, message: string, options?: ErrorOptions) {
-    super(message, options)
+    super(printableMessage(message), options)
     this.name = new.target.name
     this.code = code
   }
@@ -49,7 +57,11 @@ export class StreamError extends PostcopyError {
     streamOffset: number,
     options?: ErrorOptions,
   ) {
-    super(code, `${message} (at stream offset ${String(streamOffset)})`, options)
+    super(
+      code,
+      `${printable(message, LINE_LIMIT)} (at stream offset ${String(streamOffset)})`,
+      options,
+    )
     this.streamOffset = streamOffset
   }
 }
@@ -65,7 +77,11 @@ export class StateError extends PostcopyError {
 }
 
 /** The other end said no, or did what it must not. */
-export class PeerError extends PostcopyError {}
+export class PeerError extends PostcopyError {
+  constructor(code: string, message: string, options?: ErrorOptions) {
+    super(code, printable(message, LINE_LIMIT), options)
+  }
+}
 
 /** A channel that could not be opened, or broke. */
 export class ConnectionError extends PostcopyError {}
@@ -146,10 +162,11 @@ const prototypes = {
 export function errorFromRecord(record: ErrorRecord): PostcopyError {
   const { kind, stack, cause, ...fields } = record
   const target = prototypes[kind]
+  const message = printableMessage(record.message)
   const error = Object.create(target.prototype) as PostcopyError
   Object.assign(error, fields, { name: target.name })
-  Object.defineProperty(error, 'message', { value: record.message, enumerable: false })
-  Object.defineProperty(error, 'stack', { value: stack ?? record.message, enumerable: false })
+  Object.defineProperty(error, 'message', { value: message, enumerable: false })
+  Object.defineProperty(error, 'stack', { value: stack ?? message, enumerable: false })
   if (cause !== undefined) {
     Object.defineProperty(error, 'cause', { value: errorFromRecord(cause), enumerable: false })
   }

@@ -10,6 +10,7 @@ import {
   inspectParked,
   inspectStream,
 } from '../park/index.js'
+import { printable, printableJson } from '../printable.js'
 import { TARGET_PAGE_SIZE, formatByteSize } from '../units.js'
 
 interface InspectOptions {
@@ -65,7 +66,7 @@ function stream(report: StreamReport): string {
   const pings = packagePings?.map((value) => `0x${value.toString(16)}`).join(', ')
   return text([
     `a ${report.way} stream of a ${printable(report.machineType ?? 'machine unknown')}, ${count(report.lengthBytes)} bytes`,
-    ...report.configuration.map((subsection) => `configuration: ${JSON.stringify(subsection)}`),
+    ...report.configuration.map((subsection) => `configuration: ${printableJson(subsection)}`),
     `section ram (id ${report.ramSectionId ?? '?'}): ${sections}`,
     `commands: ${named.length === 0 ? 'none' : named.join(', ')}`,
     ...(pings === undefined ? [] : [`pings in the package: ${pings === '' ? 'none' : pings}`]),
@@ -147,11 +148,4 @@ function text(lines: readonly string[]): string {
 
 function count(value: number): string {
   return value.toLocaleString('en')
-}
-
-/** Names come from the peer: nothing of them may steer a terminal. */
-function printable(name: string): string {
-  return name.replaceAll(/\p{Cc}/gu, (char) => {
-    return `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`
-  })
 }

@@ -10,6 +10,7 @@ import type {
   MigratableMachine,
   RamRange,
 } from '../migration/machine.js'
+import { printable } from '../printable.js'
 import { Reader } from '../stream/index.js'
 import { TARGET_PAGE_SIZE, formatByteSize, parseByteSize } from '../units.js'
 import { BlockDevice } from './devices/block-device.js'
@@ -321,7 +322,7 @@ export class Guest implements MigratableMachine {
 }
 
 function nameOf(device: { idstr: string; instanceId: number }): string {
-  return `${device.idstr}/${device.instanceId}`
+  return `${printable(device.idstr)}/${device.instanceId}`
 }
 
 function deviceError(message: string): PostcopyError {

@@ -1,5 +1,6 @@
 /** HMP's text of what the queries return, in the shape of QEMU's. */
 import type { VcpuStats } from '../guest/index.js'
+import { printable, printableMessage } from '../printable.js'
 import type { ArrivalCounts, BlockArrivals } from './page-arrivals.js'
 import type { MigrationInfo, RamInfo } from './query-migrate.js'
 
@@ -14,7 +15,7 @@ export function formatMigration(info: MigrationInfo): string {
     value === undefined ? [] : [`${label}: ${value}${unit}`]
   return [
     `Migration status: ${info.status}`,
-    ...optional('error', info['error-desc']),
+    ...optional('error', errorText(info['error-desc'])),
     ...optional('total time', info['total-time'], ' ms'),
     ...optional('expected downtime', info['expected-downtime'], ' ms'),
     ...optional('downtime', info.downtime, ' ms'),
@@ -43,6 +44,11 @@ export function formatMigration(info: MigrationInfo): string {
     ...optional('postcopy blocktime', info['postcopy-blocktime'], ' ms'),
     ...optional('postcopy vcpu blocktime', info['postcopy-vcpu-blocktime']?.join(', '), ' ms'),
   ].join('\n')
+}
+
+/** A peer's words cannot pass for a line of ours. */
+function errorText(message: string | undefined): string | undefined {
+  return message === undefined ? undefined : printableMessage(message)
 }
 
 function formatRam(ram: RamInfo): string[] {
@@ -88,7 +94,7 @@ export function formatArrivals(blocks: readonly BlockArrivals[]): string {
       const { precopied, requested, pushed, pages } = block
       const missing = pages - precopied - requested - pushed
       const head =
-        `${block.block}: ${pages} pages: ${precopied} precopied, ${requested} requested, ` +
+        `${printable(block.block)}: ${pages} pages: ${precopied} precopied, ${requested} requested, ` +
         `${pushed} pushed, ${missing} missing; a character is ${block.pagesPerCell} pages`
       const map = block.cells.map(cellCharacter).join('')
       return [head, ...(map.match(new RegExp(`.{1,${MAP_WIDTH}}`, 'g')) ?? [])].join('\n')

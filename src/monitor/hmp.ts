@@ -3,6 +3,7 @@
  * row, checks the arguments against it and words what is wrong.
  */
 import { PostcopyError } from '../errors.js'
+import { printable } from '../printable.js'
 import type { Monitor } from './monitor.js'
 import { nearest } from './nearest.js'
 
@@ -91,7 +92,7 @@ export function findCommand(
   )
   throw new PostcopyError(
     'ERR_MONITOR_COMMAND',
-    `unknown command "${name}": ${meant === undefined ? `help${isInfo ? ' info' : ''} lists what there is` : `did you mean ${meant}?`}`,
+    `unknown command "${printable(name)}": ${meant === undefined ? `help${isInfo ? ' info' : ''} lists what there is` : `did you mean ${meant}?`}`,
   )
 }
 
@@ -110,6 +111,7 @@ function checkArguments(command: Command, words: readonly string[]): Invocation 
   const rest = words.slice(at)
   const missing = args.find((argument, index) => argument.optional !== true && index >= rest.length)
   if (missing !== undefined) refuse(`${command.name} needs ${missing.name}`)
-  if (rest.length > args.length) refuse(`"${rest[args.length] ?? ''}" is one word too many`)
+  if (rest.length > args.length)
+    refuse(`"${printable(rest[args.length] ?? '')}" is one word too many`)
   return { args: args.map((_, index) => rest[index] ?? ''), flags: given }
 }

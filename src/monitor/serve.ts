@@ -5,6 +5,7 @@ import type { Readable, Writable } from 'node:stream'
 import { errorToRecord } from '../errors.js'
 import { listenOn } from '../migration/listen-on.js'
 import { unixUri } from '../migration/uri.js'
+import { printableJson, printableMessage, printableText } from '../printable.js'
 import { commandNames, commands } from './commands.js'
 import { execute } from './hmp.js'
 import type { Monitor } from './monitor.js'
@@ -47,19 +48,19 @@ export class MonitorSession {
     try {
       const { data, text } = await execute(this.#monitor, commands, line)
       if (this.format === 'json') return jsonLine({ return: data })
-      return text === '' ? '' : `${text}\n`
+      return text === '' ? '' : `${printableText(text)}\n`
     } catch (error) {
       const { code, message } = errorToRecord(error)
       return this.format === 'json'
         ? jsonLine({ error: { class: 'GenericError', code, desc: message } })
-        : `Error: ${message}\n`
+        : `Error: ${printableMessage(message)}\n`
     }
   }
 }
 
 /** One object a line, stamped as QMP's events are. */
 export function jsonLine(fields: Readonly<Record<string, unknown>>): string {
-  return `${JSON.stringify({ ...fields, timestamp: timestamp() })}\n`
+  return `${printableJson({ ...fields, timestamp: timestamp() })}\n`
 }
 
 /**

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
+import net from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { cleanups } from '../support/cleanup.js'
 import { QmpClient } from '../support/qmp-client.js'
 import { Cli, ask, runCli, temporaryFolder } from './support.js'
 
@@ -132,7 +134,33 @@ describe('two guests, driven only by their monitors', () => {
   })
 })
 
+/** A stream's first bytes, with a machine type of our choice. */
+function headOf(machineType: string): Buffer {
+  const name = Buffer.from(machineType, 'latin1')
+  const head = Buffer.from('5145564d00000003' + '07' + '00000000', 'hex')
+  head.writeUInt32BE(name.length, 9)
+  return Buffer.concat([head, name, Buffer.alloc(64)])
+}
+
 describe('postcopy guest', () => {
+  it("prints a peer's machine type without its control characters", async () => {
+    const path = join(await temporaryFolder(), 'monitor')
+    const cli = new Cli([
+      ...['guest', ...ram, '--monitor', `unix:${path}`, '--incoming', 'tcp:127.0.0.1:0'],
+    ])
+    const [, port] = await cli.seen(/waiting for a guest on tcp:127\.0\.0\.1:(\d+)/)
+    const socket = net.connect(Number(port), '127.0.0.1')
+    cleanups.add(() => socket.destroy())
+    socket.on('error', () => undefined)
+    socket.write(headOf('pc\x1b[2J\x9bH\npostcopy: the guest runs'))
+    await cli.seen(/migration \(destination\): failed: .*pc\\x1b\[2J\\x9bH\\x0apostcopy: the guest/)
+    assert.doesNotMatch(cli.stdout + cli.stderr, /(?!\n)\p{Cc}|^postcopy: the guest runs/mu)
+    while (!existsSync(path)) await sleep(10)
+    const answer = await ask(path, 'info migrate')
+    assert.match(answer, /error: .*\\x1b/)
+    assert.doesNotMatch(answer, /(?!\n)\p{Cc}|^postcopy: the guest runs/mu)
+  })
+
   it('takes commands from a pipe and ends with it', async () => {
     const { status, stdout } = await runCli(['guest', ...ram], 'info status\nstop\ninfo status\n')
     assert.equal(status, 0)

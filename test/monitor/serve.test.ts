@@ -36,6 +36,17 @@ describe('the monitor on streams', () => {
     )
   })
 
+  it('answers a line with control characters without them', async () => {
+    const { session: text } = await session()
+    assert.equal(
+      await text.answer('in\x1b[2J\u202efo\x9b'),
+      'Error: unknown command "in\\x1b[2J\\u{202e}fo\\x9b": help lists what there is\n',
+    )
+    const { session: json } = await session('json')
+    assert.doesNotMatch((await json.answer('in\x1b[2J\u202efo\x9b')).trimEnd(), /\p{Cc}|\p{Cf}/u)
+    assert((await text.answer('x'.repeat(100_000))).length < 1000)
+  })
+
   it('answers in JSON, one object a line', async () => {
     const { session: json } = await session('json')
     const good = JSON.parse(await json.answer('info migrate_capabilities')) as object

@@ -4,6 +4,7 @@
  *
  * State, version 1: u32 length of the name with its NUL, 100 bytes: name, NUL, zeros.
  */
+import { printable } from '../../printable.js'
 import { Writer, type Reader } from '../../stream/index.js'
 import { refuseState, type Device } from './device.js'
 
@@ -29,7 +30,10 @@ export class GlobalState implements Device {
     const name = field.slice(0, Math.max(0, length - 1))
     const known = RUN_STATES.find((runState) => runState === name)
     if (known === undefined || field.charCodeAt(known.length) !== 0) {
-      refuseState(this, `unknown run state "${name.slice(0, 20)}": one of ${RUN_STATES.join(', ')}`)
+      refuseState(
+        this,
+        `unknown run state "${printable(name, 20)}": one of ${RUN_STATES.join(', ')}`,
+      )
     }
     this.runState = known
   }

@@ -2,6 +2,7 @@
 import net from 'node:net'
 import { type Listening, listenOn } from '../../migration/listen-on.js'
 import { formatUri, parseUri } from '../../migration/uri.js'
+import { printableJson } from '../../printable.js'
 import { timestamp } from '../timestamp.js'
 import { JsonSplitter, type JsonPiece } from './json-splitter.js'
 import { type QmpMessage, QmpSession } from './session.js'
@@ -115,7 +116,7 @@ export class QmpServer {
 }
 
 function send({ socket }: Client, message: QmpMessage): void {
-  if (socket.writable) socket.write(`${JSON.stringify(message)}\r\n`)
+  if (socket.writable) socket.write(`${printableJson(message)}\r\n`)
 }
 
 /** Resolves when everything has gone to the kernel, or cannot go any more. */
