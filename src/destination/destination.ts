@@ -42,15 +42,15 @@ import {
   findPackagePings,
 } from '../stream/index.js'
 import { TARGET_PAGE_SIZE, assertNever } from '../units.js'
+import { Claim } from './claim.js'
 import { type FaultReport, createFaultLog, reportFaults, setVcpus } from './fault-log.js'
-import {
-  type Announced,
-  Claim,
-  type DestinationNotice,
-  type DestinationRequest,
-  type DestinationWorkerData,
-  type Resumption,
-  type SharedBlock,
+import type {
+  Announced,
+  DestinationNotice,
+  DestinationRequest,
+  DestinationWorkerData,
+  Resumption,
+  SharedBlock,
 } from './protocol.js'
 
 export interface DestinationOptions extends MigrationOptions {
@@ -78,9 +78,13 @@ export interface PageArrivals {
  * An incoming migration, begun by {@link Destination.listen}. The machine's RAM is emptied when
  * the source arrives; its vCPUs are started when its state has been loaded.
  *
- * A migration that fails before the guest runs here leaves it to the source. Later failures lead
- * to `postcopy-paused`: the guest runs on as far as its pages reach, threads that need a missing
+ * A migration that fails before the guest is claimed here leaves it to the source. Later failures
+ * lead to `postcopy-paused`: the guest runs on as far as its pages reach, threads that need a missing
  * one stay parked, and {@link Destination.recover} goes on as often as it takes.
+ *
+ * A machine whose `resumeAfterLoad` throws keeps its guest: the source may not run it any more. The
+ * machine is stopped, all pages are received, {@link Migration.error} says why, `done` rejects with
+ * that in the end, and the owner may call `start` of the machine at any time from then on.
  */
 export class Destination extends Migration {
   readonly capabilities: Readonly<Capabilities>
@@ -89,7 +93,7 @@ export class Destination extends Migration {
   #parameters: Parameters
   readonly #blocks: readonly SharedBlock[]
   readonly #faultLog = createFaultLog()
-  readonly #claim = new Int32Array(new SharedArrayBuffer(4))
+  readonly #claim = new Claim()
   readonly #autoRecovery = new AutoRecovery({
     parameters: () => this.#parameters,
     recover: () => this.recover(),
@@ -97,6 +101,8 @@ export class Destination extends Migration {
   #worker: WorkerThread<DestinationRequest, DestinationNotice>
   /** Why this machine cannot take what came: nothing more of it is looked at. */
   #refusal: ErrorRecord | undefined
+  /** Why the machine did not start although the guest is here. */
+  #startFailure: ErrorRecord | undefined
   #announced: Announced | undefined
   /** Told to recover; `begun` by a worker that has not said so yet. */
   #recovering: false | 'asked' | 'begun' = false
@@ -352,10 +358,25 @@ export class Destination extends Migration {
     try {
       load()
     } catch (error) {
-      Atomics.store(this.#claim, 0, Claim.lost)
-      this.#refusal = this.recordHookError(error)
-      this.#worker.post({ type: 'load-failed', error: this.#refusal })
+      if (this.#claim.giveBack()) {
+        this.#refusal = this.recordHookError(error)
+        this.#worker.post({ type: 'load-failed', error: this.#refusal })
+      } else void this.#startFailed(error)
     }
+  }
+
+  /**
+   * The source was promised that the guest is here, and some vCPUs may have run: it stays, stopped
+   * again, and its pages are received to the end.
+   */
+  async #startFailed(error: unknown): Promise<void> {
+    this.#startFailure = this.recordHookError(error)
+    try {
+      await this.#machine.stop()
+    } catch {
+      // What runs on waits for pages as every guest does; `running` tells its owner.
+    }
+    this.#worker.post({ type: 'guest-running' })
   }
 
   #loadDevice(header: SectionHeader, body: Reader, bytes: Uint8Array, streamOffset: number): void {
@@ -384,9 +405,11 @@ export class Destination extends Migration {
 
   /** From here on the guest is ours to run, unless the worker has given it back before. */
   #claimGuest(): void {
-    if (Atomics.load(this.#claim, 0) === Claim.running) return
+    if (this.#claim.isTaken) return
     callHook('finishLoading', () => this.#machine.finishLoading?.())
-    if (Atomics.compareExchange(this.#claim, 0, Claim.loading, Claim.running) !== Claim.loading) {
+    const threadIds = callHook('vcpuThreadIds', () => this.#machine.vcpuThreadIds())
+    setVcpus(this.#faultLog, checkThreadIds(threadIds))
+    if (!this.#claim.take()) {
       throw new StateError(
         'ERR_STATE_MIGRATION_LOST',
         'the migration failed while its devices were loaded: the guest stays with the source',
@@ -397,26 +420,19 @@ export class Destination extends Migration {
 
   #run(): void {
     this.#claimGuest()
-    const threadIds = callHook('vcpuThreadIds', () => this.#machine.vcpuThreadIds())
-    setVcpus(this.#faultLog, checkThreadIds(threadIds))
     callHook('resumeAfterLoad', () => this.#machine.resumeAfterLoad())
     this.#worker.post({ type: 'guest-running' })
   }
 
   #workerEntered(state: MigrationState, error: ErrorRecord | undefined): void {
-    // The connection broke first; but a guest that did not start here stays with the source.
-    if (state === 'postcopy-paused' && this.#refusal !== undefined) {
-      this.#enter('failed', this.#refusal)
-      closeForGood(this.#uffd)
-      return
-    }
     this.#enter(state, error)
     if (isFinal(state)) this.#uffd?.close()
   }
 
   #enter(state: MigrationState, error?: ErrorRecord): void {
     this.#recovering = false
-    this.setState(state, error)
+    const isThere = state === 'postcopy-active' || state === 'completed'
+    this.setState(state, error ?? (isThere ? this.#startFailure : undefined))
     if (state === 'postcopy-active') this.#autoRecovery.recovered()
     if (state !== 'postcopy-paused' || !this.capabilities['x-auto-recover'] || this.#closed) return
     this.#autoRecovery.paused(this.error)
@@ -426,15 +442,14 @@ export class Destination extends Migration {
   #workerEnded(cause: unknown): void {
     if (isAtRest(this.state) && this.#recovering !== 'begun') return
     const error = errorToRecord(workerLost('destination', cause))
-    const claim = Atomics.compareExchange(this.#claim, 0, Claim.loading, Claim.lost)
-    const runsHere = claim === Claim.running || claim === Claim.whole
-    // Behind a plain precopy nothing is missing where it runs.
-    if (claim === Claim.running && this.#hasPackage) {
+    if (this.#claim.giveBack()) this.#enter('failed', error)
+    else if (this.#claim.state === 'whole' || !this.#hasPackage) {
+      // Nothing is missing after a plain precopy.
+      this.#enter('completed')
+    } else {
       this.#enter('postcopy-paused', error)
       return // while the userfaultfd is open, missing pages stay missing
     }
-    if (runsHere) this.#enter('completed')
-    else this.#enter('failed', error)
     closeForGood(this.#uffd)
   }
 }

@@ -8,13 +8,6 @@ import type { RamBlockDescriptor } from '../ram/ram-block.js'
 import type { RamBlockInfo } from '../stream/index.js'
 import type { SharedFaultLog } from './fault-log.js'
 
-/**
- * Whose the guest is, in shared memory: the main thread takes it to run it, the worker takes it
- * back when the migration fails first. Both do so by exchanging `loading`, so one of them wins.
- * `whole`: it runs here and needs nothing from the source any more.
- */
-export const Claim = { none: 0, loading: 1, running: 2, lost: 3, whole: 4 } as const
-
 /** Bitmaps that outlive the worker, so that another one can go on. */
 export interface SharedBlock extends RamBlockDescriptor {
   readonly received: Uint8Array
@@ -50,15 +43,16 @@ export interface DestinationWorkerData {
   readonly resumption: Resumption | undefined
   readonly counters: SharedArrayBuffer
   readonly faultLog: SharedFaultLog
-  /** One Int32, see {@link Claim}. */
+  /** Of a `Claim`. */
   readonly claim: SharedArrayBuffer
 }
 
 /** To the worker. */
 export type DestinationRequest =
   | { readonly type: 'pong'; readonly value: number }
-  /** The guest runs, or is ready and stays paused because the source's was. */
+  /** The guest runs, or is stopped: as it was at the source, or because it did not start. */
   | { readonly type: 'guest-running' }
+  /** The guest was given back: it never runs here. */
   | { readonly type: 'load-failed'; readonly error: ErrorRecord }
   | { readonly type: 'pause' }
 

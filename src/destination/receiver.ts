@@ -66,8 +66,8 @@ export interface ReceiverHost {
   /** Load the devices and run; answered by {@link Receiver.guestRunning}. */
   loadPackage(blob: Uint8Array<ArrayBuffer>, streamOffset: number): void
   loadDevices(sections: Uint8Array<ArrayBuffer>, streamOffset: number): void
-  /** Sees to it that the guest will not run here; false if it does already. */
-  takeBack(): boolean
+  /** Sees to it that the guest never runs here; false where the main thread has taken it. */
+  giveBack(): boolean
   /** The guest that runs here needs nothing from the source any more. */
   whole(): void
 }
@@ -200,7 +200,7 @@ export class Receiver {
     this.#answers.say((out) => encodePong(out, value))
   }
 
-  /** The main thread runs the guest. */
+  /** The main thread has taken the guest; it runs, or is stopped here. */
   guestRunning(): void {
     this.#guestRuns = true
     if (this.#postcopy === 'listening') this.#postcopy = 'running'
@@ -208,9 +208,9 @@ export class Receiver {
     this.#finishIfDone()
   }
 
-  /** A device refused its state: the guest has not run here. */
+  /** A device refused its state: the main thread has given the guest back. */
   loadFailed(error: PostcopyError): void {
-    if (!this.#isOver) this.#refuse(error)
+    this.#fail(error)
   }
 
   get #isOver(): boolean {
@@ -482,7 +482,7 @@ export class Receiver {
   /** Sorts a failure: whose guest is it? */
   #fail(error: unknown): void {
     if (this.#isOver) return
-    if (this.#host.takeBack()) {
+    if (this.#host.giveBack()) {
       this.#refuse(error)
     } else if (this.#postcopy === 'listening' || this.#postcopy === 'running') {
       this.#faults?.stop()

@@ -9,13 +9,9 @@ import { createCounters } from '../migration/counters.js'
 import { isAtRest } from '../migration/states.js'
 import { assertNever } from '../units.js'
 import { attachBlocks } from './block.js'
+import { Claim } from './claim.js'
 import { FaultLog } from './fault-log.js'
-import {
-  Claim,
-  type DestinationNotice,
-  type DestinationRequest,
-  type DestinationWorkerData,
-} from './protocol.js'
+import type { DestinationNotice, DestinationRequest, DestinationWorkerData } from './protocol.js'
 import { Receiver } from './receiver.js'
 
 const port = parentPort
@@ -24,7 +20,7 @@ if (port === null) {
 }
 
 const data = workerData as DestinationWorkerData
-const claim = new Int32Array(data.claim)
+const claim = new Claim(data.claim)
 const blocks = attachBlocks(data.blocks)
 let listener: Listener | undefined
 let uffd: Userfaultfd | undefined
@@ -50,18 +46,15 @@ const receiver = new Receiver(
     announced: (announced) => notify({ type: 'announced', announced }),
     checkConfiguration: (machineType, raw) => notify({ type: 'configuration', machineType, raw }),
     loadPackage: (blob, streamOffset) => {
-      Atomics.store(claim, 0, Claim.loading)
+      claim.beginLoading()
       notify({ type: 'package', blob, streamOffset }, [blob.buffer])
     },
     loadDevices: (sections, streamOffset) => {
-      Atomics.store(claim, 0, Claim.loading)
+      claim.beginLoading()
       notify({ type: 'devices', sections, streamOffset }, [sections.buffer])
     },
-    takeBack: () => {
-      const owner = Atomics.compareExchange(claim, 0, Claim.loading, Claim.lost)
-      return owner !== Claim.running && owner !== Claim.whole
-    },
-    whole: () => void Atomics.store(claim, 0, Claim.whole),
+    giveBack: () => claim.giveBack(),
+    whole: () => claim.becomeWhole(),
   },
   blocks,
   data,

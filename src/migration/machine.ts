@@ -89,7 +89,10 @@ export interface MigratableMachine {
    * @throws where it cannot
    */
   checkConfiguration?(machineType: string, raw: Uint8Array): void
-  /** Called when every device is loaded: goes on as the source was, running or paused. */
+  /**
+   * Called when every device is loaded: goes on as the source was, running or paused. If it throws,
+   * {@link stop} is called and the guest stays here all the same, see `Destination`.
+   */
   resumeAfterLoad(): void
   /** Kernel thread ids of the vCPUs, in order, to tell whose fault a fault was. */
   vcpuThreadIds(): number[]

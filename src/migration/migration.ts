@@ -15,7 +15,10 @@ import { type Counters, createCounters } from './counters.js'
 import { type MigrationState, isFinal } from './states.js'
 
 export interface MigrationEvents {
-  /** Every state in order. `error` says why, where the state is a failure. */
+  /**
+   * Every state in order. `error` says why, where the state is a failure; at a destination that is
+   * `postcopy-active` or `completed`, why the machine did not start.
+   */
   state: [state: MigrationState, error: PostcopyError | undefined]
   /** A destination listens on `uri`, with the port that the kernel picked. */
   listening: [uri: string]
@@ -33,7 +36,8 @@ export interface MigrationEvents {
 /**
  * One migration, seen from one end.
  *
- * `done` resolves when it is `completed` and rejects when it is `failed` or `cancelled`.
+ * `done` resolves when it is `completed` and rejects when it is `failed` or `cancelled`, or where
+ * the machine threw when it was to start at the destination, although all of the guest is there.
  * `postcopy-paused` settles nothing: the guest's memory is kept until {@link close}.
  */
 export abstract class Migration extends EventEmitter<MigrationEvents> {
@@ -64,7 +68,7 @@ export abstract class Migration extends EventEmitter<MigrationEvents> {
     return false
   }
 
-  /** Why the migration failed or paused. */
+  /** Why the migration failed or paused, or why the machine did not start at the destination. */
   get error(): PostcopyError | undefined {
     return this.#error
   }
@@ -74,10 +78,9 @@ export abstract class Migration extends EventEmitter<MigrationEvents> {
     this.#state = state
     this.#error = record === undefined ? undefined : this.#recall(record)
     this.emit('state', state, this.#error)
-    if (state === 'completed') this.#settle?.resolve()
-    else if (this.#error !== undefined && (state === 'failed' || state === 'cancelled')) {
-      this.#settle?.reject(this.#error)
-    }
+    if (!isFinal(state)) return
+    if (this.#error !== undefined) this.#settle?.reject(this.#error)
+    else if (state === 'completed') this.#settle?.resolve()
   }
 
   /** For the worker: a record of `error`, which becomes the same object again on its way back. */

@@ -90,7 +90,7 @@ export class DestinationRig {
         checkConfiguration: () => undefined,
         loadPackage: () => this.#load(),
         loadDevices: () => this.#load(),
-        takeBack: () => {
+        giveBack: () => {
           const owner = this.claim
           if (owner === 'loading') this.claim = 'lost'
           return owner !== 'running' && owner !== 'whole'

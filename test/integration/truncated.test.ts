@@ -103,7 +103,7 @@ async function receive(
       checkConfiguration: () => undefined,
       loadPackage: run,
       loadDevices: run,
-      takeBack: () => !claimed,
+      giveBack: () => !claimed,
       whole: () => undefined,
     },
     attachBlocks(

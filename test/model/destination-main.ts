@@ -12,6 +12,13 @@ export function destinationMainSteps(steps: Steps): void {
     return // it does nothing else meanwhile
   }
   takeDestinationNotice(steps)
+  if (destination.stopping) {
+    steps.add('program', 'destination has stopped what did not start', (next) => {
+      next.destination.stopping = false
+      next.destination.guest = 'stopped'
+      tell(next, 'guest-running')
+    })
+  }
   if (
     destination.recovering === 'asked' &&
     destination.worker === 'gone' &&
@@ -45,12 +52,7 @@ export function takeDestinationNotice(steps: Steps): void {
         }
         break
       default:
-        // The worker paused for a guest that did not start.
-        announce(
-          next,
-          'destination',
-          notice === 'postcopy-paused' && destination.refused ? 'failed' : notice,
-        )
+        announce(next, 'destination', notice)
         if (isAtRest(notice)) endDestinationWorker(next)
     }
   })
@@ -76,8 +78,16 @@ function load(steps: Steps): void {
       next.destination.load = 'idle'
       tell(next, 'guest-running')
     })
+    if (!steps.rules.startFails) return
+    // Some of its vCPUs may run.
     steps.add('failure', 'the guest does not start at the destination', (next) => {
-      lose(next)
+      next.destination.guest = 'running'
+      if (steps.has('the destination gives back a guest that does not start')) {
+        lose(next)
+        return
+      }
+      next.destination.load = 'idle'
+      next.destination.stopping = true
     })
     return
   }

@@ -11,6 +11,7 @@ export const mutants = [
   'a recovery is accepted from the source of another guest',
   'the destination runs the guest without claiming it',
   'the destination says SHUT 1 when it runs the guest',
+  'the destination gives back a guest that does not start',
   'the destination says SHUT 0 before it has every page',
   'the destination fails where its worker dies behind a precopy that runs',
   'the destination loads devices when it is closed',
@@ -41,6 +42,8 @@ export interface Rules {
   readonly spill: boolean
   /** Another source comes to a destination that recovers. */
   readonly stranger: boolean
+  /** The machine may throw when it is to start at the destination. */
+  readonly startFails: boolean
   readonly mutant?: Mutant
 }
 
@@ -55,6 +58,7 @@ export const postcopyRules: Rules = {
   preempt: false,
   spill: false,
   stranger: false,
+  startFails: false,
 }
 
 /** Who does it: the program by itself, somebody who commands, somebody who knows, or bad luck. */

@@ -81,6 +81,7 @@ const consequences: Record<Mutant, string> = {
   'a recovery is accepted from the source of another guest': 'the guest has pages of another one',
   'the destination runs the guest without claiming it': TWO,
   'the destination says SHUT 1 when it runs the guest': TWO,
+  'the destination gives back a guest that does not start': TWO,
   'the destination says SHUT 0 before it has every page':
     'the destination completed without every page',
   'the destination fails where its worker dies behind a precopy that runs': TWO,
@@ -95,6 +96,7 @@ function rulesFor(mutant: Mutant): Rules {
     ...postcopyRules,
     stranger: mutant === 'a recovery is accepted from the source of another guest',
     preempt: mutant === 'the destination says SHUT 0 before it has every page',
+    startFails: mutant === 'the destination gives back a guest that does not start',
     mutant,
   }
 }

@@ -20,12 +20,19 @@ export const explorations = {
     preempt: true,
     guest: 'stopped',
   },
+  'a machine that does not start at the destination, and workers that die': {
+    ...postcopyRules,
+    workersDie: true,
+    startFails: true,
+    hasty: false,
+  },
   'plain precopy without a return path': {
     ...postcopyRules,
     postcopy: false,
     returnPath: false,
     workersDie: true,
     kills: 'both',
+    startFails: true,
     hasty: false,
   },
 } as const satisfies Record<string, Rules>

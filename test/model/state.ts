@@ -93,6 +93,8 @@ export interface DestinationEnd {
   guest: 'no' | 'running' | 'stopped'
   /** What the main thread is busy with: it does nothing else meanwhile. */
   load: 'idle' | 'loading' | 'needs page' | 'claimed'
+  /** It did not start, and is being stopped again. */
+  stopping: boolean
   loads: 'package' | 'devices'
   refused: boolean
   recovering: 'no' | 'asked' | 'begun'
@@ -153,6 +155,7 @@ export function initialState(guest: 'running' | 'stopped'): State {
       main: 'none',
       guest: 'no',
       load: 'idle',
+      stopping: false,
       loads: 'package',
       refused: false,
       recovering: 'no',

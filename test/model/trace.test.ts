@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { isAtRest } from '../../src/migration/states.js'
 import { LinkProxy } from '../../src/testing/index.js'
-import { forgetSpaces, verdictOf } from './spaces.js'
+import { type Exploration, forgetSpaces, verdictOf } from './spaces.js'
 import { type Sight, firstStrange } from './trace.js'
 import { cleanups } from '../support/cleanup.js'
 import { type Pair, type PairOptions, postcopy, reached, startPair } from '../support/migration.js'
@@ -46,8 +46,10 @@ async function bothRest({ source, destination }: Watched): Promise<void> {
   }
 }
 
-function assertPossible({ sights }: Watched): void {
-  const { space } = verdictOf('postcopy and precopy, workers that die, processes that are killed')
+const anything = 'postcopy and precopy, workers that die, processes that are killed'
+
+function assertPossible({ sights }: Watched, exploration: Exploration = anything): void {
+  const { space } = verdictOf(exploration)
   const strange = firstStrange(space, sights)
   const seen = sights.slice(0, (strange ?? 0) + 1)
   assert.equal(strange, undefined, `the model cannot do this: ${JSON.stringify(seen, null, 1)}`)
@@ -156,6 +158,22 @@ describe('the model can do what real ends do', () => {
   })
 })
 
+describe('the model can do what real ends do where the machine does not start', () => {
+  for (const capabilities of [postcopy, { 'return-path': true }]) {
+    it(`with ${Object.keys(capabilities).join()}`, async () => {
+      const pair = await watchedPair({ capabilities })
+      pair.there.resumeAfterLoad = () => {
+        pair.there.start()
+        throw new Error('no vCPU starts')
+      }
+      if ('postcopy-ram' in capabilities) pair.source.startPostcopy()
+      await bothRest(pair)
+      assert.deepEqual([pair.source.state, pair.destination.state], ['completed', 'completed'])
+      assertPossible(pair, 'a machine that does not start at the destination, and workers that die')
+    })
+  }
+})
+
 describe('the model cannot do', () => {
   const sight = (one: Partial<Sight>): Sight => ({
     source: 'postcopy-active',
@@ -173,9 +191,7 @@ describe('the model cannot do', () => {
     ],
   ] as const) {
     it(what, () => {
-      const { space } = verdictOf(
-        'postcopy and precopy, workers that die, processes that are killed',
-      )
+      const { space } = verdictOf(anything)
       assert.equal(firstStrange(space, sights), 1)
     })
   }
