@@ -2,7 +2,7 @@
  * The sizes of device sections, which have no length themselves, by the description that QEMU
  * puts behind a precopy (protocol section 6.2). Every section is checked against its bytes.
  */
-import { ElementType, Reader, SECTION_FOOTER } from '../stream/index.js'
+import { ElementType, encodeName, Reader, SECTION_FOOTER } from '../stream/index.js'
 import { JsonReader } from '../stream/json-reader.js'
 
 export interface DeviceSize {
@@ -84,7 +84,7 @@ function readState(json: JsonReader, nameKey: 'name' | 'vmsd_name'): Described {
     } else if (member === 'subsections') {
       json.array(() => {
         const subsection = readState(json, 'vmsd_name')
-        bytes += SUBSECTION_HEAD_BYTES + subsection.name.length + subsection.bytes
+        bytes += SUBSECTION_HEAD_BYTES + encodeName(subsection.name).length + subsection.bytes
       })
     } else json.skip()
   })

@@ -1,6 +1,7 @@
 /** A RAM block inside a worker: its memory, and its size in both kinds of page. */
 import { PostcopyError } from '../errors.js'
 import { MemoryRegion } from '../kernel/index.js'
+import { encodeName } from '../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 
 /** What a worker needs to open the block again; plain data for `workerData`. */
@@ -26,7 +27,7 @@ export class RamBlock {
 
   private constructor(descriptor: RamBlockDescriptor) {
     this.name = descriptor.name
-    this.nameBytes = Buffer.from(descriptor.name, 'latin1')
+    this.nameBytes = bytesOfName(descriptor.name)
     this.region = MemoryRegion.attach(descriptor.regionId)
     this.lengthBytes = descriptor.lengthBytes
     this.pageCount = descriptor.lengthBytes / TARGET_PAGE_SIZE
@@ -59,5 +60,14 @@ export class RamBlock {
 
   close(): void {
     this.region.close()
+  }
+}
+
+function bytesOfName(name: string): Uint8Array {
+  try {
+    return encodeName(name)
+  } catch (cause) {
+    const said = `the name of RAM block ${JSON.stringify(name)} has no bytes in UTF-8`
+    throw new PostcopyError('ERR_INVALID_BLOCK', said, { cause })
   }
 }

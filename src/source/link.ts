@@ -9,7 +9,11 @@ import type { Counters } from '../migration/counters.js'
 import { type Signal, tick } from '../migration/signal.js'
 import type { Consumer } from '../migration/channel.js'
 import { type Shortcut, batchLength } from './ram-sender.js'
+import { formatByteSize } from '../units.js'
 import { RateLimiter, RateMeter } from './rate-limiter.js'
+
+/** A peer that took more than this did not refuse the migration's set-up. */
+const MOST_SETUP_BYTES = 1024 * 1024
 
 export class SourceLink {
   readonly #channel: Channel
@@ -19,6 +23,8 @@ export class SourceLink {
   readonly #limiter = new RateLimiter()
   readonly #meter = new RateMeter()
   #broken: PostcopyError | undefined
+  #sentBytes = 0
+  #hasHeard = false
   /** Writes that the kernel has not taken yet, besides batches, which stand before them. */
   #untaken = 0
 
@@ -39,6 +45,7 @@ export class SourceLink {
     this.#signal = signal
     channel.start({
       consume: (bytes, start, end) => {
+        this.#hasHeard = true
         try {
           return consume(bytes, start, end)
         } catch (error) {
@@ -46,15 +53,15 @@ export class SourceLink {
           return end - start
         }
       },
-      end: () => this.break(closedByPeer(channel)),
-      close: (error) => this.break(reasonOf(channel, error)),
+      end: () => this.break(this.#closedByPeer()),
+      close: (error) => this.break(this.#reasonOf(error)),
     })
   }
 
   /** Why nothing more can be sent or heard; undefined while all is well. */
   get broken(): PostcopyError | undefined {
     // The socket knows before it says so.
-    if (this.#channel.broken) this.#broken ??= reasonOf(this.#channel, this.#channel.error)
+    if (this.#channel.broken) this.#broken ??= this.#reasonOf(this.#channel.error)
     return this.#broken
   }
 
@@ -125,7 +132,7 @@ export class SourceLink {
 
   async #batch(): Promise<Uint8Array> {
     const batch = this.#batches.tryTake() ?? (await this.#batches.take())
-    if (batch === undefined) throw this.broken ?? closedByPeer(this.#channel)
+    if (batch === undefined) throw this.broken ?? this.#closedByPeer()
     return batch
   }
 
@@ -179,15 +186,25 @@ export class SourceLink {
   }
 
   #account(bytes: number): void {
+    this.#sentBytes += bytes
     this.#meter.add(bytes)
     this.#counters.transferredBytes += bytes
     this.#counters.bytesPerSecond = this.#meter.bytesPerSecond
   }
-}
 
-/** @param error - what the channel says */
-function reasonOf(channel: Channel, error: ConnectionError | undefined): ConnectionError {
-  return error === undefined || isReset(error) ? closedByPeer(channel, error) : error
+  /** @param error - that of the channel */
+  #reasonOf(error: ConnectionError | undefined): ConnectionError {
+    return error === undefined || isReset(error) ? this.#closedByPeer(error) : error
+  }
+
+  #closedByPeer(cause?: ConnectionError): ConnectionError {
+    const { peer } = this.#channel
+    const mayHaveRefused = !this.#hasHeard && this.#sentBytes <= MOST_SETUP_BYTES
+    const text = mayHaveRefused
+      ? `${peer} closed the connection without a word; its own messages say why. Are machine, capabilities (postcopy-ram) and tls-creds the same on both ends?`
+      : `${peer} closed the connection after ${formatByteSize(this.#sentBytes)}, and gave no reason; its own messages may have one`
+    return new ConnectionError(CLOSED_BY_PEER, text, { cause })
+  }
 }
 
 /** A peer that closes with bytes unread resets the connection: that is no other end than FIN. */
@@ -197,11 +214,3 @@ function isReset({ code }: ConnectionError): boolean {
 
 /** Code of {@link closedByPeer}. */
 export const CLOSED_BY_PEER = 'ERR_CONNECTION_CLOSED'
-
-function closedByPeer(channel: Channel, cause?: ConnectionError): ConnectionError {
-  return new ConnectionError(
-    CLOSED_BY_PEER,
-    `${channel.peer} closed the connection without a word; its own messages say why. Are machine, capabilities (postcopy-ram) and tls-creds the same on both ends?`,
-    { cause },
-  )
-}

@@ -104,7 +104,7 @@ function dispatchDiscard(reader: Reader, streamOffset: number, effects: CommandE
   if (rangeBytes < 16 || rangeBytes % 16 !== 0) {
     refuse('command', `${what}: its length is not that of a name and ranges`, streamOffset)
   }
-  const name = reader.characters(nameLength)
+  const name = reader.name(nameLength)
   const terminator = reader.u8()
   if (terminator !== 0) {
     refuse('command', `${what}: ${hex(terminator)} behind the name, not 0`, streamOffset)

@@ -36,7 +36,7 @@ export function readConfiguration(reader: Reader): Configuration | undefined {
     refuse('configuration', `a machine type of ${length} bytes`, offset)
   }
   if (reader.remaining < length) return undefined
-  const machineType = reader.characters(length)
+  const machineType = reader.name(length)
 
   const subsections: ConfigurationSubsection[] = []
   for (;;) {

@@ -1,4 +1,5 @@
 import { Command, ElementType, MAX_DISCARD_RANGES, MAX_PACKAGE_BYTES } from './constants.js'
+import { encodeName } from './names.js'
 import type { Writer } from './writer.js'
 
 /** Opens the return path on the same connection. Before the first PING. */
@@ -40,10 +41,11 @@ export function encodeRun(out: Writer): void {
  */
 export function encodeRamDiscard(out: Writer, block: string, ranges: ArrayLike<number>): void {
   if (ranges.length % 2 !== 0) throw new RangeError('ranges are pairs of start and length')
+  const name = encodeName(block)
   for (let from = 0; from < ranges.length; from += 2 * MAX_DISCARD_RANGES) {
     const to = Math.min(ranges.length, from + 2 * MAX_DISCARD_RANGES)
-    encodeCommand(out, Command.ramDiscard, 3 + block.length + (to - from) * 8)
-    out.u8(0).str8(block).u8(0)
+    encodeCommand(out, Command.ramDiscard, 3 + name.length + (to - from) * 8)
+    out.u8(0).u8(name.length).bytes(name).u8(0)
     for (let i = from; i < to; i += 1) out.u64(ranges[i] ?? 0)
   }
 }
@@ -68,8 +70,9 @@ export function encodeResume(out: Writer): void {
 
 /** Asks a recovering destination for the received bitmap of a block. */
 export function encodeRecvBitmapRequest(out: Writer, block: string): void {
-  encodeCommand(out, Command.recvBitmap, 1 + block.length)
-  out.str8(block)
+  const name = encodeName(block)
+  encodeCommand(out, Command.recvBitmap, 1 + name.length)
+  out.u8(name.length).bytes(name)
 }
 
 /** The guest has stopped. Only for a peer of QEMU 10.0 or newer: older ones refuse it. */

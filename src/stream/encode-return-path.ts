@@ -4,6 +4,7 @@ import {
   RESUME_ACK_VALUE,
   ReturnPathMessage,
 } from './constants.js'
+import { encodeName } from './names.js'
 import type { Writer } from './writer.js'
 
 /**
@@ -38,8 +39,9 @@ export function encodePageRequest(
     encodeHeader(out, ReturnPathMessage.requestPages, 12)
     out.u64(start).u32(lengthBytes)
   } else {
-    encodeHeader(out, ReturnPathMessage.requestPagesNamed, 13 + block.length)
-    out.u64(start).u32(lengthBytes).str8(block)
+    const name = encodeName(block)
+    encodeHeader(out, ReturnPathMessage.requestPagesNamed, 13 + name.length)
+    out.u64(start).u32(lengthBytes).u8(name.length).bytes(name)
   }
 }
 
@@ -50,8 +52,9 @@ export function encodePageRequest(
  */
 export function encodeRecvBitmap(out: Writer, block: string, bitmap: Uint8Array): void {
   const padding = (8 - (bitmap.length % 8)) % 8
-  encodeHeader(out, ReturnPathMessage.recvBitmap, 1 + block.length)
-  out.str8(block)
+  const name = encodeName(block)
+  encodeHeader(out, ReturnPathMessage.recvBitmap, 1 + name.length)
+  out.u8(name.length).bytes(name)
   out.u64(bitmap.length + padding).bytes(bitmap)
   for (let i = 0; i < padding; i += 1) out.u8(0)
   out.u32(RECV_BITMAP_END_HIGH).u32(RECV_BITMAP_END_LOW)

@@ -19,7 +19,7 @@ export function encodeConfiguration(
   machineType: string,
   subsections: readonly ConfigurationSubsection[] = [],
 ): void {
-  out.u8(ElementType.configuration).u32(machineType.length).characters(machineType)
+  out.u8(ElementType.configuration).str32(machineType)
   for (const subsection of subsections) {
     out.u8(ElementType.subsection).str8(subsection.name).u32(1)
     switch (subsection.name) {

@@ -8,6 +8,7 @@ export { StreamErrorCode } from './errors.js'
 export { StreamError } from '../errors.js'
 export type { ConfigurationSubsection, RamBlockInfo, SectionHeader } from './types.js'
 
+export { decodeName, encodeName } from './names.js'
 export { encode, Writer } from './writer.js'
 export { Reader } from './reader.js'
 export * from './encode-section.js'

@@ -1,11 +1,14 @@
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { hex, refuse } from './errors.js'
-import { charactersAt } from './reader.js'
+import { decodeName, encodeName } from './names.js'
 import type { RamBlockInfo } from './types.js'
 
 /** The RAM blocks of a stream, found by the bytes of their names without making a string. */
 export class RamBlockTable {
+  /** Only grows. */
   readonly blocks: RamBlockInfo[] = []
+  /** The bytes of their names, by index. */
+  readonly #names: Uint8Array[] = []
 
   constructor(blocks: Iterable<RamBlockInfo> = []) {
     this.blocks.push(...blocks)
@@ -17,10 +20,11 @@ export class RamBlockTable {
 
   /** The block whose name is `bytes[start..end)`. */
   at(bytes: Uint8Array, start: number, end: number, streamOffset: number): RamBlockInfo {
-    for (const block of this.blocks) {
-      if (isName(block.name, bytes, start, end)) return block
+    for (const [index, block] of this.blocks.entries()) {
+      const name = (this.#names[index] ??= encodeName(block.name))
+      if (isName(name, bytes, start, end)) return block
     }
-    const name = charactersAt(bytes, start, end)
+    const name = decodeName(bytes, start, end)
     return refuse('block', `no RAM block "${name}" was announced`, streamOffset)
   }
 
@@ -58,10 +62,10 @@ export function pageCountOf(block: RamBlockInfo): number {
   return Math.ceil(block.usedLengthBytes / TARGET_PAGE_SIZE)
 }
 
-function isName(name: string, bytes: Uint8Array, start: number, end: number): boolean {
+function isName(name: Uint8Array, bytes: Uint8Array, start: number, end: number): boolean {
   if (name.length !== end - start) return false
   for (let i = 0; i < name.length; i += 1) {
-    if (name.charCodeAt(i) !== bytes[start + i]) return false
+    if (name[i] !== bytes[start + i]) return false
   }
   return true
 }

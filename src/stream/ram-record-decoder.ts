@@ -90,7 +90,7 @@ export class RamRecordDecoder {
     let at = start + HEADER_BYTES
     const block = this.#block(bytes, at, end, flags, base + start)
     if (block === undefined) return INCOMPLETE
-    if ((flags & RamFlag.continue) === 0) at += 1 + block.name.length
+    if ((flags & RamFlag.continue) === 0) at += 1 + (bytes[at] ?? 0)
 
     const offset = high * 2 ** 32 + ((low & ~RAM_FLAGS_MASK) >>> 0)
     if (offset >= block.usedLengthBytes) {

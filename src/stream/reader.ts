@@ -1,4 +1,5 @@
 import { hex, refuse } from './errors.js'
+import { decodeName } from './names.js'
 
 /** Reads a u16 without bounds check; the caller has made sure that it is there. */
 export function u16At(bytes: Uint8Array, at: number): number {
@@ -19,13 +20,6 @@ export function u32At(bytes: Uint8Array, at: number): number {
 /** A copy that is a plain Uint8Array; `slice` of a Buffer would be a view. */
 export function copyOf(bytes: Uint8Array, start: number, end: number): Uint8Array<ArrayBuffer> {
   return new Uint8Array(bytes.subarray(start, end))
-}
-
-/** Names on the wire are bytes of no encoding: each becomes the character of its value. */
-export function charactersAt(bytes: Uint8Array, start: number, end: number): string {
-  let text = ''
-  for (let i = start; i < end; i += 1) text += String.fromCharCode(bytes[i] ?? 0)
-  return text
 }
 
 /**
@@ -97,14 +91,15 @@ export class Reader {
     return this.#bytes.subarray(at, at + count)
   }
 
-  characters(count: number): string {
+  /** A name of `count` bytes; see {@link decodeName}. */
+  name(count: number): string {
     const at = this.#take(count)
-    return charactersAt(this.#bytes, at, at + count)
+    return decodeName(this.#bytes, at, at + count)
   }
 
-  /** u8 length, then that many characters. */
+  /** u8 length, then a name of that many bytes. */
   str8(): string {
-    return this.characters(this.u8())
+    return this.name(this.u8())
   }
 
   #take(count: number): number {

@@ -2,7 +2,7 @@
 
 /** A RAM block as the stream announces it in the `ram` START. */
 export interface RamBlockInfo {
-  /** 1 to 255 bytes, no encoding: characters U+0000 to U+00FF. */
+  /** 1 to 255 bytes of UTF-8; for those of another encoding see {@link decodeName}. */
   readonly name: string
   /** Multiple of the target page size, more than 0. */
   readonly usedLengthBytes: number

@@ -1,3 +1,5 @@
+import { encodeName } from './names.js'
+
 /** A growing buffer of big-endian fields. Throws RangeError for what a field cannot hold. */
 export class Writer {
   #bytes: Uint8Array<ArrayBuffer>
@@ -45,21 +47,17 @@ export class Writer {
     return this
   }
 
-  /** Raw characters, a byte each: names on the wire are bytes, mapped to U+0000..U+00FF. */
-  characters(text: string): this {
-    const at = this.#grow(text.length)
-    for (let i = 0; i < text.length; i += 1) {
-      const code = text.charCodeAt(i)
-      if (code > 0xff) throw new RangeError(`"${text}" has characters wider than a byte`)
-      this.#bytes[at + i] = code
-    }
-    return this
+  /** u8 length, then the name's bytes; see {@link encodeName}. */
+  str8(name: string): this {
+    const bytes = encodeName(name)
+    if (bytes.length > 0xff) throw new RangeError(`"${name}" is longer than 255 bytes`)
+    return this.u8(bytes.length).bytes(bytes)
   }
 
-  /** u8 length, then the characters. */
-  str8(text: string): this {
-    if (text.length > 0xff) throw new RangeError(`"${text}" is longer than 255 bytes`)
-    return this.u8(text.length).characters(text)
+  /** u32 length, then the name's bytes. */
+  str32(name: string): this {
+    const bytes = encodeName(name)
+    return this.u32(bytes.length).bytes(bytes)
   }
 
   /** What was written, in a buffer of its own; the writer is empty afterwards. */

@@ -161,6 +161,34 @@ describe('a source whose destination', () => {
     await assertKept(one, ...broken)
   })
 
+  for (const [how, capabilities] of [
+    ['with a return path', postcopy],
+    ['without one', {}],
+  ] as const) {
+    it(`dies after megabytes, ${how}, is not asked whether it has refused the set-up`, async () => {
+      const machine = new TestMachine({ blocks: { ram: 32 * 2 ** 20 } })
+      machine.fill()
+      machine.start()
+      const peer = await FakeDestination.listen()
+      const parameters = { 'max-bandwidth': 16 * 2 ** 20 }
+      const source = migrateTo(peer.uri, machine, { capabilities, parameters })
+      await peer.until(() => peer.bytes.reduce((sum, { length }) => sum + length, 0) > 3e6)
+      peer.reset()
+      await ended(source)
+      assert.match(source.error?.message ?? '', /closed the connection after \d.* MiB, and gave no/)
+    })
+  }
+
+  it('closes before it answers may have refused the set-up', async () => {
+    const one = await begin({ now: false, parameters: slow }, (peer) => {
+      peer.onPing = () => undefined
+    })
+    await one.peer.heard('ping')
+    one.peer.reset()
+    await ended(one.source)
+    assert.match(one.source.error?.message ?? '', /Are machine, capabilities .* the same/)
+  })
+
   it('breaks off in the middle of a large package resumes its guest', async () => {
     const machine = new TestMachine(machineOptions)
     machine.fill()

@@ -38,6 +38,20 @@ describe('migration', () => {
     assert.deepEqual([here.running, there.running], [false, true])
   })
 
+  it('moves blocks and a machine type with names in UTF-8, of 255 bytes, and in no encoding', async () => {
+    const blocks = { Größe: 65536, 内存: 65536, ['é'.repeat(127) + 'x']: 65536, 'a\udcff': 65536 }
+    for (const now of [false, true]) {
+      const { here, there } = await migrate({
+        machine: { machineType: 'Maschine ä', blocks },
+        capabilities: { 'postcopy-ram': true },
+        now,
+      })
+      for (const name of Object.keys(blocks)) {
+        assert(here.content(name).equals(there.content(name)), name)
+      }
+    }
+  })
+
   it('moves a machine by postcopy from the first moment', async () => {
     const { here, there, states, source } = await migrate({
       capabilities: { 'postcopy-ram': true },

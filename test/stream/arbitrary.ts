@@ -11,7 +11,7 @@ export interface ArbitraryStream {
 const PAGE = 4096
 const name = fc
   .array(fc.integer({ min: 1, max: 255 }), { minLength: 1, maxLength: 12 })
-  .map((codes) => String.fromCharCode(...codes))
+  .map((bytes) => stream.decodeName(Uint8Array.from(bytes)))
 
 const subsections = fc.uniqueArray(
   fc.oneof(

@@ -269,9 +269,15 @@ describe('stream encoder', () => {
       },
     ],
     [
-      'a name wider than bytes',
+      'a name of 128 characters of two bytes',
       (out) => {
-        out.str8('\u{100}')
+        out.str8('\u{100}'.repeat(128))
+      },
+    ],
+    [
+      'a name that is not well-formed',
+      (out) => {
+        out.str8('\u{d800}')
       },
     ],
     [

@@ -2,6 +2,7 @@
  * A second decoder of whole streams that are known to be good: slow, written against the wire
  * document alone, an object an element. It shares nothing with the fast one but the events.
  */
+import { isUtf8 } from 'node:buffer'
 import { digest, type Event } from './events.js'
 
 interface Block {
@@ -24,7 +25,11 @@ export function decodeNaively(bytes: Uint8Array, pageSizes = new Map<string, num
   const u32 = () => view.getUint32((at += 4) - 4)
   const u64 = () => Number(view.getBigUint64((at += 8) - 8))
   const take = (count: number) => bytes.subarray(at, (at += count))
-  const text = (count: number) => Buffer.from(take(count)).toString('latin1')
+  const text = (count: number) => {
+    const name = Buffer.from(take(count))
+    if (isUtf8(name)) return name.toString()
+    return [...name].map((byte) => String.fromCharCode(byte < 128 ? byte : 0xdc00 + byte)).join('')
+  }
   const str8 = () => text(u8())
 
   function configuration(): void {

@@ -17,7 +17,7 @@ export function devices(): Uint8Array<ArrayBuffer> {
     out.bytes(Uint8Array.of(0x7e, 0, 0, 0, 5, 0, 6, 0, 0, 0, 3, 0x7b, 0x20, 0x20, 0, 1, 2))
   })
   sections.add({ idstr: 'globalstate', instanceId: 0, version: 1 }, (out) => {
-    out.u32(8).characters('running').u8(0)
+    out.u32(8).bytes(Buffer.from('running')).u8(0)
   })
   return sections.take()
 }

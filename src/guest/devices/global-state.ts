@@ -20,13 +20,13 @@ export class GlobalState implements Device {
   runState: RunState = 'paused'
 
   save(): Uint8Array {
-    const out = new Writer().u32(this.runState.length + 1).characters(this.runState)
+    const out = new Writer().u32(this.runState.length + 1).bytes(Buffer.from(this.runState))
     return out.bytes(new Uint8Array(NAME_BYTES - this.runState.length)).take()
   }
 
   load(state: Reader): void {
     const length = state.u32()
-    const field = state.characters(NAME_BYTES)
+    const field = state.name(NAME_BYTES)
     const name = field.slice(0, Math.max(0, length - 1))
     const known = RUN_STATES.find((runState) => runState === name)
     if (known === undefined || field.charCodeAt(known.length) !== 0) {

@@ -101,8 +101,10 @@ export const packages: Target = {
     stream.encodePackage(short.devices()),
     stream.encode((out) => {
       out.bytes(short.devices())
-      out.characters(
-        '{"devices":[{"name":"0000:00:01.3/trap","fields":[{"size":17}]},{"name":"globalstate","fields":[{"size":4,"array_len":3}],"subsections":[]}]}',
+      out.bytes(
+        Buffer.from(
+          '{"devices":[{"name":"0000:00:01.3/trap","fields":[{"size":17}]},{"name":"globalstate","fields":[{"size":4,"array_len":3}],"subsections":[]}]}',
+        ),
       )
     }),
   ],
