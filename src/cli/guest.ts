@@ -19,6 +19,7 @@ import {
   addGuestOptions,
   checked,
   collect,
+  foreignDirectoryOption,
   tlsParameters,
   uriOr,
 } from './options.js'
@@ -30,6 +31,7 @@ interface GuestCommandOptions extends GuestOptions {
   monitor: string
   qmp?: string
   spill?: string
+  allowForeignDirectory?: true
   json?: true
 }
 
@@ -67,6 +69,7 @@ export function defineGuest(setStatus: (status: number) => void): Command {
       'write what a postcopy owes to DIR.incomplete, until the other end has it: if this process is ' +
         'lost, postcopy resume --recover goes on from there',
     )
+    .addOption(foreignDirectoryOption())
     .option('--json', 'events and answers as JSON, one object a line on stdout')
     .addHelpText(
       'after',
@@ -115,6 +118,7 @@ async function runGuest(options: GuestCommandOptions): Promise<void> {
     incoming: isIncoming,
     ...(options.userModeOnly === undefined ? {} : { userModeOnly: true }),
     ...(options.spill === undefined ? {} : { spill: options.spill }),
+    allowForeignDirectory: options.allowForeignDirectory === true,
   })
   let server: (MonitorServer & { refresh?(): void }) | undefined
   let qmp: QmpServer | undefined

@@ -12,9 +12,11 @@ import {
 } from '../park/index.js'
 import { printable, printableJson } from '../printable.js'
 import { TARGET_PAGE_SIZE, formatByteSize } from '../units.js'
+import { foreignDirectoryOption } from './options.js'
 
 interface InspectOptions {
   verify?: true
+  allowForeignDirectory?: true
   json?: true
 }
 
@@ -28,16 +30,20 @@ export function defineInspect(setStatus: (status: number) => void): Command {
     )
     .argument('<path>', 'a saved stream, or a directory that postcopy park has made')
     .option('--verify', 'of a parked VM, read all of its memory and compare the checksums')
+    .addOption(foreignDirectoryOption())
     .option('--json', 'print one JSON object')
     .action(async (path: string, options: InspectOptions) => {
       setStatus(await runInspect(path, options))
     })
 }
 
-async function runInspect(path: string, { verify, json }: InspectOptions): Promise<number> {
+async function runInspect(path: string, { json, ...options }: InspectOptions): Promise<number> {
   const isDirectory = statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false
   if (isDirectory) {
-    const report = inspectParked(path, { verify: verify === true })
+    const report = inspectParked(path, {
+      verify: options.verify === true,
+      allowForeignDirectory: options.allowForeignDirectory === true,
+    })
     // A name may be that of a member of every object; these are own ones.
     const diskBytes = Object.fromEntries(report.diskBytes)
     const object = { kind: 'parked-vm', ...report, diskBytes, error: plain(report.error) }

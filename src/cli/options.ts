@@ -34,6 +34,14 @@ export function tlsParameters({ tlsCreds, tlsHostname }: TlsOptions): {
   return { 'tls-creds': tlsCreds ?? '', 'tls-hostname': tlsHostname ?? '' }
 }
 
+/** Of every command that opens a directory of a parked VM. */
+export function foreignDirectoryOption(): Option {
+  return new Option(
+    '--allow-foreign-directory',
+    'take a directory that belongs to another user, or that other users may write',
+  )
+}
+
 export interface GuestOptions extends TlsOptions {
   ram: string
   memory: 'anon' | 'memfd' | 'hugetlb'

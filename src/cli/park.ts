@@ -6,7 +6,13 @@ import { type QmpTarget, QmpServer, migrationTarget } from '../monitor/qmp/index
 import { type Manifest, Park } from '../park/index.js'
 import { formatByteSize, TARGET_PAGE_SIZE } from '../units.js'
 import { InClearWarning } from './in-clear-warning.js'
-import { type TlsOptions, addTlsOptions, tlsParameters, uriOr } from './options.js'
+import {
+  type TlsOptions,
+  addTlsOptions,
+  foreignDirectoryOption,
+  tlsParameters,
+  uriOr,
+} from './options.js'
 import { onSignals } from './signals.js'
 import { StatusLine } from './status-line.js'
 
@@ -15,6 +21,7 @@ interface ParkCommandOptions extends TlsOptions {
   from?: string
   recover?: string
   qmp?: string
+  allowForeignDirectory?: true
   json?: true
 }
 
@@ -32,6 +39,7 @@ export function definePark(setStatus: (status: number) => void): Command {
     .option('--recover <dir.incomplete>', 'go on where a postcopy broke off')
     .option('--qmp <where>', 'answer QMP on unix:PATH or tcp:HOST:PORT', uriOr())
     .option('--json', 'print one JSON object at the end')
+    .addOption(foreignDirectoryOption())
   return addTlsOptions(command, 'listens')
     .addHelpText(
       'after',
@@ -89,6 +97,7 @@ async function begin(
   { to, from: file, recover, ...options }: ParkCommandOptions,
 ): Promise<{ park: Park; directory: string }> {
   const parameters = tlsParameters(options)
+  const allowForeignDirectory = options.allowForeignDirectory === true
   if (file !== undefined && options.tlsCreds !== undefined) {
     throw new PostcopyError('ERR_USAGE', '--tls-creds is for a URI, not for a file')
   }
@@ -99,15 +108,23 @@ async function begin(
         '--recover takes a URI to listen on, and no --to or --from',
       )
     }
-    const park = await Park.recover({ uri, directory: recover, parameters })
+    const park = await Park.recover({
+      uri,
+      directory: recover,
+      parameters,
+      allowForeignDirectory,
+    })
     return { park, directory: recover.replace(/\.incomplete\/*$/, '') }
   }
   if (to === undefined) throw new PostcopyError('ERR_USAGE', 'say --to which directory')
   if (uri !== undefined && file === undefined) {
-    return { park: await Park.listen({ uri, directory: to, parameters }), directory: to }
+    return {
+      park: await Park.listen({ uri, directory: to, parameters, allowForeignDirectory }),
+      directory: to,
+    }
   }
   if (uri === undefined && file !== undefined) {
-    return { park: Park.fromFile({ file, directory: to }), directory: to }
+    return { park: Park.fromFile({ file, directory: to, allowForeignDirectory }), directory: to }
   }
   throw new PostcopyError('ERR_USAGE', 'give either a URI to listen on, or --from FILE')
 }

@@ -9,7 +9,14 @@ import { ParkedVm, explainRefusal, recover, resume } from '../park/index.js'
 import type { Source } from '../source/source.js'
 import { formatByteSize, parseByteSize } from '../units.js'
 import { InClearWarning } from './in-clear-warning.js'
-import { type TlsOptions, addTlsOptions, checked, tlsParameters, uriOr } from './options.js'
+import {
+  type TlsOptions,
+  addTlsOptions,
+  checked,
+  foreignDirectoryOption,
+  tlsParameters,
+  uriOr,
+} from './options.js'
 import { onSignals } from './signals.js'
 import { StatusLine } from './status-line.js'
 import { openWorkingSet, saveWorkingSet } from './working-set.js'
@@ -23,6 +30,7 @@ interface ResumeCommandOptions extends TlsOptions {
   qmp?: string
   recover?: true
   workingSet?: string | false
+  allowForeignDirectory?: true
   json?: true
 }
 
@@ -76,6 +84,7 @@ export function defineResume(setStatus: (status: number) => void): Command {
     )
     .option('--no-working-set', 'neither push pages in such an order nor keep it')
     .option('--verify', 'first read all of its memory and compare the checksums')
+    .addOption(foreignDirectoryOption())
     .option('--json', 'print one JSON object a QEMU')
   return addTlsOptions(command, 'connects')
     .addHelpText(
@@ -116,7 +125,9 @@ async function runResume(
 ): Promise<number> {
   const { onDemand, bandwidth, verify, pageSize: pageSizes } = options
   const status = new StatusLine()
+  const trust = { allowForeignDirectory: options.allowForeignDirectory === true }
   const vm = ParkedVm.open(directory, {
+    ...trust,
     verify: verify === true,
     forRecovery: options.recover === true,
     ...(pageSizes === undefined ? {} : { pageSizes }),
@@ -128,7 +139,7 @@ async function runResume(
   }
   const capabilities = { 'postcopy-preempt': options.preempt === true }
   const begin = options.recover === true ? recover : resume
-  const workingSet = openWorkingSet(vm, options.workingSet, status)
+  const workingSet = openWorkingSet(vm, options.workingSet, trust, status)
   const clones = uris.map((uri) => ({
     uri,
     source: begin(vm, {

@@ -1,6 +1,6 @@
 /** The working set of a resume: `--working-set FILE`, `--no-working-set`, or the one in DIR. */
 import { errorToRecord } from '../errors.js'
-import { type ParkedVm, WorkingSet } from '../park/index.js'
+import { type ParkedVm, type TrustOptions, WorkingSet } from '../park/index.js'
 import type { StatusLine } from './status-line.js'
 
 /**
@@ -12,13 +12,15 @@ import type { StatusLine } from './status-line.js'
 export function openWorkingSet(
   vm: ParkedVm,
   choice: string | false | undefined,
+  trust: TrustOptions,
   status: StatusLine,
 ): WorkingSet | undefined {
   if (choice === false) return undefined
-  if (choice !== undefined) return WorkingSet.open(vm, { file: choice })
+  if (choice !== undefined) return WorkingSet.open(vm, { ...trust, file: choice })
   // What a source has spilled is used once.
   if (vm.manifest.state !== 'complete') return undefined
   return WorkingSet.open(vm, {
+    ...trust,
     onUnusable: ({ code, message }) => {
       status.note(`goes on without the working set, and replaces it: ${message} [${code}]`)
     },

@@ -66,6 +66,8 @@ export interface MonitorOptions {
   userModeOnly?: boolean
   /** Where outgoing postcopies write what they owe: DIR, see {@link Spill}. */
   spill?: string
+  /** As in `TrustOptions`, for `spill`. */
+  allowForeignDirectory?: boolean
 }
 
 /** Over one guest, with at most one outgoing and one incoming migration at a time. */
@@ -169,8 +171,9 @@ export class Monitor extends EventEmitter<MonitorEvents> {
    */
   migrate(uri: string): void {
     refuseToLeave(this.whereabouts, this.#source)
-    const { spill } = this.#options
-    if (spill !== undefined) Spill.checkFree(spill)
+    const { spill, allowForeignDirectory = false } = this.#options
+    const trust = { allowForeignDirectory }
+    if (spill !== undefined) Spill.checkFree(spill, trust)
     const source = Source.migrate(this.guest, {
       uri,
       capabilities: this.#capabilities,
@@ -180,7 +183,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
     source.on('state', (state, error) => this.#migrationChanged(state, error, 'source'))
     source.on('pass', (pass) => this.emit('pass', pass))
     source.on('guest', () => this.#noteRunning())
-    this.#spill = spill === undefined ? undefined : Spill.follow(source, spill)
+    this.#spill = spill === undefined ? undefined : Spill.follow(source, spill, trust)
     void this.#spill?.written.then((end) => this.emit('spilled', end))
   }
 

@@ -36,8 +36,10 @@ export class BlockFile {
 
   /** @param fd - of a new file; belongs to this from now on */
   static create(fd: number, block: BlockFileOptions): BlockFile {
-    ftruncateSync(fd, block.lengthBytes)
-    return new BlockFile(fd, block)
+    return closedOnFailure(fd, () => {
+      ftruncateSync(fd, block.lengthBytes)
+      return new BlockFile(fd, block)
+    })
   }
 
   /**
@@ -46,15 +48,14 @@ export class BlockFile {
    * @param fd - belongs to this from now on
    */
   static reopen(fd: number, block: BlockFileOptions, received: PageBitmap): BlockFile {
-    const reopened = new BlockFile(fd, block)
-    reopened.received.bytes.set(received.bytes)
-    reopened.discarded.setAll()
-    reopened.discarded.remove(reopened.received)
-    for (const [start, end] of reopened.discarded.runs()) {
-      reopened.#region.discard(start * TARGET_PAGE_SIZE, (end - start) * TARGET_PAGE_SIZE)
+    const reopened = closedOnFailure(fd, () => new BlockFile(fd, block))
+    try {
+      reopened.#restore(received)
+      return reopened
+    } catch (error) {
+      reopened.close()
+      throw error
     }
-    reopened.#findZeroPages()
-    return reopened
   }
 
   private constructor(fd: number, block: BlockFileOptions) {
@@ -68,6 +69,16 @@ export class BlockFile {
     this.received = new PageBitmap(pageCount)
     this.discarded = new PageBitmap(pageCount)
     this.#zeroed = new PageBitmap(pageCount)
+  }
+
+  #restore(received: PageBitmap): void {
+    this.received.bytes.set(received.bytes)
+    this.discarded.setAll()
+    this.discarded.remove(this.received)
+    for (const [start, end] of this.discarded.runs()) {
+      this.#region.discard(start * TARGET_PAGE_SIZE, (end - start) * TARGET_PAGE_SIZE)
+    }
+    this.#findZeroPages()
   }
 
   /**
@@ -169,5 +180,14 @@ export class BlockFile {
   close(): void {
     this.#region.close()
     closeSync(this.#fd)
+  }
+}
+
+function closedOnFailure<T>(fd: number, open: () => T): T {
+  try {
+    return open()
+  } catch (error) {
+    closeSync(fd)
+    throw error
   }
 }

@@ -7,146 +7,165 @@
  *
  * Only rename(2) leads from one to the next, after fsync(2): a crash leaves the one or the other.
  */
-import {
-  closeSync,
-  existsSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
-import { dirname, join, resolve } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import { PostcopyError } from '../errors.js'
-
-const OWNER_ONLY_DIRECTORY = 0o700
-const OWNER_ONLY_FILE = 0o600
+import { TrustedDirectory, type TrustOptions, type TrustedHandle } from './trusted-directory.js'
 
 const PARTIAL = '.partial'
 const INCOMPLETE = '.incomplete'
 
+/** For another thread of this process, see {@link ParkDirectory.attach}. */
+export interface ParkDirectoryHandle {
+  readonly target: string
+  readonly parent: TrustedHandle
+  readonly own: TrustedHandle
+}
+
 export class ParkDirectory {
   readonly target: string
-  #path: string
+  readonly #parent: TrustedDirectory
+  readonly #own: TrustedDirectory
+  /** Its name in the parent. */
+  #name: string
 
-  private constructor(target: string, path: string) {
+  private constructor(
+    target: string,
+    parent: TrustedDirectory,
+    own: TrustedDirectory,
+    name: string,
+  ) {
     this.target = target
-    this.#path = path
+    this.#parent = parent
+    this.#own = own
+    this.#name = name
   }
 
-  /** @throws PostcopyError `ERR_PARKED_EXISTS` where {@link create} would */
-  static checkFree(directory: string): void {
+  /** @throws PostcopyError as {@link create} would */
+  static checkFree(directory: string, options: TrustOptions = {}): void {
     const target = resolve(directory)
-    refuseExisting(target, 'give another directory, or remove it')
-    refuseExisting(target + INCOMPLETE, 'it may be all that is left of a VM: recover it')
-    refuseExisting(target + PARTIAL, 'somebody is writing it, or was killed: then remove it')
-  }
-
-  /** What there may be of one that was not published. */
-  static unfinished(target: string): string[] {
-    return [target + PARTIAL, target + INCOMPLETE]
+    const parent = TrustedDirectory.open(dirname(target), options)
+    try {
+      refuseUsed(parent, basename(target))
+    } finally {
+      parent.close()
+    }
   }
 
   /**
    * Creates `DIR.partial`, readable by its owner alone.
    *
-   * @throws PostcopyError `ERR_PARKED_EXISTS` where DIR or what is left of another attempt is in the way
+   * @throws PostcopyError `ERR_PARKED_EXISTS` where DIR or what is left of another attempt is in the way,
+   *   `ERR_PARKED_UNTRUSTED` for a parent that other users own or may write
    */
-  static create(directory: string): ParkDirectory {
-    ParkDirectory.checkFree(directory)
+  static create(directory: string, options: TrustOptions = {}): ParkDirectory {
     const target = resolve(directory)
-    const path = target + PARTIAL
-    mkdirSync(path, { mode: OWNER_ONLY_DIRECTORY })
-    return new ParkDirectory(target, path)
+    const name = basename(target)
+    const parent = TrustedDirectory.open(dirname(target), options)
+    try {
+      refuseUsed(parent, name)
+      const own = parent.createDirectory(name + PARTIAL)
+      return new ParkDirectory(target, parent, own, name + PARTIAL)
+    } catch (error) {
+      parent.close()
+      throw error
+    }
   }
 
   /**
    * Goes on with `DIR.incomplete`.
    *
-   * @throws PostcopyError `ERR_PARKED_EXISTS` where DIR is in the way, `ERR_PARKED_FORMAT` for another name
+   * @throws PostcopyError `ERR_PARKED_EXISTS` where DIR is in the way, `ERR_PARKED_FORMAT` for another name,
+   *   `ERR_PARKED_UNTRUSTED` for a directory that other users own or may write
    */
-  static reopen(directory: string): ParkDirectory {
+  static reopen(directory: string, options: TrustOptions = {}): ParkDirectory {
     const path = resolve(directory)
     if (!path.endsWith(INCOMPLETE)) {
       throw new PostcopyError('ERR_PARKED_FORMAT', `${path} is no ${INCOMPLETE} directory`)
     }
     const target = path.slice(0, -INCOMPLETE.length)
-    refuseExisting(target, 'it is where the whole VM would go')
-    return new ParkDirectory(target, path)
+    const parent = TrustedDirectory.open(dirname(path), options)
+    try {
+      refuseExisting(parent, basename(target), 'it is where the whole VM would go')
+      const own = parent.openDirectory(basename(path))
+      return new ParkDirectory(target, parent, own, basename(path))
+    } catch (error) {
+      parent.close()
+      throw error
+    }
+  }
+
+  /** Uses a `DIR.partial` that another thread has created, and will close. */
+  static attach({ target, parent, own }: ParkDirectoryHandle): ParkDirectory {
+    return new ParkDirectory(
+      target,
+      TrustedDirectory.attach(parent),
+      TrustedDirectory.attach(own),
+      basename(own.path),
+    )
+  }
+
+  get handle(): ParkDirectoryHandle {
+    return { target: this.target, parent: this.#parent.handle, own: this.#own.handle }
   }
 
   /** Where it is now. */
   get path(): string {
-    return this.#path
+    return join(this.#parent.path, this.#name)
   }
 
-  /** Opens a new file for a RAM block. */
-  openFile(name: string): number {
-    return openSync(join(this.#path, name), 'wx+', OWNER_ONLY_FILE)
-  }
-
-  /** Opens a RAM block again. */
-  reopenFile(name: string): number {
-    return openSync(join(this.#path, name), 'r+')
-  }
-
-  /** Writes a whole file and waits for the disk. Replaces one that is there in one step. */
-  write(name: string, bytes: Uint8Array): void {
-    const path = join(this.#path, name)
-    const fresh = `${path}.new`
-    writeSynced(fresh, 'w', bytes)
-    renameSync(fresh, path)
-  }
-
-  removeFile(name: string): void {
-    rmSync(join(this.#path, name), { force: true })
+  /** What is in it. */
+  get files(): TrustedDirectory {
+    return this.#own
   }
 
   keepIncomplete(): void {
-    this.#becomes(this.target + INCOMPLETE)
+    this.#becomes(basename(this.target) + INCOMPLETE)
   }
 
   publish(): void {
-    this.#becomes(this.target)
+    this.#becomes(basename(this.target))
   }
 
-  /** Removes all of it. */
+  /** Removes all of it; what others have put in its place stays. */
   remove(): void {
-    rmSync(this.#path, { recursive: true, force: true })
+    const target = basename(this.target)
+    for (const name of [target + PARTIAL, target + INCOMPLETE]) {
+      if (this.#parent.isDirectory(name, this.#own)) this.#parent.remove(name)
+    }
   }
 
-  #becomes(path: string): void {
-    syncDirectory(this.#path)
-    if (this.#path === path) return
-    refuseExisting(path, 'it was not there before')
-    renameSync(this.#path, path)
-    this.#path = path
-    syncDirectory(dirname(path))
+  /** May be called twice. */
+  close(): void {
+    this.#own.close()
+    this.#parent.close()
+  }
+
+  #becomes(name: string): void {
+    this.#own.sync()
+    if (this.#name === name) return
+    if (!this.#parent.isDirectory(this.#name, this.#own)) {
+      const text = `${this.path} is not there any more, or another directory has taken its place`
+      throw new PostcopyError('ERR_PARKED_UNTRUSTED', text)
+    }
+    refuseExisting(this.#parent, name, 'it was not there before')
+    this.#parent.rename(this.#name, name)
+    this.#name = name
+    this.#parent.sync()
   }
 }
 
-function refuseExisting(path: string, advice: string): void {
-  if (!existsSync(path)) return
+function refuseUsed(parent: TrustedDirectory, target: string): void {
+  refuseExisting(parent, target, 'give another directory, or remove it')
+  refuseExisting(parent, target + INCOMPLETE, 'it may be all that is left of a VM: recover it')
+  refuseExisting(
+    parent,
+    target + PARTIAL,
+    'another process writes it, or was killed: in that case remove it',
+  )
+}
+
+function refuseExisting(parent: TrustedDirectory, name: string, advice: string): void {
+  if (!parent.has(name)) return
+  const path = join(parent.path, name)
   throw new PostcopyError('ERR_PARKED_EXISTS', `${path} exists: ${advice}`)
-}
-
-/** Writes a whole file, its owner's alone, and waits for the disk. */
-export function writeSynced(path: string, flags: 'w' | 'wx', bytes: Uint8Array): void {
-  const fd = openSync(path, flags, OWNER_ONLY_FILE)
-  try {
-    writeFileSync(fd, bytes)
-    fsyncSync(fd)
-  } finally {
-    closeSync(fd)
-  }
-}
-
-export function syncDirectory(path: string): void {
-  const fd = openSync(path, 'r')
-  try {
-    fsyncSync(fd)
-  } finally {
-    closeSync(fd)
-  }
 }

@@ -7,6 +7,7 @@ export type { Manifest, ParkStatistics, ParkedBlock, ParkedFile } from './manife
 export { explainRefusal } from './explain.js'
 export { recover, resume } from './resume.js'
 export type { ResumeOptions } from './resume.js'
+export type { TrustOptions } from './trusted-directory.js'
 export { WorkingSet } from './working-set.js'
 export type { WorkingSetOptions, WorkingSetOwner } from './working-set.js'
 export { Spill } from './spill.js'

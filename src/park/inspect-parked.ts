@@ -1,15 +1,13 @@
 /** Looks at a parked VM and says what is wrong with it, all of it. */
-import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import { PostcopyError } from '../errors.js'
 import { type DeviceSize, sizeDevices } from './device-sizes.js'
 import type { Manifest } from './manifest.js'
 import type { ParkedVmOptions } from './parked-vm.js'
-import { ParkedVm, readManifest, readParkedFile } from './parked-vm.js'
+import { ParkedVm, readManifestIn, readParkedFile, withDirectory } from './parked-vm.js'
+import type { TrustedDirectory, TrustOptions } from './trusted-directory.js'
 import { WORKING_SET_FILE } from './working-set-file.js'
-import { readWorkingSet } from './working-set.js'
-
-const STAT_BLOCK_BYTES = 512
+import { type WorkingSetOwner, readWorkingSet } from './working-set.js'
 
 export interface ParkedReport {
   readonly manifest: Manifest
@@ -27,40 +25,46 @@ export interface ParkedReport {
  * @throws PostcopyError where there is no manifest that can be read
  */
 export function inspectParked(directory: string, options: ParkedVmOptions = {}): ParkedReport {
-  const manifest = readManifest(directory)
+  return withDirectory(directory, options, (files) => inspectFiles(directory, files, options))
+}
+
+function inspectFiles(
+  directory: string,
+  files: TrustedDirectory,
+  options: ParkedVmOptions,
+): ParkedReport {
+  const manifest = readManifestIn(files)
   const diskBytes = new Map<string, number>()
   for (const { name, file } of manifest.blocks) {
-    const stat = statSync(join(directory, file), { throwIfNoEntry: false })
-    diskBytes.set(name, (stat?.blocks ?? 0) * STAT_BLOCK_BYTES)
+    diskBytes.set(name, files.diskBytes(file))
   }
   const error = failureOf(() => ParkedVm.open(directory, options).close())
   let devices: readonly DeviceSize[] | undefined
   const oddities = error === undefined ? [] : [error.message]
   const { description } = manifest
   if (description !== undefined && error === undefined) {
-    const text = readParkedFile(directory, description)
-    devices = sizeDevices(readParkedFile(directory, manifest.devices), text)
+    const text = readParkedFile(files, description)
+    devices = sizeDevices(readParkedFile(files, manifest.devices), text)
     if (devices === undefined) oddities.push('the description does not fit the devices')
   }
   const { unsentPages } = manifest.statistics
   if (unsentPages > 0 && manifest.state === 'complete') {
     oddities.push(`the source never sent ${unsentPages} pages; they are zero here`)
   }
-  const workingSet = workingSetOf(directory, manifest, oddities)
+  const workingSet = workingSetOf({ directory, manifest }, options, oddities)
   return { manifest, diskBytes, devices, workingSet, oddities, error }
 }
 
 /** Nothing depends on it: one that cannot be used is odd, and no error of the VM. */
 function workingSetOf(
-  directory: string,
-  manifest: Manifest,
+  vm: WorkingSetOwner,
+  options: TrustOptions,
   oddities: string[],
 ): ParkedReport['workingSet'] {
-  const file = join(directory, WORKING_SET_FILE)
-  const vm = { directory, manifest }
+  const file = join(vm.directory, WORKING_SET_FILE)
   let found: ParkedReport['workingSet']
   const error = failureOf(() => {
-    const order = readWorkingSet(file, vm)
+    const order = readWorkingSet(file, vm, options)
     if (order !== undefined) found = { pageCount: order.pageCount }
   })
   if (error !== undefined) oddities.push(error.message)

@@ -10,9 +10,10 @@ import { serverCredentials } from '../migration/tls-credentials.js'
 import { formatUri, parseUri } from '../migration/uri.js'
 import { assertNever } from '../units.js'
 import type { Manifest } from './manifest.js'
+import type { TrustOptions } from './trusted-directory.js'
 import type { ParkNotice, ParkOrigin, ParkRequest, ParkWorkerData } from './protocol.js'
 
-interface ParkSettings {
+interface ParkSettings extends TrustOptions {
   /** Where the VM goes; must not exist yet. Its parent must. */
   directory: string
   /** `x-max-package-bytes` bounds the device state, `tls-creds` says who may connect. */
@@ -47,7 +48,7 @@ export class Park extends Migration {
   /**
    * Resolves when a source may connect.
    *
-   * @throws PostcopyError `ERR_PARKED_EXISTS`, `ERR_TLS_CREDENTIALS`; ConnectionError where it cannot
+   * @throws PostcopyError `ERR_PARKED_EXISTS`, `ERR_PARKED_UNTRUSTED`, `ERR_TLS_CREDENTIALS`; ConnectionError where it cannot
    *   listen
    */
   static async listen(options: ParkOptions): Promise<Park> {
@@ -61,7 +62,7 @@ export class Park extends Migration {
    * `migrate -r` (QMP: `resume`). Resolves when it may connect.
    *
    * @param options - `directory`: `DIR.incomplete`, which becomes DIR
-   * @throws PostcopyError `ERR_PARKED_FORMAT`, `ERR_PARKED_DAMAGED`, …
+   * @throws PostcopyError `ERR_PARKED_FORMAT`, `ERR_PARKED_DAMAGED`, `ERR_PARKED_UNTRUSTED`, …
    */
   static async recover(options: ParkOptions): Promise<Park> {
     const park = new Park({ uri: parseUri(options.uri) }, options, true)
@@ -83,6 +84,7 @@ export class Park extends Migration {
       tls: 'uri' in origin ? serverCredentials(parameters) : undefined,
       directory: options.directory,
       isRecovery,
+      allowForeignDirectory: options.allowForeignDirectory ?? false,
       parameters,
       counters: this.counters.buffer,
     }

@@ -2,7 +2,7 @@
  * A parked VM, ready to be sent: a machine that never runs here. Its RAM is the files themselves,
  * mapped, so that any number of clones read each page from disk once.
  */
-import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs'
+import { closeSync, fstatSync } from 'node:fs'
 import { join } from 'node:path'
 import { PostcopyError } from '../errors.js'
 import { MemoryRegion } from '../kernel/index.js'
@@ -18,36 +18,69 @@ import {
   type ParkedFile,
   decodeManifest,
 } from './manifest.js'
+import { TrustedDirectory, type TrustOptions } from './trusted-directory.js'
 
 /**
  * Reads the manifest of a parked VM.
  *
- * @throws PostcopyError `ERR_PARKED_FORMAT`, `ERR_PARKED_VERSION`; `ENOENT` where there is none
+ * @throws PostcopyError `ERR_PARKED_FORMAT`, `ERR_PARKED_VERSION`; `ERR_PARKED_UNTRUSTED` where other users
+ *   can have written it; `ENOENT` where there is none
  */
-export function readManifest(directory: string): Manifest {
-  const path = join(directory, MANIFEST_FILE)
+export function readManifest(directory: string, options: TrustOptions = {}): Manifest {
+  return withDirectory(directory, options, readManifestIn)
+}
+
+/** Opens the directory of a parked VM for the length of a call. */
+export function withDirectory<T>(
+  directory: string,
+  options: TrustOptions,
+  act: (files: TrustedDirectory) => T,
+): T {
+  const files = openDirectory(directory, options)
+  try {
+    return act(files)
+  } finally {
+    files.close()
+  }
+}
+
+function openDirectory(directory: string, options: TrustOptions): TrustedDirectory {
+  try {
+    return TrustedDirectory.open(directory, options)
+  } catch (error) {
+    if (!(error instanceof PostcopyError) || error.code === 'ERR_PARKED_UNTRUSTED') throw error
+    const text = `${directory} is no parked VM: ${error.message}`
+    throw new PostcopyError(error.code, text, { cause: error })
+  }
+}
+
+/** The same of a directory that is open. */
+export function readManifestIn(files: TrustedDirectory): Manifest {
+  const path = join(files.path, MANIFEST_FILE)
+  const checkLength = (lengthBytes: number): void => {
+    if (lengthBytes <= MOST_MANIFEST_BYTES) return
+    const found = `${path} has ${lengthBytes} bytes, the limit is ${MOST_MANIFEST_BYTES}`
+    throw new PostcopyError('ERR_PARKED_FORMAT', found)
+  }
   let text: string
   try {
-    text = readBounded(path, (lengthBytes) => {
-      if (lengthBytes <= MOST_MANIFEST_BYTES) return
-      const found = `${path} has ${lengthBytes} bytes, the limit is ${MOST_MANIFEST_BYTES}`
-      throw new PostcopyError('ERR_PARKED_FORMAT', found)
-    }).toString()
+    text = files.readFile(MANIFEST_FILE, checkLength).toString('utf8')
   } catch (error) {
-    if (error instanceof PostcopyError) throw error
-    const { code = 'ERR_UNKNOWN' } = error as NodeJS.ErrnoException
-    const text = `${directory} is no parked VM: its ${MANIFEST_FILE} cannot be read (${code})`
+    const code = error instanceof PostcopyError ? error.code : 'ERR_UNKNOWN'
+    if (code.startsWith('ERR_PARKED_')) throw error
+    const text = `${files.path} is no parked VM: its ${MANIFEST_FILE} cannot be read (${code})`
     throw new PostcopyError(code, text, { cause: error })
   }
   return decodeManifest(text, path)
 }
 
 /** Reads a small file of a parked VM. @throws PostcopyError `ERR_PARKED_DAMAGED` */
-export function readParkedFile(directory: string, expected: ParkedFile): Uint8Array {
-  const path = join(directory, expected.file)
-  const damaged = `${path} is not what was parked: damaged`
-  const bytes = readOrExplain(path, expected.lengthBytes, damaged)
-  if (sha256(bytes) !== expected.sha256) throw new PostcopyError('ERR_PARKED_DAMAGED', damaged)
+export function readParkedFile(files: TrustedDirectory, expected: ParkedFile): Uint8Array {
+  const path = join(files.path, expected.file)
+  const bytes = readSized(files, expected.file, expected.lengthBytes, 'is not what was parked')
+  if (sha256(bytes) !== expected.sha256) {
+    throw new PostcopyError('ERR_PARKED_DAMAGED', `${path} is not what was parked: damaged`)
+  }
   return bytes
 }
 
@@ -56,16 +89,32 @@ export function readParkedFile(directory: string, expected: ParkedFile): Uint8Ar
  *
  * @throws PostcopyError `ERR_PARKED_DAMAGED`
  */
-export function readReceived(directory: string, block: ParkedBlock): PageBitmap {
-  const bitmap = new PageBitmap(block.lengthBytes / TARGET_PAGE_SIZE)
-  if (block.receivedFile === undefined) return bitmap
-  const path = join(directory, block.receivedFile)
-  const damaged = `${path} is not of this RAM block: damaged`
-  bitmap.bytes.set(readOrExplain(path, bitmap.bytes.length, damaged))
+export function readReceived(files: TrustedDirectory, block: ParkedBlock): PageBitmap {
+  const pageCount = block.lengthBytes / TARGET_PAGE_SIZE
+  if (block.receivedFile === undefined) return new PageBitmap(pageCount)
+  const lengthBytes = PageBitmap.byteLength(pageCount)
+  const bytes = readSized(files, block.receivedFile, lengthBytes, 'is not of this RAM block')
+  const bitmap = new PageBitmap(pageCount)
+  bitmap.bytes.set(bytes)
   return bitmap
 }
 
-export interface ParkedVmOptions {
+/** Opens the file of a RAM block. @throws PostcopyError `ERR_PARKED_DAMAGED` for another length */
+export function openBlockFile(
+  files: TrustedDirectory,
+  { name, file, lengthBytes }: ParkedBlock,
+  access: 'read' | 'write',
+): number {
+  const fd = readable(files, file, () => files.openFile(file, access))
+  const { size } = fstatSync(fd)
+  if (size === lengthBytes) return fd
+  closeSync(fd)
+  const path = join(files.path, file)
+  const text = `${path} has ${size} bytes, RAM block "${name}" has ${lengthBytes}: damaged`
+  throw new PostcopyError('ERR_PARKED_DAMAGED', text)
+}
+
+export interface ParkedVmOptions extends TrustOptions {
   /** Read all of RAM and compare its checksums, too; default false. */
   verify?: boolean
   /**
@@ -94,40 +143,49 @@ export class ParkedVm implements MigratableMachine {
    * Opens a parked VM; nothing in its directory is ever changed.
    *
    * @throws PostcopyError `ERR_PARKED_FORMAT`, `ERR_PARKED_VERSION`, `ERR_PARKED_DAMAGED`,
-   *   `ERR_PARKED_INCOMPLETE`
+   *   `ERR_PARKED_INCOMPLETE`; `ERR_PARKED_UNTRUSTED` where other users can have written it
    */
   static open(directory: string, options: ParkedVmOptions = {}): ParkedVm {
-    const manifest = readManifest(directory)
+    return withDirectory(directory, options, (files) => ParkedVm.#open(directory, files, options))
+  }
+
+  static #open(directory: string, files: TrustedDirectory, options: ParkedVmOptions): ParkedVm {
+    const manifest = readManifestIn(files)
     if (manifest.state !== 'complete' && options.forRecovery !== true) {
       throw new PostcopyError(
         'ERR_PARKED_INCOMPLETE',
         `${directory} is not complete: its postcopy broke off, and pages are missing that only the other end has`,
       )
     }
-    return new ParkedVm(directory, manifest, options)
+    return new ParkedVm(directory, files, manifest, options)
   }
 
-  private constructor(directory: string, manifest: Manifest, options: ParkedVmOptions) {
+  private constructor(
+    directory: string,
+    files: TrustedDirectory,
+    manifest: Manifest,
+    options: ParkedVmOptions,
+  ) {
     const { verify = false, pageSizes = new Map<string, number>() } = options
     checkPageSizes(manifest, pageSizes)
     this.directory = directory
     this.manifest = manifest
     this.machineType = manifest.machineType
     this.ramSectionId = manifest.ramSectionId
-    this.configuration = readParkedFile(directory, manifest.configuration)
-    this.#devices = readParkedFile(directory, manifest.devices)
+    this.configuration = readParkedFile(files, manifest.configuration)
+    this.#devices = readParkedFile(files, manifest.devices)
     const blocks: MachineBlock[] = []
     this.blocks = blocks
     try {
       for (const block of manifest.blocks) {
         const { name, lengthBytes, pageSizeBytes } = block
-        const region = openBlock(join(directory, block.file), block, verify)
+        const region = openBlock(files, block, verify)
         blocks.push({
           name,
           region,
           lengthBytes,
           pageSizeBytes: pageSizes.get(name) ?? pageSizeBytes,
-          ...(manifest.state === 'complete' ? {} : { available: readReceived(directory, block) }),
+          ...(manifest.state === 'complete' ? {} : { available: readReceived(files, block) }),
         })
       }
     } catch (error) {
@@ -186,19 +244,11 @@ function checkPageSizes(manifest: Manifest, pageSizes: ReadonlyMap<string, numbe
   }
 }
 
-function openBlock(
-  path: string,
-  block: { readonly name: string; readonly lengthBytes: number; readonly checksum?: string },
-  verify: boolean,
-): MemoryRegion {
-  const fd = openOrExplain(path)
+function openBlock(files: TrustedDirectory, block: ParkedBlock, verify: boolean): MemoryRegion {
+  const fd = openBlockFile(files, block, 'read')
   try {
-    const { size } = fstatSync(fd)
-    if (size !== block.lengthBytes) {
-      const text = `${path} has ${size} bytes, RAM block "${block.name}" has ${block.lengthBytes}: damaged`
-      throw new PostcopyError('ERR_PARKED_DAMAGED', text)
-    }
     if (verify && checksumBlock(fd, block.lengthBytes) !== block.checksum) {
+      const path = join(files.path, block.file)
       const text = `${path} (RAM block "${block.name}") is not what was parked: damaged`
       throw new PostcopyError('ERR_PARKED_DAMAGED', text)
     }
@@ -208,35 +258,32 @@ function openBlock(
   }
 }
 
-function openOrExplain(path: string): number {
-  return explained(path, () => openSync(path, 'r'))
-}
-
-/** Reads a file of exactly that length; any other one is not read. */
-function readOrExplain(path: string, lengthBytes: number, damaged: string): Uint8Array {
-  const check = (found: number): void => {
-    if (found !== lengthBytes) throw new PostcopyError('ERR_PARKED_DAMAGED', damaged)
+/** @throws PostcopyError `ERR_PARKED_DAMAGED`, before anything is read of a file of another length */
+function readSized(
+  files: TrustedDirectory,
+  file: string,
+  expectedBytes: number,
+  otherwise: string,
+): Uint8Array {
+  const checkLength = (lengthBytes: number): void => {
+    if (lengthBytes === expectedBytes) return
+    const path = join(files.path, file)
+    const text = `${path} ${otherwise} (${lengthBytes} bytes, not ${expectedBytes}): damaged`
+    throw new PostcopyError('ERR_PARKED_DAMAGED', text)
   }
-  return explained(path, () => readBounded(path, check))
+  const bytes = readable(files, file, () => files.readFile(file, checkLength))
+  checkLength(bytes.length)
+  return bytes
 }
 
-/** @param check - gets the length before anything is read, and throws where it is wrong */
-function readBounded(path: string, check: (lengthBytes: number) => void): Buffer {
-  const fd = openSync(path, 'r')
-  try {
-    check(fstatSync(fd).size)
-    return readFileSync(fd)
-  } finally {
-    closeSync(fd)
-  }
-}
-
-function explained<T>(path: string, read: () => T): T {
+/** A file that the manifest names must be there. */
+function readable<T>(files: TrustedDirectory, file: string, read: () => T): T {
   try {
     return read()
   } catch (error) {
-    if (error instanceof PostcopyError) throw error
-    const { code = 'ERR_UNKNOWN' } = error as NodeJS.ErrnoException
+    const code = error instanceof PostcopyError ? error.code : 'ERR_UNKNOWN'
+    if (code.startsWith('ERR_PARKED_')) throw error
+    const path = join(files.path, file)
     const text = `${path} cannot be read (${code}), but belongs to the parked VM`
     throw new PostcopyError('ERR_PARKED_DAMAGED', text, { cause: error })
   }

@@ -16,6 +16,7 @@ export interface ParkWorkerData {
   /** To be made; `DIR.incomplete` for a recovery. */
   readonly directory: string
   readonly isRecovery: boolean
+  readonly allowForeignDirectory: boolean
   readonly parameters: Parameters
   readonly counters: SharedArrayBuffer
 }

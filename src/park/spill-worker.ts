@@ -7,6 +7,7 @@ import { PageBitmap } from '../ram/page-bitmap.js'
 import { RamBlock } from '../ram/ram-block.js'
 import type { Owed } from '../source/source.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
+import { ParkDirectory } from './directory.js'
 import type { SpillNotice, SpillWorkerData } from './spill.js'
 import { VmStore } from './vm-store.js'
 
@@ -53,7 +54,7 @@ const { directory, owed } = workerData as SpillWorkerData
 try {
   const counters = createCounters()
   counters.startedAt = now()
-  const store = VmStore.create(directory, counters)
+  const store = VmStore.fill(ParkDirectory.attach(directory), counters)
   try {
     spill(store, owed)
   } catch (error) {

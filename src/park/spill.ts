@@ -3,17 +3,16 @@
  * process is lost: `DIR.incomplete`, in the format of a parked VM (manifest.ts). It is removed when
  * the destination has everything.
  */
-import { rm } from 'node:fs/promises'
-import { resolve } from 'node:path'
-import { type ErrorRecord, type PostcopyError, errorFromRecord } from '../errors.js'
+import { type ErrorRecord, type PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
 import { workerLost } from '../migration/migration.js'
 import { isFinal } from '../migration/states.js'
 import { WorkerThread } from '../migration/worker-thread.js'
 import type { Owed, Source } from '../source/source.js'
-import { ParkDirectory } from './directory.js'
+import { ParkDirectory, type ParkDirectoryHandle } from './directory.js'
+import type { TrustOptions } from './trusted-directory.js'
 
 export interface SpillWorkerData {
-  readonly directory: string
+  readonly directory: ParkDirectoryHandle
   readonly owed: Owed
 }
 
@@ -27,36 +26,41 @@ export class Spill {
   /** Resolves when it is done, or cannot be; never without a postcopy. The migration goes on in any case. */
   readonly written: Promise<SpillEnd>
   readonly #source: Source
-  readonly #directory: string
+  readonly #target: string
+  readonly #options: TrustOptions
+  /** What this has made, and may remove. */
+  #directory: ParkDirectory | undefined
   #worker: WorkerThread<never, SpillNotice> | undefined
   #settle: (end: SpillEnd) => void = () => undefined
+  #hasStarted = false
   /** Resolves when nothing is left that nobody needs. */
   #removed: Promise<void> | undefined
 
   /**
    * @param source - one that has not handed its guest over yet
    * @param directory - DIR, which must not exist; what is written is `DIR.incomplete`
-   * @throws PostcopyError `ERR_PARKED_EXISTS`
+   * @throws PostcopyError `ERR_PARKED_EXISTS`, `ERR_PARKED_UNTRUSTED`
    */
-  static follow(source: Source, directory: string): Spill {
-    return new Spill(source, directory)
+  static follow(source: Source, directory: string, options: TrustOptions = {}): Spill {
+    return new Spill(source, directory, options)
   }
 
-  /** @throws PostcopyError `ERR_PARKED_EXISTS` where {@link follow} would */
-  static checkFree(directory: string): void {
-    ParkDirectory.checkFree(directory)
+  /** @throws PostcopyError where {@link follow} would */
+  static checkFree(directory: string, options: TrustOptions = {}): void {
+    ParkDirectory.checkFree(directory, options)
   }
 
-  private constructor(source: Source, directory: string) {
-    Spill.checkFree(directory)
+  private constructor(source: Source, directory: string, options: TrustOptions) {
+    Spill.checkFree(directory, options)
     this.#source = source
-    this.#directory = directory
+    this.#target = directory
+    this.#options = options
     this.written = new Promise((settle) => {
       this.#settle = settle
     })
     source.on('state', (state) => {
       if (isFinal(state)) this.#removed ??= this.#remove()
-      else if (source.owed !== undefined) this.#worker ??= this.#start(source.owed)
+      else if (source.owed !== undefined && !this.#hasStarted) this.#start(source.owed)
     })
   }
 
@@ -65,22 +69,34 @@ export class Spill {
     if (isFinal(this.#source.state)) this.#removed ??= this.#remove()
     await this.#removed
     await this.#worker?.terminate()
+    this.#directory?.close()
   }
 
-  #start(owed: Owed): WorkerThread<never, SpillNotice> {
-    const workerData: SpillWorkerData = { directory: this.#directory, owed }
-    return new WorkerThread(new URL('./spill-worker.js', import.meta.url), 'spill', workerData, {
-      notice: (notice) =>
-        this.#settle('error' in notice ? { error: errorFromRecord(notice.error) } : notice),
-      ended: (cause) => this.#settle({ error: workerLost('spill', cause) }),
-    })
+  #start(owed: Owed): void {
+    this.#hasStarted = true
+    try {
+      this.#directory = ParkDirectory.create(this.#target, this.#options)
+    } catch (error) {
+      this.#settle({ error: errorFromRecord(errorToRecord(error)) })
+      return
+    }
+    const workerData: SpillWorkerData = { directory: this.#directory.handle, owed }
+    this.#worker = new WorkerThread(
+      new URL('./spill-worker.js', import.meta.url),
+      'spill',
+      workerData,
+      {
+        notice: (notice) =>
+          this.#settle('error' in notice ? { error: errorFromRecord(notice.error) } : notice),
+        ended: (cause) => this.#settle({ error: workerLost('spill', cause) }),
+      },
+    )
   }
 
   async #remove(): Promise<void> {
-    if (this.#worker === undefined) return
-    await this.#worker.terminate()
-    for (const path of ParkDirectory.unfinished(resolve(this.#directory))) {
-      await rm(path, { recursive: true, force: true })
-    }
+    await this.#worker?.terminate()
+    this.#directory?.remove()
+    this.#directory?.close()
+    this.#directory = undefined
   }
 }

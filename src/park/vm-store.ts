@@ -1,6 +1,4 @@
 /** A VM on its way to disk: its blocks, its devices, and the manifest over them. */
-import { statSync } from 'node:fs'
-import { join } from 'node:path'
 import { PeerError, PostcopyError } from '../errors.js'
 import type { Counters } from '../migration/counters.js'
 import { now } from '../migration/counters.js'
@@ -18,7 +16,8 @@ import {
   type ParkedFile,
   encodeManifest,
 } from './manifest.js'
-import { readManifest, readParkedFile, readReceived } from './parked-vm.js'
+import { openBlockFile, readManifestIn, readParkedFile, readReceived } from './parked-vm.js'
+import type { TrustOptions } from './trusted-directory.js'
 
 /** What is known of the VM besides its pages. */
 export interface VmIdentity {
@@ -38,49 +37,60 @@ export class VmStore {
   #devices: { readonly sections: Uint8Array; readonly way: Manifest['way'] } | undefined
   #description: string | undefined
   #hasPromised = false
+  /** All of it is on disk, but not under its name. */
+  #isWhole = false
 
   private constructor(directory: ParkDirectory, counters: Counters) {
     this.#directory = directory
     this.#counters = counters
   }
 
-  /** @throws PostcopyError `ERR_PARKED_EXISTS` */
-  static create(target: string, counters: Counters): VmStore {
-    return new VmStore(ParkDirectory.create(target), counters)
+  /** @throws PostcopyError as {@link ParkDirectory.create} */
+  static create(target: string, counters: Counters, options: TrustOptions = {}): VmStore {
+    return new VmStore(ParkDirectory.create(target, options), counters)
+  }
+
+  /** Fills a `DIR.partial` that was created for it. */
+  static fill(directory: ParkDirectory, counters: Counters): VmStore {
+    return new VmStore(directory, counters)
   }
 
   /**
    * Goes on with what a postcopy has left that broke off.
    *
    * @param path - `DIR.incomplete`
-   * @throws PostcopyError `ERR_PARKED_EXISTS`, `ERR_PARKED_FORMAT`, `ERR_PARKED_DAMAGED`
+   * @throws PostcopyError `ERR_PARKED_EXISTS`, `ERR_PARKED_FORMAT`, `ERR_PARKED_DAMAGED`,
+   *   `ERR_PARKED_UNTRUSTED`
    */
-  static reopen(path: string, counters: Counters): VmStore {
-    const directory = ParkDirectory.reopen(path)
-    const manifest = readManifest(path)
-    if (manifest.state !== 'incomplete') {
-      throw new PostcopyError('ERR_PARKED_FORMAT', `${path} is complete: rename it`)
-    }
-    const { machineType, ramSectionId, way } = manifest
-    const store = new VmStore(directory, counters)
-    const configuration = readParkedFile(path, manifest.configuration)
-    store.#identity = { machineType, ramSectionId, configuration }
-    store.#devices = { sections: readParkedFile(path, manifest.devices), way }
-    store.#hasPromised = true
-    const files: BlockFile[] = []
-    store.#blocks = files
+  static reopen(path: string, counters: Counters, options: TrustOptions = {}): VmStore {
+    const store = new VmStore(ParkDirectory.reopen(path, options), counters)
     try {
-      for (const block of manifest.blocks) {
-        checkLength(path, block)
-        const received = readReceived(path, block)
-        files.push(BlockFile.reopen(directory.reopenFile(block.file), block, received))
-      }
+      store.#read()
     } catch (error) {
       store.#close()
       throw error
     }
-    store.#byName = new Map(files.map((block) => [block.name, block]))
     return store
+  }
+
+  #read(): void {
+    const { files: directory } = this.#directory
+    const manifest = readManifestIn(directory)
+    if (manifest.state !== 'incomplete') {
+      throw new PostcopyError('ERR_PARKED_FORMAT', `${this.path} is complete: rename it`)
+    }
+    const { machineType, ramSectionId, way } = manifest
+    const configuration = readParkedFile(directory, manifest.configuration)
+    this.#identity = { machineType, ramSectionId, configuration }
+    this.#devices = { sections: readParkedFile(directory, manifest.devices), way }
+    this.#hasPromised = true
+    const files: BlockFile[] = []
+    this.#blocks = files
+    for (const block of manifest.blocks) {
+      const received = readReceived(directory, block)
+      files.push(BlockFile.reopen(openBlockFile(directory, block, 'write'), block, received))
+    }
+    this.#byName = new Map(files.map((block) => [block.name, block]))
   }
 
   /** What the source has to know to go on: its RAM section and blocks. */
@@ -125,7 +135,7 @@ export class VmStore {
     for (const [index, block] of blocks.entries()) {
       const file = `ram-${index}`
       const { name, usedLengthBytes: lengthBytes } = block
-      const fd = this.#directory.openFile(file)
+      const fd = this.#directory.files.createFile(file)
       files.push(
         BlockFile.create(fd, { name, file, lengthBytes, pageSizeBytes: pageSizeOf(block) }),
       )
@@ -197,10 +207,25 @@ export class VmStore {
     }
     for (const block of this.#blocks) block.sync()
     const manifest = this.#writeManifest('complete', (block) => ({ checksum: block.checksum() }))
-    for (const block of this.#blocks) this.#directory.removeFile(receivedFileOf(block))
-    this.#directory.publish()
+    for (const block of this.#blocks) this.#directory.files.remove(receivedFileOf(block))
+    this.#publish()
     this.#close()
     return manifest
+  }
+
+  #publish(): void {
+    try {
+      this.#directory.publish()
+    } catch (error) {
+      this.#isWhole = true
+      const { code, message } =
+        error instanceof PostcopyError ? error : new PostcopyError('ERR_UNKNOWN', String(error))
+      throw new PostcopyError(
+        code,
+        `${message}; the whole VM is in ${this.path}: rename it, unless it runs at its source`,
+        { cause: error },
+      )
+    }
   }
 
   /** Keeps what has come, with what has not: only after {@link promise}. */
@@ -210,17 +235,17 @@ export class VmStore {
     this.#close()
   }
 
-  /** Removes everything: nobody relies on it. */
+  /** Removes all of it, unless the whole VM is there: the source does not rely on less. */
   remove(): void {
+    if (!this.#isWhole) this.#directory.remove()
     this.#close()
-    this.#directory.remove()
   }
 
   #writeIncomplete(withReceived: boolean): void {
     this.#writeManifest('incomplete', (block) => {
       if (!withReceived) return {}
       const receivedFile = receivedFileOf(block)
-      this.#directory.write(receivedFile, Uint8Array.from(block.received.bytes))
+      this.#directory.files.replaceFile(receivedFile, Uint8Array.from(block.received.bytes))
       return { receivedFile }
     })
   }
@@ -267,12 +292,12 @@ export class VmStore {
         ),
       },
     }
-    this.#directory.write(MANIFEST_FILE, encodeManifest(manifest))
+    this.#directory.files.replaceFile(MANIFEST_FILE, encodeManifest(manifest))
     return manifest
   }
 
   #writeFile(file: string, bytes: Uint8Array): ParkedFile {
-    this.#directory.write(file, bytes)
+    this.#directory.files.replaceFile(file, bytes)
     return { file, lengthBytes: bytes.length, sha256: sha256(bytes) }
   }
 
@@ -280,14 +305,8 @@ export class VmStore {
     for (const block of this.#blocks) block.close()
     this.#blocks = []
     this.#byName = new Map()
+    this.#directory.close()
   }
-}
-
-/** @throws PostcopyError `ERR_PARKED_DAMAGED` */
-function checkLength(path: string, { name, file, lengthBytes }: ParkedBlock): void {
-  if (statSync(join(path, file)).size === lengthBytes) return
-  const text = `${join(path, file)} is not as long as RAM block "${name}": damaged`
-  throw new PostcopyError('ERR_PARKED_DAMAGED', text)
 }
 
 function receivedFileOf(block: BlockFile): string {

@@ -37,8 +37,8 @@ function stateChanged(state: MigrationState, error: unknown): void {
 async function park(): Promise<void> {
   const counters = createCounters(data.counters)
   const store = isRecovery
-    ? VmStore.reopen(directory, counters)
-    : VmStore.create(directory, counters)
+    ? VmStore.reopen(directory, counters, data)
+    : VmStore.create(directory, counters, data)
   const receiver = new ParkReceiver(
     { stateChanged, parked: (manifest) => notify({ type: 'parked', manifest }) },
     store,

@@ -2,13 +2,11 @@
  * What a parked VM needs first: the pages that its clones have asked for, in the order in which
  * they did. Kept beside the VM, or elsewhere; losing it costs time and nothing else.
  */
-import { existsSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs'
-import { randomUUID } from 'node:crypto'
-import { dirname, join, resolve } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import { PostcopyError } from '../errors.js'
 import { PageOrder } from '../ram/page-order.js'
-import { syncDirectory, writeSynced } from './directory.js'
 import type { ParkedVm } from './parked-vm.js'
+import { TrustedDirectory, type TrustOptions } from './trusted-directory.js'
 import {
   MOST_FILE_BYTES,
   WORKING_SET_FILE,
@@ -20,7 +18,7 @@ import {
 /** As much of a {@link ParkedVm} as its working set depends on. */
 export type WorkingSetOwner = Pick<ParkedVm, 'directory' | 'manifest'>
 
-export interface WorkingSetOptions {
+export interface WorkingSetOptions extends TrustOptions {
   /** Where it is kept; default: `working-set` in the directory of the parked VM. */
   file?: string
   /**
@@ -43,6 +41,7 @@ export interface WorkingSetOptions {
 export class WorkingSet {
   readonly file: string
   readonly #vm: WorkingSetOwner
+  readonly #trust: TrustOptions
   readonly #replaces: boolean
   /** As it was when it was opened. */
   readonly #known: PageOrder
@@ -53,27 +52,31 @@ export class WorkingSet {
    * Reads it; where there is none, it is empty.
    *
    * @throws PostcopyError `ERR_WORKING_SET_FORMAT`, `ERR_WORKING_SET_VERSION`,
-   *   `ERR_WORKING_SET_FOREIGN`; the errno name where the file cannot be read
+   *   `ERR_WORKING_SET_FOREIGN`; `ERR_PARKED_UNTRUSTED` where other users can have written it; the errno
+   *   name where the file cannot be read
    */
   static open(vm: WorkingSetOwner, options: WorkingSetOptions = {}): WorkingSet {
     const file = resolve(options.file ?? join(vm.directory, WORKING_SET_FILE))
     try {
-      return new WorkingSet(vm, file, readWorkingSet(file, vm), false)
+      const known = readWorkingSet(file, vm, options)
+      return new WorkingSet(vm, file, options, known, false)
     } catch (error) {
       if (!(error instanceof PostcopyError) || options.onUnusable === undefined) throw error
       options.onUnusable(error)
-      return new WorkingSet(vm, file, undefined, true)
+      return new WorkingSet(vm, file, options, undefined, true)
     }
   }
 
   private constructor(
     vm: WorkingSetOwner,
     file: string,
+    trust: TrustOptions,
     known: PageOrder | undefined,
     replaces: boolean,
   ) {
     this.#vm = vm
     this.file = file
+    this.#trust = trust
     this.#replaces = replaces
     this.#known = known ?? new PageOrder(vm.manifest.blocks)
   }
@@ -116,13 +119,15 @@ export class WorkingSet {
     const before = there.pageCount
     for (const order of this.#clones) there.addAll(order)
     const added = there.pageCount - before
-    if (added > 0) replaceFile(this.file, encodeWorkingSet(there, this.#vm.manifest))
+    if (added > 0) {
+      replaceFile(this.file, encodeWorkingSet(there, this.#vm.manifest), this.#trust)
+    }
     return added
   }
 
   #read(): PageOrder | undefined {
     try {
-      return readWorkingSet(this.file, this.#vm)
+      return readWorkingSet(this.file, this.#vm, this.#trust)
     } catch (error) {
       if (this.#replaces) return undefined
       throw error
@@ -131,43 +136,48 @@ export class WorkingSet {
 }
 
 /** @returns undefined where there is none */
-export function readWorkingSet(file: string, vm: WorkingSetOwner): PageOrder | undefined {
-  const text = explained(`${file} cannot be read`, () => {
-    const stat = statSync(file, { throwIfNoEntry: false })
-    if (stat === undefined) return undefined
-    if (!stat.isFile() || stat.size > MOST_FILE_BYTES) {
-      const what = stat.isFile() ? `is larger than ${MOST_FILE_BYTES} bytes` : 'is not a file'
-      throw new PostcopyError('ERR_WORKING_SET_FORMAT', `${file} ${what}: it is no working set`)
-    }
-    return readFileSync(file, 'utf8')
+export function readWorkingSet(
+  file: string,
+  vm: WorkingSetOwner,
+  trust: TrustOptions,
+): PageOrder | undefined {
+  const text = inFolderOf(file, trust, 'kept', (folder, name) => {
+    if (!folder.has(name)) return undefined
+    const bytes = folder.readFile(name, (lengthBytes) => {
+      if (lengthBytes <= MOST_FILE_BYTES) return
+      const text = `${file} is larger than ${MOST_FILE_BYTES} bytes: it is no working set`
+      throw new PostcopyError('ERR_WORKING_SET_FORMAT', text)
+    })
+    return bytes.toString('utf8')
   })
-  if (text !== undefined) return decodeWorkingSet(text, file, vm.manifest)
-  if (existsSync(dirname(file))) return undefined
-  throw new PostcopyError('ENOENT', `${file} cannot be kept: there is no such directory`)
+  return text === undefined ? undefined : decodeWorkingSet(text, file, vm.manifest)
 }
 
-/** Whoever reads it sees the old one or the new one, also behind a crash. */
-function replaceFile(file: string, bytes: Uint8Array): void {
-  // Several resumes may be at it.
-  const fresh = `${file}.${randomUUID()}.new`
-  explained(`${file} cannot be written`, () => {
-    try {
-      writeSynced(fresh, 'wx', bytes)
-      renameSync(fresh, file)
-    } catch (error) {
-      rmSync(fresh, { force: true })
-      throw error
-    }
-    syncDirectory(dirname(file))
+/** A reader finds the old one or the new one, also after a crash. */
+function replaceFile(file: string, bytes: Uint8Array, trust: TrustOptions): void {
+  inFolderOf(file, trust, 'written', (folder, name) => {
+    folder.replaceFile(name, bytes)
+    folder.sync()
   })
 }
 
-function explained<T>(what: string, act: () => T): T {
+function inFolderOf<T>(
+  file: string,
+  trust: TrustOptions,
+  how: string,
+  act: (folder: TrustedDirectory, name: string) => T,
+): T {
+  let folder: TrustedDirectory
   try {
-    return act()
+    folder = TrustedDirectory.open(dirname(file), trust)
   } catch (error) {
-    if (error instanceof PostcopyError) throw error
-    const { code = 'ERR_UNKNOWN' } = error as NodeJS.ErrnoException
-    throw new PostcopyError(code, `${what} (${code})`, { cause: error })
+    if (!(error instanceof PostcopyError) || error.code === 'ERR_PARKED_UNTRUSTED') throw error
+    const why = error.code === 'ENOENT' ? 'there is no such directory' : error.message
+    throw new PostcopyError(error.code, `${file} cannot be ${how}: ${why}`, { cause: error })
+  }
+  try {
+    return act(folder, basename(file))
+  } finally {
+    folder.close()
   }
 }

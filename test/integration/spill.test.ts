@@ -1,7 +1,14 @@
 /** What a source owes is on disk: its process may be lost behind the switch. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import type { Destination } from '../../src/destination/destination.js'
 import { Guest } from '../../src/guest/index.js'
@@ -105,6 +112,37 @@ describe('a source that spills', () => {
     const source = migrateTo('tcp:127.0.0.1:1', here)
     assert.throws(() => Spill.follow(source, join(folder, 'owed')), { code: 'ERR_PARKED_EXISTS' })
     await ended(source)
+  })
+
+  it('removes only what it has made: another guest spills to the same directory', async () => {
+    const folder = await temporaryFolder()
+    const { here, there } = await guestPair({ ram: '8M' })
+    here.start()
+    const destination = await listenFor(there, { capabilities: postcopy })
+    const source = migrateTo(destination.uri, here, { capabilities: postcopy })
+    const spill = Spill.follow(source, join(folder, 'owed'))
+    cleanups.add(() => spill.close())
+    // What is left of a VM, and comes after this one has looked.
+    const others = ['owed.incomplete', 'owed.partial']
+    for (const name of others) mkdirSync(join(folder, name))
+    source.startPostcopy()
+    await Promise.all([source.done, destination.done])
+    const end = await spill.written
+    assert('error' in end && end.error.code === 'ERR_PARKED_EXISTS', JSON.stringify(end))
+    await spill.close()
+    assert.deepEqual(readdirSync(folder).sort(), others)
+  })
+
+  it('does not remove a directory that has taken the place of its own', async () => {
+    const folder = await temporaryFolder()
+    const { source, destination, spill } = await startSpilled(join(folder, 'owed'))
+    await spill.written
+    renameSync(join(folder, 'owed.incomplete'), join(folder, 'kept'))
+    mkdirSync(join(folder, 'owed.incomplete'))
+    source.setParameters({ 'max-postcopy-bandwidth': 0 })
+    await Promise.all([source.done, destination.done])
+    await spill.close()
+    assert.deepEqual(readdirSync(folder).sort(), ['kept', 'owed.incomplete'])
   })
 
   it('says that the disk is full, leaves nothing there, and the migration goes on', async function () {

@@ -224,7 +224,7 @@ describe('the file of a working set', () => {
     assert.throws(() => WorkingSet.open(vm), /is larger than \d+ bytes/)
     const folder = `${file}.folder`
     mkdirSync(folder)
-    assert.throws(() => WorkingSet.open(vm, { file: folder }), /is not a file/)
+    assert.throws(() => WorkingSet.open(vm, { file: folder }), /is not a regular file/)
   })
 
   it('is named by inspect, which does not call it odd', async () => {

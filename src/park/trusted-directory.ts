@@ -1,0 +1,281 @@
+/**
+ * The only way to files of parked VMs, spills and working sets. A file is opened only if no other
+ * user can have put it there: the directory belongs to this user or to root, and so does the file,
+ * which is regular and has one name. Links are never followed.
+ *
+ * The directory is opened once, and names are resolved relative to its descriptor. A directory that
+ * takes its place later changes nothing.
+ */
+import {
+  type BigIntStats,
+  closeSync,
+  constants,
+  fstatSync,
+  fsyncSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { randomUUID } from 'node:crypto'
+import { join, resolve } from 'node:path'
+import { PostcopyError } from '../errors.js'
+
+const OWNER_ONLY_DIRECTORY = 0o700
+const OWNER_ONLY_FILE = 0o600
+const WRITABLE_BY_OTHERS = 0o022n
+const STICKY = 0o1000n
+const ROOT = 0n
+
+/** A FIFO must not hold up who opens it: it is refused by what fstat(2) says. */
+const OPEN = constants.O_NOFOLLOW | constants.O_NONBLOCK
+const CREATE = constants.O_CREAT | constants.O_EXCL | constants.O_RDWR | constants.O_NOFOLLOW
+
+export interface TrustOptions {
+  /**
+   * Take a directory that belongs to another user, or that other users may write, and files of other
+   * users in it. They can then change what is read and written there. Default false.
+   */
+  allowForeignDirectory?: boolean
+}
+
+/** Descriptors, for another thread of this process. */
+export interface TrustedHandle {
+  readonly path: string
+  readonly fd: number
+  readonly allowForeign: boolean
+}
+
+export class TrustedDirectory {
+  readonly path: string
+  /** -1 once closed. */
+  #fd: number
+  readonly #allowForeign: boolean
+  #isOwner = true
+
+  /**
+   * @throws PostcopyError `ERR_PARKED_UNTRUSTED`; the errno name where it cannot be opened
+   */
+  static open(
+    path: string,
+    { allowForeignDirectory = false }: TrustOptions = {},
+  ): TrustedDirectory {
+    return TrustedDirectory.#open(path, path, 0, allowForeignDirectory)
+  }
+
+  /** Uses the directory that another thread has opened, and will close. */
+  static attach({ path, fd, allowForeign }: TrustedHandle): TrustedDirectory {
+    const directory = new TrustedDirectory(path, fd, allowForeign)
+    directory.#isOwner = false
+    return directory
+  }
+
+  static #open(path: string, at: string, flags: number, allowForeign: boolean): TrustedDirectory {
+    const mode = constants.O_RDONLY | constants.O_DIRECTORY | flags
+    const fd = explained(path, 'opened', () => openSync(at, mode))
+    const directory = new TrustedDirectory(resolve(path), fd, allowForeign)
+    try {
+      if (!allowForeign) directory.#refuseForeign()
+    } catch (error) {
+      directory.close()
+      throw error
+    }
+    return directory
+  }
+
+  private constructor(path: string, fd: number, allowForeign: boolean) {
+    this.path = path
+    this.#fd = fd
+    this.#allowForeign = allowForeign
+  }
+
+  get handle(): TrustedHandle {
+    return { path: this.path, fd: this.#fd, allowForeign: this.#allowForeign }
+  }
+
+  /** Opens a directory in this one; a link is refused. */
+  openDirectory(name: string): TrustedDirectory {
+    const path = join(this.path, name)
+    // With O_DIRECTORY, a link is ENOTDIR.
+    if (this.#stat(name)?.isSymbolicLink() === true) throw untrusted(`${path} is a symbolic link`)
+    return TrustedDirectory.#open(path, this.#at(name), constants.O_NOFOLLOW, this.#allowForeign)
+  }
+
+  /** Makes a directory in this one, its owner's alone. @throws PostcopyError `EEXIST`, … */
+  createDirectory(name: string): TrustedDirectory {
+    explained(join(this.path, name), 'made', () =>
+      mkdirSync(this.#at(name), { mode: OWNER_ONLY_DIRECTORY }),
+    )
+    return this.openDirectory(name)
+  }
+
+  /**
+   * Opens a file that is there.
+   *
+   * @returns a descriptor that belongs to the caller
+   * @throws PostcopyError `ERR_PARKED_UNTRUSTED`; the errno name where it cannot be opened
+   */
+  openFile(name: string, access: 'read' | 'write'): number {
+    const path = join(this.path, name)
+    const mode = access === 'read' ? constants.O_RDONLY : constants.O_RDWR
+    const fd = explained(path, 'opened', () => openSync(this.#at(name), mode | OPEN))
+    try {
+      this.#refuseUntrusted(path, fstatSync(fd, { bigint: true }))
+    } catch (error) {
+      closeSync(fd)
+      throw error
+    }
+    return fd
+  }
+
+  /** Makes a file, its owner's alone, and opens it for reading and writing. */
+  createFile(name: string): number {
+    return explained(join(this.path, name), 'made', () =>
+      openSync(this.#at(name), CREATE, OWNER_ONLY_FILE),
+    )
+  }
+
+  /**
+   * Reads a whole file.
+   *
+   * @param checkLength - called with its length before anything is read; throws to refuse it
+   */
+  readFile(name: string, checkLength: (lengthBytes: number) => void): Buffer {
+    const fd = this.openFile(name, 'read')
+    try {
+      const lengthBytes = fstatSync(fd).size
+      checkLength(lengthBytes)
+      const bytes = Buffer.alloc(lengthBytes)
+      const path = join(this.path, name)
+      const end = explained(path, 'read', () => readWhole(fd, bytes))
+      return bytes.subarray(0, end)
+    } finally {
+      closeSync(fd)
+    }
+  }
+
+  /** Writes a whole file and waits for the disk. What has the name is replaced in one step. */
+  replaceFile(name: string, bytes: Uint8Array): void {
+    const fresh = `${name}.${randomUUID()}.new`
+    try {
+      explained(join(this.path, name), 'written', () => {
+        const fd = openSync(this.#at(fresh), CREATE, OWNER_ONLY_FILE)
+        try {
+          writeFileSync(fd, bytes)
+          fsyncSync(fd)
+        } finally {
+          closeSync(fd)
+        }
+        renameSync(this.#at(fresh), this.#at(name))
+      })
+    } catch (error) {
+      this.remove(fresh)
+      throw error
+    }
+  }
+
+  /** Whether anything has this name, a link that leads nowhere included. */
+  has(name: string): boolean {
+    return this.#stat(name) !== undefined
+  }
+
+  /** Bytes on disk of a file, holes left out; 0 where there is none. */
+  diskBytes(name: string): number {
+    const statBlockBytes = 512n
+    return Number((this.#stat(name)?.blocks ?? 0n) * statBlockBytes)
+  }
+
+  /** Whether `name` is that very directory, and no other that has taken its place. */
+  isDirectory(name: string, directory: TrustedDirectory): boolean {
+    const { dev, ino } = fstatSync(directory.#fd, { bigint: true })
+    const stat = this.#stat(name)
+    return stat?.dev === dev && stat.ino === ino
+  }
+
+  rename(from: string, to: string): void {
+    explained(join(this.path, from), 'renamed', () => renameSync(this.#at(from), this.#at(to)))
+  }
+
+  /** Removes a file, or a directory and all in it; nothing happens where there is none. */
+  remove(name: string): void {
+    explained(join(this.path, name), 'removed', () =>
+      rmSync(this.#at(name), { recursive: true, force: true }),
+    )
+  }
+
+  /** Waits until names are on disk. */
+  sync(): void {
+    fsyncSync(this.#fd)
+  }
+
+  /** May be called twice. */
+  close(): void {
+    const fd = this.#fd
+    this.#fd = -1
+    if (this.#isOwner && fd >= 0) closeSync(fd)
+  }
+
+  /** As openat(2): Node has no call that takes a descriptor and a name. */
+  #at(name: string): string {
+    return `/proc/self/fd/${this.#fd}/${name}`
+  }
+
+  #stat(name: string): BigIntStats | undefined {
+    return lstatSync(this.#at(name), { bigint: true, throwIfNoEntry: false })
+  }
+
+  #refuseForeign(): void {
+    const stat = fstatSync(this.#fd, { bigint: true })
+    const advice = 'their files could be taken for yours (--allow-foreign-directory takes it)'
+    if (!isOurs(stat)) {
+      throw untrusted(`${this.path} belongs to user ${stat.uid}: ${advice}`)
+    }
+    // In a sticky directory nobody but their owners can replace files.
+    if ((stat.mode & WRITABLE_BY_OTHERS) !== 0n && (stat.mode & STICKY) === 0n) {
+      throw untrusted(`${this.path} is a directory that other users may write: ${advice}`)
+    }
+  }
+
+  #refuseUntrusted(path: string, stat: BigIntStats): void {
+    if (!stat.isFile()) throw untrusted(`${path} is not a regular file`)
+    if (stat.nlink !== 1n) {
+      throw untrusted(`${path} has ${stat.nlink} names (hard links): copy it to have a file alone`)
+    }
+    if (!this.#allowForeign && !isOurs(stat)) {
+      throw untrusted(
+        `${path} belongs to user ${stat.uid} (--allow-foreign-directory takes files of others)`,
+      )
+    }
+  }
+}
+
+function isOurs({ uid }: BigIntStats): boolean {
+  return uid === ROOT || uid === BigInt(process.geteuid?.() ?? 0)
+}
+
+function untrusted(text: string): PostcopyError {
+  return new PostcopyError('ERR_PARKED_UNTRUSTED', text)
+}
+
+/** @returns how many bytes there are: fewer where it was truncated meanwhile */
+function readWhole(fd: number, target: Uint8Array): number {
+  for (let at = 0; at < target.length;) {
+    const count = readSync(fd, target, at, target.length - at, at)
+    if (count === 0) return at
+    at += count
+  }
+  return target.length
+}
+
+function explained<T>(path: string, how: string, act: () => T): T {
+  try {
+    return act()
+  } catch (error) {
+    const { code = 'ERR_UNKNOWN' } = error as NodeJS.ErrnoException
+    if (code === 'ELOOP') throw untrusted(`${path} is a symbolic link`)
+    throw new PostcopyError(code, `${path} cannot be ${how} (${code})`, { cause: error })
+  }
+}
