@@ -1,7 +1,6 @@
 /** The destination as its user sees it: starts the worker, loads the devices and runs the guest. */
 import { once } from 'node:events'
 import {
-  ConnectionError,
   type ErrorRecord,
   PostcopyError,
   StateError,
@@ -16,6 +15,7 @@ import {
   Migration,
   attachWhileOpen,
   closeForGood,
+  closedByOwner,
   refusePause,
   refuseRecover,
   workerLost,
@@ -106,7 +106,6 @@ export class Destination extends Migration {
   #announced: Announced | undefined
   /** Told to recover; `begun` by a worker that has not said so yet. */
   #recovering: false | 'asked' | 'begun' = false
-  #closed = false
   #uri: string
   #uffd: Userfaultfd | undefined
   #userModeOnly: boolean
@@ -233,9 +232,10 @@ export class Destination extends Migration {
    * @param uri - default: where it listened last
    * @returns where it listens, with the port that the kernel picked
    * @throws StateError `ERR_STATE_RECOVER` outside `postcopy-paused`; ConnectionError where it
-   *   cannot listen; PostcopyError `ERR_INVALID_URI`, `ERR_TLS_CREDENTIALS`
+   *   cannot listen; PostcopyError `ERR_INVALID_URI`, `ERR_TLS_CREDENTIALS`, `ERR_CLOSED`
    */
   async recover(uri: string = this.#uri): Promise<string> {
+    this.#refuseEnded()
     refuseRecover(this.state, this.#recovering !== false)
     parseUri(uri)
     const tls = serverCredentials(this.#parameters)
@@ -247,7 +247,7 @@ export class Destination extends Migration {
     this.#recovering = 'asked'
     this.#autoRecovery.stop()
     await this.#worker.ended
-    if (this.#closed) throw new ConnectionError('ABORT_ERR', 'closed meanwhile')
+    this.#refuseEnded()
     this.#recovering = 'begun'
     const listening = new Promise<void>((resolve, reject) => {
       const settle = (act: () => void): void => {
@@ -269,12 +269,12 @@ export class Destination extends Migration {
 
   /**
    * Ends the worker and stops listening. While postcopy is not complete, threads that need a
-   * missing page stay parked for good: their memory is lost with this process. May be called twice.
+   * missing page stay parked for good: their memory is lost with this process. Until it resolves,
+   * events are sent; a `done` that is pending rejects with `ERR_CLOSED`. May be called twice.
    */
   async close(): Promise<void> {
-    this.removeAllListeners('state')
+    this.endByOwner(closedByOwner())
     this.#autoRecovery.stop()
-    this.#closed = true
     // A worker that is done stays until the source has read its last word, and ends by itself.
     if (isFinal(this.state)) await this.#worker.ended
     else await this.#worker.terminate()
@@ -282,6 +282,11 @@ export class Destination extends Migration {
     // A worker that was ended leaves its socket's file behind.
     if (uri.type === 'unix') await removeStale(uri.path)
     if (this.state === 'postcopy-paused' && this.#uffd !== undefined) keptOpen.add(this.#uffd)
+    this.settleByOwner()
+  }
+
+  #refuseEnded(): void {
+    if (this.endedByOwner !== undefined) throw this.endedByOwner
   }
 
   #notice(notice: DestinationNotice): void {
@@ -354,7 +359,7 @@ export class Destination extends Migration {
 
   #load(load: () => void): void {
     // Of a worker that was ended, nobody would serve the pages that devices touch.
-    if (this.#refusal !== undefined || this.#closed) return
+    if (this.#refusal !== undefined || this.endedByOwner !== undefined) return
     try {
       load()
     } catch (error) {
@@ -434,14 +439,14 @@ export class Destination extends Migration {
     const isThere = state === 'postcopy-active' || state === 'completed'
     this.setState(state, error ?? (isThere ? this.#startFailure : undefined))
     if (state === 'postcopy-active') this.#autoRecovery.recovered()
-    if (state !== 'postcopy-paused' || !this.capabilities['x-auto-recover'] || this.#closed) return
-    this.#autoRecovery.paused(this.error)
+    if (state !== 'postcopy-paused' || !this.capabilities['x-auto-recover']) return
+    if (this.endedByOwner === undefined) this.#autoRecovery.paused(this.error)
   }
 
   /** It is ended when there is nothing for it to do. Otherwise something has happened to it. */
   #workerEnded(cause: unknown): void {
     if (isAtRest(this.state) && this.#recovering !== 'begun') return
-    const error = errorToRecord(workerLost('destination', cause))
+    const error = errorToRecord(this.endedByOwner ?? workerLost('destination', cause))
     if (this.#claim.giveBack()) this.#enter('failed', error)
     else if (this.#claim.state === 'whole' || !this.#hasPackage) {
       // Nothing is missing after a plain precopy.

@@ -38,7 +38,8 @@ export interface MigrationEvents {
  *
  * `done` resolves when it is `completed` and rejects when it is `failed` or `cancelled`, or where
  * the machine threw when it was to start at the destination, although all of the guest is there.
- * `postcopy-paused` settles nothing: the guest's memory is kept until {@link close}.
+ * `postcopy-paused` does not settle it, because the guest's memory is kept; then `close()` rejects it
+ * with `ERR_CLOSED`, and `takeBack()` with `ERR_TAKEN_BACK`.
  */
 export abstract class Migration extends EventEmitter<MigrationEvents> {
   /** Live numbers, written by the worker. */
@@ -49,6 +50,7 @@ export abstract class Migration extends EventEmitter<MigrationEvents> {
   /** What a hook of the machine threw last: a worker gets, and returns, a copy. */
   #hookError: MachineError | undefined
   #settle: { resolve: () => void; reject: (error: Error) => void } | undefined
+  #endedByOwner: PostcopyError | undefined
 
   protected constructor() {
     super()
@@ -77,10 +79,31 @@ export abstract class Migration extends EventEmitter<MigrationEvents> {
     if (isFinal(this.#state)) return
     this.#state = state
     this.#error = record === undefined ? undefined : this.#recall(record)
-    this.emit('state', state, this.#error)
-    if (!isFinal(state)) return
-    if (this.#error !== undefined) this.#settle?.reject(this.#error)
+    if (isFinal(state) && this.#error !== undefined) this.#settle?.reject(this.#error)
     else if (state === 'completed') this.#settle?.resolve()
+    try {
+      this.emit('state', state, this.#error)
+    } catch (error) {
+      // A listener's exception is its owner's, and stops nothing here.
+      process.nextTick(() => {
+        throw error
+      })
+    }
+  }
+
+  /** Why it does not go on, by a decision of its owner; undefined: it may. */
+  protected get endedByOwner(): PostcopyError | undefined {
+    return this.#endedByOwner
+  }
+
+  /** The first reason counts. */
+  protected endByOwner(reason: PostcopyError): void {
+    this.#endedByOwner ??= reason
+  }
+
+  /** Call when the last event was sent: `done` is settled from then on. */
+  protected settleByOwner(): void {
+    if (this.#endedByOwner !== undefined) this.#settle?.reject(this.#endedByOwner)
   }
 
   /** For the worker: a record of `error`, which becomes the same object again on its way back. */
@@ -133,6 +156,11 @@ export function refuseRecover(state: MigrationState, begun = false): void {
 /** Why a migration is `postcopy-paused` where that was asked for. */
 export function pausedOnPurpose(): ConnectionError {
   return new ConnectionError('ERR_CONNECTION_PAUSED', 'the migration was paused, as asked for')
+}
+
+/** Why nothing more happens after `close()`. */
+export function closedByOwner(what = 'migration'): PostcopyError {
+  return new PostcopyError('ERR_CLOSED', `the ${what} was closed: only a new one can go on`)
 }
 
 /** A worker ended before its migration did. */

@@ -50,6 +50,8 @@ export class Incoming {
     return this.#inTurn(async () => {
       const waiting = this.#destination
       if (waiting?.state !== 'setup') return
+      // Nothing failed: another one takes its place.
+      waiting.removeAllListeners()
       await waiting.close()
       await this.#listen(waiting.uri)
     })

@@ -80,6 +80,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
   #spill: Spill | undefined
   readonly #incoming: Incoming
   #wasRunning: boolean
+  #closed = false
 
   constructor(guest: Guest, options: MonitorOptions = {}) {
     super()
@@ -386,6 +387,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
 
   /** Ends what migrates; the guest stays with its owner. May be called twice. */
   async close(): Promise<void> {
+    this.#closed = true
     await this.#source?.close()
     await this.#spill?.close()
     await this.#incoming.close()
@@ -396,6 +398,8 @@ export class Monitor extends EventEmitter<MonitorEvents> {
     error: PostcopyError | undefined,
     role: 'source' | 'destination',
   ): void {
+    // What ends because of that is no event of the guest's.
+    if (this.#closed) return
     // In QEMU's order: a guest that has arrived whole runs first, then the migration is complete.
     if (state === 'completed') this.#noteRunning()
     this.emit('migration', state, error, role)

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
 import { isInClear } from '../migration/in-clear.js'
-import { Migration } from '../migration/migration.js'
+import { Migration, closedByOwner } from '../migration/migration.js'
 import { type Parameters, resolveOptions } from '../migration/options.js'
 import { isAtRest } from '../migration/states.js'
 import { serverCredentials } from '../migration/tls-credentials.js'
@@ -41,7 +41,7 @@ export interface ParkFileOptions extends ParkSettings {
 export class Park extends Migration {
   readonly #inClear: boolean
   readonly #worker: Worker
-  readonly #workerEnded: Promise<unknown>
+  readonly #workerEnded: Promise<void>
   #uri: string | undefined
   #manifest: Manifest | undefined
 
@@ -91,8 +91,12 @@ export class Park extends Migration {
     this.#worker = new Worker(new URL('./worker.js', import.meta.url), { workerData, name: 'park' })
     this.#worker.on('message', (notice: ParkNotice) => this.#notice(notice))
     this.#worker.on('error', (error) => this.#workerLost(error))
-    this.#worker.on('exit', () => this.#workerLost(undefined))
-    this.#workerEnded = once(this.#worker, 'exit')
+    this.#workerEnded = new Promise((resolve) => {
+      this.#worker.on('exit', () => {
+        this.#workerLost(undefined)
+        resolve()
+      })
+    })
   }
 
   /** Where it listens, with the port that the kernel picked. */
@@ -111,15 +115,25 @@ export class Park extends Migration {
 
   /** Gives up, as if the connection had broken. Nothing happens when it is over. */
   stop(): void {
-    if (isAtRest(this.state)) return
-    const request: ParkRequest = { type: 'stop' }
-    this.#worker.postMessage(request)
+    this.#stop(new PostcopyError('ABORT_ERR', 'parking was stopped, as asked for'))
   }
 
-  /** Gives up where it is not over, and ends the worker. May be called twice. */
+  /**
+   * Gives up where it is not over, and ends the worker. A `done` that is pending rejects with
+   * `ERR_CLOSED`. May be called twice.
+   */
   async close(): Promise<void> {
-    this.stop()
+    const reason = closedByOwner('park')
+    this.endByOwner(reason)
+    this.#stop(reason)
     await this.#workerEnded
+    this.settleByOwner()
+  }
+
+  #stop(reason: PostcopyError): void {
+    if (isAtRest(this.state)) return
+    const request: ParkRequest = { type: 'stop', error: errorToRecord(reason) }
+    this.#worker.postMessage(request)
   }
 
   #notice(notice: ParkNotice): void {

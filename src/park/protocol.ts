@@ -24,6 +24,8 @@ export interface ParkWorkerData {
 /** To the worker. */
 export interface ParkRequest {
   readonly type: 'stop'
+  /** Why. */
+  readonly error: ErrorRecord
 }
 
 /** From the worker. */

@@ -4,7 +4,7 @@
  * the destination has everything.
  */
 import { type ErrorRecord, type PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
-import { workerLost } from '../migration/migration.js'
+import { closedByOwner, workerLost } from '../migration/migration.js'
 import { isFinal } from '../migration/states.js'
 import { WorkerThread } from '../migration/worker-thread.js'
 import type { Owed, Source } from '../source/source.js'
@@ -33,6 +33,7 @@ export class Spill {
   #worker: WorkerThread<never, SpillNotice> | undefined
   #settle: (end: SpillEnd) => void = () => undefined
   #hasStarted = false
+  #closed = false
   /** Resolves when nothing is left that nobody needs. */
   #removed: Promise<void> | undefined
 
@@ -68,6 +69,7 @@ export class Spill {
   async close(): Promise<void> {
     if (isFinal(this.#source.state)) this.#removed ??= this.#remove()
     await this.#removed
+    this.#closed = true
     await this.#worker?.terminate()
     this.#directory?.close()
   }
@@ -88,12 +90,16 @@ export class Spill {
       {
         notice: (notice) =>
           this.#settle('error' in notice ? { error: errorFromRecord(notice.error) } : notice),
-        ended: (cause) => this.#settle({ error: workerLost('spill', cause) }),
+        ended: (cause) => {
+          const error = this.#closed ? closedByOwner('spill') : workerLost('spill', cause)
+          this.#settle({ error })
+        },
       },
     )
   }
 
   async #remove(): Promise<void> {
+    this.#closed = true
     await this.#worker?.terminate()
     this.#directory?.remove()
     this.#directory?.close()

@@ -1,6 +1,6 @@
 /** Entry of the worker that parks: writing to disk may block here, and nobody waits for it. */
 import { parentPort, workerData } from 'node:worker_threads'
-import { PostcopyError, errorToRecord } from '../errors.js'
+import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
 import { type Listener, listen } from '../migration/connection.js'
 import { createCounters } from '../migration/counters.js'
 import { Reception } from '../migration/reception.js'
@@ -46,7 +46,7 @@ async function park(): Promise<void> {
     counters,
   )
   port?.on('message', (request: ParkRequest) => {
-    receiver.fail(new PostcopyError('ABORT_ERR', `told to ${request.type}`))
+    receiver.fail(errorFromRecord(request.error))
   })
   try {
     if ('uri' in origin) {

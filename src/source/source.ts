@@ -16,6 +16,7 @@ import {
   Migration,
   attachWhileOpen,
   closeForGood,
+  closedByOwner,
   refusePause,
   refuseRecover,
   workerLost,
@@ -104,7 +105,8 @@ export class Source extends Migration {
   #uri: string
   /** Told to recover; `begun` by a worker that has not said so yet. */
   #recovering: false | 'asked' | 'begun' = false
-  #closed = false
+  /** Stops listening to the user's `AbortSignal`. */
+  #ignoreSignal: () => void = () => undefined
   /** It has no guest that could run, see {@link Source.takeOver}. */
   readonly #isTakenOver: boolean
   /** The migration has stopped a running guest: it is started again if it stays here. */
@@ -175,8 +177,10 @@ export class Source extends Migration {
     }
     this.#worker = this.#startWorker(isRecovery, tls)
     const cancel = (): void => this.#request({ type: 'cancel' })
-    options.signal?.addEventListener('abort', cancel, { once: true })
-    if (options.signal?.aborted === true) cancel()
+    const { signal } = options
+    signal?.addEventListener('abort', cancel, { once: true })
+    this.#ignoreSignal = () => signal?.removeEventListener('abort', cancel)
+    if (signal?.aborted === true) cancel()
   }
 
   #startWorker(
@@ -255,20 +259,26 @@ export class Source extends Migration {
    *
    * @param uri - where the destination listens now; default: where it did
    * @throws StateError `ERR_STATE_RECOVER` outside `postcopy-paused`; PostcopyError
-   *   `ERR_INVALID_URI`, `ERR_TLS_CREDENTIALS`, `ERR_TLS_HOSTNAME`
+   *   `ERR_INVALID_URI`, `ERR_TLS_CREDENTIALS`, `ERR_TLS_HOSTNAME`, `ERR_CLOSED`, `ERR_TAKEN_BACK`
    */
   async recover(uri: string = this.#uri): Promise<void> {
+    this.#refuseEnded()
     refuseRecover(this.state, this.#recovering !== false)
     const tls = clientCredentials(this.#parameters, parseUri(uri))
     this.#recovering = 'asked'
     this.#uri = uri
     this.#autoRecovery.stop()
     await this.#worker.ended
-    if (this.#closed) return
+    this.#refuseEnded()
     this.#recovering = 'begun'
     const begun = once(this, 'state')
     this.#worker = this.#startWorker(true, tls)
     await Promise.race([begun, this.#worker.ended])
+    this.#refuseEnded()
+  }
+
+  #refuseEnded(): void {
+    if (this.endedByOwner !== undefined) throw this.endedByOwner
   }
 
   /** All that a postcopy owes its destination; undefined before the guest was handed over by one. */
@@ -303,7 +313,7 @@ export class Source extends Migration {
   /**
    * Gives up a migration behind the switch: nothing more is sent, and the guest, whose RAM is as
    * it was when it was stopped, may be started here. Only for somebody who knows that it does not
-   * run at the destination, and never will.
+   * run at the destination, and never will. A `done` that is pending rejects with `ERR_TAKEN_BACK`.
    *
    * @throws StateError `ERR_STATE_TAKE_BACK` outside `postcopy-paused` and `completed`
    */
@@ -317,16 +327,21 @@ export class Source extends Migration {
       )
     }
     this.#autoRecovery.stop()
-    this.#closed = true
+    this.endByOwner(takenBack())
     Atomics.store(this.#handover, 0, Handover.none)
+    this.settleByOwner()
   }
 
-  /** Ends the worker. After `postcopy-paused` this gives up the kept pages. May be called twice. */
+  /**
+   * Ends the worker. After `postcopy-paused` this gives up the kept pages. Until it resolves, events
+   * are sent; a `done` that is pending rejects with `ERR_CLOSED`. May be called twice.
+   */
   async close(): Promise<void> {
-    this.removeAllListeners('state')
+    this.endByOwner(closedByOwner())
     this.#autoRecovery.stop()
-    this.#closed = true
+    this.#ignoreSignal()
     await this.#worker.terminate()
+    this.settleByOwner()
   }
 
   #request(request: SourceRequest): void {
@@ -412,8 +427,9 @@ export class Source extends Migration {
     this.#recovering = false
     this.setState(state, error === undefined ? undefined : this.#withStartFailure(error))
     if (state === 'postcopy-active') this.#autoRecovery.recovered()
-    if (state !== 'postcopy-paused' || !this.capabilities['x-auto-recover'] || this.#closed) return
-    this.#autoRecovery.paused(this.error)
+    if (isAtRest(state)) this.#ignoreSignal()
+    if (state !== 'postcopy-paused' || !this.capabilities['x-auto-recover']) return
+    if (this.endedByOwner === undefined) this.#autoRecovery.paused(this.error)
   }
 
   #withStartFailure(error: ErrorRecord): ErrorRecord {
@@ -426,7 +442,8 @@ export class Source extends Migration {
   /** It is ended when there is nothing for it to do. Otherwise something has happened to it. */
   #workerEnded(cause: unknown): void {
     if (isAtRest(this.state) && this.#recovering !== 'begun') return
-    const error = errorToRecord(workerLost('source', cause))
+    const reason = this.endedByOwner ?? workerLost('source', cause)
+    const error = errorToRecord(reason)
     this.#releaseUserfaultfd()
     switch (Atomics.load(this.#handover, 0)) {
       case Handover.confirmed:
@@ -438,13 +455,18 @@ export class Source extends Migration {
         this.#enter('postcopy-paused', error)
         break
       case Handover.precopy:
-        this.#enter('failed', errorToRecord(unconfirmed(workerLost('source', cause))))
+        this.#enter('failed', errorToRecord(unconfirmed(reason)))
         break
       default:
         this.#resumeGuest()
         this.#enter('failed', error)
     }
   }
+}
+
+function takenBack(): PostcopyError {
+  const text = 'the guest was taken back from this migration, which is over: migrate it anew'
+  return new PostcopyError('ERR_TAKEN_BACK', text)
 }
 
 function startedMeanwhile(state: MigrationState): StateError {
