@@ -61,6 +61,7 @@ async function runDemo(options: DemoOptions): Promise<number> {
   const guests = [source, destination]
   const interruption = killWithUs(guests)
   const run = new MigrationRun(source, destination, {
+    vcpus,
     postcopyAfter,
     cells: report === undefined ? 0 : REPORT_CELLS,
     onSample: (sample) => {

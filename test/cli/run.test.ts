@@ -19,6 +19,7 @@ function guests(sourceArgs: readonly string[], destinationArgs: readonly string[
 function watch(options: Partial<RunOptions> = {}): RunOptions & { notes: string[] } {
   const notes: string[] = []
   return {
+    vcpus: 2,
     postcopyAfter: 'now',
     cells: 64,
     onSample: () => undefined,

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
+import { availableParallelism, getPriority } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { MemoryRegion } from '../../src/kernel/index.js'
 import { StateError } from '../../src/errors.js'
@@ -47,6 +48,23 @@ describe('a guest', () => {
     }
     await runFor(guest, 100)
     assert.equal((await guest.verify()).verified, true)
+  })
+
+  it('lowers the priority of vCPUs where there are more than processors', async () => {
+    const processors = availableParallelism()
+    const few = await makeGuest({ vcpus: 1 })
+    const many = await makeGuest({ vcpus: processors * 8 })
+    const [ours, niceOfFew, niceOfMany] = [
+      [process.pid],
+      few.vcpuThreadIds(),
+      many.vcpuThreadIds(),
+    ].map((ids) => ids.map((id) => getPriority(id)))
+    assert.deepEqual(niceOfFew, ours)
+    // Eight of them weigh as much as one other thread.
+    assert.deepEqual(
+      niceOfMany,
+      Array<number>(processors * 8).fill(Math.min(19, (ours?.[0] ?? 0) + 10)),
+    )
   })
 
   it('runs more vCPUs than there are CPUs, each on its own slice', async () => {

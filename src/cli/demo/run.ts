@@ -6,6 +6,7 @@ import { type MigrationState, isAtRest } from '../../migration/states.js'
 import type { BlockArrivals, MigrationInfo } from '../../monitor/index.js'
 import { formatByteSize } from '../../units.js'
 import type { GuestProcess } from '../guest-process.js'
+import { explainStall, processorUse } from './stall.js'
 
 /** When postcopy starts: milliseconds after the first page was sent, or one of two words. */
 export type PostcopyAfter = number | 'now' | 'never'
@@ -48,6 +49,8 @@ export interface RunResult {
 }
 
 export interface RunOptions {
+  /** Of the guest. */
+  readonly vcpus: number
   readonly postcopyAfter: PostcopyAfter
   /** Of the source; default no limit of bandwidth. */
   readonly parameters?: Readonly<Record<string, string>>
@@ -133,7 +136,8 @@ export class MigrationRun {
       if (sample?.transferredBytes !== before?.transferredBytes) movedAt = performance.now()
       before = sample
       const stalledMs = performance.now() - movedAt
-      if (stalledMs > STALL_MS || (isLost && stalledMs > 1000)) await this.#fail()
+      if (isLost && stalledMs > 1000) await this.#fail()
+      if (stalledMs > STALL_MS) await this.#fail(stalledMs)
       if (this.#options.postcopyAfter === 'never' && sample !== undefined) {
         this.#checkConvergence(sample)
       }
@@ -143,14 +147,13 @@ export class MigrationRun {
 
   /** Takes a sample. @returns the states of both ends */
   async #ask(): Promise<[source: MigrationState, destination: MigrationState]> {
-    const [source, destination, sourceCpus, destinationCpus] = await withDeadline(
+    const [source, destination, sourceCpus, destinationCpus] = await this.#inTime(
       Promise.all([
         this.#source.queryMigrate(),
         this.#destination.queryMigrate(),
         this.#source.queryCpus(),
         this.#destination.queryCpus(),
       ]),
-      STALL_MS,
     )
     const { status = 'none', ram } = source.value
     const touches = Math.max(
@@ -204,16 +207,42 @@ export class MigrationRun {
     )
   }
 
-  /** @throws PostcopyError that says what each end has said */
-  async #fail(): Promise<never> {
+  /**
+   * @param stalledMs - where it is given, nothing has moved for so long
+   * @throws PostcopyError that says what each end has said
+   */
+  async #fail(stalledMs?: number): Promise<never> {
+    const why = stalledMs === undefined ? '' : `: ${this.#explainStall(stalledMs)}`
     const ends = await Promise.all(
       [this.#source, this.#destination].map(async (guest) => {
-        const { value } = await withDeadline(guest.queryMigrate(), STALL_MS)
+        const { value } = await this.#inTime(guest.queryMigrate())
         const why = value['error-desc'] === undefined ? '' : `: ${value['error-desc']}`
         return `${guest.role} ${value.status ?? 'none'}${why}`
       }),
     )
-    throw new PostcopyError('ERR_DEMO_MIGRATION', `the migration failed: ${ends.join('; ')}`)
+    throw new PostcopyError('ERR_DEMO_MIGRATION', `the migration failed: ${ends.join('; ')}${why}`)
+  }
+
+  /** @throws PostcopyError `ERR_DEMO_STALLED` where a guest's process does not answer */
+  async #inTime<T>(work: Promise<T>): Promise<T> {
+    let timer: NodeJS.Timeout | undefined
+    const deadline = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => {
+        const why = this.#explainStall(STALL_MS)
+        const text = `a guest process has not answered for ${STALL_MS / 1000} s: ${why}`
+        reject(new PostcopyError('ERR_DEMO_STALLED', text))
+      }, STALL_MS)
+    })
+    try {
+      return await Promise.race([work, deadline])
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  #explainStall(stalledMs: number): string {
+    const pids = [this.#source.pid, this.#destination.pid]
+    return explainStall(processorUse(this.#options.vcpus, pids), stalledMs)
   }
 
   async #conclude(): Promise<RunResult> {
@@ -248,24 +277,5 @@ export class MigrationRun {
       milestones: this.#milestones,
       arrivals,
     }
-  }
-}
-
-async function withDeadline<T>(work: Promise<T>, limitMs: number): Promise<T> {
-  let timer: NodeJS.Timeout | undefined
-  const deadline = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => {
-      reject(
-        new PostcopyError(
-          'ERR_DEMO_STALLED',
-          `a guest process has not answered for ${limitMs / 1000} s`,
-        ),
-      )
-    }, limitMs)
-  })
-  try {
-    return await Promise.race([work, deadline])
-  } finally {
-    clearTimeout(timer)
   }
 }

@@ -1,0 +1,65 @@
+/** Why a migration between two processes here does not get on: no processor is free for them. */
+import { readFileSync, readdirSync } from 'node:fs'
+import { availableParallelism, loadavg } from 'node:os'
+
+/** Name of the threads that run the guest. */
+const VCPU = /^vcpu\//
+const NS_PER_MS = 1e6
+
+/** What is known of the processors while nothing moves. */
+export interface ProcessorUse {
+  readonly vcpus: number
+  readonly processors: number
+  /** Threads that run or want to, over the last minute. */
+  readonly load: number
+  /**
+   * The longest that one thread which migrates the guest has waited for a processor, in ms of its
+   * life; undefined where the kernel does not tell.
+   */
+  readonly waitedMs: number | undefined
+}
+
+/** @param pids - of the processes that take part */
+export function processorUse(vcpus: number, pids: readonly number[]): ProcessorUse {
+  const waits = pids.flatMap(waitsOf)
+  return {
+    vcpus,
+    processors: availableParallelism(),
+    load: loadavg()[0] ?? 0,
+    waitedMs: waits.length === 0 ? undefined : Math.max(...waits),
+  }
+}
+
+/** @param stalledMs - how long nothing has moved */
+export function explainStall(
+  { vcpus, processors, load, waitedMs }: ProcessorUse,
+  stalledMs: number,
+): string {
+  const nothing = `nothing has moved for ${Math.round(stalledMs / 1000)} s`
+  const isBusy = waitedMs === undefined ? load > 2 * processors : waitedMs > stalledMs / 2
+  if (!isBusy) return `${nothing}, and why is not known`
+  const waited =
+    waitedMs === undefined
+      ? ''
+      : `, and one that migrates it has waited ${Math.round(waitedMs / 1000)} s for its turn`
+  return (
+    `${nothing} because the processors are busy: the ${vcpus} vCPUs and all else here share ` +
+    `${processors}, ${Math.round(load)} threads want to run${waited}. Give fewer --vcpus or a slower ` +
+    '--workload (rate=), or try again when the host has less to do'
+  )
+}
+
+/** Of all threads but the vCPUs, how long each has waited for a processor, in ms. */
+function waitsOf(pid: number): number[] {
+  try {
+    return readdirSync(`/proc/${pid}/task`).flatMap((id) => {
+      const thread = `/proc/${pid}/task/${id}`
+      if (VCPU.test(readFileSync(`${thread}/comm`, 'utf8'))) return []
+      const [, waitedNs] = readFileSync(`${thread}/schedstat`, 'utf8').split(' ')
+      return [Number(waitedNs) / NS_PER_MS]
+    })
+  } catch {
+    // A thread or process that has just ended, or a kernel without schedstat.
+    return []
+  }
+}

@@ -1,0 +1,38 @@
+import assert from 'node:assert/strict'
+import { explainStall, processorUse } from '../../src/cli/demo/stall.js'
+import { Cli } from './support.js'
+
+describe('why a demo does not get on', () => {
+  it('is that the processors are busy, where a thread has waited for one', () => {
+    const use = { vcpus: 256, processors: 2, load: 131.4, waitedMs: 28_000 }
+    const text = explainStall(use, 30_000)
+    assert.match(text, /^nothing has moved for 30 s because the processors are busy: the 256 vCPUs/)
+    assert.match(text, /share 2, 131 threads want to run, and one .* has waited 28 s for its turn/)
+    assert.match(text, /fewer --vcpus or a slower --workload \(rate=\)/)
+  })
+
+  it('is that the load is high, where the kernel does not tell who waited', () => {
+    const use = { vcpus: 256, processors: 2, load: 131.4, waitedMs: undefined }
+    assert.match(
+      explainStall(use, 30_000),
+      /because the processors are busy: .* want to run\. Give/,
+    )
+  })
+
+  it('is not known where nothing has waited', () => {
+    for (const waitedMs of [10, undefined]) {
+      const use = { vcpus: 2, processors: 2, load: 1, waitedMs }
+      assert.equal(explainStall(use, 30_000), 'nothing has moved for 30 s, and why is not known')
+    }
+  })
+
+  it('is read from the threads of the processes, vCPUs left out', async () => {
+    const guest = new Cli(['guest', '--ram', '16M', '--vcpus', '2', '--json'])
+    guest.type('info status')
+    await guest.seen(/"return"/)
+    const { processors, waitedMs } = processorUse(2, [guest.child.pid ?? -1])
+    assert(processors >= 1)
+    assert(waitedMs === undefined || waitedMs >= 0)
+    assert.equal(processorUse(2, [2 ** 22]).waitedMs, undefined)
+  })
+})
