@@ -3,15 +3,11 @@
 #include <napi.h>
 
 #include "callbacks.h"
+#include "values.h"
 
 namespace postcopy {
 
 namespace {
-
-struct Export {
-  const char* name;
-  Napi::Value (*function)(const Napi::CallbackInfo& info);
-};
 
 constexpr Export kExports[] = {
     {"regionCreate", RegionCreate},
@@ -70,10 +66,8 @@ constexpr Export kExports[] = {
     {"fdClose", FdClose},
 };
 
-Napi::Object Init(Napi::Env env, Napi::Object exports) {
-  for (const auto& [name, function] : kExports)
-    exports.Set(name, Napi::Function::New(env, function, name));
-  return exports;
+Napi::Object Init(Napi::Env, Napi::Object exports) {
+  return AddExports(exports, kExports);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // Arguments of a callback. The first bad one throws TypeError or RangeError; what is read after it
-// is empty, so a callback reads all of its arguments and then returns at once unless ok().
+// is empty, so a callback reads all of its arguments and then returns at once unless ok(). The C
+// interface only, for the reason that values.h gives.
 #pragma once
 
 #include <napi.h>
@@ -11,8 +12,18 @@
 
 #include "incoming.h"
 #include "registry.h"
+#include "values.h"
 
 namespace postcopy {
+
+// The one conversion of a number of JavaScript's: false, with nothing stored, unless `value` is an
+// integer in [least, most]. The cast alone is undefined for NaN and for what does not fit.
+template <typename Integer>
+bool ToInteger(double value, double least, double most, Integer* out) noexcept {
+  if (!(value >= least && value <= most) || value != std::floor(value)) return false;
+  *out = static_cast<Integer>(value);
+  return true;
+}
 
 class Args {
  public:
@@ -24,13 +35,13 @@ class Args {
   // A count, offset, length or address: an integer that a double holds exactly.
   uint64_t Number(size_t index, const char* name, uint64_t max = kMaxSafeInteger) {
     double value = 0;
+    uint64_t number = 0;
     if (failed_) return 0;
     if (napi_get_value_double(env(), info_[index], &value) != napi_ok)
       return TypeError(name, "a number");
-    if (!(value >= 0 && value <= static_cast<double>(max)) || value != std::floor(value)) {
+    if (!ToInteger(value, 0, static_cast<double>(max), &number))
       return RangeError(name, "an integer of at least 0 and in range");
-    }
-    return static_cast<uint64_t>(value);
+    return number;
   }
 
   int Fd(size_t index, const char* name) {
@@ -39,13 +50,13 @@ class Args {
 
   int32_t Int(size_t index, const char* name) {
     double value = 0;
+    int32_t number = 0;
     if (failed_) return 0;
     if (napi_get_value_double(env(), info_[index], &value) != napi_ok)
       return static_cast<int32_t>(TypeError(name, "a number"));
-    if (!(value >= INT32_MIN && value <= INT32_MAX) || value != std::floor(value)) {
+    if (!ToInteger(value, INT32_MIN, INT32_MAX, &number))
       return static_cast<int32_t>(RangeError(name, "a 32-bit integer"));
-    }
-    return static_cast<int32_t>(value);
+    return number;
   }
 
   bool Flag(size_t index, const char* name) {
@@ -65,15 +76,19 @@ class Args {
   }
 
   std::string Text(size_t index, const char* name) {
+    size_t length = 0;
     if (failed_) return {};
-    if (!info_[index].IsString()) {
+    if (napi_get_value_string_utf8(env(), info_[index], nullptr, 0, &length) != napi_ok) {
       TypeError(name, "a string");
       return {};
     }
-    return info_[index].As<Napi::String>().Utf8Value();
+    std::string text(length, '\0');
+    // It also writes the NUL that a string has room for.
+    napi_get_value_string_utf8(env(), info_[index], text.data(), length + 1, &length);
+    return text;
   }
 
-  bool IsUndefined(size_t index) const { return info_[index].IsUndefined(); }
+  bool IsUndefined(size_t index) const { return TypeOf(index) == napi_undefined; }
 
   Bytes Uint8s(size_t index, const char* name) {
     return Elements<uint8_t>(index, name, napi_uint8_array, 0);
@@ -84,23 +99,30 @@ class Args {
   std::span<int32_t> Int32s(size_t index, const char* name, size_t least) {
     return Elements<int32_t>(index, name, napi_int32_array, least);
   }
+  std::span<uint64_t> Uint64s(size_t index, const char* name, size_t least) {
+    return Elements<uint64_t>(index, name, napi_biguint64_array, least);
+  }
 
-  Napi::Function Function(size_t index, const char* name) {
-    if (!failed_ && !info_[index].IsFunction()) TypeError(name, "a function");
-    return failed_ ? Napi::Function() : info_[index].As<Napi::Function>();
+  napi_value Function(size_t index, const char* name) {
+    if (!failed_ && TypeOf(index) != napi_function) TypeError(name, "a function");
+    return failed_ ? nullptr : static_cast<napi_value>(info_[index]);
+  }
+
+  // What an External with this tag points to; null after a failure.
+  void* Tagged(size_t index, const char* name, const napi_type_tag& tag, const char* expected) {
+    void* data = nullptr;
+    bool tagged = false;
+    if (failed_) return nullptr;
+    napi_check_object_type_tag(env(), info_[index], &tag, &tagged);
+    if (tagged) napi_get_value_external(env(), info_[index], &data);
+    if (data == nullptr) TypeError(name, expected);
+    return data;
   }
 
   // The handle itself, open or closed; null after a failure.
   template <typename T>
   Handle<T>* HandleOf(size_t index, const char* name) {
-    if (failed_) return nullptr;
-    bool tagged = false;
-    napi_check_object_type_tag(env(), info_[index], &T::kTag, &tagged);
-    if (!tagged) {
-      TypeError(name, "a handle of this addon");
-      return nullptr;
-    }
-    return info_[index].As<Napi::External<Handle<T>>>().Data();
+    return static_cast<Handle<T>*>(Tagged(index, name, T::kTag, "a handle of this addon"));
   }
 
   // What an open handle points to, with a reference for the length of the call; null after a
@@ -121,8 +143,14 @@ class Args {
   static constexpr uint64_t kMaxSafeInteger = (uint64_t{1} << 53) - 1;
 
  private:
+  napi_valuetype TypeOf(size_t index) const {
+    napi_valuetype type = napi_undefined;
+    napi_typeof(env(), info_[index], &type);
+    return type;
+  }
+
   // In a worker that is being terminated no argument can be read, and nothing thrown: these calls
-  // then fail, which does not matter any more, where Napi::Error would abort the process.
+  // then fail, which does not matter any more.
   uint64_t TypeError(const char* name, const char* expected) {
     napi_throw_type_error(env(), nullptr, (std::string(name) + " must be " + expected).c_str());
     failed_ = true;
@@ -151,7 +179,8 @@ class Args {
     if (!matches) {
       TypeError(name, expected == napi_uint8_array     ? "a Uint8Array"
                       : expected == napi_float64_array ? "a Float64Array"
-                                                       : "an Int32Array");
+                      : expected == napi_int32_array   ? "an Int32Array"
+                                                       : "a BigUint64Array");
       return {};
     }
     if (length < least) {
@@ -167,7 +196,7 @@ class Args {
 
 // A count or -errno as JavaScript gets it.
 inline Napi::Value Result(const Args& args, int64_t result) {
-  return Napi::Number::New(args.env(), static_cast<double>(result));
+  return NumberValue(args.env(), static_cast<double>(result));
 }
 
 }  // namespace postcopy

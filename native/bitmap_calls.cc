@@ -103,7 +103,7 @@ Napi::Value BytesAreZero(const Napi::CallbackInfo& info) {
   Args args(info);
   const Bytes bytes = args.Uint8s(0, "bytes");
   if (!args.ok()) return {};
-  return Napi::Boolean::New(args.env(), IsZero(bytes.data(), bytes.size()));
+  return FlagValue(args.env(), IsZero(bytes.data(), bytes.size()));
 }
 
 }  // namespace postcopy

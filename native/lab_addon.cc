@@ -4,37 +4,40 @@
 
 #include "lab_calls.h"
 #include "lab_signals.h"
+#include "values.h"
 
+namespace postcopy::lab {
 namespace {
 
-Napi::Object InitLabAddon(Napi::Env env, Napi::Object exports) {
-  using namespace postcopy::lab;
+constexpr Export kExports[] = {
+    {"syscallNumbers", SyscallNumbers},
+    {"syscall", Syscall},
+    {"addressOf", AddressOf},
+    {"peek", Peek},
+    {"poke", Poke},
+    {"programStart", ProgramStart},
+    {"programInfo", ProgramInfo},
+    {"programOutcomes", ProgramOutcomes},
+    {"programSamples", ProgramSamples},
+    {"programRaise", ProgramRaise},
+    {"userSignals", UserSignals},
+    {"responderStart", ResponderStart},
+    {"responderStop", ResponderStop},
+    {"responderInfo", ResponderInfo},
+    {"receiveAndPlace", ReceiveAndPlace},
+};
+
+}  // namespace
+
+Napi::Object Init(Napi::Env, Napi::Object exports) {
   static const bool installed = [] {
     InstallSignalHandlers();
     return true;
   }();
   static_cast<void>(installed);
-  const auto add = [&](const char* name, Napi::Value (*function)(const Napi::CallbackInfo&)) {
-    exports.Set(name, Napi::Function::New(env, function, name));
-  };
-  add("syscallNumbers", SyscallNumbers);
-  add("syscall", Syscall);
-  add("addressOf", AddressOf);
-  add("peek", Peek);
-  add("poke", Poke);
-  add("programStart", ProgramStart);
-  add("programInfo", ProgramInfo);
-  add("programOutcomes", ProgramOutcomes);
-  add("programSamples", ProgramSamples);
-  add("programRaise", ProgramRaise);
-  add("userSignals", UserSignals);
-  add("responderStart", ResponderStart);
-  add("responderStop", ResponderStop);
-  add("responderInfo", ResponderInfo);
-  add("receiveAndPlace", ReceiveAndPlace);
-  return exports;
+  return AddExports(exports, kExports);
 }
 
-}  // namespace
+NODE_API_MODULE(lab, Init)
 
-NODE_API_MODULE(lab, InitLabAddon)
+}  // namespace postcopy::lab

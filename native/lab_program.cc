@@ -64,7 +64,39 @@ int64_t Fill(const int64_t* args) noexcept {
   return static_cast<int64_t>(total);
 }
 
+// Keeps products of two of these, and sums with an address, inside 64 bits.
+constexpr int64_t kMostPlaces = int64_t{1} << 30;
+constexpr int64_t kMostMilliseconds = 24 * 60 * 60 * 1000;
+
+bool IsBetween(int64_t value, int64_t least, int64_t most) noexcept {
+  return value >= least && value <= most;
+}
+
 }  // namespace
+
+bool IsValid(const Step& step, size_t following) noexcept {
+  const int64_t* a = step.args;
+  switch (step.kind) {
+    case StepKind::kSweep:
+      return IsBetween(a[0], 0, INT64_MAX / 2) && IsBetween(a[1], -kMostPlaces, kMostPlaces) &&
+             IsBetween(a[2], 0, kMostPlaces) && IsBetween(a[4], 0, kMostPlaces);
+    case StepKind::kFork:
+      return IsBetween(a[0], 0, static_cast<int64_t>(following));
+    case StepKind::kFill:
+      return IsBetween(a[4], 1, INT64_MAX / 2) && IsBetween(a[5], 0, INT64_MAX / 2);
+    case StepKind::kSleep:
+      return IsBetween(a[0], 0, kMostMilliseconds);
+    case StepKind::kAwait:
+    case StepKind::kRaise:
+      return IsBetween(a[0], 0, Shared::kFlags - 1);
+    case StepKind::kLoad:
+    case StepKind::kStore:
+    case StepKind::kSyscall:
+    case StepKind::kMemcpy:
+      return true;
+  }
+  return false;
+}
 
 std::shared_ptr<Program> Program::Create(std::span<const Step> steps, size_t samples,
                                          const ProgramOptions& options) noexcept {
@@ -139,6 +171,8 @@ void Program::RunSteps(size_t from, size_t to) noexcept {
 int64_t Program::Sweep(const Step& step) noexcept {
   const auto [address, stride, count, write, order, sample_at, unused] = step.args;
   static_cast<void>(unused);
+  const size_t room =
+      sample_at < 0 ? 0 : sample_count_ - std::min(sample_count_, static_cast<size_t>(sample_at));
   for (int64_t i = 0; i < count; ++i) {
     volatile uint8_t* target = At(address + i * order % count * stride);
     const uint64_t start = NowNs();
@@ -147,9 +181,7 @@ int64_t Program::Sweep(const Step& step) noexcept {
     } else {
       static_cast<void>(*target);
     }
-    if (sample_at >= 0 && static_cast<size_t>(sample_at + i) < sample_count_) {
-      samples_[sample_at + i] = NowNs() - start;
-    }
+    if (static_cast<size_t>(i) < room) samples_[sample_at + i] = NowNs() - start;
   }
   return count;
 }

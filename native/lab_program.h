@@ -5,6 +5,8 @@
 // in shared memory, which can be looked at while the thread is parked and after a child of it died.
 #pragma once
 
+#include <node_api.h>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -32,6 +34,10 @@ struct Step {
   StepKind kind;
   int64_t args[7];
 };
+
+// Whether the step can be run with so many steps after it. Addresses are not looked at: a bad one
+// is what an experiment may want to see.
+bool IsValid(const Step& step, size_t following) noexcept;
 
 // What one step did.
 struct Outcome {
@@ -68,6 +74,11 @@ struct ProgramOptions {
 
 class Program {
  public:
+  static constexpr napi_type_tag kTag = {0x706f7374636f7079, 0x6c61620000000001};
+
+  // Its thread goes on, and keeps what it needs.
+  static void Collect(const std::shared_ptr<Program>&) noexcept {}
+
   static std::shared_ptr<Program> Create(std::span<const Step> steps, size_t samples,
                                          const ProgramOptions& options) noexcept;
   Program(const Program&) = delete;

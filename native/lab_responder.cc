@@ -79,6 +79,7 @@ void Responder::Run() noexcept {
       last_error.store(-errno);
       return;
     }
+    if (bytes == 0) return;  // not a userfaultfd, and at its end
     reads.fetch_add(1, std::memory_order_relaxed);
     const auto count = static_cast<size_t>(bytes) / sizeof(uapi::UffdMsg);
     for (size_t i = 0; i < count; ++i) {

@@ -1,6 +1,8 @@
 // Threads that resolve faults natively, in each of the ways that a handler can wait for them.
 #pragma once
 
+#include <node_api.h>
+
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -21,6 +23,11 @@ struct ResponderOptions {
 // Missing faults are filled, minor ones continued, write-protect ones unprotected, one page each.
 class Responder {
  public:
+  static constexpr napi_type_tag kTag = {0x706f7374636f7079, 0x6c61620000000002};
+
+  // Its thread goes on, and keeps what it needs.
+  static void Collect(const std::shared_ptr<Responder>&) noexcept {}
+
   explicit Responder(const ResponderOptions& options) noexcept : options_(options) {}
 
   void Run() noexcept;

@@ -10,6 +10,7 @@
 #include "lab_calls.h"
 #include "sys.h"
 #include "uapi.h"
+#include "values.h"
 
 namespace postcopy::lab {
 namespace {
@@ -80,29 +81,38 @@ constexpr Numbered kNumbers[] = {
     {"io_uring_register", 427},
 };
 
+bool AddressOf(const Napi::Value& value, long* out) {
+  void* data = nullptr;
+  if (napi_get_typedarray_info(value.Env(), value, nullptr, nullptr, &data, nullptr, nullptr) !=
+      napi_ok)
+    return false;
+  *out = reinterpret_cast<long>(data);
+  return true;
+}
+
 // A number, a bigint, or memory whose address is passed.
 bool Argument(const Napi::Value& value, long* out) {
-  if (value.IsNumber()) {
-    *out = static_cast<long>(value.As<Napi::Number>().Int64Value());
-  } else if (value.IsBigInt()) {
-    bool lossless = false;
-    *out = static_cast<long>(value.As<Napi::BigInt>().Uint64Value(&lossless));
-  } else if (value.IsTypedArray()) {
-    const auto array = value.As<Napi::TypedArray>();
-    const auto base = static_cast<uint8_t*>(array.ArrayBuffer().Data());
-    *out = reinterpret_cast<long>(base + array.ByteOffset());
-  } else {
-    return false;
+  napi_env env = value.Env();
+  int64_t number = 0;
+  if (napi_get_value_int64(env, value, &number) == napi_ok) {  // 0 for NaN
+    *out = static_cast<long>(number);
+    return true;
   }
-  return true;
+  uint64_t wide = 0;
+  bool lossless = false;
+  if (napi_get_value_bigint_uint64(env, value, &wide, &lossless) == napi_ok) {
+    *out = static_cast<long>(wide);
+    return true;
+  }
+  return AddressOf(value, out);
 }
 
 }  // namespace
 
 Napi::Value SyscallNumbers(const Napi::CallbackInfo& info) {
-  auto numbers = Napi::Object::New(info.Env());
-  for (const auto& [name, number] : kNumbers) numbers.Set(name, static_cast<double>(number));
-  return numbers;
+  Fields numbers(info.Env());
+  for (const auto& [name, number] : kNumbers) numbers.Number(name, static_cast<double>(number));
+  return numbers.value();
 }
 
 // syscall(number, ...up to six): the result or -errno.
@@ -110,23 +120,23 @@ Napi::Value Syscall(const Napi::CallbackInfo& info) {
   long values[kMostArguments + 1] = {};
   for (size_t i = 0; i < info.Length() && i <= kMostArguments; ++i) {
     if (Argument(info[i], &values[i])) continue;
-    Napi::TypeError::New(info.Env(), "arguments must be numbers, bigints or typed arrays")
-        .ThrowAsJavaScriptException();
+    napi_throw_type_error(info.Env(), nullptr,
+                          "arguments must be numbers, bigints or typed arrays");
     return {};
   }
   const long result = CountOrErrno(
       syscall(values[0], values[1], values[2], values[3], values[4], values[5], values[6]));
-  return Napi::Number::New(info.Env(), static_cast<double>(result));
+  return NumberValue(info.Env(), static_cast<double>(result));
 }
 
 // The address of a typed array, valid while it is referenced and not resized.
 Napi::Value AddressOf(const Napi::CallbackInfo& info) {
   long address = 0;
-  if (!info[0].IsTypedArray() || !Argument(info[0], &address)) {
-    Napi::TypeError::New(info.Env(), "bytes must be a typed array").ThrowAsJavaScriptException();
+  if (!AddressOf(info[0], &address)) {
+    napi_throw_type_error(info.Env(), nullptr, "bytes must be a typed array");
     return {};
   }
-  return Napi::Number::New(info.Env(), static_cast<double>(address));
+  return NumberValue(info.Env(), static_cast<double>(address));
 }
 
 // peek(address, target): copies memory out. poke(address, source): copies bytes in. Both are user-

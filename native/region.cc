@@ -115,16 +115,13 @@ Napi::Value Created(const Args& args, long result, const char* syscall,
                     std::shared_ptr<Region> region) {
   if (result == 0) return NewHandle(args.env(), std::move(region));
   // The one place where several calls can fail: say which.
-  auto failure = Napi::Array::New(args.env(), 2);
-  failure.Set(0U, static_cast<double>(result));
-  failure.Set(1U, syscall);
-  return failure;
+  return ListValue(args.env(), {Result(args, result), TextValue(args.env(), syscall)});
 }
 
 // What stands behind a RegionLease. It keeps nothing mapped, for it is garbage collected some time.
 struct LeaseOwner {
   std::weak_ptr<Region> region;
-  RegionLease table;
+  RegionLease table{};
 };
 
 void* RetainLease(void* owner) {
@@ -177,15 +174,15 @@ Napi::Value RegionInfo(const Napi::CallbackInfo& info) {
   Args args(info);
   const auto region = args.Object<Region>(0, "region");
   if (!args.ok()) return {};
-  auto fields = Napi::Object::New(args.env());
-  fields.Set("id", static_cast<double>(region->id()));
-  fields.Set("kind", static_cast<double>(region->kind()));
-  fields.Set("address", static_cast<double>(reinterpret_cast<uintptr_t>(region->address())));
-  fields.Set("aliasAddress", static_cast<double>(reinterpret_cast<uintptr_t>(region->alias())));
-  fields.Set("lengthBytes", static_cast<double>(region->length()));
-  fields.Set("pageSizeBytes", static_cast<double>(region->page_size()));
-  fields.Set("fd", region->fd());
-  return fields;
+  return Fields(args.env())
+      .Number("id", static_cast<double>(region->id()))
+      .Number("kind", static_cast<double>(region->kind()))
+      .Number("address", static_cast<double>(reinterpret_cast<uintptr_t>(region->address())))
+      .Number("aliasAddress", static_cast<double>(reinterpret_cast<uintptr_t>(region->alias())))
+      .Number("lengthBytes", static_cast<double>(region->length()))
+      .Number("pageSizeBytes", static_cast<double>(region->page_size()))
+      .Number("fd", region->fd())
+      .value();
 }
 
 Napi::Value RegionClose(const Napi::CallbackInfo& info) {
@@ -199,19 +196,17 @@ Napi::Value RegionLeaseOf(const Napi::CallbackInfo& info) {
   Args args(info);
   auto region = args.Object<Region>(0, "region");
   if (!args.ok()) return {};
-  auto* owner = new LeaseOwner{.region = region, .table = {}};
+  auto owner = std::make_unique<LeaseOwner>();
+  owner->region = region;
   owner->table = {.version = kRegionLeaseVersion,
-                  .owner = owner,
+                  .owner = owner.get(),
                   .address = region->address(),
                   .length_bytes = region->length(),
                   .page_size_bytes = region->page_size(),
                   .retain = RetainLease,
                   .release = ReleaseLease};
-  auto external = Napi::External<RegionLease>::New(
-      args.env(), &owner->table,
-      [](Napi::Env, RegionLease* lease) { delete static_cast<LeaseOwner*>(lease->owner); });
-  external.TypeTag(&kRegionLeaseTag);
-  return external;
+  RegionLease* table = &owner->table;
+  return ExternalValue(args.env(), table, std::move(owner), kRegionLeaseTag);
 }
 
 }  // namespace postcopy

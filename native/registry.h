@@ -10,6 +10,8 @@
 #include <mutex>
 #include <utility>
 
+#include "values.h"
+
 namespace postcopy {
 
 // The one global of the addon: all environments (main thread and workers) look up the same objects.
@@ -62,23 +64,26 @@ class Registry {
 };
 
 // What an External points to. A handle belongs to one thread; only what it points to is shared.
+// T::Collect() decides what happens to an object that was collected, or whose environment ended,
+// without close().
 template <typename T>
 struct Handle {
+  explicit Handle(std::shared_ptr<T> opened) noexcept : object(std::move(opened)) {}
+  Handle(const Handle&) = delete;
+  Handle& operator=(const Handle&) = delete;
+  ~Handle() {
+    if (object != nullptr) T::Collect(std::move(object));
+  }
+
   std::shared_ptr<T> object;
 };
 
-// T::kTag keeps handles of one type from being taken for another; T::Collect() decides what happens
-// to an object that was collected, or whose environment ended, without close().
+// T::kTag keeps handles of one type from being taken for another.
 template <typename T>
-Napi::Value NewHandle(Napi::Env env, std::shared_ptr<T> object) {
-  auto external = Napi::External<Handle<T>>::New(env, new Handle<T>{std::move(object)},
-                                                 [](Napi::Env, Handle<T>* handle) {
-                                                   if (handle->object != nullptr)
-                                                     T::Collect(std::move(handle->object));
-                                                   delete handle;
-                                                 });
-  external.TypeTag(&T::kTag);
-  return external;
+Napi::Value NewHandle(napi_env env, std::shared_ptr<T> object) {
+  auto handle = std::make_unique<Handle<T>>(std::move(object));
+  Handle<T>* data = handle.get();
+  return ExternalValue(env, data, std::move(handle), T::kTag);
 }
 
 }  // namespace postcopy

@@ -73,7 +73,7 @@ Napi::Value UffdProbe(const Napi::CallbackInfo& info) {
   uint64_t available = 0;
   const long result = Userfaultfd::Handshake(probe.get(), 0, &available);
   if (result < 0) return Result(args, result);
-  return Napi::BigInt::New(args.env(), available);
+  return MaskValue(args.env(), available);
 }
 
 // (door, userModeOnly, features): a handle, or -errno of the open; [-errno] of the handshake.
@@ -88,11 +88,7 @@ Napi::Value UffdOpen(const Napi::CallbackInfo& info) {
   UniqueFd fd(static_cast<int>(opened));
   uint64_t available = 0;
   const long result = Userfaultfd::Handshake(fd.get(), features, &available);
-  if (result < 0) {
-    auto failure = Napi::Array::New(args.env(), 1);
-    failure.Set(0U, static_cast<double>(result));
-    return failure;
-  }
+  if (result < 0) return ListValue(args.env(), {Result(args, result)});
   return NewHandle(args.env(),
                    Userfaultfd::Publish(std::move(fd), door, user_mode_only, features, available));
 }
@@ -109,14 +105,14 @@ Napi::Value UffdInfo(const Napi::CallbackInfo& info) {
   Args args(info);
   const auto uffd = args.Object<Userfaultfd>(0, "userfaultfd");
   if (!args.ok()) return {};
-  auto fields = Napi::Object::New(args.env());
-  fields.Set("id", static_cast<double>(uffd->id()));
-  fields.Set("fd", uffd->fd());
-  fields.Set("door", static_cast<double>(uffd->door()));
-  fields.Set("userModeOnly", uffd->user_mode_only());
-  fields.Set("features", Napi::BigInt::New(args.env(), uffd->features()));
-  fields.Set("available", Napi::BigInt::New(args.env(), uffd->available()));
-  return fields;
+  return Fields(args.env())
+      .Number("id", static_cast<double>(uffd->id()))
+      .Number("fd", uffd->fd())
+      .Number("door", static_cast<double>(uffd->door()))
+      .Flag("userModeOnly", uffd->user_mode_only())
+      .Mask("features", uffd->features())
+      .Mask("available", uffd->available())
+      .value();
 }
 
 Napi::Value UffdClose(const Napi::CallbackInfo& info) {
@@ -138,7 +134,7 @@ Napi::Value UffdRegister(const Napi::CallbackInfo& info) {
   if (!args.ok()) return {};
   uint64_t ioctls = 0;
   const long result = uffd->Register(start, length, mode, &ioctls);
-  return result < 0 ? Result(args, result) : Napi::BigInt::New(args.env(), ioctls);
+  return result < 0 ? Result(args, result) : MaskValue(args.env(), ioctls);
 }
 
 Napi::Value UffdUnregister(const Napi::CallbackInfo& info) {

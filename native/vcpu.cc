@@ -149,12 +149,15 @@ bool Vcpu::TouchPage(const Touch& touch) noexcept {
   const uint32_t version = memory.Version(touch.page);
   uint64_t* words = memory.Page(touch.page);
   PageIdentity identity{key_, touch.page, version, slice_.LinkOf(touch.page)};
-  if (!PageMatches(words, identity)) {
+  // Loaded once: another thread may write the page between two loads, and a link that was not
+  // checked leads out of the slice.
+  const uint32_t link = version == 0 ? identity.link : LinkIn(words);
+  if (link != identity.link || !PageMatches(words, identity)) {
     stats_.failed_checks.Add(1);
     machine_.Report(Diagnose(words, identity, memory.vcpu_pages()));
     return false;
   }
-  generator_.Follow(version == 0 ? identity.link : LinkIn(words));
+  generator_.Follow(link);
   stats_.touches.Add(1);
   if (touch.write && version < kMaxVersion) {  // a version never starts again
     ++identity.version;

@@ -2,6 +2,7 @@
 // here waits for a vCPU, but for the bounded time that machineStop() is given.
 #include <napi.h>
 
+#include <array>
 #include <cerrno>
 #include <ctime>
 #include <span>
@@ -9,37 +10,23 @@
 #include "args.h"
 #include "machine.h"
 #include "region_lease.h"
+#include "values.h"
 
 namespace postcopy::guest {
 namespace {
 
 using MachineHandle = std::shared_ptr<Machine>;
 
-constexpr size_t kFindingStride = 6;
 constexpr size_t kStateWords = 7;
 constexpr size_t kStatsFields = 11;
 
-// A share in another addon's mapping, or nothing with a pending TypeError.
-const RegionLease* LeaseOf(const Napi::CallbackInfo& info, size_t index, const char* name) {
-  bool tagged = false;
-  napi_check_object_type_tag(info.Env(), info[index], &kRegionLeaseTag, &tagged);
-  const auto* lease = tagged ? info[index].As<Napi::External<RegionLease>>().Data() : nullptr;
-  if (lease != nullptr && lease->version == kRegionLeaseVersion) return lease;
-  Napi::TypeError::New(info.Env(), std::string(name) + " must be a lease of a memory region")
-      .ThrowAsJavaScriptException();
-  return nullptr;
-}
-
-std::span<uint64_t> StateWords(const Napi::CallbackInfo& info, size_t index) {
-  if (info[index].IsTypedArray()) {
-    auto array = info[index].As<Napi::TypedArray>();
-    if (array.TypedArrayType() == napi_biguint64_array && array.ElementLength() >= kStateWords) {
-      return {array.As<Napi::BigUint64Array>().Data(), kStateWords};
-    }
-  }
-  Napi::TypeError::New(info.Env(), "state must be a BigUint64Array of 7")
-      .ThrowAsJavaScriptException();
-  return {};
+// A share in another addon's mapping; null after a failure.
+const RegionLease* LeaseOf(Args& args, size_t index, const char* name) {
+  const auto* lease = static_cast<const RegionLease*>(
+      args.Tagged(index, name, kRegionLeaseTag, "a lease of a memory region"));
+  if (lease == nullptr) return nullptr;
+  args.Require(lease->version == kRegionLeaseVersion, name, "of this version of the package");
+  return lease;
 }
 
 // The machine and the index of one of its vCPUs.
@@ -51,28 +38,26 @@ struct VcpuArgument {
   uint32_t index;
 };
 
-Napi::Value FindingsArray(Napi::Env env, const std::vector<Finding>& findings) {
-  auto array = Napi::Float64Array::New(env, findings.size() * kFindingStride);
-  size_t at = 0;
+// Six numbers for each.
+Napi::Value FindingsArray(napi_env env, const std::vector<Finding>& findings) {
+  std::vector<double> fields;
   for (const Finding& finding : findings) {
-    array[at++] = static_cast<double>(finding.verdict);
-    array[at++] = static_cast<double>(finding.block);
-    array[at++] = static_cast<double>(finding.offset_bytes);
-    array[at++] = static_cast<double>(finding.length_bytes);
-    array[at++] = static_cast<double>(finding.got);
-    array[at++] = static_cast<double>(finding.expected);
+    fields.insert(
+        fields.end(),
+        {static_cast<double>(finding.verdict), static_cast<double>(finding.block),
+         static_cast<double>(finding.offset_bytes), static_cast<double>(finding.length_bytes),
+         static_cast<double>(finding.got), static_cast<double>(finding.expected)});
   }
-  return array;
+  return Float64ArrayValue(env, fields);
 }
 
 Napi::Value MachineCreate(const Napi::CallbackInfo& info) {
-  const RegionLease* ram = LeaseOf(info, 0, "ram");
-  if (ram == nullptr) return {};
-  const RegionLease* ledger = LeaseOf(info, 1, "ledger");
-  if (ledger == nullptr) return {};
   Args args(info);
+  const RegionLease* ram = LeaseOf(args, 0, "ram");
+  const RegionLease* ledger = LeaseOf(args, 1, "ledger");
   const auto vcpus = static_cast<uint32_t>(args.Number(2, "vcpus", 1024));
   const auto vcpu_pages = static_cast<uint32_t>(args.Number(3, "vcpuPages", UINT32_MAX));
+  if (!args.ok()) return {};
   const size_t ram_pages = ram->length_bytes / kPageBytes;
   args.Require(vcpus > 0, "vcpus", "at least 1");
   args.Require(vcpu_pages >= vcpus && vcpu_pages <= ram_pages, "vcpuPages", "in ram");
@@ -119,7 +104,7 @@ Napi::Value MachineStop(const Napi::CallbackInfo& info) {
   const auto machine = args.Object<Machine>(0, "machine");
   const std::chrono::microseconds wait(args.Number(1, "waitUs", 1'000'000));
   if (!args.ok()) return {};
-  return Napi::Boolean::New(info.Env(), machine->Stop(wait));
+  return FlagValue(info.Env(), machine->Stop(wait));
 }
 
 Napi::Value MachineQuit(const Napi::CallbackInfo& info) {
@@ -139,7 +124,7 @@ Napi::Value MachineClose(const Napi::CallbackInfo& info) {
 Napi::Value MachineGone(const Napi::CallbackInfo& info) {
   Args args(info);
   const auto machine = args.Object<Machine>(0, "machine");
-  return args.ok() ? Napi::Boolean::New(info.Env(), machine->Gone()) : Napi::Value();
+  return args.ok() ? FlagValue(info.Env(), machine->Gone()) : Napi::Value();
 }
 
 Napi::Value MachineFill(const Napi::CallbackInfo& info) {
@@ -155,9 +140,12 @@ Napi::Value MachineVerify(const Napi::CallbackInfo& info) {
   if (!args.ok()) return {};
   std::vector<SealedPage> sealed;
   for (size_t at = 0; at + 1 < seals.size(); at += 2) {
-    const auto page = static_cast<uint32_t>(seals[at]);
-    args.Require(page < machine->memory().ram_bytes() / kPageBytes, "sealed", "pages of ram");
-    sealed.push_back({page, static_cast<uint32_t>(seals[at + 1])});
+    SealedPage seal{};
+    args.Require(ToInteger(seals[at], 0, UINT32_MAX, &seal.page) &&
+                     ToInteger(seals[at + 1], 0, UINT32_MAX, &seal.checksum) &&
+                     seal.page < machine->memory().ram_bytes() / kPageBytes,
+                 "sealed", "pages of ram with their checksums");
+    sealed.push_back(seal);
   }
   if (!args.ok()) return {};
   return Result(args, machine->BeginVerify(std::move(sealed)));
@@ -173,7 +161,7 @@ Napi::Value MachineCancelScan(const Napi::CallbackInfo& info) {
 Napi::Value MachineScanRunning(const Napi::CallbackInfo& info) {
   Args args(info);
   const auto machine = args.Object<Machine>(0, "machine");
-  return args.ok() ? Napi::Boolean::New(info.Env(), machine->ScanRunning()) : Napi::Value();
+  return args.ok() ? FlagValue(info.Env(), machine->ScanRunning()) : Napi::Value();
 }
 
 Napi::Value MachineScannedPages(const Napi::CallbackInfo& info) {
@@ -187,14 +175,14 @@ Napi::Value MachineTakeScanResult(const Napi::CallbackInfo& info) {
   const auto machine = args.Object<Machine>(0, "machine");
   if (!args.ok()) return {};
   const ScanResult result = machine->TakeScanResult();
-  auto counts = Napi::Array::New(info.Env(), kVerdicts);
-  for (uint32_t i = 0; i < kVerdicts; ++i) counts.Set(i, static_cast<double>(result.counts[i]));
-  auto object = Napi::Object::New(info.Env());
-  object.Set("complete", result.complete);
-  object.Set("pages", static_cast<double>(result.pages));
-  object.Set("counts", counts);
-  object.Set("findings", FindingsArray(info.Env(), result.findings));
-  return object;
+  std::array<double, kVerdicts> counts{};
+  for (size_t i = 0; i < kVerdicts; ++i) counts[i] = static_cast<double>(result.counts[i]);
+  return Fields(info.Env())
+      .Flag("complete", result.complete)
+      .Number("pages", static_cast<double>(result.pages))
+      .Value("counts", NumbersValue(info.Env(), counts))
+      .Value("findings", FindingsArray(info.Env(), result.findings))
+      .value();
 }
 
 Napi::Value MachineFindings(const Napi::CallbackInfo& info) {
@@ -214,9 +202,8 @@ Napi::Value VcpuSave(const Napi::CallbackInfo& info) {
   Args args(info);
   const auto machine = args.Object<Machine>(0, "machine");
   const VcpuArgument vcpu(args, machine);
+  const auto words = args.Uint64s(2, "state", kStateWords);
   if (!args.ok()) return {};
-  const auto words = StateWords(info, 2);
-  if (words.empty()) return {};
   const VcpuState state = machine->SaveVcpu(vcpu.index);
   words[0] = state.generator.random;
   words[1] = state.generator.position;
@@ -232,9 +219,8 @@ Napi::Value VcpuLoad(const Napi::CallbackInfo& info) {
   Args args(info);
   const auto machine = args.Object<Machine>(0, "machine");
   const VcpuArgument vcpu(args, machine);
+  const auto words = args.Uint64s(2, "state", kStateWords);
   if (!args.ok()) return {};
-  const auto words = StateWords(info, 2);
-  if (words.empty()) return {};
   const VcpuState state{{words[0], words[1]}, words[2], words[3], words[4], words[5], words[6]};
   return Result(args, machine->LoadVcpu(vcpu.index, state));
 }
@@ -285,40 +271,35 @@ Napi::Value ChecksumOf(const Napi::CallbackInfo& info) {
   return args.ok() ? Result(args, Checksum(bytes.data(), bytes.size())) : Napi::Value();
 }
 
-Napi::Object Init(Napi::Env env, Napi::Object exports) {
-  const auto add = [&](const char* name, Napi::Value (*function)(const Napi::CallbackInfo&)) {
-    exports.Set(name, Napi::Function::New(env, function, name));
-  };
-  add("machineCreate", MachineCreate);
-  add("machineConfigure", MachineConfigure);
-  add("machineStart", MachineStart);
-  add("machineStop", MachineStop);
-  add("machineQuit", MachineQuit);
-  add("machineClose", MachineClose);
-  add("machineGone", MachineGone);
-  add("machineFill", MachineFill);
-  add("machineVerify", MachineVerify);
-  add("machineCancelScan", MachineCancelScan);
-  add("machineScanRunning", MachineScanRunning);
-  add("machineScannedPages", MachineScannedPages);
-  add("machineTakeScanResult", MachineTakeScanResult);
-  add("machineFindings", MachineFindings);
-  add("vcpuThreadId", VcpuThreadId);
-  add("vcpuSave", VcpuSave);
-  add("vcpuLoad", VcpuLoad);
-  add("vcpuReadStats", VcpuReadStats);
-  add("vcpuReadHistogram", VcpuReadHistogram);
-  add("checksum", ChecksumOf);
-  return exports;
-}
+constexpr Export kExports[] = {
+    {"machineCreate", MachineCreate},
+    {"machineConfigure", MachineConfigure},
+    {"machineStart", MachineStart},
+    {"machineStop", MachineStop},
+    {"machineQuit", MachineQuit},
+    {"machineClose", MachineClose},
+    {"machineGone", MachineGone},
+    {"machineFill", MachineFill},
+    {"machineVerify", MachineVerify},
+    {"machineCancelScan", MachineCancelScan},
+    {"machineScanRunning", MachineScanRunning},
+    {"machineScannedPages", MachineScannedPages},
+    {"machineTakeScanResult", MachineTakeScanResult},
+    {"machineFindings", MachineFindings},
+    {"vcpuThreadId", VcpuThreadId},
+    {"vcpuSave", VcpuSave},
+    {"vcpuLoad", VcpuLoad},
+    {"vcpuReadStats", VcpuReadStats},
+    {"vcpuReadHistogram", VcpuReadHistogram},
+    {"checksum", ChecksumOf},
+};
 
 }  // namespace
+
+Napi::Object Init(Napi::Env, Napi::Object exports) {
+  return AddExports(exports, kExports);
+}
+
+NODE_API_MODULE(vcpu, Init)
+
 }  // namespace postcopy::guest
-
-namespace {
-Napi::Object InitVcpuAddon(Napi::Env env, Napi::Object exports) {
-  return postcopy::guest::Init(env, exports);
-}
-}  // namespace
-
-NODE_API_MODULE(vcpu, InitVcpuAddon)

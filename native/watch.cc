@@ -23,11 +23,11 @@ class Watch {
   // A stop function that nobody keeps does not stop the watch.
   static void Collect(std::shared_ptr<Watch> watch) noexcept { watch.reset(); }
 
-  // 0 or -errno.
-  static long Start(Napi::Env env, std::shared_ptr<Userfaultfd> uffd, Napi::Function listener,
-                    bool ref, std::shared_ptr<Watch>* out) {
+  // 0 or -errno; -ECANCELED in an environment that is being terminated.
+  static long Start(napi_env env, std::shared_ptr<Userfaultfd> uffd, napi_value listener, bool ref,
+                    std::shared_ptr<Watch>* out) {
     uv_loop_t* loop = nullptr;
-    napi_get_uv_event_loop(env, &loop);
+    if (napi_get_uv_event_loop(env, &loop) != napi_ok) return -ECANCELED;
     auto watch = std::make_shared<Watch>();
     long result = uv_poll_init(loop, &watch->poll_, uffd->fd());
     if (result < 0) return result;
@@ -35,9 +35,14 @@ class Watch {
     watch->self_ = watch;
     watch->env_ = env;
     watch->uffd_ = std::move(uffd);
-    napi_create_reference(env, listener, 1, &watch->listener_);
-    napi_async_init(env, nullptr, Napi::String::New(env, "postcopy.userfaultfd"), &watch->context_);
-    napi_add_async_cleanup_hook(env, OnTeardown, watch.get(), &watch->hook_);
+    const bool hooked =
+        napi_add_async_cleanup_hook(env, OnTeardown, watch.get(), &watch->hook_) == napi_ok;
+    const Napi::Value name = TextValue(env, "postcopy.userfaultfd");
+    if (!hooked || napi_create_reference(env, listener, 1, &watch->listener_) != napi_ok ||
+        napi_async_init(env, nullptr, name, &watch->context_) != napi_ok) {
+      watch->Close();
+      return -ECANCELED;
+    }
     result = uv_poll_start(&watch->poll_, UV_READABLE, OnReady);
     if (result < 0) {
       watch->Close();
@@ -53,25 +58,32 @@ class Watch {
     closing_ = true;
     uv_close(reinterpret_cast<uv_handle_t*>(&poll_), OnClosed);
     // The loop no longer looks at the descriptor, and JavaScript may not be called any more.
-    napi_delete_reference(env_, listener_);
-    napi_async_destroy(env_, context_);
+    if (listener_ != nullptr) napi_delete_reference(env_, listener_);
+    if (context_ != nullptr) napi_async_destroy(env_, context_);
     uffd_.reset();
   }
 
  private:
   static void OnReady(uv_poll_t* poll, int status, int) {
     auto* watch = static_cast<Watch*>(poll->data);
-    const Napi::Env env(watch->env_);
-    const Napi::HandleScope scope(env);
+    napi_env env = watch->env_;
+    napi_handle_scope scope = nullptr;
+    if (napi_open_handle_scope(env, &scope) != napi_ok) return;
+    watch->Call(status);
+    napi_close_handle_scope(env, scope);
+  }
+
+  void Call(int status) {
+    napi_env env = env_;
     napi_value listener = nullptr;
     napi_value receiver = nullptr;
     napi_value argument = nullptr;
-    napi_get_reference_value(env, watch->listener_, &listener);
+    napi_get_reference_value(env, listener_, &listener);
     napi_get_global(env, &receiver);
     napi_create_int32(env, status, &argument);
     // The listener may stop the watch; nothing of it is used behind this.
     const napi_status called =
-        napi_make_callback(env, watch->context_, receiver, listener, 1, &argument, nullptr);
+        napi_make_callback(env, context_, receiver, listener, 1, &argument, nullptr);
     if (called != napi_pending_exception) return;
     napi_value exception = nullptr;
     if (napi_get_and_clear_last_exception(env, &exception) == napi_ok)
@@ -84,7 +96,7 @@ class Watch {
 
   static void OnClosed(uv_handle_t* handle) {
     auto* watch = static_cast<Watch*>(handle->data);
-    napi_remove_async_cleanup_hook(watch->hook_);
+    if (watch->hook_ != nullptr) napi_remove_async_cleanup_hook(watch->hook_);
     const std::shared_ptr<Watch> last = std::move(watch->self_);
   }
 
@@ -104,7 +116,7 @@ class Watch {
 Napi::Value WatchStart(const Napi::CallbackInfo& info) {
   Args args(info);
   auto uffd = args.Object<Userfaultfd>(0, "userfaultfd");
-  const Napi::Function listener = args.Function(1, "listener");
+  napi_value listener = args.Function(1, "listener");
   const bool ref = args.Flag(2, "ref");
   if (!args.ok()) return {};
   std::shared_ptr<Watch> watch;

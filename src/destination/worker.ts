@@ -1,5 +1,5 @@
 /** Entry of the destination's worker: joins a {@link Receiver} to a listener and to the main thread. */
-import { parentPort, workerData } from 'node:worker_threads'
+import { parentPort } from 'node:worker_threads'
 import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
 import type { Userfaultfd } from '../kernel/index.js'
 import { type Listener, listen } from '../migration/connection.js'
@@ -7,6 +7,7 @@ import { Reception } from '../migration/reception.js'
 import { goFirst } from '../migration/thread-priority.js'
 import { createCounters } from '../migration/counters.js'
 import { isAtRest } from '../migration/states.js'
+import { runWorker, workerInput } from '../migration/worker-input.js'
 import { assertNever } from '../units.js'
 import { attachBlocks } from './block.js'
 import { Claim } from './claim.js'
@@ -19,7 +20,7 @@ if (port === null) {
   throw new PostcopyError('ERR_INTERNAL', 'the destination worker runs in a worker only')
 }
 
-const data = workerData as DestinationWorkerData
+const data = workerInput() as DestinationWorkerData
 const claim = new Claim(data.claim)
 const blocks = attachBlocks(data.blocks)
 let listener: Listener | undefined
@@ -76,7 +77,7 @@ function release(): void {
   port?.close()
 }
 
-port.on('message', (request: DestinationRequest) => {
+function obey(request: DestinationRequest): void {
   switch (request.type) {
     case 'pong':
       receiver.pong(request.value)
@@ -93,26 +94,33 @@ port.on('message', (request: DestinationRequest) => {
     default:
       assertNever(request)
   }
-})
+}
 
 // The main thread may be parked on a page: it must be let go, or told, whatever has happened here.
 process.on('uncaughtException', (error) => receiver.abandon(error))
 
-goFirst()
-try {
-  receiver.begin()
-  listener = await listen(data.uri, {
-    tls: data.tls,
-    handshakes: data.parameters,
-    accepted: (channel) => {
-      // The preempt channel may be silent for long.
-      if (receiver.isConnected) receiver.accept(channel)
-      else reception.take(channel)
-    },
-    refused: (error) => notify({ type: 'refused', error: errorToRecord(error) }),
-  })
-  receiver.listening()
-  notify({ type: 'listening', uri: listener.uri })
-} catch (error) {
-  receiver.listenFailed(error)
+async function receive(): Promise<void> {
+  try {
+    receiver.begin()
+    listener = await listen(data.uri, {
+      tls: data.tls,
+      handshakes: data.parameters,
+      accepted: (channel) => {
+        // The preempt channel may be silent for long.
+        if (receiver.isConnected) receiver.accept(channel)
+        else reception.take(channel)
+      },
+      refused: (error) => notify({ type: 'refused', error: errorToRecord(error) }),
+    })
+    receiver.listening()
+    notify({ type: 'listening', uri: listener.uri })
+  } catch (error) {
+    receiver.listenFailed(error)
+  }
 }
+
+runWorker(() => {
+  port.on('message', obey)
+  goFirst()
+  void receive()
+})

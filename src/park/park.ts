@@ -1,6 +1,5 @@
 /** Parking as its user sees it: starts the worker, and tells what it does. */
 import { once } from 'node:events'
-import { Worker } from 'node:worker_threads'
 import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
 import { isInClear } from '../migration/in-clear.js'
 import { Migration, closedByOwner } from '../migration/migration.js'
@@ -8,6 +7,7 @@ import { type Parameters, resolveOptions } from '../migration/options.js'
 import { isAtRest } from '../migration/states.js'
 import { serverCredentials } from '../migration/tls-credentials.js'
 import { formatUri, parseUri } from '../migration/uri.js'
+import { WorkerThread } from '../migration/worker-thread.js'
 import { assertNever } from '../units.js'
 import type { Manifest } from './manifest.js'
 import type { TrustOptions } from './trusted-directory.js'
@@ -40,8 +40,7 @@ export interface ParkFileOptions extends ParkSettings {
  */
 export class Park extends Migration {
   readonly #inClear: boolean
-  readonly #worker: Worker
-  readonly #workerEnded: Promise<void>
+  readonly #worker: WorkerThread<ParkRequest, ParkNotice>
   #uri: string | undefined
   #manifest: Manifest | undefined
 
@@ -88,14 +87,9 @@ export class Park extends Migration {
       parameters,
       counters: this.counters.buffer,
     }
-    this.#worker = new Worker(new URL('./worker.js', import.meta.url), { workerData, name: 'park' })
-    this.#worker.on('message', (notice: ParkNotice) => this.#notice(notice))
-    this.#worker.on('error', (error) => this.#workerLost(error))
-    this.#workerEnded = new Promise((resolve) => {
-      this.#worker.on('exit', () => {
-        this.#workerLost(undefined)
-        resolve()
-      })
+    this.#worker = new WorkerThread(new URL('./worker.js', import.meta.url), 'park', workerData, {
+      notice: (notice) => this.#notice(notice),
+      ended: (cause) => this.#workerLost(cause),
     })
   }
 
@@ -126,14 +120,13 @@ export class Park extends Migration {
     const reason = closedByOwner('park')
     this.endByOwner(reason)
     this.#stop(reason)
-    await this.#workerEnded
+    await this.#worker.ended
     this.settleByOwner()
   }
 
   #stop(reason: PostcopyError): void {
     if (isAtRest(this.state)) return
-    const request: ParkRequest = { type: 'stop', error: errorToRecord(reason) }
-    this.#worker.postMessage(request)
+    this.#worker.post({ type: 'stop', error: errorToRecord(reason) })
   }
 
   #notice(notice: ParkNotice): void {

@@ -1,8 +1,9 @@
 /** Entry of the worker that spills: writing to disk may block here, and nobody waits for it. */
-import { parentPort, workerData } from 'node:worker_threads'
+import { parentPort } from 'node:worker_threads'
 import { PostcopyError, errorToRecord } from '../errors.js'
 import { packPages } from '../kernel/index.js'
 import { createCounters, now } from '../migration/counters.js'
+import { runWorker, workerInput } from '../migration/worker-input.js'
 import { PageBitmap } from '../ram/page-bitmap.js'
 import { RamBlock } from '../ram/ram-block.js'
 import type { Owed } from '../source/source.js'
@@ -50,8 +51,7 @@ function spill(store: VmStore, { blocks: shared, ...identity }: Owed): void {
   store.leaveIncomplete()
 }
 
-const { directory, owed } = workerData as SpillWorkerData
-try {
+function write({ directory, owed }: SpillWorkerData): string {
   const counters = createCounters()
   counters.startedAt = now()
   const store = VmStore.fill(ParkDirectory.attach(directory), counters)
@@ -62,8 +62,14 @@ try {
     store.remove()
     throw error
   }
-  notify({ path: store.path })
-} catch (error) {
-  notify({ error: errorToRecord(error) })
+  return store.path
 }
-port.close()
+
+runWorker(() => {
+  try {
+    notify({ path: write(workerInput() as SpillWorkerData) })
+  } catch (error) {
+    notify({ error: errorToRecord(error) })
+  }
+  port.close()
+})

@@ -1,10 +1,11 @@
 /** Entry of the worker that parks: writing to disk may block here, and nobody waits for it. */
-import { parentPort, workerData } from 'node:worker_threads'
+import { parentPort } from 'node:worker_threads'
 import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
 import { type Listener, listen } from '../migration/connection.js'
 import { createCounters } from '../migration/counters.js'
 import { Reception } from '../migration/reception.js'
 import { type MigrationState, isAtRest } from '../migration/states.js'
+import { runWorker, workerInput } from '../migration/worker-input.js'
 import type { ParkNotice, ParkRequest, ParkWorkerData } from './protocol.js'
 import { readStream } from './read-stream.js'
 import { ParkReceiver } from './receiver.js'
@@ -15,7 +16,7 @@ if (port === null) {
   throw new PostcopyError('ERR_INTERNAL', 'the worker that parks runs in a worker only')
 }
 
-const data = workerData as ParkWorkerData
+const data = workerInput() as ParkWorkerData
 const { origin, tls, directory, isRecovery, parameters } = data
 let listener: Listener | undefined
 let reception: Reception | undefined
@@ -84,9 +85,7 @@ async function readFrom(file: string, receiver: ParkReceiver): Promise<void> {
   receiver.end(file, leftover)
 }
 
-try {
-  await park()
-} catch (error) {
+runWorker(() => {
   // The directory could not be made: nothing has begun.
-  stateChanged('failed', error)
-}
+  park().catch((error: unknown) => stateChanged('failed', error))
+})

@@ -1,9 +1,10 @@
 /** Entry of the source's worker: joins a migration, or its recovery, to the main thread's messages. */
-import { parentPort, workerData } from 'node:worker_threads'
+import { parentPort } from 'node:worker_threads'
 import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
 import { goFirst } from '../migration/thread-priority.js'
 import { createCounters } from '../migration/counters.js'
 import type { MigrationState } from '../migration/states.js'
+import { runWorker, workerInput } from '../migration/worker-input.js'
 import { assertNever } from '../units.js'
 import { attachBlocks } from './block.js'
 import {
@@ -20,7 +21,7 @@ const port = parentPort
 if (port === null)
   throw new PostcopyError('ERR_INTERNAL', 'the source worker runs in a worker only')
 
-const data = workerData as SourceWorkerData
+const data = workerInput() as SourceWorkerData
 const handover = new Int32Array(data.handover)
 const blocks = attachBlocks(data.blocks)
 const counters = createCounters(data.counters)
@@ -64,7 +65,7 @@ function makeSender(): Sender {
 
 const role = data.isRecovery ? new Recovery(host, blocks, data, counters) : makeSender()
 
-port.on('message', (request: SourceRequest) => {
+function obey(request: SourceRequest): void {
   switch (request.type) {
     case 'start-postcopy':
       if (role instanceof Sender) role.startPostcopy()
@@ -87,7 +88,10 @@ port.on('message', (request: SourceRequest) => {
     default:
       assertNever(request)
   }
-})
+}
 
-goFirst()
-await role.run()
+runWorker(() => {
+  port.on('message', obey)
+  goFirst()
+  void role.run()
+})

@@ -1,7 +1,7 @@
 /** A network between two ends of a migration that a test can slow down, silence and cut. */
-import { once } from 'node:events'
-import { Worker } from 'node:worker_threads'
+import { PostcopyError } from '../errors.js'
 import { parseUri } from '../migration/uri.js'
+import { WorkerThread } from '../migration/worker-thread.js'
 import type { LinkNotice, LinkRequest, LinkState, LinkWorkerData } from './link-protocol.js'
 
 export interface LinkOptions {
@@ -27,8 +27,10 @@ export interface LinkChange extends Omit<LinkOptions, 'host'> {
 export class LinkProxy {
   /** Where to connect instead of the target, `tcp:HOST:PORT`. */
   readonly uri: string
-  readonly #worker: Worker
+  readonly #worker: WorkerThread<LinkRequest, LinkNotice>
   readonly #cuts: Int32Array
+  /** What to call when the request with that id is done. */
+  readonly #pending: Map<number, () => void>
   #lastId = 0
 
   /** @param target - `tcp:HOST:PORT` or `unix:PATH`, where connections go */
@@ -36,17 +38,32 @@ export class LinkProxy {
     const { host = '127.0.0.1', cutAfterBytes = Infinity, latencyMs = 0 } = options
     const state = { target: targetOf(target), cutAfterBytes, latencyMs, isSilent: false }
     const workerData: LinkWorkerData = { host, state, cuts: new SharedArrayBuffer(4) }
-    const worker = new Worker(new URL('./link-worker.js', import.meta.url), { workerData })
-    const [notice] = (await once(worker, 'message')) as [LinkNotice]
-    const port = notice.type === 'listening' ? notice.port : 0
-    return new LinkProxy(`tcp:${host}:${port}`, worker, new Int32Array(workerData.cuts))
+    const pending = new Map<number, () => void>()
+    return new Promise((resolve, reject) => {
+      const url = new URL('./link-worker.js', import.meta.url)
+      const worker = new WorkerThread<LinkRequest, LinkNotice>(url, 'link', workerData, {
+        notice: (notice) => {
+          if (notice.type === 'done') pending.get(notice.id)?.()
+          else resolve(new LinkProxy(`tcp:${host}:${notice.port}`, worker, pending, workerData))
+        },
+        ended: (cause) => {
+          const text = 'the worker of the proxy has ended'
+          reject(new PostcopyError('ERR_WORKER_LOST', text, { cause }))
+        },
+      })
+    })
   }
 
-  private constructor(uri: string, worker: Worker, cuts: Int32Array) {
+  private constructor(
+    uri: string,
+    worker: WorkerThread<LinkRequest, LinkNotice>,
+    pending: Map<number, () => void>,
+    { cuts }: LinkWorkerData,
+  ) {
     this.uri = uri
     this.#worker = worker
-    this.#cuts = cuts
-    worker.setMaxListeners(0)
+    this.#pending = pending
+    this.#cuts = new Int32Array(cuts)
   }
 
   /** How many connections were cut. */
@@ -71,16 +88,10 @@ export class LinkProxy {
   async #request(change: Partial<LinkState>, cut: boolean): Promise<void> {
     this.#lastId += 1
     const request: LinkRequest = { id: this.#lastId, change, cut }
-    await new Promise<void>((resolve) => {
-      const look = (notice: LinkNotice): void => {
-        if (notice.type !== 'done' || notice.id !== request.id) return
-        this.#worker.off('message', look)
-        resolve()
-      }
-      this.#worker.on('message', look)
-      this.#worker.once('exit', resolve)
-      this.#worker.postMessage(request)
-    })
+    const done = new Promise<void>((resolve) => this.#pending.set(request.id, resolve))
+    this.#worker.post(request)
+    await Promise.race([done, this.#worker.ended])
+    this.#pending.delete(request.id)
   }
 }
 

@@ -1,9 +1,10 @@
 /** The thread of a {@link LinkProxy}. */
 import net from 'node:net'
-import { parentPort, workerData } from 'node:worker_threads'
+import { parentPort } from 'node:worker_threads'
+import { runWorker, workerInput } from '../migration/worker-input.js'
 import type { LinkNotice, LinkRequest, LinkWorkerData } from './link-protocol.js'
 
-const { host, state, cuts } = workerData as LinkWorkerData
+const { host, state, cuts } = workerInput() as LinkWorkerData
 const cutCount = new Int32Array(cuts)
 
 /** Bytes held back by latency before the sender has to wait. */
@@ -110,21 +111,25 @@ function notify(notice: LinkNotice): void {
   parentPort?.postMessage(notice)
 }
 
-parentPort?.on('message', ({ id, change, cut }: LinkRequest) => {
+function obey({ id, change, cut }: LinkRequest): void {
   Object.assign(state, change)
   for (const connection of connections) {
     if (cut) connection.cut()
     else connection.update()
   }
   notify({ type: 'done', id })
-})
+}
 
 const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true }, (source) => {
   connections.add(new Connection(source))
 })
-server.listen(0, host, () => {
-  const address = server.address()
-  if (typeof address === 'object' && address !== null) {
-    notify({ type: 'listening', port: address.port })
-  }
+
+runWorker(() => {
+  parentPort?.on('message', obey)
+  server.listen(0, host, () => {
+    const address = server.address()
+    if (typeof address === 'object' && address !== null) {
+      notify({ type: 'listening', port: address.port })
+    }
+  })
 })
