@@ -67,6 +67,8 @@ constexpr Numbered kNumbers[] = {
     {"pidfd_open", 434},
     {"pidfd_getfd", 438},
     {"prctl", SYS_prctl},
+    {"execve", SYS_execve},
+    {"fcntl", SYS_fcntl},
     {"sched_yield", SYS_sched_yield},
     {"sched_setaffinity", SYS_sched_setaffinity},
     {"mount", SYS_mount},

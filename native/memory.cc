@@ -1,6 +1,7 @@
 // System calls and accesses on a region. Every one is checked against its borders first.
 #include <sys/mman.h>
 
+#include <cerrno>
 #include <cstring>
 #include <string_view>
 
@@ -26,9 +27,21 @@ long Madvise(const Region& region, uint64_t offset, uint64_t length, int advice)
 
 // Private memory drops its pages; shared memory must lose them in the file too, or the next touch
 // maps them again without a missing fault.
+// A hole takes the reservation of its huge pages with it. A mapping makes a new one, which stays
+// with the file. Without it a page that is placed later could fail, when another end depends on it.
+long ReserveAgain(const Region& region, uint64_t offset, uint64_t length) noexcept {
+  void* address = ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, region.fd(),
+                         static_cast<off_t>(offset));
+  if (address == MAP_FAILED) return -errno;
+  return ::munmap(address, length) == 0 ? 0 : -errno;
+}
+
 long Discard(const Region& region, uint64_t offset, uint64_t length) noexcept {
-  return Madvise(region, offset, length,
-                 region.kind() == RegionKind::kAnon ? uapi::kMadvDontneed : uapi::kMadvRemove);
+  const bool anonymous = region.kind() == RegionKind::kAnon;
+  const long result =
+      Madvise(region, offset, length, anonymous ? uapi::kMadvDontneed : uapi::kMadvRemove);
+  if (result != 0 || length == 0 || region.kind() != RegionKind::kHugetlb) return result;
+  return ReserveAgain(region, offset, length);
 }
 
 // A write that changes nothing, whatever else writes there. One read-modify-write, so that the

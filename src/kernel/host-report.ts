@@ -4,7 +4,9 @@ import { PostcopyError } from '../errors.js'
 import { formatByteSize } from '../units.js'
 import { featureSince } from './features.js'
 import type { FeatureName } from './features.js'
+import { describeLimit } from './control-groups.js'
 import { MemoryRegion } from './memory-region.js'
+import { remediesFor, remedyFor } from './open-remedy.js'
 import { readPrivileges } from './privileges.js'
 import type { Privileges } from './privileges.js'
 
@@ -47,10 +49,7 @@ export function probeHost(): HostReport {
   return { kernelRelease, privileges, features, facts }
 }
 
-const grants =
-  'setfacl -m u:USER:rw /dev/userfaultfd (Linux 6.1), or sysctl -w vm.unprivileged_userfaultfd=1, or CAP_SYS_PTRACE'
-
-function userfaultfdFact({ doors }: Privileges): HostFact {
+function userfaultfdFact({ doors, confinement }: Privileges): HostFact {
   const open = doors.filter(({ error }) => error === undefined)
   const full = open.some(({ userModeOnly }) => !userModeOnly)
   return {
@@ -63,31 +62,25 @@ function userfaultfdFact({ doors }: Privileges): HostFact {
         ? 'of user code only: a system call that meets a missing page fails with EFAULT'
         : 'none',
     enables: 'post-copy: a guest runs while its memory is still arriving',
-    turnOn: full ? undefined : grants,
+    turnOn: full ? undefined : remediesFor(doors, confinement),
   }
 }
 
-function doorFacts({ doors, unprivilegedUserfaultfd }: Privileges): HostFact[] {
-  return doors.map(({ door, userModeOnly, error }) => ({
-    id: `door-${door}${userModeOnly ? '-user-mode-only' : ''}`,
-    title:
-      door === 'device'
-        ? '/dev/userfaultfd'
-        : `userfaultfd(2)${userModeOnly ? ', user-mode only' : ''}`,
-    status: error === undefined ? 'ok' : 'missing',
-    found: error ?? 'opens',
-    enables: userModeOnly ? 'faults of user code' : 'faults of user code and of the kernel',
-    turnOn:
-      error === undefined
-        ? undefined
-        : door === 'device'
-          ? error === 'ENOENT'
-            ? 'Linux 6.1 or later; in a container, pass the device in'
-            : 'setfacl -m u:USER:rw /dev/userfaultfd'
-          : userModeOnly
-            ? 'Linux 5.11 or later; in a container, a seccomp profile that allows userfaultfd'
-            : `sysctl -w vm.unprivileged_userfaultfd=1 (now ${unprivilegedUserfaultfd ?? 'absent'}), or CAP_SYS_PTRACE`,
-  }))
+function doorFacts({ doors, confinement }: Privileges): HostFact[] {
+  return doors.map((answer) => {
+    const { door, userModeOnly, error } = answer
+    return {
+      id: `door-${door}${userModeOnly ? '-user-mode-only' : ''}`,
+      title:
+        door === 'device'
+          ? '/dev/userfaultfd'
+          : `userfaultfd(2)${userModeOnly ? ', user-mode only' : ''}`,
+      status: error === undefined ? 'ok' : 'missing',
+      found: error ?? 'opens',
+      enables: userModeOnly ? 'faults of user code' : 'faults of user code and of the kernel',
+      turnOn: remedyFor(answer, doors, confinement),
+    }
+  })
 }
 
 const featureUses: readonly (readonly [FeatureName, string])[] = [
@@ -119,15 +112,28 @@ function featureFacts(features: ReadonlySet<FeatureName>): HostFact[] {
   })
 }
 
-function forkFact({ capabilities }: Privileges, features: ReadonlySet<FeatureName>): HostFact {
-  const has = capabilities.has('SYS_PTRACE') && features.has('EVENT_FORK')
+function forkFact(
+  { capabilities, confinement }: Privileges,
+  features: ReadonlySet<FeatureName>,
+): HostFact {
+  // The kernel asks for the capability in the initial user namespace.
+  const isOnlyThere = confinement.userNamespace && capabilities.has('SYS_PTRACE')
+  const has = capabilities.has('SYS_PTRACE') && !isOnlyThere && features.has('EVENT_FORK')
   return {
     id: 'event-fork',
     title: 'CAP_SYS_PTRACE',
     status: has ? 'ok' : 'missing',
-    found: has ? 'yes' : 'no',
+    found: has
+      ? 'yes'
+      : isOnlyThere
+        ? 'only in this user namespace, where it does not count'
+        : 'no',
     enables: 'following a fork (UFFD_FEATURE_EVENT_FORK); userfaultfd(2) for kernel faults',
-    turnOn: has ? undefined : 'run as root, or grant the capability',
+    turnOn: has
+      ? undefined
+      : confinement.userNamespace
+        ? 'run outside of this user namespace'
+        : 'run as root, or grant the capability',
   }
 }
 
@@ -156,8 +162,11 @@ function scanError(): string | undefined {
   }
 }
 
-function hugePageFact({ hugePages }: Privileges): HostFact {
-  const free = hugePages?.free ?? 0
+function hugePageFact({ hugePages, hugePageGroup, confinement }: Privileges): HostFact {
+  const pool = hugePages?.free ?? 0
+  const grouped = Math.floor((hugePageGroup?.headroomBytes ?? Infinity) / 2 ** 21)
+  const free = Math.min(pool, grouped)
+  const where = confinement.userNamespace ? 'on the host: ' : ''
   return {
     id: 'huge-pages',
     title: '2 MiB pages',
@@ -165,14 +174,21 @@ function hugePageFact({ hugePages }: Privileges): HostFact {
     found:
       hugePages === undefined
         ? 'not offered by this kernel'
-        : `${free} of ${hugePages.total} free (${formatByteSize(free * 2 ** 21)})`,
+        : `${pool} of ${hugePages.total} free (${formatByteSize(pool * 2 ** 21)})${
+            hugePageGroup === undefined ? '' : `; ${describeLimit(hugePageGroup)}`
+          }`,
     enables: '--memory hugetlb',
-    turnOn: free > 0 ? undefined : 'sysctl -w vm.nr_hugepages=N, N = half the MiB of the guest',
+    turnOn:
+      free > 0
+        ? undefined
+        : pool > 0 && hugePageGroup !== undefined
+          ? `${where}raise ${hugePageGroup.path}`
+          : `${where}sysctl -w vm.nr_hugepages=N, N = half the MiB of the guest`,
   }
 }
 
 function memoryFacts(privileges: Privileges): HostFact[] {
-  const { memoryAvailableBytes, memoryGroupHeadroomBytes: headroom, memlockBytes } = privileges
+  const { memoryAvailableBytes, memoryGroup, memlockBytes } = privileges
   const { maxMapCount, transparentHugePages: thp } = privileges
   const bytes = (value: number | undefined) =>
     value === undefined ? 'unknown' : value === Infinity ? 'unlimited' : formatByteSize(value)
@@ -188,7 +204,7 @@ function memoryFacts(privileges: Privileges): HostFact[] {
     fact(
       'memory-group',
       'Memory left in the control group',
-      bytes(headroom),
+      memoryGroup === undefined ? 'unlimited' : describeLimit(memoryGroup),
       'RAM of guests: beyond it the kernel kills the process',
     ),
     fact(

@@ -1,7 +1,7 @@
 import { KernelError } from '../errors.js'
 import type { HostAddress } from '../units.js'
 import type { Advice } from './advice.js'
-import { creationHint, faultHint, scanHint } from './region-hints.js'
+import { checkHugePageLimit, creationHint, faultHint, scanHint } from './region-hints.js'
 import { check, checkOptions, closedError, hex, kernelError } from './check.js'
 import { native } from './load.js'
 import { regionKinds } from './native.js'
@@ -78,6 +78,7 @@ export class MemoryRegion {
     const number = ['anon', 'memfd', 'hugetlb'].indexOf(kind)
     if (number < 0) throw new TypeError('kind must be anon, memfd or hugetlb')
     if (alias && kind === 'anon') throw new TypeError('alias needs kind memfd or hugetlb')
+    if (kind === 'hugetlb') checkHugePageLimit(lengthBytes)
     const made = native().regionCreate(number, lengthBytes, alias, name)
     return MemoryRegion.#made(made, `${kind}, ${lengthBytes} bytes`, kind)
   }
@@ -133,12 +134,19 @@ export class MemoryRegion {
   /**
    * Makes pages missing again: `MADV_DONTNEED` for private memory, `MADV_REMOVE` for shared memory
    * and files (dropping only the mapping would leave the page in the file, where the next touch
-   * finds it without a missing fault).
+   * finds it without a missing fault). Huge pages stay reserved for the region.
+   *
+   * @throws KernelError `ENOMEM` if another process took the huge pages meanwhile
    */
   discard(offset: number, length: number): void {
     const result = native().regionDiscard(this.#open(), offset, length)
     const advice = this.kind === 'anon' ? 'MADV_DONTNEED' : 'MADV_REMOVE'
-    check(result, 'madvise', () => `${this.#at(offset)}, ${length}, ${advice}`)
+    check(
+      result,
+      'madvise',
+      () => `${this.#at(offset)}, ${length}, ${advice}`,
+      (code) => (code === 'ENOMEM' ? creationHint(result, 'madvise', this.kind) : undefined),
+    )
   }
 
   /** Which 4096-byte pages are resident: 1 or 0 each. Does not fault. */

@@ -1,11 +1,13 @@
 /** Which of the doors to userfaultfd opens for this process, and the agreement on features. */
 import { KernelError } from '../errors.js'
 import { errnoName, kernelError } from './check.js'
+import { readConfinement } from './confinement.js'
 import { featureSince, featuresFromMask, featuresToMask } from './features.js'
 import type { FeatureName } from './features.js'
 import { native } from './load.js'
 import { doors } from './native.js'
 import type { NativeUserfaultfd } from './native.js'
+import { joinRemedies, remedyFor } from './open-remedy.js'
 
 /** How a userfaultfd is opened: `/dev/userfaultfd` (Linux 6.1), or userfaultfd(2). */
 export type Door = (typeof doors)[number]
@@ -49,6 +51,11 @@ export function probeDoor(door: Door, userModeOnly: boolean): DoorReport {
   return typeof answer === 'number'
     ? { door, userModeOnly, error: errnoName(answer), available: new Set() }
     : { door, userModeOnly, error: undefined, available: featuresFromMask(answer) }
+}
+
+/** What each door answers. */
+export function probeDoors(): DoorReport[] {
+  return [probeDoor('device', false), probeDoor('syscall', false), probeDoor('syscall', true)]
 }
 
 /** Opens the first door that lets us in. */
@@ -110,8 +117,19 @@ function describe({ door, userModeOnly }: Attempt): string {
 
 const forkHint = 'EVENT_FORK needs CAP_SYS_PTRACE, whoever opened the descriptor'
 
-function openHint({ userModeOnly }: UserfaultfdOptions): string {
-  const grants =
-    'give this user the device (setfacl -m u:USER:rw /dev/userfaultfd), or CAP_SYS_PTRACE, or set sysctl vm.unprivileged_userfaultfd=1'
-  return userModeOnly === false ? `${grants}, or do with user-mode faults only` : grants
+/** What helps with the doors that were tried. */
+function openHint({ door, userModeOnly }: UserfaultfdOptions): string {
+  const answers = probeDoors()
+  const confinement = readConfinement()
+  const tried = answers.filter(
+    (answer) =>
+      (door === undefined || answer.door === door) &&
+      (userModeOnly === undefined ||
+        answer.userModeOnly === userModeOnly ||
+        answer.door === 'device'),
+  )
+  const remedies = tried.map((answer) => remedyFor(answer, answers, confinement))
+  const isNarrowOpen = answers.some((answer) => answer.userModeOnly && answer.error === undefined)
+  if (userModeOnly === false && isNarrowOpen) remedies.push('user-mode faults only')
+  return `what helps: ${joinRemedies(remedies)}`
 }

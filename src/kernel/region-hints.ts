@@ -1,6 +1,24 @@
 /** What to change where the kernel refuses memory. */
-import { errnoName } from './check.js'
+import { errnoName, kernelError } from './check.js'
+import { describeLimit, hugePageLimit } from './control-groups.js'
 import type { RegionKind } from './native.js'
+
+/**
+ * Refuses huge pages that the control group does not grant: the kernel reserves them all the same, and
+ * ends the process by SIGBUS at the first touch beyond the limit.
+ *
+ * @throws KernelError `ENOMEM`
+ */
+export function checkHugePageLimit(lengthBytes: number): void {
+  const hint = groupHint(lengthBytes)
+  if (hint !== undefined) throw kernelError(-12, 'mmap', `hugetlb, ${lengthBytes} bytes`, hint)
+}
+
+function groupHint(lengthBytes: number): string | undefined {
+  const limit = hugePageLimit()
+  if (limit === undefined || limit.headroomBytes >= lengthBytes) return undefined
+  return `the control group grants too few 2 MiB pages: ${describeLimit(limit)}; raise that limit`
+}
 
 export function creationHint(errno: number, syscall: string, kind: RegionKind): string | undefined {
   const code = errnoName(errno)

@@ -14,6 +14,8 @@ import { execFileSync } from 'node:child_process'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { PostcopyError } from '../errors.js'
+import { createControlGroup } from './control-group.js'
+import type { ControlGroup, GroupLimits } from './control-group.js'
 
 const pool = '/proc/sys/vm/nr_hugepages'
 const hugePageFolder = '/sys/kernel/mm/hugepages/hugepages-2048kB'
@@ -183,6 +185,14 @@ export class HostChanges {
       removeMemoryGroup(group.path)
     })
     return group
+  }
+
+  /** A control group with limits, for {@link runConfined}; what runs in it at the end is killed. */
+  controlGroup(limits: GroupLimits): ControlGroup {
+    const name = `postcopy-${process.pid}-${groups++}`
+    return createControlGroup(name, limits, removeMemoryGroup, (undo) => {
+      this.defer(undo)
+    })
   }
 
   /** Takes everything back; may be called twice. The first error is thrown when all was tried. */

@@ -1,6 +1,6 @@
 /**
  * For integration tests that need a real kernel: skip by capability with a reason, change the host
- * for the length of a test, run as somebody else, have threads touch memory and tell, put a
+ * for the length of a test, run as another user, under a seccomp filter, in a user namespace or a control group, have threads touch memory and tell, put a
  * network between two ends that can be cut, and make two hosts.
  *
  * @packageDocumentation
@@ -15,7 +15,11 @@ export { TwoHosts } from './two-hosts.js'
 export type { Host } from './host.js'
 export { HostLink } from './host-link.js'
 export { runAsUser } from './as-user.js'
-export type { AsUserOptions, ProgramEnd } from './as-user.js'
+export type { AsUserOptions } from './as-user.js'
+export type { ControlGroup, GroupLimits } from './control-group.js'
+export { runConfined } from './confined.js'
+export type { ConfinedOptions, SeccompFilter } from './confined.js'
+export type { ProgramEnd, ProgramOptions } from './run-program.js'
 export type { Needs } from '../lab/experiment.js'
 export type { Missing } from '../lab/needs.js'
 export { LabResponder, LabThread, step } from '../lab/thread.js'

@@ -1,0 +1,80 @@
+/** What can help where a userfaultfd does not open: only what this process' own answers allow. */
+import type { Confinement } from './confinement.js'
+import type { Door } from './open-userfaultfd.js'
+
+/** A way to open a userfaultfd, and the name of the errno that it gave; undefined: it opened. */
+export interface DoorAnswer {
+  readonly door: Door
+  readonly userModeOnly: boolean
+  readonly error: string | undefined
+}
+
+/**
+ * What would open one of the doors; undefined where it is open.
+ *
+ * @param answers - of all doors: together they tell a filter from a lack of rights
+ */
+export function remedyFor(
+  { door, userModeOnly, error }: DoorAnswer,
+  answers: readonly DoorAnswer[],
+  confinement: Confinement,
+): string | undefined {
+  if (error === undefined) return undefined
+  if (door === 'device') return deviceRemedy(error, confinement)
+  if (error === 'ENOSYS') return absenceRemedy(confinement)
+  if (isRefusedByFilter(answers, confinement)) return filterRemedy(confinement)
+  if (userModeOnly) return 'Linux 5.11 or later'
+  return confinement.userNamespace
+    ? 'on the host: sysctl -w vm.unprivileged_userfaultfd=1 (CAP_SYS_PTRACE of a user namespace does not count)'
+    : 'sysctl -w vm.unprivileged_userfaultfd=1, or CAP_SYS_PTRACE'
+}
+
+/** The remedies of all doors that are closed, each once. */
+export function remediesFor(answers: readonly DoorAnswer[], confinement: Confinement): string {
+  return joinRemedies(answers.map((answer) => remedyFor(answer, answers, confinement)))
+}
+
+export function joinRemedies(remedies: readonly (string | undefined)[]): string {
+  return [...new Set(remedies)].filter((remedy) => remedy !== undefined).join(', or ')
+}
+
+/** Since Linux 5.11 the kernel itself refuses the call for user-mode faults to no user. */
+function isRefusedByFilter(answers: readonly DoorAnswer[], { kernel }: Confinement): boolean {
+  const narrow = answers.find(({ door, userModeOnly }) => door === 'syscall' && userModeOnly)
+  return narrow?.error === 'EPERM' && !isBefore(kernel, 5, 11)
+}
+
+function deviceRemedy(error: string, { kernel, userNamespace, hostUid }: Confinement): string {
+  if (error === 'ENOENT') {
+    return isBefore(kernel, 6, 1)
+      ? 'Linux 6.1 or later, which has /dev/userfaultfd'
+      : 'pass /dev/userfaultfd into the container (--device /dev/userfaultfd)'
+  }
+  if (error === 'EPERM') {
+    return 'allow /dev/userfaultfd in the device list of the container (--device /dev/userfaultfd)'
+  }
+  return userNamespace
+    ? `on the host: setfacl -m u:${hostUid ?? 'USER'}:rw /dev/userfaultfd`
+    : 'setfacl -m u:USER:rw /dev/userfaultfd'
+}
+
+function absenceRemedy(confinement: Confinement): string {
+  if (confinement.seccompFilter) return filterRemedy(confinement)
+  return confinement.deviceNode
+    ? 'removing what hides userfaultfd(2) from this process: /dev/userfaultfd shows that the kernel has it'
+    : 'a kernel with CONFIG_USERFAULTFD'
+}
+
+function filterRemedy({ seccompFilter }: Confinement): string {
+  return seccompFilter
+    ? 'a seccomp profile that allows userfaultfd (a filter is active: Seccomp: 2 in /proc/self/status)'
+    : 'a rule of the security module (SELinux, AppArmor) that allows userfaultfd'
+}
+
+function isBefore(
+  [major, minor]: Confinement['kernel'],
+  toMajor: number,
+  toMinor: number,
+): boolean {
+  return major < toMajor || (major === toMajor && minor < toMinor)
+}

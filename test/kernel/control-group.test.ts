@@ -1,0 +1,112 @@
+/** Huge pages and memory under a control group's limit: the number is known before the guest depends on them. */
+import assert from 'node:assert/strict'
+import { KernelError } from '../../src/errors.js'
+import { MemoryRegion } from '../../src/kernel/index.js'
+import { HostChanges, availableHugePages, runConfined } from '../../src/testing/index.js'
+import type { GroupLimits } from '../../src/testing/index.js'
+import { cleanups } from '../support/cleanup.js'
+import { lendHugePages } from '../support/huge-pages.js'
+import { requires } from '../support/requires.js'
+
+const kernel = new URL('../../src/kernel/index.js', import.meta.url).href
+const HUGE = 2 ** 21
+
+/** What a script of the kernel's interface prints in a group of its own. */
+async function inGroup(limits: GroupLimits, body: string): Promise<string> {
+  const changes = new HostChanges()
+  cleanups.add(() => {
+    changes.undo()
+  })
+  const group = changes.controlGroup(limits)
+  const script = `import { MemoryRegion, readPrivileges } from ${JSON.stringify(kernel)}
+    const create = (pages) => {
+      try { return MemoryRegion.create({ kind: 'hugetlb', lengthBytes: pages * ${HUGE} }) }
+      catch (error) { console.log(error.code, error.message) }
+    }
+    ${body}`
+  const args = ['--input-type=module', '-e', script]
+  const end = await runConfined(process.execPath, args, { group, timeoutMs: 60_000 })
+  assert.equal(end.signal, null, `${end.stdout}${end.stderr}`)
+  return end.stdout
+}
+
+describe('huge pages under the limit of a control group', () => {
+  lendHugePages(8)
+
+  it('are refused beyond it, with the setting and the numbers', async function () {
+    requires(this, 'root', 'hugePages')
+    const said = await inGroup(
+      { hugePageBytes: 2 * HUGE },
+      `create(4)
+       create(2).touch(0, ${2 * HUGE}, 'write')
+       console.log('touched')`,
+    )
+    const [refused, touched] = said.split('\n')
+    assert.match(refused ?? '', /^ENOMEM .*hugetlb\.2MB\.(max|limit_in_bytes)/)
+    assert.match(refused ?? '', /4\.00 MiB left of 4\.00 MiB/)
+    assert.doesNotMatch(refused ?? '', /nr_hugepages/)
+    assert.equal(touched, 'touched')
+  })
+
+  it('count what is reserved and not touched yet', async function () {
+    requires(this, 'root', 'hugePages')
+    const said = await inGroup(
+      { hugePageBytes: 3 * HUGE },
+      `const first = create(2)
+       create(2)
+       first.touch(0, ${2 * HUGE}, 'write')`,
+    )
+    assert.match(said, /^ENOMEM .*2\.00 MiB left of 6\.00 MiB/)
+  })
+
+  it('are refused beyond what may be reserved', async function () {
+    requires(this, 'root', 'hugePages')
+    const said = await inGroup({ reservedHugePageBytes: 2 * HUGE }, 'create(4)')
+    assert.match(said, /^ENOMEM .*hugetlb\.2MB\.rsvd\.(max|limit_in_bytes)/)
+    assert.doesNotMatch(said, /nr_hugepages/)
+  })
+
+  it('stay reserved for a region that discards them', function () {
+    requires(this, 'hugePages')
+    const region = MemoryRegion.create({ kind: 'hugetlb', lengthBytes: 3 * HUGE })
+    cleanups.add(() => {
+      region.close()
+    })
+    region.touch(0, 2 * HUGE, 'write')
+    const before = availableHugePages()
+    region.discard(0, 3 * HUGE)
+    assert.equal(availableHugePages(), before, 'pages that another process may take')
+  })
+})
+
+describe('the memory limit of a control group', () => {
+  it('is known with its file, its use and what is left', async function () {
+    requires(this, 'root')
+    const said = await inGroup(
+      { memoryBytes: 2 ** 30 },
+      'console.log(JSON.stringify(readPrivileges().memoryGroup))',
+    )
+    const { path, limitBytes, usedBytes, headroomBytes } = JSON.parse(said) as Record<
+      string,
+      number
+    >
+    assert.match(String(path), /memory\.(max|limit_in_bytes)$/)
+    assert.equal(limitBytes, 2 ** 30)
+    assert(usedBytes !== undefined && usedBytes > 0)
+    assert.equal(headroomBytes, 2 ** 30 - usedBytes)
+  })
+})
+
+describe('a region of huge pages without such a limit', () => {
+  it('is refused by the pool, with the setting of the pool', function () {
+    requires(this, 'hugePages')
+    const lengthBytes = 2 ** 40
+    assert.throws(
+      () => MemoryRegion.create({ kind: 'hugetlb', lengthBytes }),
+      (error: unknown) =>
+        error instanceof KernelError &&
+        error.code === 'ENOMEM' &&
+        error.message.includes('vm.nr_hugepages'),
+    )
+  })
+})
