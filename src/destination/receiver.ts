@@ -171,9 +171,8 @@ export class Receiver {
   accept(channel: Channel): void {
     channel.detectSilence(this.#options.parameters['x-silence-timeout'])
     if (this.#channel !== undefined) {
-      if (this.#options.capabilities['postcopy-preempt'] && this.#preempt === undefined) {
-        this.#preempt = new PreemptChannel(channel)
-        this.#startPreempt()
+      if (this.#mayPreempt && this.#preempt?.hasExpected !== true) {
+        this.#offerPreempt((preempt) => preempt.add(channel))
         return
       }
       channel.destroy(new ConnectionError('ERR_CONNECTION_BUSY', 'a migration is under way'))
@@ -193,6 +192,26 @@ export class Receiver {
       end: () => this.#ended(channel),
       close: (error) => this.#ended(channel, error),
     })
+  }
+
+  /** Takes a silent connection that was made before the source's; it may be the preempt channel. */
+  acceptEarly(channel: Channel): void {
+    if (!this.#mayPreempt) {
+      channel.destroy()
+      return
+    }
+    channel.detectSilence(this.#options.parameters['x-silence-timeout'])
+    this.#offerPreempt((preempt) => preempt.addEarly(channel))
+  }
+
+  get #mayPreempt(): boolean {
+    return this.#options.capabilities['postcopy-preempt']
+  }
+
+  #offerPreempt(offer: (preempt: PreemptChannel) => void): void {
+    this.#preempt ??= new PreemptChannel()
+    offer(this.#preempt)
+    this.#startPreempt()
   }
 
   /** Answers a ping that stood in the package, when everything before it is loaded. */

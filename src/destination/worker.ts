@@ -63,8 +63,9 @@ const receiver = new Receiver(
   new FaultLog(data.faultLog),
 )
 
-const reception = new Reception(data.resumption !== undefined, data.parameters, {
-  welcome: (channel) => receiver.accept(channel),
+const reception = new Reception(data.resumption?.announced, data.parameters, {
+  accept: (channel) => receiver.accept(channel),
+  acceptEarly: (channel) => receiver.acceptEarly(channel),
   refused: (error) => notify({ type: 'refused', error: errorToRecord(error) }),
 })
 

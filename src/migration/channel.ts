@@ -266,7 +266,7 @@ export class Channel {
   }
 
   #take(bytes: Uint8Array): void {
-    for (let at = 0; at < bytes.length;) {
+    for (let at = 0; at < bytes.length && !this.broken;) {
       const room = this.#nextBuffer()
       const piece = bytes.subarray(at, at + room.length)
       room.set(piece)
@@ -280,6 +280,10 @@ export class Channel {
     if (this.#events === undefined) return false
     this.#hasWritten = false
     this.#consume()
+    if (this.#isFull) {
+      this.destroy(this.#overrun())
+      return false
+    }
     const isSmall = count < SMALL_READ_BYTES && !this.#hasWritten
     if (this.#tcpFd !== undefined && !this.#socket.destroyed && isSmall) {
       // A QEMU does not turn Nagle's algorithm off: its next page request waits for this ACK,
@@ -288,6 +292,18 @@ export class Channel {
       setSocketOption(this.#tcpFd, 'TCP_QUICKACK', 1)
     }
     return true
+  }
+
+  /** The consumer has taken nothing of a whole buffer: there is no room for a next read. */
+  get #isFull(): boolean {
+    return this.#tail - this.#head === this.#buffer.length
+  }
+
+  #overrun(): ConnectionError {
+    return new ConnectionError(
+      'ERR_CONNECTION_FULL',
+      `${this.peer} sent ${this.#buffer.length} bytes of which nothing could be used; is it a source of this migration?`,
+    )
   }
 
   #consume(): void {

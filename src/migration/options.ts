@@ -76,11 +76,20 @@ export interface Parameters {
   'x-max-package-bytes': number
   /** Bytes that a source may leave unread of what it is told, besides received bitmaps. */
   'x-max-unread-bytes': number
-  /** Connections at one time that have not said yet who they are; more push out the oldest. */
+  /**
+   * Connections at one time whose role is not known yet; a further one has the oldest rejected.
+   * From 1.
+   */
   'x-max-connections': number
-  /** Milliseconds that a connection may take to say who it is, and for a TLS handshake. */
+  /**
+   * Milliseconds until a connection whose role is not known yet is rejected, and for a TLS
+   * handshake; 0 is never.
+   */
   'x-handshake-timeout': number
-  /** Milliseconds to wait for a connection, for an answer in a recovery, and for a guest to stop. */
+  /**
+   * Milliseconds to wait for a connection, for an answer, and for a guest to stop. From 1: there is
+   * no waiting without an end.
+   */
   'x-timeout': number
   /**
    * Milliseconds after which a connection counts as broken whose other end's host does not answer
@@ -140,6 +149,9 @@ const largest: Partial<Record<ParameterName, number>> = {
   'x-timeout': 2 ** 31 - 1,
 }
 
+/** Of the others, 0 is a value with a meaning of its own. */
+const smallest: Partial<Record<ParameterName, number>> = { 'x-max-connections': 1, 'x-timeout': 1 }
+
 /** @throws PostcopyError `ERR_UNKNOWN_PARAMETER`, naming those that exist */
 export function parameterName(name: string): ParameterName {
   if (!Object.hasOwn(defaultParameters, name)) {
@@ -151,13 +163,14 @@ export function parameterName(name: string): ParameterName {
 
 /** @throws PostcopyError `ERR_INVALID_PARAMETER` for a value of another type, or out of range */
 export function checkParameter(name: ParameterName, value: ParameterValue): ParameterValue {
+  const least = smallest[name] ?? 0
   const most = largest[name] ?? Number.MAX_SAFE_INTEGER
   const isText = typeof defaultParameters[name] === 'string'
   const isGood = isText
     ? typeof value === 'string'
-    : Number.isSafeInteger(value) && Number(value) >= 0 && Number(value) <= most
+    : Number.isSafeInteger(value) && Number(value) >= least && Number(value) <= most
   if (isGood) return value
-  const wanted = isText ? 'a text' : `a whole number from 0 to ${most}`
+  const wanted = isText ? 'a text' : `a whole number from ${least} to ${most}`
   throw new PostcopyError('ERR_INVALID_PARAMETER', `${name} must be ${wanted}, not ${value}`)
 }
 

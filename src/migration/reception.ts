@@ -1,46 +1,41 @@
 /**
- * Connections that have not said yet who they are. A source is known by its first bytes (protocol
- * sections 1.1 and 7). Until they have come nobody is let in, so that a stranger who connects
- * first, and then is silent, closes, or speaks of something else, takes nobody's place.
+ * Connections whose role is not known yet. A source is known by what it sends first, see
+ * {@link SourceProbe}. A connection that is silent, closes, or sends anything else is rejected, and
+ * does not keep the source out.
  */
 import { ConnectionError } from '../errors.js'
-import {
-  MULTIFD_MAGIC,
-  encode,
-  encodeFileHeader,
-  encodeRecvBitmapRequest,
-} from '../stream/index.js'
+import type { StreamDecoderOptions } from '../stream/index.js'
 import type { Channel } from './channel.js'
 import type { Parameters } from './options.js'
-
-/** 51 45 56 4d. */
-const migrationBegins = encode(encodeFileHeader).subarray(0, 4)
-/** 08 00 0a: without a word before it, the first block's received bitmap is asked for. */
-const recoveryBegins = encode((out) => encodeRecvBitmapRequest(out, '')).subarray(0, 3)
-/** A source's channels of multifd may speak before its first one does. */
-const furtherBegins = encode((out) => out.u32(MULTIFD_MAGIC))
+import { MAX_UNKNOWN_BYTES, SourceProbe } from './source-probe.js'
 
 export interface ReceptionHost {
-  /** The source; behind it, whoever came after it and may be its preempt channel. */
-  welcome(channel: Channel): void
-  /** Somebody was turned away; the right one may still come. */
+  /** The source; after it, connections that were made after its own. */
+  accept(channel: Channel): void
+  /**
+   * A silent connection that was made before the source's own: its preempt channel, where the
+   * network has delayed the other one, or a stranger's. Called after the source was accepted.
+   */
+  acceptEarly(channel: Channel): void
+  /** A connection was rejected; the source may still connect. */
   refused(error: ConnectionError): void
 }
 
+interface Waiting {
+  readonly timer: NodeJS.Timeout | undefined
+  isSilent: boolean
+}
+
 export class Reception {
-  readonly #greeting: Uint8Array
-  readonly #wanted: string
+  readonly #resume: StreamDecoderOptions['resume']
   readonly #parameters: Parameters
   readonly #host: ReceptionHost
-  /** In the order in which they came. */
-  readonly #waiting = new Map<Channel, NodeJS.Timeout>()
+  /** In the order in which they were made. */
+  readonly #waiting = new Map<Channel, Waiting>()
 
-  /** @param isRecovery - the source goes on with a migration that is paused */
-  constructor(isRecovery: boolean, parameters: Parameters, host: ReceptionHost) {
-    this.#greeting = isRecovery ? recoveryBegins : migrationBegins
-    this.#wanted = isRecovery
-      ? 'a recovery (a source has to migrate with resume)'
-      : 'a migration (a paused one has to be recovered first)'
+  /** @param resume - of the paused migration that a source has to go on with */
+  constructor(resume: StreamDecoderOptions['resume'], parameters: Parameters, host: ReceptionHost) {
+    this.#resume = resume
     this.#parameters = parameters
     this.#host = host
   }
@@ -50,72 +45,85 @@ export class Reception {
     const { 'x-handshake-timeout': timeoutMs, 'x-max-connections': most } = this.#parameters
     const [oldest] = this.#waiting.keys()
     if (oldest !== undefined && this.#waiting.size >= most) {
-      this.#turnAway(
-        oldest,
-        'ERR_CONNECTION_CROWDED',
-        `silent, and ${most} others (x-max-connections)`,
-      )
+      const why = `no source yet, and ${most} others (x-max-connections)`
+      this.#reject(oldest, 'ERR_CONNECTION_CROWDED', why)
     }
     const late = (): void =>
-      this.#turnAway(channel, 'ETIMEDOUT', `silent for ${timeoutMs} ms (x-handshake-timeout)`)
-    this.#waiting.set(channel, setTimeout(late, timeoutMs))
+      this.#reject(channel, 'ETIMEDOUT', `no source for ${timeoutMs} ms (x-handshake-timeout)`)
+    const timer = timeoutMs === 0 ? undefined : setTimeout(late, timeoutMs)
+    const waiting: Waiting = { timer, isSilent: true }
+    this.#waiting.set(channel, waiting)
+    const probe = new SourceProbe(this.#resume)
     channel.start({
       consume: (bytes, start, end) => {
-        this.#look(channel, bytes.subarray(start, end))
+        waiting.isSilent = false
+        this.#look(channel, probe, bytes.subarray(start, end))
         return 0
       },
-      end: () => this.#turnAway(channel, 'ERR_CONNECTION_CLOSED', 'it closed without a word'),
+      end: () => {
+        const when = waiting.isSilent ? 'without a word' : 'before it had said who it is'
+        this.#reject(channel, 'ERR_CONNECTION_CLOSED', `it closed ${when}`)
+      },
       close: (error) => {
         if (this.#forget(channel) && error !== undefined) this.#host.refused(error)
       },
     })
   }
 
-  /** Nobody waits here any more. */
+  /** Closes all waiting connections. */
   close(): void {
-    for (const channel of [...this.#waiting.keys()]) this.#dismiss(channel)
+    for (const channel of [...this.#waiting.keys()]) if (this.#forget(channel)) channel.destroy()
   }
 
-  #look(channel: Channel, bytes: Uint8Array): void {
+  #look(channel: Channel, probe: SourceProbe, bytes: Uint8Array): void {
     if (!this.#waiting.has(channel)) return
-    const said = bytes.subarray(0, this.#greeting.length)
-    if (isBeginningOf(said, furtherBegins)) return
-    if (!isBeginningOf(said, this.#greeting)) {
-      const text = `${Buffer.from(said).toString('hex')} does not begin ${this.#wanted}`
-      this.#turnAway(channel, 'ERR_CONNECTION_STRANGER', text)
-    } else if (said.length === this.#greeting.length) {
-      // The channel is in the middle of handing over bytes.
-      const come = [...this.#waiting.keys()]
-      queueMicrotask(() => this.#letIn(channel, come))
-      this.#forget(channel)
+    const role = probe.look(bytes)
+    switch (role.is) {
+      case 'unknown':
+      case 'multifd':
+        if (bytes.length <= MAX_UNKNOWN_BYTES) return
+        this.#reject(
+          channel,
+          'ERR_CONNECTION_STRANGER',
+          role.is === 'multifd'
+            ? `a channel of multifd has sent ${bytes.length} bytes before a source came: turn off the capability multifd on the source`
+            : `it has sent ${bytes.length} bytes, and no RAM block list`,
+        )
+        break
+      case 'stranger':
+        this.#reject(channel, 'ERR_CONNECTION_STRANGER', role.why)
+        break
+      case 'source': {
+        // The channel is in the middle of handing over bytes.
+        const made = [...this.#waiting.keys()]
+        queueMicrotask(() => this.#accept(channel, made))
+        this.#forget(channel)
+        break
+      }
     }
   }
 
-  /** @param come - who had come by then, in order; those who came before it are not of its making */
-  #letIn(channel: Channel, come: readonly Channel[]): void {
-    this.#host.welcome(channel)
-    const later = come.slice(come.indexOf(channel) + 1)
-    for (const other of later) if (this.#forget(other)) this.#host.welcome(other)
+  /** @param made - the connections that were there by then, in order */
+  #accept(source: Channel, made: readonly Channel[]): void {
+    this.#host.accept(source)
+    const at = made.indexOf(source)
+    for (const channel of made.slice(at + 1)) if (this.#forget(channel)) this.#host.accept(channel)
+    for (const channel of made.slice(0, at)) {
+      const isSilent = this.#waiting.get(channel)?.isSilent === true
+      if (isSilent && this.#forget(channel)) this.#host.acceptEarly(channel)
+    }
     this.close()
   }
 
-  #turnAway(channel: Channel, code: string, why: string): void {
+  #reject(channel: Channel, code: string, why: string): void {
     if (!this.#forget(channel)) return
     const error = new ConnectionError(code, `${channel.peer} was turned away: ${why}`)
     channel.destroy(error)
     this.#host.refused(error)
   }
 
-  #dismiss(channel: Channel): void {
-    if (this.#forget(channel)) channel.destroy()
-  }
-
   #forget(channel: Channel): boolean {
-    clearTimeout(this.#waiting.get(channel))
+    clearTimeout(this.#waiting.get(channel)?.timer)
     return this.#waiting.delete(channel)
   }
-}
-
-function isBeginningOf(said: Uint8Array, word: Uint8Array): boolean {
-  return said.every((byte, index) => byte === word[index])
 }

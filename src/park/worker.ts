@@ -51,8 +51,9 @@ async function park(): Promise<void> {
   })
   try {
     if ('uri' in origin) {
-      const door = new Reception(isRecovery, parameters, {
-        welcome: (channel) => receiver.accept(channel),
+      const door = new Reception(isRecovery ? store.resumed : undefined, parameters, {
+        accept: (channel) => receiver.accept(channel),
+        acceptEarly: (channel) => receiver.accept(channel),
         refused: (error) => notify({ type: 'refused', error: errorToRecord(error) }),
       })
       reception = door

@@ -192,7 +192,7 @@ export class Sender {
     const way = await this.#precopy(link)
     // A plain precopy has no ping here.
     if (way === 'postcopy') {
-      await session.openUrgentLink()
+      await session.establishUrgentLink(link)
       await this.#announceDiscards(link)
     }
     const devices = await this.#stopGuest()

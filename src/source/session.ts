@@ -135,15 +135,37 @@ export class Session {
   }
 
   /**
-   * With TLS, waits until the destination has said something: only then has it accepted our
-   * certificate, and nothing of a guest that is stopped may depend on that.
+   * Opens the preempt channel, and lets the destination close it where it has no use for it: a
+   * guest that is stopped would wait for its pages in vain. Nothing happens without the capability.
    *
-   * @throws ConnectionError `ERR_TLS_HANDSHAKE` where it says nothing, `ERR_TLS_REFUSED`
+   * @throws ConnectionError where it cannot be made, or is closed again
+   */
+  async establishUrgentLink(link: SourceLink): Promise<void> {
+    if (!this.#options.capabilities['postcopy-preempt']) return
+    await this.openUrgentLink()
+    await this.push.drain(link)
+    this.check()
+  }
+
+  /**
+   * With TLS or a preempt channel, waits until the destination has answered: only then has it
+   * accepted our certificate, and both connections are where they should be. Nothing of a guest
+   * that is stopped may depend on that.
+   *
+   * @throws ConnectionError `ERR_TLS_HANDSHAKE` or `ETIMEDOUT` where it does not answer,
+   *   `ERR_TLS_REFUSED`
    */
   async acceptance(): Promise<void> {
-    if (this.#options.tls === undefined) return
+    const isSecured = this.#options.tls !== undefined
+    if (!isSecured && !this.#options.capabilities['postcopy-preempt']) return
     const timeoutMs = this.#options.parameters()['x-timeout']
     if (await this.waitFor(() => this.#hasAnswered, timeoutMs)) return
+    if (!isSecured) {
+      throw new ConnectionError(
+        'ETIMEDOUT',
+        `the destination has said nothing within ${timeoutMs} ms (x-timeout), and its preempt channel cannot be relied on: does something between the two ends delay the first connection?`,
+      )
+    }
     throw new ConnectionError(
       'ERR_TLS_HANDSHAKE',
       `the destination has said nothing within ${timeoutMs} ms (x-timeout) of the TLS handshake`,

@@ -67,13 +67,49 @@ async function assertMigrates(destination: Destination, there: TestMachine): Pro
   for (const { name } of here.blocks) assert(there.content(name).equals(here.content(name)))
 }
 
-const impatient = { 'x-handshake-timeout': 50 } as const
+/** Longer than a source takes on a busy host. */
+const impatient = { 'x-handshake-timeout': 2000 } as const
+
+const configuration = stream.encode((out) => {
+  stream.encodeFileHeader(out)
+  stream.encodeConfiguration(out, 'test')
+})
 
 const strangers: [string, string, object, (socket: net.Socket) => void][] = [
   ['closes at once', 'ERR_CONNECTION_CLOSED', {}, (socket) => socket.end()],
   ['resets the connection', 'ECONNRESET', {}, (socket) => socket.resetAndDestroy()],
   ['says nothing', 'ETIMEDOUT', impatient, () => undefined],
   ['says half of it, and then nothing', 'ETIMEDOUT', impatient, (socket) => socket.write('QE')],
+  [
+    'says the first word of a source and closes',
+    'ERR_CONNECTION_CLOSED',
+    {},
+    (socket) => socket.end('QEVM'),
+  ],
+  [
+    'says the first word of a source, and then nothing',
+    'ETIMEDOUT',
+    impatient,
+    (socket) => socket.write('QEVM'),
+  ],
+  [
+    'says the first word of a source and nonsense',
+    'ERR_CONNECTION_STRANGER',
+    {},
+    (socket) => socket.write('QEVM or not'),
+  ],
+  [
+    'names a machine and closes',
+    'ERR_CONNECTION_CLOSED',
+    {},
+    (socket) => socket.end(configuration),
+  ],
+  [
+    'names a machine, and then nothing',
+    'ETIMEDOUT',
+    impatient,
+    (socket) => socket.write(configuration),
+  ],
   ['speaks of something else', 'ERR_CONNECTION_STRANGER', {}, (socket) => socket.write('GET /')],
   [
     'sends a recovery nobody waits for',
@@ -101,6 +137,20 @@ describe('a stranger who connects first', () => {
     const destination = await listenFor(there, { capabilities: postcopy })
     const stranger = await connect(destination.uri)
     await Promise.all([assertMigrates(destination, there), hangsUp(stranger)])
+  })
+
+  it('and says nothing is not turned away where x-handshake-timeout is 0', async () => {
+    const there = new TestMachine({ blocks })
+    const parameters = { 'x-handshake-timeout': 0 }
+    const destination = await listenFor(there, { capabilities: postcopy, parameters })
+    const refused: string[] = []
+    destination.on('refused', ({ code }) => refused.push(code))
+    const silent = await connect(destination.uri)
+    const another = await connect(destination.uri)
+    another.write('GET /')
+    await hangsUp(another)
+    await Promise.all([assertMigrates(destination, there), hangsUp(silent)])
+    assert.deepEqual(refused, ['ERR_CONNECTION_STRANGER'])
   })
 
   it('and waits does not become the preempt channel', async () => {
@@ -212,6 +262,16 @@ describe('a preempt channel', () => {
 describe('a stranger at a recovery', () => {
   const cases: [string, string, (socket: net.Socket) => void][] = [
     ['who closes', 'ERR_CONNECTION_CLOSED', (socket) => socket.end()],
+    [
+      'who says the first bytes of a recovery and closes',
+      'ERR_CONNECTION_CLOSED',
+      (socket) => socket.end(Buffer.from('08000a', 'hex')),
+    ],
+    [
+      'who asks for the bitmap of a block that there is not',
+      'ERR_CONNECTION_STRANGER',
+      (socket) => socket.write(stream.encode((out) => stream.encodeRecvBitmapRequest(out, 'rom'))),
+    ],
     [
       'who begins a migration',
       'ERR_CONNECTION_STRANGER',

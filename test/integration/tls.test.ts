@@ -26,6 +26,7 @@ import {
   statesOf,
 } from '../support/migration.js'
 import { requires } from '../support/requires.js'
+import { MULTIFD_MAGIC, encode } from '../../src/stream/index.js'
 import { TestMachine } from '../support/test-machine.js'
 
 const LOOPBACK = '127.0.0.1'
@@ -316,6 +317,40 @@ describe('a destination with TLS turns away, and goes on waiting for the right o
     const another = net.connect(portOf(destination.uri), LOOPBACK)
     cleanups.add(() => another.destroy())
     await once(another, 'connect')
+    await assertStillOpen(destination, there, { parameters })
+  })
+
+  it('but not one that says nothing where x-handshake-timeout is 0', async () => {
+    const { destination, there, parameters } = await awaiting({
+      parameters: { 'x-handshake-timeout': 0 },
+    })
+    const refused: string[] = []
+    destination.on('refused', ({ code }) => refused.push(code))
+    const silent = net.connect(portOf(destination.uri), LOOPBACK)
+    cleanups.add(() => silent.destroy())
+    await once(silent, 'connect')
+    await knockInClear(destination.uri, new Uint8Array(8))
+    await assertStillOpen(destination, there, { parameters })
+    assert.deepEqual(refused, ['ERR_TLS_EXPECTED'])
+  })
+
+  it('one that begins as a channel of multifd, and goes on with more than there is room for', async () => {
+    const { directory, destination, there, parameters } = await awaiting()
+    const refusal = nextRefusal(destination)
+    const socket = tls.connect({
+      host: LOOPBACK,
+      port: portOf(destination.uri),
+      rejectUnauthorized: false,
+      ...tlsFiles(directory, 'client'),
+    })
+    cleanups.add(() => socket.destroy())
+    socket.on('error', () => undefined)
+    socket.write(encode((out) => out.u32(MULTIFD_MAGIC)))
+    socket.write(Buffer.alloc(8 * 2 ** 20))
+    const error = await refusal
+    assert.equal(error.code, 'ERR_CONNECTION_STRANGER')
+    assert.match(error.message, /multifd/)
+    await closed(socket)
     await assertStillOpen(destination, there, { parameters })
   })
 

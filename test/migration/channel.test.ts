@@ -2,10 +2,13 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import net from 'node:net'
 import { join } from 'node:path'
+import tls from 'node:tls'
 import { ConnectionError } from '../../src/errors.js'
 import { Channel } from '../../src/migration/channel.js'
 import { temporaryFolder } from '../cli/support.js'
+import { makeCredentials, tlsFiles } from '../support/certificates.js'
 import { cleanups } from '../support/cleanup.js'
+import { requires } from '../support/requires.js'
 
 /** Less than what the kernel holds for a unix socket, so that all of it waits. */
 const SENT_BYTES = 160 * 1024
@@ -23,6 +26,23 @@ async function connection(kind: 'tcp' | 'unix'): Promise<{ peer: net.Socket; cha
   cleanups.add(() => peer.destroy())
   const [accepted] = (await once(server, 'connection')) as [net.Socket]
   const channel = Channel.accept(accepted, 'the peer')
+  cleanups.add(() => channel.destroy())
+  return { peer, channel }
+}
+
+/** As {@link connection}, with TLS. */
+async function securedConnection(): Promise<{ peer: net.Socket; channel: Channel }> {
+  const { directory } = makeCredentials(await temporaryFolder())
+  const { ca, cert, key } = tlsFiles(directory, 'server')
+  const server = tls.createServer({ ca, cert, key })
+  server.listen(0, '127.0.0.1')
+  cleanups.add(() => server.close())
+  await once(server, 'listening')
+  const { port } = server.address() as net.AddressInfo
+  const peer = tls.connect({ port, host: '127.0.0.1', rejectUnauthorized: false })
+  cleanups.add(() => peer.destroy())
+  const [socket] = (await once(server, 'secureConnection')) as [tls.TLSSocket]
+  const channel = Channel.secured(socket, 'the peer')
   cleanups.add(() => channel.destroy())
   return { peer, channel }
 }
@@ -72,6 +92,30 @@ describe('a channel whose first consumer only looks', () => {
     })
     assert(got.equals(sent))
   })
+})
+
+describe('a channel whose consumer takes nothing', () => {
+  for (const kind of ['tcp', 'unix', 'tls'] as const) {
+    it(`is closed when its buffer is full, and says why (${kind})`, async function () {
+      if (kind === 'tls') requires(this, 'openssl')
+      const { peer, channel } = await (kind === 'tls' ? securedConnection() : connection(kind))
+      let seen = 0
+      const closed = new Promise<ConnectionError | undefined>((close) => {
+        const consume = (_: Uint8Array, start: number, stop: number): number => {
+          assert(stop > start, 'called without new bytes')
+          seen = stop - start
+          return 0
+        }
+        channel.start({ consume, end: () => undefined, close })
+      })
+      peer.on('error', () => undefined)
+      peer.write(Buffer.alloc(4 * 2 ** 20))
+      const error = await closed
+      assert.equal(error?.code, 'ERR_CONNECTION_FULL')
+      assert.match(error.message, /the peer .*1048576 bytes/)
+      assert.equal(seen, 2 ** 20)
+    })
+  }
 })
 
 describe('a channel whose peer does not read for a while', () => {

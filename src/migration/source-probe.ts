@@ -1,0 +1,90 @@
+/**
+ * Tells by the first bytes of a connection whether a source is at its other end (protocol sections
+ * 1.1 and 7). It only looks: the receiver decodes the same bytes again.
+ */
+import {
+  MULTIFD_MAGIC,
+  StreamDecoder,
+  type StreamDecoderOptions,
+  encode,
+  encodeFileHeader,
+  encodeRecvBitmapRequest,
+} from '../stream/index.js'
+
+/**
+ * Bytes that a connection may send before its role is known. They stay in the buffer of its
+ * channel, which needs room for the next read.
+ */
+export const MAX_UNKNOWN_BYTES = 64 * 1024
+
+/** 51 45 56 4d. */
+const migrationBegins = encode(encodeFileHeader).subarray(0, 4)
+/** 08 00 0a: a recovery has no header, it begins with the request of a received bitmap. */
+const recoveryBegins = encode((out) => encodeRecvBitmapRequest(out, '')).subarray(0, 3)
+/** A source's channels of multifd may speak before its first one does. */
+const multifdBegins = encode((out) => out.u32(MULTIFD_MAGIC))
+
+/** `unknown` where more bytes are needed; `stranger` says why it is none of the others. */
+export type PeerRole =
+  | { readonly is: 'unknown' | 'source' | 'multifd' }
+  | { readonly is: 'stranger'; readonly why: string }
+
+export class SourceProbe {
+  readonly #greeting: Uint8Array
+  readonly #wanted: string
+  readonly #decoder: StreamDecoder
+  #hasConfiguration = false
+  #isSource = false
+
+  /** @param resume - of the migration that is to be recovered; undefined: a new one begins */
+  constructor(resume: StreamDecoderOptions['resume']) {
+    this.#greeting = resume === undefined ? migrationBegins : recoveryBegins
+    this.#wanted =
+      resume === undefined
+        ? 'a migration (a paused one has to be recovered first)'
+        : 'a recovery (a source has to migrate with resume)'
+    const known = (): void => {
+      this.#isSource = true
+      this.#decoder.stop()
+    }
+    this.#decoder = new StreamDecoder(
+      {
+        configuration: () => {
+          this.#hasConfiguration = true
+        },
+        // All that may be wrong with them is for the receiver to say.
+        ramBlocks: known,
+        recvBitmap: known,
+      },
+      resume === undefined ? {} : { resume },
+    )
+  }
+
+  /**
+   * A source is known when its RAM block list is there, or the first block of a recovery: until
+   * then a connection that breaks has not begun anything.
+   *
+   * @param bytes - all that the connection has sent since it was made
+   */
+  look(bytes: Uint8Array): PeerRole {
+    const first = bytes.subarray(0, this.#greeting.length)
+    if (isBeginningOf(first, multifdBegins)) return { is: 'multifd' }
+    if (!isBeginningOf(first, this.#greeting)) {
+      const text = `${Buffer.from(first).toString('hex')} does not begin ${this.#wanted}`
+      return { is: 'stranger', why: text }
+    }
+    try {
+      this.#decoder.write(bytes, this.#decoder.streamOffset)
+    } catch (error) {
+      // A source that goes on in a way that cannot be received: the receiver says so to both ends.
+      if (this.#hasConfiguration) return { is: 'source' }
+      return { is: 'stranger', why: error instanceof Error ? error.message : String(error) }
+    }
+    const isLong = this.#hasConfiguration && bytes.length > MAX_UNKNOWN_BYTES
+    return { is: this.#isSource || isLong ? 'source' : 'unknown' }
+  }
+}
+
+function isBeginningOf(said: Uint8Array, word: Uint8Array): boolean {
+  return said.every((byte, index) => byte === word[index])
+}
