@@ -16,20 +16,22 @@ import { QmpServer, guestTarget } from '../monitor/qmp/index.js'
 import { InClearWarning } from './in-clear-warning.js'
 import {
   type GuestOptions,
+  type QmpOptions,
   addGuestOptions,
+  addQmpOptions,
   checked,
   collect,
   foreignDirectoryOption,
+  qmpServerOptions,
   tlsParameters,
   uriOr,
 } from './options.js'
 import { Shutdown } from './shutdown.js'
 
-interface GuestCommandOptions extends GuestOptions {
+interface GuestCommandOptions extends GuestOptions, QmpOptions {
   incoming?: string
   capability?: readonly string[]
   monitor: string
-  qmp?: string
   spill?: string
   allowForeignDirectory?: true
   json?: true
@@ -42,7 +44,8 @@ export function defineGuest(setStatus: (status: number) => void): Command {
       'Runs a guest in this process: vCPU threads that work on its RAM and check every page they ' +
         'touch. With --incoming it waits for a guest from another process instead.',
     )
-  return addGuestOptions(command, { ram: '256M', vcpus: 1, workload: 'sweep:writes=30' })
+  addGuestOptions(command, { ram: '256M', vcpus: 1, workload: 'sweep:writes=30' })
+  return addQmpOptions(command)
     .option(
       '--incoming <uri>',
       'wait for a guest on tcp:HOST:PORT or unix:PATH; defer: until migrate_incoming says where',
@@ -58,11 +61,6 @@ export function defineGuest(setStatus: (status: number) => void): Command {
       'where commands come from: stdio (the guest ends with its input), unix:PATH or none',
       checked(monitorPath),
       'stdio',
-    )
-    .option(
-      '--qmp <uri>',
-      "where programs drive it by QEMU's Machine Protocol: unix:PATH or tcp:HOST:PORT",
-      checked(parseUri),
     )
     .option(
       '--spill <dir>',
@@ -137,7 +135,7 @@ async function runGuest(options: GuestCommandOptions): Promise<void> {
       server = serveStreams(session, process.stdin, process.stdout, () => shutdown.inputEnded())
     }
     if (options.qmp !== undefined) {
-      qmp = await QmpServer.listen(guestTarget(monitor), options.qmp)
+      qmp = await QmpServer.listen(guestTarget(monitor), options.qmp, qmpServerOptions(options))
       tell('LOG', { text: `QMP on ${qmp.uri}` }, `QMP on ${qmp.uri}`)
     }
     await shutdown.requested

@@ -3,6 +3,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander'
 import { PostcopyError } from '../errors.js'
 import { parseWorkload } from '../guest/index.js'
 import { parseUri } from '../migration/uri.js'
+import { type QmpServerOptions, checkQmpAddress } from '../monitor/qmp/index.js'
 import { parseByteSize } from '../units.js'
 
 /** Of every command that sends or takes a guest. */
@@ -81,6 +82,41 @@ export function addGuestOptions(
       '--user-mode-only',
       'as destination, handle page faults of user code only, as an ordinary user without rights must',
     )
+}
+
+/** Of every command that answers QMP. */
+export interface QmpOptions {
+  qmp?: string
+  qmpTcpInsecure?: true
+}
+
+/**
+ * Adds `--qmp`, and refuses one that any program could connect to before the command does anything.
+ *
+ * @param note - what the command says of it besides
+ */
+export function addQmpOptions(command: Command, note = ''): Command {
+  return command
+    .option('--qmp <where>', `answer QMP on unix:PATH or tcp:HOST:PORT${note}`, uriOr())
+    .option(
+      '--qmp-tcp-insecure',
+      'let --qmp be on tcp: it has no password, and each program that can connect controls the guest',
+    )
+    .hook('preAction', (_command, action) => {
+      const { qmp, qmpTcpInsecure } = action.opts<QmpOptions>()
+      if (qmp === undefined && qmpTcpInsecure === true) {
+        throw new PostcopyError('ERR_USAGE', '--qmp-tcp-insecure needs --qmp')
+      }
+      if (qmp !== undefined) checkQmpAddress(qmp, qmpServerOptions({ qmpTcpInsecure }))
+    })
+}
+
+export function qmpServerOptions({
+  qmpTcpInsecure,
+}: {
+  qmpTcpInsecure?: true | undefined
+}): QmpServerOptions {
+  return { allowInsecureTcp: qmpTcpInsecure === true }
 }
 
 /** `tcp:HOST:PORT`, `unix:PATH`, or one of some words. */

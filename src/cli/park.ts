@@ -7,7 +7,10 @@ import { type Manifest, Park } from '../park/index.js'
 import { formatByteSize, TARGET_PAGE_SIZE } from '../units.js'
 import { InClearWarning } from './in-clear-warning.js'
 import {
+  type QmpOptions,
   type TlsOptions,
+  addQmpOptions,
+  qmpServerOptions,
   addTlsOptions,
   foreignDirectoryOption,
   tlsParameters,
@@ -16,11 +19,10 @@ import {
 import { onSignals } from './signals.js'
 import { StatusLine } from './status-line.js'
 
-interface ParkCommandOptions extends TlsOptions {
+interface ParkCommandOptions extends TlsOptions, QmpOptions {
   to?: string
   from?: string
   recover?: string
-  qmp?: string
   allowForeignDirectory?: true
   json?: true
 }
@@ -37,10 +39,9 @@ export function definePark(setStatus: (status: number) => void): Command {
     .option('--to <dir>', 'the directory to make; must not exist')
     .option('--from <file>', 'read a saved stream instead (migrate "exec:cat > FILE"), or a pipe')
     .option('--recover <dir.incomplete>', 'go on where a postcopy broke off')
-    .option('--qmp <where>', 'answer QMP on unix:PATH or tcp:HOST:PORT', uriOr())
     .option('--json', 'print one JSON object at the end')
     .addOption(foreignDirectoryOption())
-  return addTlsOptions(command, 'listens')
+  return addTlsOptions(addQmpOptions(command), 'listens')
     .addHelpText(
       'after',
       `
@@ -61,7 +62,9 @@ async function runPark(uri: string | undefined, options: ParkCommandOptions): Pr
   const status = new StatusLine()
   const { park, directory } = await begin(uri, options)
   const qmp =
-    options.qmp === undefined ? undefined : await QmpServer.listen(parkTarget(park), options.qmp)
+    options.qmp === undefined
+      ? undefined
+      : await QmpServer.listen(parkTarget(park), options.qmp, qmpServerOptions(options))
   if (qmp !== undefined) status.note(`QMP on ${qmp.uri}`)
   if (park.uri !== undefined) status.note(`waiting for a VM on ${park.uri}`)
   new InClearWarning().look(park)

@@ -10,7 +10,10 @@ import type { Source } from '../source/source.js'
 import { formatByteSize, parseByteSize } from '../units.js'
 import { InClearWarning } from './in-clear-warning.js'
 import {
+  type QmpOptions,
   type TlsOptions,
+  addQmpOptions,
+  qmpServerOptions,
   addTlsOptions,
   checked,
   foreignDirectoryOption,
@@ -21,13 +24,12 @@ import { onSignals } from './signals.js'
 import { StatusLine } from './status-line.js'
 import { openWorkingSet, saveWorkingSet } from './working-set.js'
 
-interface ResumeCommandOptions extends TlsOptions {
+interface ResumeCommandOptions extends TlsOptions, QmpOptions {
   onDemand?: number | true
   bandwidth?: string
   pageSize?: ReadonlyMap<string, number>
   verify?: true
   preempt?: true
-  qmp?: string
   recover?: true
   workingSet?: string | false
   allowForeignDirectory?: true
@@ -72,7 +74,6 @@ export function defineResume(setStatus: (status: number) => void): Command {
       '--preempt',
       'send requested pages on a second connection: QEMU has postcopy-preempt on',
     )
-    .option('--qmp <where>', 'answer QMP on unix:PATH or tcp:HOST:PORT; for a single URI', uriOr())
     .option(
       '--recover',
       'go on with a postcopy that is paused and has lost its source: <dir> is what that was resumed ' +
@@ -86,7 +87,7 @@ export function defineResume(setStatus: (status: number) => void): Command {
     .option('--verify', 'first read all of its memory and compare the checksums')
     .addOption(foreignDirectoryOption())
     .option('--json', 'print one JSON object a QEMU')
-  return addTlsOptions(command, 'connects')
+  return addTlsOptions(addQmpOptions(command, '; for a single URI'), 'connects')
     .addHelpText(
       'after',
       `
@@ -151,7 +152,7 @@ async function runResume(
   }))
   const warning = new InClearWarning()
   for (const { source } of clones) warning.look(source)
-  const qmp = await serveQmp(vm, clones, options.qmp)
+  const qmp = await serveQmp(vm, clones, options)
   if (qmp !== undefined) status.note(`QMP on ${qmp.uri}`)
   const release = onSignals(
     () => finishOrCancel(clones, status),
@@ -185,9 +186,10 @@ async function runResume(
 async function serveQmp(
   vm: ParkedVm,
   clones: readonly { source: Source }[],
-  where: string | undefined,
+  options: QmpOptions,
 ): Promise<QmpServer | undefined> {
   const [clone] = clones
+  const { qmp: where } = options
   if (where === undefined || clone === undefined) return undefined
   if (clones.length > 1) throw new PostcopyError('ERR_USAGE', '--qmp drives one clone, not several')
   const { source } = clone
@@ -202,7 +204,7 @@ async function serveQmp(
       if (!isFinal(source.state)) source.cancel()
     },
   })
-  return QmpServer.listen(target, where)
+  return QmpServer.listen(target, where, qmpServerOptions(options))
 }
 
 /** Guests that run need their pages: these are sent now. Those that do not run yet never will. */

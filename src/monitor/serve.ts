@@ -2,12 +2,14 @@
 import net from 'node:net'
 import { createInterface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
-import { errorToRecord } from '../errors.js'
+import { PostcopyError, errorToRecord } from '../errors.js'
 import { listenOn } from '../migration/listen-on.js'
 import { unixUri } from '../migration/uri.js'
 import { printableJson, printableMessage, printableText } from '../printable.js'
 import { commandNames, commands } from './commands.js'
 import { execute } from './hmp.js'
+import { MAX_CLIENTS, MAX_REQUEST_BYTES, drained } from './limits.js'
+import { type Line, readLines } from './line-reader.js'
 import type { Monitor } from './monitor.js'
 import { timestamp } from './timestamp.js'
 
@@ -50,11 +52,16 @@ export class MonitorSession {
       if (this.format === 'json') return jsonLine({ return: data })
       return text === '' ? '' : `${printableText(text)}\n`
     } catch (error) {
-      const { code, message } = errorToRecord(error)
-      return this.format === 'json'
-        ? jsonLine({ error: { class: 'GenericError', code, desc: message } })
-        : `Error: ${printableMessage(message)}\n`
+      return this.describe(error)
     }
+  }
+
+  /** What to print of an error, with its line end. */
+  describe(error: unknown): string {
+    const { code, message } = errorToRecord(error)
+    return this.format === 'json'
+      ? jsonLine({ error: { class: 'GenericError', code, desc: message } })
+      : `Error: ${printableMessage(message)}\n`
   }
 }
 
@@ -64,7 +71,8 @@ export function jsonLine(fields: Readonly<Record<string, unknown>>): string {
 }
 
 /**
- * Serves one client on a pair of streams.
+ * Serves one client on a pair of streams: on a terminal with completion and history, else line by
+ * line, within the limits of {@link MAX_REQUEST_BYTES} and {@link drained}.
  *
  * @param onEnd - the input has ended and every line of it was answered
  */
@@ -75,18 +83,40 @@ export function serveStreams(
   onEnd: () => void,
 ): MonitorServer & { refresh(): void } {
   const isTerminal = 'isTTY' in output && output.isTTY === true
+  if (isTerminal) return serveTerminal(session, input, output, onEnd)
+  const prompt = (): void => {
+    if (session.format !== 'json' && output.writable) output.write(PROMPT)
+  }
+  const take = async (line: Line): Promise<void> => {
+    const text = line === undefined ? session.describe(tooLong()) : await session.answer(line)
+    if (!output.writable) return
+    output.write(text)
+    prompt()
+    await drained(output)
+  }
+  const close = readLines(input, take, onEnd)
+  // Errors of the input are for its owner.
+  input.on('error', () => undefined)
+  prompt()
+  return { refresh: prompt, close }
+}
+
+function serveTerminal(
+  session: MonitorSession,
+  input: Readable,
+  output: Writable,
+  onEnd: () => void,
+): MonitorServer & { refresh(): void } {
   const lines = createInterface({
     input,
-    ...(isTerminal ? { output } : {}),
-    terminal: isTerminal,
+    output,
+    terminal: true,
     completer: (typed: string) => [commandNames.filter((name) => name.startsWith(typed)), typed],
   })
   const prompt = (): void => {
     if (session.format === 'json') return
-    if (isTerminal) {
-      lines.setPrompt(PROMPT)
-      lines.prompt(true)
-    } else output.write(PROMPT)
+    lines.setPrompt(PROMPT)
+    lines.prompt(true)
   }
   lines.on('line', (line) => {
     void session.answer(line).then((text) => {
@@ -95,7 +125,7 @@ export function serveStreams(
       prompt()
     })
   })
-  // Errors of the input are for whoever owns it.
+  // Errors of the input are for its owner.
   lines.on('error', () => undefined)
   let closing = false
   lines.on('close', () => {
@@ -112,8 +142,15 @@ export function serveStreams(
   }
 }
 
+function tooLong(): PostcopyError {
+  return new PostcopyError(
+    'ERR_MONITOR_COMMAND',
+    `a line of more than ${MAX_REQUEST_BYTES} bytes was dropped`,
+  )
+}
+
 /**
- * Serves any number of clients on a unix socket for the owner alone.
+ * Serves up to {@link MAX_CLIENTS} clients on a unix socket for the owner alone.
  *
  * @throws ConnectionError where it cannot listen; PostcopyError `ERR_INVALID_URI`
  */
@@ -127,7 +164,10 @@ export async function serveUnix(session: MonitorSession, path: string): Promise<
     socket.on('close', () => clients.delete(socket))
     serveStreams(session, socket, socket, () => socket.end())
   })
+  server.maxConnections = MAX_CLIENTS
   const listening = await listenOn(server, uri)
+  // One connection that cannot be accepted must not end the process.
+  server.on('error', () => undefined)
   return {
     close: () => {
       listening.close()

@@ -19,7 +19,7 @@ describe('the command line', () => {
     [['demo', '--postcopy-after', 'later'], /milliseconds, now or never/],
     [['guest', '--incoming', 'udp:1'], /not a migration URI/],
     [['guest', '--monitor', 'tcp:127.0.0.1:1'], /stdio or unix:PATH/],
-    [['guest', '--qmp', 'stdio'], /'--qmp <uri>' argument 'stdio' is invalid.*tcp:HOST:PORT/],
+    [['guest', '--qmp', 'stdio'], /'--qmp <where>' argument 'stdio' is invalid.*tcp:HOST:PORT/],
     [['guest', '--capability', 'postcopy'], /no capability "postcopy"/],
     [['guest', 'again'], /too many arguments/],
   ]
@@ -32,6 +32,12 @@ describe('the command line', () => {
       assert.match(stderr, /^postcopy: .* \[ERR_USAGE\]; see postcopy.* --help\n$/)
     })
   }
+
+  it('refuses to be insecure for nothing', async () => {
+    const { status, stderr } = await runCli(['guest', '--qmp-tcp-insecure'])
+    assert.equal(status, 1)
+    assert.equal(stderr, 'postcopy: --qmp-tcp-insecure needs --qmp [ERR_USAGE]\n')
+  })
 
   it('refuses a guest that nobody could drive', async () => {
     const { status, stderr } = await runCli(['guest', '--monitor', 'none'])

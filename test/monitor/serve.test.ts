@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import net from 'node:net'
 import { PassThrough } from 'node:stream'
 import { join } from 'node:path'
 import { defaultCapabilities } from '../../src/migration/options.js'
@@ -57,6 +59,66 @@ describe('the monitor on streams', () => {
     const bad = JSON.parse(await json.answer('migrate nowhere')) as { error: object }
     assert.equal((bad.error as { code: string }).code, 'ERR_INVALID_URI')
     assert.equal((bad.error as { class: string }).class, 'GenericError')
+  })
+})
+
+/** A monitor on a unix socket of the test's own. */
+async function served(): Promise<string> {
+  const { session: text } = await session()
+  const path = join(await temporaryFolder(), 'monitor')
+  const server = await serveUnix(text, path)
+  cleanups.add(() => server.close())
+  return path
+}
+
+async function connectTo(path: string): Promise<net.Socket> {
+  const socket = net.connect(path)
+  cleanups.add(() => socket.destroy())
+  socket.on('error', () => undefined)
+  await once(socket, 'connect')
+  return socket
+}
+
+describe('a client of the monitor on a unix socket', () => {
+  it('that sends a line without an end costs 1 MiB, and is understood again after it', async () => {
+    const path = await served()
+    const socket = (await connectTo(path)).setEncoding('utf8')
+    let text = ''
+    socket.on('data', (chunk: string) => (text += chunk))
+    socket.write('x'.repeat(4 * 2 ** 20))
+    socket.end('\ninfo status\r\ninfo status')
+    await once(socket, 'close')
+    assert.equal(
+      text.replaceAll('(postcopy) ', ''),
+      'Error: a line of more than 1048576 bytes was dropped\nVM status: paused\nVM status: paused\n',
+    )
+  })
+
+  it('that does not read its answers has no further line looked at, and others are served', async () => {
+    const path = await served()
+    const socket = (await connectTo(path)).pause()
+    // Ends when the monitor reads no more: then the kernel has no room.
+    while (socket.write('help\n'.repeat(10_000))) await new Promise(setImmediate)
+    assert.equal(await ask(path, 'info status'), 'VM status: paused\n')
+    socket.destroy()
+  })
+
+  it('that is one too many is turned away, and has its place when another one leaves', async () => {
+    const path = await served()
+    const sockets: net.Socket[] = []
+    for (let count = 0; count < 64; count += 1) {
+      const socket = await connectTo(path)
+      await once(socket, 'data')
+      sockets.push(socket)
+    }
+    const further = await connectTo(path)
+    further.on('data', () => assert.fail('it was served'))
+    await once(further, 'close')
+    const [first] = sockets
+    assert(first !== undefined)
+    first.end()
+    await once(first, 'close')
+    assert.equal(await ask(path, 'info status'), 'VM status: paused\n')
   })
 })
 

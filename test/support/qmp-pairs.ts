@@ -25,7 +25,7 @@ export async function qemuPair(): Promise<QmpPair> {
 
 export async function guestPair(): Promise<QmpPair> {
   const start = async (args: readonly string[]): Promise<QmpClient> => {
-    const common = ['--ram', '16M', '--monitor', 'none', '--qmp', 'tcp::0']
+    const common = ['--ram', '16M', '--monitor', 'none', '--qmp', 'tcp::0', '--qmp-tcp-insecure']
     const cli = new Cli(['guest', ...common, ...args])
     const [, port] = await cli.seen(/QMP on tcp:127\.0\.0\.1:(\d+)/)
     const client = await QmpClient.connect({ host: '127.0.0.1', port: Number(port) })

@@ -1,5 +1,6 @@
 /** How programs drive what migrates: QEMU's Machine Protocol. */
-export { QmpServer } from './server.js'
+export { QmpServer, checkQmpAddress } from './server.js'
+export type { QmpServerOptions } from './server.js'
 export { guestTarget } from './guest-target.js'
 export { migrationTarget } from './migration-target.js'
 export type { QmpControl, QmpEvent, QmpTarget, ShutdownReason } from './target.js'

@@ -7,12 +7,11 @@
  */
 
 import { GrowingBuffer } from '../../stream/growing-buffer.js'
+import { MAX_REQUEST_BYTES } from '../limits.js'
 
 /** A value, or why there is none. */
 export type JsonPiece = { readonly value: unknown } | { readonly error: string }
 
-/** Bytes of one value. The longest command that makes sense has a few hundred. */
-const MAX_VALUE_BYTES = 1024 * 1024
 const MAX_DEPTH = 1024
 
 const TAB = 0x09
@@ -49,7 +48,7 @@ export class JsonSplitter {
       if (this.#mode === 'bare' && endsBareWord(byte)) {
         yield this.#take(chunk.subarray(start, at))
       }
-      if (this.#isInValue && (this.#kept?.length ?? 0) + (at - start) >= MAX_VALUE_BYTES) {
+      if (this.#isInValue && (this.#kept?.length ?? 0) + (at - start) >= MAX_REQUEST_BYTES) {
         this.#drop('skipping')
         yield { error: 'JSON token size limit exceeded' }
       }
@@ -154,7 +153,7 @@ export class JsonSplitter {
 
   /** However small the pieces are that a value comes in, it takes little more than its own bytes. */
   #keep(chunk: Uint8Array, start: number): GrowingBuffer {
-    this.#kept ??= new GrowingBuffer(MAX_VALUE_BYTES)
+    this.#kept ??= new GrowingBuffer(MAX_REQUEST_BYTES)
     this.#kept.append(chunk, start, chunk.length)
     return this.#kept
   }

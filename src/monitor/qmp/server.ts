@@ -1,14 +1,19 @@
 /** QMP on a socket: any number of clients, whose commands are run one after another. */
 import net from 'node:net'
 import { type Listening, listenOn } from '../../migration/listen-on.js'
-import { formatUri, parseUri } from '../../migration/uri.js'
+import { type MigrationUri, formatUri, parseUri } from '../../migration/uri.js'
 import { printableJson } from '../../printable.js'
+import { PostcopyError } from '../../errors.js'
+import { MAX_CLIENTS, drained } from '../limits.js'
 import { timestamp } from '../timestamp.js'
 import { JsonSplitter, type JsonPiece } from './json-splitter.js'
 import { type QmpMessage, QmpSession } from './session.js'
 import type { QmpEvent, QmpTarget, ShutdownReason } from './target.js'
 
-const MAX_CLIENTS = 64
+const SPACE = 0x20
+const OPEN_BRACE = 0x7b
+/** Errors that a client is told before `qmp_capabilities`; the next one closes its connection. */
+const MAX_ERRORS_BEFORE_NEGOTIATION = 8
 /** Events that a client has not read; it is gone, or might as well be. */
 const MAX_UNREAD_BYTES = 1024 * 1024
 /** How long clients may take to read what they were told last. */
@@ -17,6 +22,28 @@ const LINGER_MS = 500
 interface Client {
   readonly socket: net.Socket
   readonly session: QmpSession
+  /** How many errors it was told. */
+  errors: number
+}
+
+export interface QmpServerOptions {
+  /**
+   * Listen on tcp, too. QMP has neither passwords nor encryption: every user and program of this
+   * host can connect to loopback, and a web page can have a browser do so.
+   */
+  readonly allowInsecureTcp?: boolean
+}
+
+/** @throws PostcopyError as {@link QmpServer.listen} */
+export function checkQmpAddress(uri: string, options: QmpServerOptions): MigrationUri {
+  const where = parseUri(uri)
+  if (where.type === 'tcp' && options.allowInsecureTcp !== true) {
+    throw new PostcopyError(
+      'ERR_QMP_INSECURE',
+      `QMP on ${uri} has no password: each program that can connect to it controls the guest, and so does a web page in a browser of this host. Give unix:PATH, or allow it by --qmp-tcp-insecure (library: allowInsecureTcp)`,
+    )
+  }
+  return where
 }
 
 export class QmpServer {
@@ -29,10 +56,15 @@ export class QmpServer {
 
   /**
    * @param uri - `tcp:HOST:PORT`, on loopback without a host, or `unix:PATH`, for the owner alone
-   * @throws ConnectionError where it cannot listen; PostcopyError `ERR_INVALID_URI`
+   * @throws ConnectionError where it cannot listen; PostcopyError `ERR_INVALID_URI`,
+   *   `ERR_QMP_INSECURE` for tcp without {@link QmpServerOptions.allowInsecureTcp}
    */
-  static async listen(target: QmpTarget, uri: string): Promise<QmpServer> {
-    const where = parseUri(uri)
+  static async listen(
+    target: QmpTarget,
+    uri: string,
+    options: QmpServerOptions = {},
+  ): Promise<QmpServer> {
+    const where = checkQmpAddress(uri, options)
     const server = new QmpServer(target)
     try {
       server.#listening = await listenOn(server.#server, where)
@@ -73,7 +105,11 @@ export class QmpServer {
   }
 
   async #serve(socket: net.Socket): Promise<void> {
-    const client = { socket, session: new QmpSession(this.#target.control) }
+    const client: Client = {
+      socket,
+      session: new QmpSession(this.#target.control),
+      errors: 0,
+    }
     this.#clients.add(client)
     socket.setNoDelay(true)
     // A client that is gone does not care about its answers.
@@ -84,7 +120,14 @@ export class QmpServer {
     try {
       // By default the iterator closes both directions when one has ended.
       const chunks = socket.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>
-      for await (const chunk of chunks) await this.#take(client, splitter.split(chunk))
+      let isKnown = false
+      for await (const chunk of chunks) {
+        // What begins otherwise speaks another protocol, such as HTTP; JSON may follow in it.
+        const first = chunk.find((byte) => byte > SPACE)
+        if (!isKnown && first !== undefined && first !== OPEN_BRACE) throw notQmp()
+        isKnown ||= first !== undefined
+        await this.#take(client, splitter.split(chunk))
+      }
       await this.#take(client, splitter.end())
       socket.end()
     } catch {
@@ -94,15 +137,22 @@ export class QmpServer {
 
   async #take(client: Client, pieces: Iterable<JsonPiece>): Promise<void> {
     for (const piece of pieces) {
-      if (client.socket.writableEnded) return
+      if (client.socket.writableEnded || client.socket.destroyed) return
       const turn = this.#last.then(async () => {
-        send(client, await client.session.answer(piece))
+        this.#answer(client, await client.session.answer(piece))
       })
       this.#last = turn
       await turn
-      // No answers for somebody who does not read them.
-      if (client.socket.writableNeedDrain) await drained(client.socket)
+      await drained(client.socket)
     }
+  }
+
+  #answer(client: Client, message: QmpMessage): void {
+    send(client, message)
+    if (!('error' in message)) return
+    client.errors += 1
+    const isLimited = !client.session.negotiated
+    if (isLimited && client.errors > MAX_ERRORS_BEFORE_NEGOTIATION) client.socket.destroy()
   }
 
   #tell(event: QmpEvent): void {
@@ -126,14 +176,8 @@ function finish(socket: net.Socket): Promise<void> {
   })
 }
 
-function drained(socket: net.Socket): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      socket.off('drain', done).off('close', done)
-      resolve()
-    }
-    socket.on('drain', done).on('close', done)
-  })
+function notQmp(): PostcopyError {
+  return new PostcopyError('ERR_QMP_CLIENT', 'the client does not speak QMP')
 }
 
 async function within(ms: number, work: Promise<unknown>): Promise<void> {

@@ -26,6 +26,7 @@ describe('QMP over one migration', () => {
         quit: () => (quit = true),
       }),
       'tcp::0',
+      { allowInsecureTcp: true },
     )
     cleanups.add(() => server.close())
     const port = Number(server.uri.split(':').at(-1))

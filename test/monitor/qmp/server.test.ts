@@ -41,7 +41,7 @@ class Stage implements QmpTarget {
 
 async function serve(uri = 'tcp::0'): Promise<{ stage: Stage; server: QmpServer }> {
   const stage = new Stage()
-  const server = await QmpServer.listen(stage, uri)
+  const server = await QmpServer.listen(stage, uri, { allowInsecureTcp: true })
   cleanups.add(() => server.close())
   return { stage, server }
 }
@@ -90,8 +90,57 @@ describe('a QMP server', () => {
   it('does not listen to its target where it cannot listen to clients', async () => {
     const { server } = await serve()
     const stage = new Stage()
-    await assert.rejects(QmpServer.listen(stage, server.uri), { code: 'EADDRINUSE' })
+    const again = QmpServer.listen(stage, server.uri, { allowInsecureTcp: true })
+    await assert.rejects(again, { code: 'EADDRINUSE' })
     assert.equal(stage.listening, false)
+  })
+
+  for (const uri of ['tcp::0', 'tcp:127.0.0.1:0', 'tcp:[::1]:0', 'tcp:localhost:0']) {
+    it(`does not listen on ${uri} without being told to`, async () => {
+      const stage = new Stage()
+      await assert.rejects(QmpServer.listen(stage, uri), {
+        code: 'ERR_QMP_INSECURE',
+        message: /no password.*unix:PATH.*--qmp-tcp-insecure/,
+      })
+      assert.equal(stage.listening, false)
+    })
+  }
+
+  const negotiate = '{"execute":"qmp_capabilities"}'
+  for (const [what, first] of [
+    ['HTTP', 'POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n\r\n'],
+    ['a migration', 'QEVM\0\0\0\x03'],
+    ['a list', '['],
+  ]) {
+    it(`obeys no client that begins with ${what}, though QMP follows`, async () => {
+      const { server, stage } = await serve()
+      const messages = await talk(server, `${first}${negotiate}{"execute":"cont"}`)
+      assert.deepEqual(messages.map(Object.keys), [['QMP']])
+      assert.deepEqual(stage.order, [])
+    })
+  }
+
+  it('takes blanks before the first value', async () => {
+    const { server } = await serve()
+    const [, negotiated] = await talk(server, `\r\n \t${negotiate}`)
+    assert.deepEqual(negotiated, { return: {} })
+  })
+
+  it('closes the connection of a client that has had eight errors before it negotiates', async () => {
+    const { server, stage } = await serve()
+    const messages = await talk(
+      server,
+      `${'{"execute":"stop"}'.repeat(9)}${negotiate}{"execute":"cont"}`,
+    )
+    assert(messages.length <= 10)
+    assert(messages.slice(1).every((message) => 'error' in message))
+    assert.deepEqual(stage.order, [])
+    const more = await talk(
+      server,
+      `${'{"execute":"stop"}'.repeat(8)}${negotiate}{"execute":"cont"}`,
+    )
+    assert.deepEqual(more.slice(-2), [{ return: {} }, { return: {} }])
+    assert.deepEqual(stage.order, ['cont'])
   })
 
   it('answers each value of a burst in its order, then closes with the client', async () => {
