@@ -65,4 +65,22 @@ export default tseslint.config(
     languageOptions: { globals: { process: 'readonly', console: 'readonly', URL: 'readonly' } },
   },
   ...floorRules,
+  {
+    files: ['src/cli/**/*.ts', 'src/soak/main.ts', 'src/bench/main.ts'],
+    ignores: ['src/cli/output.ts', 'src/cli/signals.ts', 'src/cli/end-process.ts'],
+    rules: {
+      // What is printed, signals and the end have one place each: output.ts, signals.ts, run-command.ts.
+      'no-restricted-properties': [
+        'error',
+        ...['exit', 'exitCode', 'stdout', 'stderr', 'on', 'once', 'off', 'addListener'].map(
+          (property) => ({
+            object: 'process',
+            property,
+            message: 'Commands print by output.ts and end by run-command.ts.',
+          }),
+        ),
+      ],
+      'no-console': 'error',
+    },
+  },
 )

@@ -6,6 +6,9 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import os from 'node:os'
 import { join } from 'node:path'
 import { Command, InvalidArgumentError } from 'commander'
+import { endProcess } from '../cli/end-process.js'
+import { output } from '../cli/output.js'
+import { runCommand } from '../cli/run-command.js'
 import type { Benchmark, Outcome } from './benchmark.js'
 import { faultBenchmark } from './fault.js'
 import { IdleMigrations } from './idle-rounds.js'
@@ -50,6 +53,7 @@ interface Options {
   svg?: string
 }
 
+let status = 0
 await new Command('bench')
   .description('Measures migrations between two processes on this machine, beside their rivals.')
   .argument('[names...]', `which benchmarks: ${names.join(', ')} (default: all)`, benchmarkName)
@@ -63,44 +67,50 @@ await new Command('bench')
   .option('--html <file>', 'write a page with the table and pictures')
   .option('--svg <folder>', 'write each picture to a file of its own')
   .action(async (chosen: string[] | undefined, options: Options) => {
-    const quick = options.quick === true
-    const rounds = options.rounds ?? (quick ? 1 : ROUNDS)
-    const outcomes = new Map<Benchmark, Outcome>()
-    const host = `${os.cpus().length} CPUs, Linux ${os.release()}, Node ${process.version}`
-    if (options.json !== true) {
-      console.log(
-        `${host}\nmedian (minimum - maximum) of ${rounds} rounds taken in turn; ratios are medians of each round's own`,
-      )
-    }
-    for (const benchmark of benchmarks) {
-      const { name, question } = benchmark
-      if (chosen !== undefined && chosen.length > 0 && !chosen.includes(name)) continue
-      const startedAt = performance.now()
-      const progress = (): void => void process.stderr.write('.')
-      const outcome = await benchmark.run({ rounds, quick, progress })
-      outcomes.set(benchmark, outcome)
-      process.stderr.write(` ${((performance.now() - startedAt) / 1000).toFixed(0)} s\n`)
-      if (options.json === true) continue
-      console.log(`\n${name}: ${question}`)
-      if (outcome.comparisons.length > 0) console.log(tableText(outcome.comparisons))
-      for (const reason of outcome.skipped ?? []) console.log(`not run: ${reason}`)
-    }
-    if (options.json === true) {
-      const results = [...outcomes].map(([{ name }, outcome]) => ({ name, ...outcome }))
-      console.log(JSON.stringify({ host, rounds, quick, results }))
-    }
-    if (options.html !== undefined) {
-      const { benchPage } = await import('./page.js')
-      writeFileSync(options.html, benchPage(host, outcomes))
-    }
-    if (options.svg !== undefined) {
-      const { picturesOf } = await import('./draw.js')
-      mkdirSync(options.svg, { recursive: true })
-      for (const [{ name }, outcome] of outcomes) {
-        for (const [index, svg] of picturesOf(outcome).entries()) {
-          writeFileSync(join(options.svg, `${name}-${index}.svg`), svg)
-        }
-      }
-    }
+    status = await runCommand(() => run(chosen, options))
   })
   .parseAsync()
+await endProcess(status)
+
+async function run(chosen: string[] | undefined, options: Options): Promise<number> {
+  const quick = options.quick === true
+  const rounds = options.rounds ?? (quick ? 1 : ROUNDS)
+  const outcomes = new Map<Benchmark, Outcome>()
+  const host = `${os.cpus().length} CPUs, Linux ${os.release()}, Node ${process.version}`
+  if (options.json !== true) {
+    output.print(
+      `${host}\nmedian (minimum - maximum) of ${rounds} rounds taken in turn; ratios are medians of each round's own\n`,
+    )
+  }
+  for (const benchmark of benchmarks) {
+    const { name, question } = benchmark
+    if (chosen !== undefined && chosen.length > 0 && !chosen.includes(name)) continue
+    const startedAt = performance.now()
+    const progress = (): void => output.progress('.')
+    const outcome = await benchmark.run({ rounds, quick, progress })
+    outcomes.set(benchmark, outcome)
+    output.progress(` ${((performance.now() - startedAt) / 1000).toFixed(0)} s\n`)
+    if (options.json === true) continue
+    output.print(`\n${name}: ${question}\n`)
+    if (outcome.comparisons.length > 0) output.print(`${tableText(outcome.comparisons)}\n`)
+    for (const reason of outcome.skipped ?? []) output.print(`not run: ${reason}\n`)
+  }
+  if (options.json === true) {
+    const results = [...outcomes].map(([{ name }, outcome]) => ({ name, ...outcome }))
+    output.json({ host, rounds, quick, results })
+  }
+  if (options.html !== undefined) {
+    const { benchPage } = await import('./page.js')
+    writeFileSync(options.html, benchPage(host, outcomes))
+  }
+  if (options.svg !== undefined) {
+    const { picturesOf } = await import('./draw.js')
+    mkdirSync(options.svg, { recursive: true })
+    for (const [{ name }, outcome] of outcomes) {
+      for (const [index, svg] of picturesOf(outcome).entries()) {
+        writeFileSync(join(options.svg, `${name}-${index}.svg`), svg)
+      }
+    }
+  }
+  return 0
+}

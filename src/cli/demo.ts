@@ -1,13 +1,14 @@
 /** `postcopy demo`: one migration between two processes on this host, checked page by page. */
 import { writeFile } from 'node:fs/promises'
-import { constants } from 'node:os'
 import { Command, InvalidArgumentError } from 'commander'
 import { errorToRecord } from '../errors.js'
-import { GuestProcess } from './guest-process.js'
+import { GuestProcess, type Role } from './guest-process.js'
 import { Progress } from './demo/progress.js'
 import { MigrationRun, type PostcopyAfter, type RunResult } from './demo/run.js'
 import { type Verdict, count, judge, summaryObject, summaryTable } from './demo/summary.js'
 import { type GuestOptions, addGuestOptions } from './options.js'
+import { output } from './output.js'
+import type { CommandRun, RunAction } from './run-command.js'
 
 interface DemoOptions extends GuestOptions {
   postcopyAfter: PostcopyAfter
@@ -18,7 +19,7 @@ interface DemoOptions extends GuestOptions {
 /** Cells of the page map of one block in a report. */
 const REPORT_CELLS = 128 * 32
 
-export function defineDemo(setStatus: (status: number) => void): Command {
+export function defineDemo(run: RunAction): Command {
   const command = new Command('demo')
     .summary('move a running guest between two processes here, and check every page')
     .description(
@@ -35,7 +36,7 @@ export function defineDemo(setStatus: (status: number) => void): Command {
     )
     .option('--json', "print one JSON object at the end, with the names of QEMU's query-migrate")
     .option('--report <file.html>', 'write a page with pictures: page map, fault latency, rates')
-    .action(async (options: DemoOptions) => setStatus(await runDemo(options)))
+    .action((options: DemoOptions) => run((context) => runDemo(options, context)))
 }
 
 function parsePostcopyAfter(text: string): PostcopyAfter {
@@ -46,7 +47,7 @@ function parsePostcopyAfter(text: string): PostcopyAfter {
   return Number(text)
 }
 
-async function runDemo(options: DemoOptions): Promise<number> {
+async function runDemo(options: DemoOptions, { scope, signals }: CommandRun): Promise<number> {
   const { ram, memory, vcpus, workload, postcopyAfter, json, report } = options
   const progress = new Progress()
   const both = ['--ram', ram, '--memory', memory, '--vcpus', String(vcpus)]
@@ -56,10 +57,18 @@ async function runDemo(options: DemoOptions): Promise<number> {
   if (options.tlsHostname !== undefined) both.push('--tls-hostname', options.tlsHostname)
   const incoming = ['--incoming', 'defer', '--capability', 'postcopy-blocktime']
   if (options.userModeOnly === true) incoming.push('--user-mode-only')
-  const source = new GuestProcess('source', [...both, '--workload', workload])
-  const destination = new GuestProcess('destination', [...both, ...incoming])
-  const guests = [source, destination]
-  const interruption = killWithUs(guests)
+  const start = (role: Role, args: readonly string[]): GuestProcess => {
+    const guest = new GuestProcess(role, args)
+    // After a signal the guests need not end in order.
+    scope.defer(() => {
+      if (signals.received !== undefined) guest.kill()
+      return guest.end()
+    })
+    return guest
+  }
+  const source = start('source', [...both, '--workload', workload])
+  const destination = start('destination', [...both, ...incoming])
+  scope.defer(() => progress.end())
   const run = new MigrationRun(source, destination, {
     vcpus,
     postcopyAfter,
@@ -72,7 +81,7 @@ async function runDemo(options: DemoOptions): Promise<number> {
     },
   })
   try {
-    await Promise.all(guests.map((guest) => guest.command('info status')))
+    await Promise.all([source, destination].map((guest) => guest.command('info status')))
     progress.note(
       `a guest with ${ram} of RAM and ${vcpus} vCPUs (${workload}) runs in process ${source.pid}; ` +
         `process ${destination.pid} waits for it`,
@@ -81,19 +90,17 @@ async function runDemo(options: DemoOptions): Promise<number> {
     progress.end()
     return await conclude(result, options)
   } catch (error) {
-    progress.end()
-    const { received } = interruption
-    if (received !== undefined) {
-      process.stderr.write(`postcopy: ended by ${received}, and both guests with it\n`)
-      return 128 + constants.signals[received]
+    if (signals.received !== undefined) return 1 // both guests were killed
+    if (json === true) {
+      const { code, message } = errorToRecord(error)
+      output.json({
+        status: 'failed',
+        'error-desc': message,
+        'x-error-code': code,
+        verified: false,
+      })
     }
-    if (json !== true) throw error
-    const { code, message } = errorToRecord(error)
-    printLine({ status: 'failed', 'error-desc': message, 'x-error-code': code, verified: false })
     throw error
-  } finally {
-    await Promise.all(guests.map((guest) => guest.end()))
-    interruption.forget()
   }
 }
 
@@ -104,7 +111,7 @@ async function conclude(result: RunResult, options: DemoOptions): Promise<number
     const { renderReport } = await import('./report/page.js')
     await writeFile(options.report, renderReport(result, verdict, options))
   }
-  if (options.json === true) printLine(summaryObject(result))
+  if (options.json === true) output.json(summaryObject(result))
   else printSummary(result, verdict, options)
   return verdict.verified ? 0 : 1
 }
@@ -129,35 +136,5 @@ function printSummary(result: RunResult, verdict: Verdict, options: DemoOptions)
       : []),
     ...(options.report === undefined ? [] : [`  pictures: ${options.report}`]),
   ]
-  process.stdout.write(`${lines.join('\n')}\n`)
-}
-
-function printLine(value: Readonly<Record<string, unknown>>): void {
-  process.stdout.write(`${JSON.stringify(value)}\n`)
-}
-
-const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
-
-/** Lets no guest outlive us. A signal kills both, and what waits for them fails at once. */
-function killWithUs(guests: readonly GuestProcess[]): {
-  received: NodeJS.Signals | undefined
-  forget(): void
-} {
-  const kill = (): void => {
-    for (const guest of guests) guest.kill()
-  }
-  const onSignal = (signal: NodeJS.Signals): void => {
-    state.received = signal
-    kill()
-  }
-  for (const signal of signals) process.on(signal, onSignal)
-  process.on('exit', kill)
-  const state = {
-    received: undefined as NodeJS.Signals | undefined,
-    forget: () => {
-      for (const signal of signals) process.off(signal, onSignal)
-      process.off('exit', kill)
-    },
-  }
-  return state
+  output.print(`${lines.join('\n')}\n`)
 }

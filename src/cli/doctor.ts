@@ -2,6 +2,8 @@
 import { Command } from 'commander'
 import Table from 'cli-table3'
 import { type HostFact, type HostReport, probeHost } from '../kernel/index.js'
+import { output } from './output.js'
+import type { RunAction } from './run-command.js'
 
 const marks: Readonly<Record<HostFact['status'], string>> = {
   ok: '✔ ok',
@@ -9,7 +11,7 @@ const marks: Readonly<Record<HostFact['status'], string>> = {
   missing: '✖ missing',
 }
 
-export function defineDoctor(setStatus: (status: number) => void): Command {
+export function defineDoctor(run: RunAction): Command {
   return new Command('doctor')
     .summary('show what this host can do for post-copy, and how to turn on the rest')
     .description(
@@ -17,11 +19,14 @@ export function defineDoctor(setStatus: (status: number) => void): Command {
         'nothing. Ends with status 0 if a migration with postcopy is possible in some way.',
     )
     .option('--json', 'print one JSON object')
-    .action(({ json }: { json?: true }) => {
-      const report = probeHost()
-      process.stdout.write(json === true ? `${JSON.stringify(toJson(report))}\n` : toText(report))
-      setStatus(verdictOf(report) === 'missing' ? 1 : 0)
-    })
+    .action(({ json }: { json?: true }) =>
+      run(() => {
+        const report = probeHost()
+        if (json === true) output.json(toJson(report))
+        else output.print(toText(report))
+        return verdictOf(report) === 'missing' ? 1 : 0
+      }),
+    )
 }
 
 /** Page faults decide: without them there is no postcopy, whatever else is there. */
@@ -76,7 +81,7 @@ function toText(report: HostReport): string {
 
 /** The terminal's width shared out; a pipe gets wide lines. */
 function columnWidths(): number[] {
-  const total = Math.max(80, Math.min(process.stdout.isTTY ? process.stdout.columns : 140, 160)) - 5
+  const total = Math.max(80, Math.min(output.columns ?? 140, 160)) - 5
   const [mark, title] = [12, 34]
   const found = Math.floor((total - mark - title) / 2)
   return [mark, title, found, total - mark - title - found]

@@ -1,6 +1,7 @@
 /** How the command line says that something went wrong: one line with the code, no stack. */
 import { CommanderError } from 'commander'
 import { errorToRecord } from '../errors.js'
+import { output } from './output.js'
 
 /** A usage error's code; everything else has its own. */
 export const USAGE_CODE = 'ERR_USAGE'
@@ -9,8 +10,7 @@ export const USAGE_CODE = 'ERR_USAGE'
 export function reportFailure(error: unknown): void {
   if (error instanceof CommanderError) return // commander has said it
   const { code, message } = errorToRecord(error)
-  const text = message.startsWith(`${code}:`) ? message : `${message} [${code}]`
-  process.stderr.write(`postcopy: ${text}\n`)
+  output.note(message.startsWith(`${code}:`) ? message : `${message} [${code}]`)
   const isDebugging = (process.env['POSTCOPY_DEBUG'] ?? '') !== ''
-  if (isDebugging && error instanceof Error) process.stderr.write(`${error.stack ?? ''}\n`)
+  if (isDebugging && error instanceof Error) output.say(error.stack ?? '')
 }

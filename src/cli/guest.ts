@@ -26,6 +26,8 @@ import {
   tlsParameters,
   uriOr,
 } from './options.js'
+import { output } from './output.js'
+import type { CommandRun, RunAction } from './run-command.js'
 import { Shutdown } from './shutdown.js'
 
 interface GuestCommandOptions extends GuestOptions, QmpOptions {
@@ -37,7 +39,7 @@ interface GuestCommandOptions extends GuestOptions, QmpOptions {
   json?: true
 }
 
-export function defineGuest(setStatus: (status: number) => void): Command {
+export function defineGuest(run: RunAction): Command {
   const command = new Command('guest')
     .summary('run one guest, or wait for one, and drive it by a monitor')
     .description(
@@ -80,10 +82,7 @@ A migration by hand, in two terminals:
     (postcopy) info migrate
 RAM, memory and vCPUs must be the same at both ends.`,
     )
-    .action(async (options: GuestCommandOptions) => {
-      await runGuest(options)
-      setStatus(0)
-    })
+    .action((options: GuestCommandOptions) => run((context) => runGuest(options, context)))
 }
 
 /** Undefined for stdio and none. @throws PostcopyError for what is nothing of these */
@@ -99,70 +98,73 @@ function monitorPath(text: string): string | undefined {
   return uri.type === 'unix' ? uri.path : undefined
 }
 
-async function runGuest(options: GuestCommandOptions): Promise<void> {
+async function runGuest(
+  options: GuestCommandOptions,
+  { scope, signals }: CommandRun,
+): Promise<number> {
   const { ram, memory, vcpus, workload, incoming, json } = options
   const isIncoming = incoming !== undefined
   if (options.monitor === 'none' && options.qmp === undefined) {
     throw new PostcopyError('ERR_INVALID_MONITOR', '--monitor none needs --qmp')
   }
-  const guest = await Guest.create({
+  const creating = Guest.create({
     ram,
     memory,
     vcpus,
     incoming: isIncoming,
     ...(isIncoming ? {} : { workload }),
   })
+  const guest = await scope.use(creating, (created) => created.close())
   const monitor = new Monitor(guest, {
     incoming: isIncoming,
     ...(options.userModeOnly === undefined ? {} : { userModeOnly: true }),
     ...(options.spill === undefined ? {} : { spill: options.spill }),
     allowForeignDirectory: options.allowForeignDirectory === true,
   })
+  scope.defer(() => monitor.close())
   let server: (MonitorServer & { refresh?(): void }) | undefined
-  let qmp: QmpServer | undefined
-  try {
-    const tell = json === true ? tellAsJson() : tellAsText(() => server?.refresh?.())
-    observe(monitor, tell)
-    for (const name of options.capability ?? []) await monitor.setCapability(name, true)
-    await monitor.setParameters(tlsParameters(options))
-    if (isIncoming && incoming !== 'defer') await monitor.migrateIncoming(incoming)
-    else if (!isIncoming) monitor.cont()
-    const shutdown = new Shutdown(monitor, (text) => tell('LOG', { text }, text))
-    const session = new MonitorSession(monitor, json === true ? 'json' : 'text')
-    const path = monitorPath(options.monitor)
-    if (path !== undefined) server = await serveUnix(session, path)
-    else if (options.monitor === 'stdio') {
-      server = serveStreams(session, process.stdin, process.stdout, () => shutdown.inputEnded())
-    }
-    if (options.qmp !== undefined) {
-      qmp = await QmpServer.listen(guestTarget(monitor), options.qmp, qmpServerOptions(options))
-      tell('LOG', { text: `QMP on ${qmp.uri}` }, `QMP on ${qmp.uri}`)
-    }
-    await shutdown.requested
-    shutdown.disarm()
+  const tell = json === true ? tellAsJson() : tellAsText(() => server?.refresh?.())
+  observe(monitor, tell)
+  for (const name of options.capability ?? []) await monitor.setCapability(name, true)
+  await monitor.setParameters(tlsParameters(options))
+  if (isIncoming && incoming !== 'defer') await monitor.migrateIncoming(incoming)
+  else if (!isIncoming) monitor.cont()
+  const shutdown = new Shutdown(monitor, signals, (text) => tell('LOG', { text }, text))
+  if (options.qmp !== undefined) {
+    const listening = QmpServer.listen(guestTarget(monitor), options.qmp, qmpServerOptions(options))
+    const qmp = await scope.use(listening, (started) => started.close())
+    tell('LOG', { text: `QMP on ${qmp.uri}` }, `QMP on ${qmp.uri}`)
+  }
+  const session = new MonitorSession(monitor, json === true ? 'json' : 'text')
+  const path = monitorPath(options.monitor)
+  if (path !== undefined) server = await serveUnix(session, path)
+  else if (options.monitor === 'stdio') {
+    const { stream } = output.stdout
+    server = serveStreams(session, process.stdin, stream, () => shutdown.inputEnded())
+  }
+  const close = (): void => {
     server?.close()
     server = undefined
-    tell('SHUTDOWN', {}, 'the guest ends')
-  } finally {
-    server?.close()
-    await qmp?.close()
-    await monitor.close()
-    await guest.close()
   }
+  scope.defer(close)
+  await shutdown.requested
+  shutdown.close()
+  close()
+  tell('SHUTDOWN', {}, 'the guest ends')
+  return 0
 }
 
 /** Says that something happened: an event's name and data, and the same in words. */
 type Tell = (event: string, data: Readonly<Record<string, unknown>>, text: string) => void
 
 function tellAsJson(): Tell {
-  return (event, data) => process.stdout.write(jsonLine({ event, data }))
+  return (event, data) => output.stdout.write(jsonLine({ event, data }))
 }
 
 function tellAsText(refresh: () => void): Tell {
   return (_event, _data, text) => {
-    if (process.stderr.isTTY) process.stderr.write('\r\x1b[K')
-    process.stderr.write(`postcopy: ${text}\n`)
-    if (process.stdout.isTTY) refresh()
+    output.note(text)
+    if (output.stdout.isTerminal) refresh()
   }
 }
 

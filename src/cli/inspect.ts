@@ -13,6 +13,8 @@ import {
 import { printable, printableJson } from '../printable.js'
 import { TARGET_PAGE_SIZE, formatByteSize } from '../units.js'
 import { foreignDirectoryOption } from './options.js'
+import { output } from './output.js'
+import type { RunAction } from './run-command.js'
 
 interface InspectOptions {
   verify?: true
@@ -20,7 +22,7 @@ interface InspectOptions {
   json?: true
 }
 
-export function defineInspect(setStatus: (status: number) => void): Command {
+export function defineInspect(run: RunAction): Command {
   return new Command('inspect')
     .summary('say what stands in a saved stream or a parked VM')
     .description(
@@ -32,9 +34,7 @@ export function defineInspect(setStatus: (status: number) => void): Command {
     .option('--verify', 'of a parked VM, read all of its memory and compare the checksums')
     .addOption(foreignDirectoryOption())
     .option('--json', 'print one JSON object')
-    .action(async (path: string, options: InspectOptions) => {
-      setStatus(await runInspect(path, options))
-    })
+    .action((path: string, options: InspectOptions) => run(() => runInspect(path, options)))
 }
 
 async function runInspect(path: string, { json, ...options }: InspectOptions): Promise<number> {
@@ -56,7 +56,8 @@ async function runInspect(path: string, { json, ...options }: InspectOptions): P
 }
 
 function print(json: true | undefined, object: object, inWords: () => string): void {
-  process.stdout.write(json === true ? `${JSON.stringify(object)}\n` : inWords())
+  if (json === true) output.json(object)
+  else output.print(inWords())
 }
 
 function plain(error: PostcopyError | undefined): { code: string; message: string } | undefined {

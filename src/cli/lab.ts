@@ -11,6 +11,8 @@ import { readHost } from '../lab/host.js'
 import { runExperiments } from '../lab/runner.js'
 import { nearest, select } from '../lab/select.js'
 import { countsText, listText, resultText, rowLine } from '../lab/text.js'
+import { output } from './output.js'
+import type { RunAction } from './run-command.js'
 
 interface RunOptions {
   json?: true
@@ -20,7 +22,7 @@ interface RunOptions {
 
 const wordsHelp = 'ids, tags or files (./mine.ts) of experiments; default: the whole catalogue'
 
-export function defineLab(setStatus: (status: number) => void): Command {
+export function defineLab(run: RunAction): Command {
   const lab = new Command('lab')
     .summary('ask this kernel what userfaultfd and madvise really do')
     .description(
@@ -28,61 +30,71 @@ export function defineLab(setStatus: (status: number) => void): Command {
         'version of the kernel is known to do. A difference is a finding; only a broken experiment ' +
         'is a failure (status 1). Settings of the host that an experiment changes are put back.',
     )
-  lab.addCommand(defineList())
-  lab.addCommand(defineRun(setStatus))
-  lab.addCommand(defineReport(setStatus))
-  lab.addCommand(defineCompare())
+  lab.addCommand(defineList(run))
+  lab.addCommand(defineRun(run))
+  lab.addCommand(defineReport(run))
+  lab.addCommand(defineCompare(run))
   return lab
 }
 
-function defineList(): Command {
+function defineList(run: RunAction): Command {
   return new Command('list')
     .description('show the experiments: what each one asks, and what it needs')
     .argument('[words...]', wordsHelp)
     .option('--json', 'print one JSON object')
-    .action(async (words: string[], { json }: { json?: true }) => {
-      const { experiments } = await select(await loadCatalogue(), words)
-      print(json === true ? `${JSON.stringify({ experiments })}\n` : listText(experiments))
-    })
+    .action((words: string[], { json }: { json?: true }) =>
+      run(async () => {
+        const { experiments } = await select(await loadCatalogue(), words)
+        print(json, { experiments }, () => listText(experiments, output.columns))
+        return 0
+      }),
+    )
 }
 
-function defineRun(setStatus: (status: number) => void): Command {
+function defineRun(run: RunAction): Command {
   return addRunOptions(new Command('run'))
     .description('run experiments and show what was seen beside what was expected')
     .option('--json', 'print one JSON object, for report and compare')
-    .action(async (words: string[], options: RunOptions) => {
-      const document = await run(words, options)
-      print(options.json === true ? `${JSON.stringify(document)}\n` : resultText(document))
-      setStatus(document.counts.broken > 0 ? 1 : 0)
-    })
+    .action((words: string[], options: RunOptions) =>
+      run(async () => {
+        const document = await runAll(words, options)
+        print(options.json, document, () => resultText(document, output.columns))
+        return document.counts.broken > 0 ? 1 : 0
+      }),
+    )
 }
 
-function defineReport(setStatus: (status: number) => void): Command {
+function defineReport(run: RunAction): Command {
   return addRunOptions(new Command('report'))
     .description('write one HTML page with the table, a plot for each measurement, and the host')
     .option('--input <file>', 'draw what an earlier "lab run --json" printed, and run nothing')
     .option('--output <file>', 'where the page goes', 'postcopy-lab.html')
-    .action(async (words: string[], options: RunOptions & { input?: string; output: string }) => {
-      const { input, output } = options
-      const document = input === undefined ? await run(words, options) : readDocument(input)
-      // Loaded here, since drawing is slow to load and only this command draws.
-      const { reportPage } = await import('../lab/report-page.js')
-      writeFileSync(output, reportPage(document))
-      print(`${countsText(document)}\nwrote ${output}\n`)
-      setStatus(document.counts.broken > 0 ? 1 : 0)
-    })
+    .action((words: string[], options: RunOptions & { input?: string; output: string }) =>
+      run(async () => {
+        const { input, output: file } = options
+        const document = input === undefined ? await runAll(words, options) : readDocument(input)
+        // Loaded here, since drawing is slow to load and only this command draws.
+        const { reportPage } = await import('../lab/report-page.js')
+        writeFileSync(file, reportPage(document))
+        output.print(`${countsText(document)}\nwrote ${file}\n`)
+        return document.counts.broken > 0 ? 1 : 0
+      }),
+    )
 }
 
-function defineCompare(): Command {
+function defineCompare(run: RunAction): Command {
   return new Command('compare')
     .description('show where two runs differ: verdicts, facts, measurements, hosts')
     .argument('<a>', 'what "lab run --json" printed')
     .argument('<b>', 'the same, of another host, kernel or time')
     .option('--json', 'print one JSON object')
-    .action((a: string, b: string, { json }: { json?: true }) => {
-      const comparison = compareDocuments(readDocument(a), readDocument(b))
-      print(json === true ? `${JSON.stringify(comparison)}\n` : comparisonText(comparison))
-    })
+    .action((a: string, b: string, { json }: { json?: true }) =>
+      run(() => {
+        const comparison = compareDocuments(readDocument(a), readDocument(b))
+        print(json, comparison, () => comparisonText(comparison, output.columns))
+        return 0
+      }),
+    )
 }
 
 function addRunOptions(command: Command): Command {
@@ -103,19 +115,20 @@ function collectFeature(text: string, before: FeatureName[] = []): FeatureName[]
   throw new InvalidArgumentError(near === undefined ? 'No such feature.' : `Did you mean ${near}?`)
 }
 
-async function run(words: readonly string[], options: RunOptions): Promise<LabDocument> {
+async function runAll(words: readonly string[], options: RunOptions): Promise<LabDocument> {
   const startedAt = new Date()
   const { experiments, broken } = await select(await loadCatalogue(), words)
   const hide = options.without ?? []
   const rows = await runExperiments(experiments, {
     hide,
     onRow: (row) => {
-      if (options.quiet !== true) process.stderr.write(`${rowLine(row)}\n`)
+      if (options.quiet !== true) output.say(rowLine(row))
     },
   })
   return makeDocument(readHost(hide).fingerprint, [...broken, ...rows], startedAt)
 }
 
-function print(text: string): void {
-  process.stdout.write(text)
+function print(json: true | undefined, value: unknown, inWords: () => string): void {
+  if (json === true) output.json(value)
+  else output.print(inWords())
 }

@@ -2,6 +2,7 @@
 /** The command `postcopy`. */
 import { CommanderError } from 'commander'
 import { compileWithoutThreads } from '../migration/compile-threads.js'
+import { endProcess } from './end-process.js'
 import { reportFailure } from './failure.js'
 import { createProgram } from './program.js'
 
@@ -15,5 +16,4 @@ try {
   reportFailure(error)
   status = error instanceof CommanderError ? error.exitCode : 1
 }
-// Threads that are parked on pages which will never come must not keep the process.
-process.exit(status)
+await endProcess(status)

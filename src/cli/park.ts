@@ -4,6 +4,7 @@ import { PostcopyError } from '../errors.js'
 import { type Counters, now } from '../migration/counters.js'
 import { type QmpTarget, QmpServer, migrationTarget } from '../monitor/qmp/index.js'
 import { type Manifest, Park } from '../park/index.js'
+import { printable } from '../printable.js'
 import { formatByteSize, TARGET_PAGE_SIZE } from '../units.js'
 import { InClearWarning } from './in-clear-warning.js'
 import {
@@ -16,7 +17,8 @@ import {
   tlsParameters,
   uriOr,
 } from './options.js'
-import { onSignals } from './signals.js'
+import { output } from './output.js'
+import type { CommandRun, RunAction } from './run-command.js'
 import { StatusLine } from './status-line.js'
 
 interface ParkCommandOptions extends TlsOptions, QmpOptions {
@@ -27,7 +29,7 @@ interface ParkCommandOptions extends TlsOptions, QmpOptions {
   json?: true
 }
 
-export function definePark(setStatus: (status: number) => void): Command {
+export function definePark(run: RunAction): Command {
   const command = new Command('park')
     .summary('take a running VM from a QEMU and keep it in a directory')
     .description(
@@ -53,44 +55,42 @@ What breaks after the switch leaves DIR.incomplete; QEMU must then not be ended:
   postcopy park tcp:127.0.0.1:4444 --recover DIR.incomplete
   migrate -r tcp:127.0.0.1:4444             (in QEMU's monitor)`,
     )
-    .action(async (uri: string | undefined, options: ParkCommandOptions) => {
-      setStatus(await runPark(uri, options))
-    })
+    .action((uri: string | undefined, options: ParkCommandOptions) =>
+      run((context) => runPark(uri, options, context)),
+    )
 }
 
-async function runPark(uri: string | undefined, options: ParkCommandOptions): Promise<number> {
+async function runPark(
+  uri: string | undefined,
+  options: ParkCommandOptions,
+  { scope, signals }: CommandRun,
+): Promise<number> {
   const status = new StatusLine()
-  const { park, directory } = await begin(uri, options)
-  const qmp =
-    options.qmp === undefined
-      ? undefined
-      : await QmpServer.listen(parkTarget(park), options.qmp, qmpServerOptions(options))
-  if (qmp !== undefined) status.note(`QMP on ${qmp.uri}`)
+  // What gives up keeps what must not be lost: DIR.incomplete.
+  const { park, directory } = await scope.use(begin(uri, options), (begun) => begun.park.close())
+  scope.defer(() => status.end())
+  const end = settled(park, (state) => status.note(describe[state] ?? ''))
+  signals.onFirst(() => {
+    if (!park.state.startsWith('postcopy-')) park.stop()
+    else status.note('its other pages are still with QEMU: waits for them; again: gives up')
+  })
+  if (options.qmp !== undefined) {
+    const listening = QmpServer.listen(parkTarget(park), options.qmp, qmpServerOptions(options))
+    const qmp = await scope.use(listening, (server) => server.close('host-qmp-quit'))
+    status.note(`QMP on ${qmp.uri}`)
+  }
   if (park.uri !== undefined) status.note(`waiting for a VM on ${park.uri}`)
   new InClearWarning().look(park)
   park.on('refused', ({ code, message }) => status.note(`turned away: ${message} [${code}]`))
-  const release = onSignals(
-    () => {
-      if (!park.state.startsWith('postcopy-')) park.stop()
-      else status.note('its other pages are still with QEMU: waits for them; again: gives up')
-    },
-    () => park.stop(),
-  )
-  try {
-    status.follow(() => progress(park.counters))
-    await settled(park, (state) => status.note(describe[state] ?? ''))
-  } finally {
-    status.end()
-    release()
-    await qmp?.close('host-qmp-quit')
-    await park.close()
-  }
+  status.follow(() => progress(park.counters))
+  await end
   const { manifest, error } = park
   if (manifest === undefined || park.state !== 'completed') {
     throw error ?? new PostcopyError('ERR_INTERNAL', 'parking ended without a word')
   }
   const result = resultOf(directory, manifest)
-  process.stdout.write(options.json === true ? `${JSON.stringify(result)}\n` : inWords(result))
+  if (options.json === true) output.json(result)
+  else output.print(inWords(result))
   return 0
 }
 
@@ -196,5 +196,5 @@ function resultOf(directory: string, manifest: Manifest): ParkResult {
 function inWords(result: ParkResult): string {
   const { directory, machineType, ramBytes, dataBytes, durationMs } = result
   const seconds = (durationMs / 1000).toFixed(2)
-  return `parked in ${directory}: a ${machineType} with ${formatByteSize(ramBytes)} of RAM, ${formatByteSize(dataBytes)} of it on disk, in ${seconds} s\n`
+  return `parked in ${directory}: a ${printable(machineType)} with ${formatByteSize(ramBytes)} of RAM, ${formatByteSize(dataBytes)} of it on disk, in ${seconds} s\n`
 }

@@ -7,7 +7,9 @@ import { defineGuest } from './guest.js'
 import { defineInspect } from './inspect.js'
 import { defineLab } from './lab.js'
 import { definePark } from './park.js'
+import { output } from './output.js'
 import { defineResume } from './resume.js'
+import { runCommand } from './run-command.js'
 
 /** @param setStatus - called with the exit status that a command ends with */
 export function createProgram(setStatus: (status: number) => void): Command {
@@ -18,6 +20,8 @@ export function createProgram(setStatus: (status: number) => void): Command {
     )
     .showHelpAfterError(false)
     .configureOutput({
+      writeOut: (text) => output.print(text),
+      writeErr: (text) => output.usage(text),
       // commander puts its suggestion on a second line; one line is easier to log.
       outputError: (text, write) => {
         const line = text
@@ -49,7 +53,9 @@ Begin with:
     defineLab,
   ]
   for (const define of definitions) {
-    const command = define(setStatus).copyInheritedSettings(program)
+    const command = define(async (body) => setStatus(await runCommand(body))).copyInheritedSettings(
+      program,
+    )
     for (const nested of command.commands) nested.copyInheritedSettings(program)
     program.addCommand(command)
   }

@@ -1,13 +1,14 @@
 /** `postcopy resume`: starts a parked VM in one or more QEMUs, its memory following. */
 import { Command, InvalidArgumentError } from 'commander'
-import { PostcopyError, errorToRecord } from '../errors.js'
+import { PostcopyError } from '../errors.js'
 import { PUSH_NEVER } from '../migration/options.js'
-import { isAtRest, isFinal } from '../migration/states.js'
+import { isFinal } from '../migration/states.js'
 import { QmpServer, migrationTarget } from '../monitor/qmp/index.js'
 import { sourceInfo } from '../monitor/query-migrate.js'
-import { ParkedVm, explainRefusal, recover, resume } from '../park/index.js'
+import { ParkedVm, recover, resume } from '../park/index.js'
 import type { Source } from '../source/source.js'
 import { formatByteSize, parseByteSize } from '../units.js'
+import { Clone } from './clone.js'
 import { InClearWarning } from './in-clear-warning.js'
 import {
   type QmpOptions,
@@ -20,7 +21,8 @@ import {
   tlsParameters,
   uriOr,
 } from './options.js'
-import { onSignals } from './signals.js'
+import { output } from './output.js'
+import type { CommandRun, RunAction } from './run-command.js'
 import { StatusLine } from './status-line.js'
 import { openWorkingSet, saveWorkingSet } from './working-set.js'
 
@@ -39,7 +41,7 @@ interface ResumeCommandOptions extends TlsOptions, QmpOptions {
 /** Milliseconds of quiet where the user gives none. */
 const QUIET_MS = 1000
 
-export function defineResume(setStatus: (status: number) => void): Command {
+export function defineResume(run: RunAction): Command {
   const command = new Command('resume')
     .summary('start a parked VM in a QEMU at once, its memory following')
     .description(
@@ -97,9 +99,9 @@ then, in its monitor:
   migrate_set_capability postcopy-ram on
   migrate_incoming tcp:127.0.0.1:4445`,
     )
-    .action(async (directory: string, uris: string[], options: ResumeCommandOptions) => {
-      setStatus(await runResume(directory, uris, options))
-    })
+    .action((directory: string, uris: string[], options: ResumeCommandOptions) =>
+      run((context) => runResume(directory, uris, options, context)),
+    )
 }
 
 function parseQuiet(text: string): number {
@@ -123,7 +125,11 @@ async function runResume(
   directory: string,
   uris: readonly string[],
   options: ResumeCommandOptions,
+  { scope, signals }: CommandRun,
 ): Promise<number> {
+  if (options.qmp !== undefined && uris.length > 1) {
+    throw new PostcopyError('ERR_USAGE', '--qmp drives one clone, not several')
+  }
   const { onDemand, bandwidth, verify, pageSize: pageSizes } = options
   const status = new StatusLine()
   const trust = { allowForeignDirectory: options.allowForeignDirectory === true }
@@ -133,6 +139,7 @@ async function runResume(
     forRecovery: options.recover === true,
     ...(pageSizes === undefined ? {} : { pageSizes }),
   })
+  scope.defer(() => vm.close())
   const parameters = {
     ...tlsParameters(options),
     'x-push-after-quiet-ms': onDemand === true ? QUIET_MS : (onDemand ?? 0),
@@ -141,58 +148,47 @@ async function runResume(
   const capabilities = { 'postcopy-preempt': options.preempt === true }
   const begin = options.recover === true ? recover : resume
   const workingSet = openWorkingSet(vm, options.workingSet, trust, status)
-  const clones = uris.map((uri) => ({
-    uri,
-    source: begin(vm, {
+  const clones = uris.map((uri) => {
+    const sending = {
       uri,
       parameters,
       capabilities,
       ...(workingSet === undefined ? {} : { workingSet }),
-    }),
-  }))
+    }
+    const isRecovery = options.recover === true
+    const clone = new Clone(vm, { uri, begin: () => begin(vm, sending), isRecovery }, status)
+    scope.defer(() => clone.close())
+    return clone
+  })
+  scope.defer(() => saveWorkingSet(workingSet, status))
+  signals.onFirst(() => clones.forEach((clone) => clone.finishOrCancel()))
+  signals.interrupted.catch(() => clones.forEach((clone) => clone.leave()))
+  const [first] = clones
+  if (options.qmp !== undefined && first?.source !== undefined) {
+    const listening = serveQmp(vm, first.source, options.qmp, options)
+    const qmp = await scope.use(listening, (server) => server.close('host-qmp-quit'))
+    status.note(`QMP on ${qmp.uri}`)
+  }
   const warning = new InClearWarning()
   for (const { source } of clones) warning.look(source)
-  const qmp = await serveQmp(vm, clones, options)
-  if (qmp !== undefined) status.note(`QMP on ${qmp.uri}`)
-  const release = onSignals(
-    () => finishOrCancel(clones, status),
-    () => process.exit(1),
+  scope.defer(() => status.end())
+  status.follow(() => progress(clones))
+  const results = await Promise.all(
+    clones.map(async (clone) => {
+      const result = await clone.result
+      if (options.json === true) output.json(result)
+      return result
+    }),
   )
-  try {
-    status.follow(() => progress(clones))
-    const results = await Promise.all(
-      clones.map(async ({ uri, source }) => {
-        const result = await follow(
-          vm,
-          { uri, source, isRecovery: options.recover === true },
-          status,
-        )
-        if (options.json === true) process.stdout.write(`${JSON.stringify(result)}\n`)
-        return result
-      }),
-    )
-    return results.every((result) => result.status === 'completed') ? 0 : 1
-  } finally {
-    saveWorkingSet(workingSet, status)
-    status.end()
-    release()
-    await qmp?.close('host-qmp-quit')
-    for (const { source } of clones) await source.close()
-    vm.close()
-  }
+  return results.every((result) => result.status === 'completed') ? 0 : 1
 }
 
-/** @throws PostcopyError where there are several to be driven */
-async function serveQmp(
+function serveQmp(
   vm: ParkedVm,
-  clones: readonly { source: Source }[],
+  source: Source,
+  where: string,
   options: QmpOptions,
-): Promise<QmpServer | undefined> {
-  const [clone] = clones
-  const { qmp: where } = options
-  if (where === undefined || clone === undefined) return undefined
-  if (clones.length > 1) throw new PostcopyError('ERR_USAGE', '--qmp drives one clone, not several')
-  const { source } = clone
+): Promise<QmpServer> {
   const target = migrationTarget(source, {
     queryStatus: () => ({ running: false, status: 'postmigrate' }),
     queryMigrate: () => sourceInfo(source, vm.blocks),
@@ -207,90 +203,9 @@ async function serveQmp(
   return QmpServer.listen(target, where, qmpServerOptions(options))
 }
 
-/** Guests that run need their pages: these are sent now. Those that do not run yet never will. */
-function finishOrCancel(clones: readonly { source: Source }[], status: StatusLine): void {
-  for (const { source } of clones) {
-    if (source.state.startsWith('postcopy-')) {
-      status.note('the guest runs and needs the rest of its memory: sends it now; again: leaves it')
-      source.setParameters({ 'x-push-after-quiet-ms': 0 })
-    } else if (!isFinal(source.state)) source.cancel()
-  }
-}
-
-interface ResumeResult {
-  readonly uri: string
-  readonly status: string
-  /** Milliseconds from connecting to the destination's run. */
-  readonly stoppedMs: number | undefined
-  readonly durationMs: number
-  readonly transferredBytes: number
-  readonly normalPages: number
-  readonly zeroPages: number
-  readonly requestedPages: number
-  /** Pages of the working set that were pushed. */
-  readonly replayedPages: number
-  readonly error?: { readonly code: string; readonly message: string }
-}
-
-async function follow(
-  vm: ParkedVm,
-  { uri, source, isRecovery }: { uri: string; source: Source; isRecovery: boolean },
-  status: StatusLine,
-): Promise<ResumeResult> {
-  const { counters } = source
-  let stoppedMs: number | undefined
-  await new Promise<void>((resolve) => {
-    source.on('state', (state) => {
-      if (state === 'postcopy-active' && isRecovery) {
-        status.note(`the guest at ${uri} gets the rest of its memory`)
-      } else if (state === 'postcopy-active') {
-        stoppedMs = counters.stoppedAt + counters.downtimeMs - counters.startedAt
-        status.note(`the guest runs at ${uri}, ${stoppedMs.toFixed(1)} ms after connecting`)
-      }
-      if (isAtRest(state)) resolve()
-    })
-  })
-  const { durationMs, ...numbers } = numbersOf(source)
-  const result = { uri, status: source.state, stoppedMs, durationMs, ...numbers }
-  if (source.state === 'completed') {
-    const sent = formatByteSize(numbers.transferredBytes)
-    status.note(`all of its memory is at ${uri}: ${sent} in ${durationMs.toFixed(0)} ms`)
-    return result
-  }
-  const error = source.error
-  if (error === undefined) return result
-  const runs = stoppedMs !== undefined || isRecovery
-  // Before anything was sent, the reason is not the VM.
-  const wasRefused = !runs && counters.transferredBytes > 0
-  const told = wasRefused ? explainRefusal(vm, error) : error
-  const { code, message } = errorToRecord(told)
-  const outcome = runs
-    ? `${uri}: ${message}; the guest there waits for the rest of its memory: resume --recover goes on, ${vm.directory} is as it was`
-    : `${uri}: ${message}`
-  status.note(`${outcome} [${code}]`)
-  return { ...result, status: runs ? source.state : 'failed', error: { code, message } }
-}
-
-function numbersOf(
-  source: Source,
-): Pick<
-  ResumeResult,
-  | 'durationMs'
-  | 'transferredBytes'
-  | 'normalPages'
-  | 'zeroPages'
-  | 'requestedPages'
-  | 'replayedPages'
-> {
-  const { startedAt, endedAt, transferredBytes, normalPages, zeroPages } = source.counters
-  const { requestedPages, replayedPages } = source.counters
-  const durationMs = endedAt - startedAt
-  return { durationMs, transferredBytes, normalPages, zeroPages, requestedPages, replayedPages }
-}
-
-function progress(clones: readonly { source: Source }[]): string {
+function progress(clones: readonly Clone[]): string {
   const sum = (of: (source: Source) => number): number =>
-    clones.reduce((total, { source }) => total + of(source), 0)
+    clones.reduce((total, { source }) => total + (source === undefined ? 0 : of(source)), 0)
   const left = sum(({ counters }) => counters.remainingPages)
   const rate = formatByteSize(sum(({ counters }) => counters.bytesPerSecond))
   return `${left} pages left, ${rate}/s, ${sum(({ counters }) => counters.requestedPages)} asked for`

@@ -1,9 +1,8 @@
 /** When a guest process ends: by `quit`, by a signal, or because its monitor's input has ended. */
 import { errorToRecord } from '../errors.js'
-import { isAtRest, isFinal, isInPostcopy } from '../migration/states.js'
+import { isAtRest, isInPostcopy } from '../migration/states.js'
 import type { Monitor, QuitReason } from '../monitor/index.js'
-
-const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+import type { Signals } from './signals.js'
 
 /**
  * Resolves when the process may end. A signal while a guest that has switched still needs pages
@@ -13,21 +12,25 @@ export class Shutdown {
   readonly requested: Promise<QuitReason>
   readonly #monitor: Monitor
   readonly #log: (text: string) => void
-  #armed = false
+  readonly #signals: Signals
+  readonly #follow = (): void => {
+    this.#arm()
+    this.#goOn()
+  }
   #asked = false
   #inputEnded = false
 
-  constructor(monitor: Monitor, log: (text: string) => void) {
+  constructor(monitor: Monitor, signals: Signals, log: (text: string) => void) {
     this.#monitor = monitor
+    this.#signals = signals
     this.#log = log
     // The command that asked for it is answered first.
     this.requested = new Promise((resolve) =>
       monitor.once('quit', (reason) => setImmediate(resolve, reason)),
     )
-    monitor.on('migration', () => {
-      this.#arm()
-      this.#goOn()
-    })
+    monitor.on('migration', this.#follow)
+    signals.onFirst(() => this.#quit())
+    signals.interrupted.catch(() => monitor.quit({ force: true, reason: 'signal' }))
     this.#arm()
   }
 
@@ -37,35 +40,25 @@ export class Shutdown {
     this.#goOn()
   }
 
-  disarm(): void {
-    if (!this.#armed) return
-    this.#armed = false
-    for (const signal of signals) process.off(signal, this.#onSignal)
+  /** Leaves the signals as they are. */
+  close(): void {
+    this.#monitor.off('migration', this.#follow)
+    this.#signals.arm()
   }
 
   /**
-   * While devices load, this thread may be parked on a page and could not run a handler: the
+   * While devices load in postcopy, this thread may be parked on a page and could not run a handler: the
    * signal's default, which ends the process, is then the only thing that works.
    */
   #arm(): void {
     const { destination, whereabouts } = this.#monitor
     const mayPark =
-      whereabouts === 'awaited' &&
-      destination !== undefined &&
-      !isFinal(destination.state) &&
-      destination.state !== 'setup'
-    if (mayPark) this.disarm()
-    else if (!this.#armed) {
-      this.#armed = true
-      for (const signal of signals) process.on(signal, this.#onSignal)
-    }
+      whereabouts === 'awaited' && destination !== undefined && isInPostcopy(destination.state)
+    if (mayPark) this.#signals.disarm()
+    else this.#signals.arm()
   }
 
-  readonly #onSignal = (): void => {
-    if (this.#asked) {
-      this.#monitor.quit({ force: true, reason: 'signal' })
-      return
-    }
+  #quit(): void {
     this.#asked = true
     try {
       this.#monitor.quit({ reason: 'signal' })

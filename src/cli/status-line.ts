@@ -1,39 +1,28 @@
 /** What a long command says on stderr: lines that stay, and on a terminal one that changes. */
-export class StatusLine {
-  readonly #out: NodeJS.WriteStream
-  #timer: NodeJS.Timeout | undefined
-  #hasLine = false
+import { output } from './output.js'
 
-  constructor(out: NodeJS.WriteStream = process.stderr) {
-    this.#out = out
-  }
+const INTERVAL_MS = 200
+
+export class StatusLine {
+  #timer: NodeJS.Timeout | undefined
 
   /** A line that stays. */
   note(text: string): void {
-    this.#clear()
-    this.#out.write(`postcopy: ${text}\n`)
+    output.note(text)
   }
 
   /** Shows `describe()` again and again, on a terminal only; nothing where it is empty. */
   follow(describe: () => string): void {
-    if (!this.#out.isTTY) return
+    if (!output.hasTerminal) return
     this.#timer ??= setInterval(() => {
       const text = describe()
-      if (text === '') return
-      this.#clear()
-      this.#out.write(`  ${text}`)
-      this.#hasLine = true
-    }, 200)
+      if (text !== '') output.showLine(`  ${text}`)
+    }, INTERVAL_MS)
   }
 
-  /** Leaves a clean line behind. May be called twice. */
+  /** May be called twice. */
   end(): void {
     clearInterval(this.#timer)
-    this.#clear()
-  }
-
-  #clear(): void {
-    if (this.#hasLine) this.#out.write('\r\x1b[K')
-    this.#hasLine = false
+    output.clearLine()
   }
 }

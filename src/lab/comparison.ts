@@ -106,16 +106,16 @@ function measuresOf(plot: Plot): { name: string; value: number }[] {
   }
 }
 
-export function comparisonText(comparison: Comparison): string {
+export function comparisonText(comparison: Comparison, columns?: number): string {
   const { hosts, differences, ratios, onlyInA, onlyInB, same } = comparison
   const parts: string[] = []
   if (hosts.length > 0) {
-    const table = newTable(['host', 'A', 'B'], [24, 60, 60])
+    const table = newTable(['host', 'A', 'B'], [24, 60, 60], columns)
     for (const { name, a, b } of hosts) table.push([name, a, b])
     parts.push(table.toString())
   }
   if (differences.length > 0) {
-    const table = newTable(['experiment', 'A', 'B'], [40, 52, 52])
+    const table = newTable(['experiment', 'A', 'B'], [40, 52, 52], columns)
     for (const { id, a, b, facts } of differences) {
       const side = (verdict: string, which: 'a' | 'b') =>
         [verdict, ...facts.map((fact) => `${fact.name}: ${fact[which]}`)].join('\n')
@@ -124,7 +124,7 @@ export function comparisonText(comparison: Comparison): string {
     parts.push(table.toString())
   }
   if (ratios.length > 0) {
-    const table = newTable(['measured', 'A', 'B', 'B / A'], [70, 16, 16, 10])
+    const table = newTable(['measured', 'A', 'B', 'B / A'], [70, 16, 16, 10], columns)
     for (const { id, name, a, b, ratio } of ratios) {
       table.push([`${id}: ${name}`, number(name, a), number(name, b), ratio.toFixed(2)])
     }

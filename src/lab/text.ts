@@ -15,8 +15,8 @@ const marks: Readonly<Record<Verdict, string>> = {
 }
 
 /** The catalogue: what is asked, and what it takes. */
-export function listText(experiments: readonly Described[]): string {
-  const table = newTable(['id', 'question', 'needs', 'tags'], [28, 64, 28, 22])
+export function listText(experiments: readonly Described[], columns?: number): string {
+  const table = newTable(['id', 'question', 'needs', 'tags'], [28, 64, 28, 22], columns)
   for (const { id, question, needs, tags } of experiments) {
     table.push([id, question, needsText(needs), tags.join(', ')])
   }
@@ -42,8 +42,8 @@ export function rowLine(row: Row): string {
 }
 
 /** Everything that was seen, beside what was expected. */
-export function resultText(document: LabDocument): string {
-  const table = newTable(['experiment', 'expected', 'seen', 'verdict'], [44, 40, 40, 18])
+export function resultText(document: LabDocument, columns?: number): string {
+  const table = newTable(['experiment', 'expected', 'seen', 'verdict'], [44, 40, 40, 18], columns)
   for (const row of document.rows) {
     table.push([
       `${row.id}\n${row.question}`,
@@ -91,11 +91,15 @@ export function countsText({ counts, durationMs, fingerprint }: LabDocument): st
   return `${all}; ${seconds} s; Linux ${fingerprint.kernel}, ${fingerprint.user}`
 }
 
-/** A table that fits the terminal; a pipe gets these widths as they are. */
-export function newTable(head: string[], widths: number[]): InstanceType<typeof Table> {
+/** @param columns - of the terminal; without one the widths are as given */
+export function newTable(
+  head: string[],
+  widths: number[],
+  columns?: number,
+): InstanceType<typeof Table> {
   const total = widths.reduce((sum, width) => sum + width, 0)
-  const columns = process.stdout.isTTY ? Math.max(80, process.stdout.columns) : total
-  const share = Math.min(1, (columns - widths.length - 1) / total)
+  const available = columns === undefined ? total : Math.max(80, columns)
+  const share = Math.min(1, (available - widths.length - 1) / total)
   return new Table({
     head,
     style: { head: [], border: [] },

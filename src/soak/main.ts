@@ -5,6 +5,9 @@
  */
 import { Command, InvalidArgumentError } from 'commander'
 import { parseCount } from '../cli/options.js'
+import { endProcess } from '../cli/end-process.js'
+import { output } from '../cli/output.js'
+import { type CommandRun, runCommand } from '../cli/run-command.js'
 import { errorToRecord } from '../errors.js'
 import { Ground } from './ground.js'
 import { Soak } from './soak.js'
@@ -29,10 +32,13 @@ function parseLeg(text: string): number {
 }
 
 /** @returns the exit status */
-async function run({ minutes, seed, leg, verbose }: Options): Promise<number> {
+async function run(
+  { minutes, seed, leg, verbose }: Options,
+  { scope, signals }: CommandRun,
+): Promise<number> {
   const startedAt = performance.now()
   let saidAt = startedAt
-  const ground = await Ground.create()
+  const ground = await scope.use(Ground.create(), (made) => made.close())
   const soak: Soak = new Soak(
     {
       seed,
@@ -41,34 +47,31 @@ async function run({ minutes, seed, leg, verbose }: Options): Promise<number> {
       onLeg: (done, tally) => {
         if (performance.now() - saidAt < LINE_MS) return
         saidAt = performance.now()
-        console.log(`${clock(saidAt - startedAt)} leg ${done}: ${tally.summary}`)
+        output.print(`${clock(saidAt - startedAt)} leg ${done}: ${tally.summary}\n`)
       },
-      ...(verbose === true ? { onNote: (line: string) => console.log(line) } : {}),
+      ...(verbose === true ? { onNote: (line: string) => output.print(`${line}\n`) } : {}),
     },
     ground,
   )
   const where = ground.hosts === undefined ? 'on loopback' : 'between two network namespaces'
-  console.log(`soak of ${minutes} minutes ${where}, seed ${seed}`)
+  output.print(`soak of ${minutes} minutes ${where}, seed ${seed}\n`)
   const conclude = (): void => {
     const elapsed = clock(performance.now() - startedAt)
-    console.log(`${soak.tally.table}\nin ${elapsed}, seed ${seed}, legs ${leg} to ${soak.leg}`)
+    output.print(`${soak.tally.table}\nin ${elapsed}, seed ${seed}, legs ${leg} to ${soak.leg}\n`)
   }
-  process.once('SIGINT', () => {
-    conclude()
-    process.exit(130)
-  })
+  signals.interrupted.catch(conclude)
   try {
     await soak.run()
     conclude()
     return 0
   } catch (error) {
-    conclude()
+    if (signals.received === undefined) conclude()
     const { code, message } = errorToRecord(error)
-    console.error(`${soak.journal.text}\n\n${message} [${code}]`)
-    console.error(`again: npm run soak -- --seed ${seed} --leg ${soak.leg}`)
+    // After a signal the ground is gone, and what ran on it fails.
+    if (signals.received !== undefined) return 1
+    output.say(`${soak.journal.text}\n\n${message} [${code}]`)
+    output.say(`again: npm run soak -- --seed ${seed} --leg ${soak.leg}`)
     return 1
-  } finally {
-    await ground.close()
   }
 }
 
@@ -78,6 +81,7 @@ function clock(ms: number): string {
   return `${Math.floor(seconds / 3600)}:${two(Math.floor(seconds / 60) % 60)}:${two(seconds % 60)}`
 }
 
+let status = 0
 await new Command('soak')
   .description(
     'Migrates guests to and fro between two hosts, breaks their connections, and checks them.',
@@ -88,7 +92,7 @@ await new Command('soak')
   .option('--verbose', 'print every decision, command and state as it comes')
   .action(async (options: Omit<Options, 'seed'> & { seed?: number }) => {
     const seed = options.seed ?? 1 + Math.floor(Math.random() * 999_999_999)
-    process.exitCode = await run({ ...options, seed })
+    status = await runCommand((context) => run({ ...options, seed }, context))
   })
   .parseAsync()
-process.exit()
+await endProcess(status)

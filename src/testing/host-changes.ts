@@ -92,7 +92,8 @@ function undoAll(): void {
 function undoAndDie(signal: NodeJS.Signals): void {
   undoAll()
   process.removeListener(signal, undoAndDie)
-  process.kill(process.pid, signal)
+  // Where others handle the signal, they say when the process ends.
+  if (process.listenerCount(signal) === 0) process.kill(process.pid, signal)
 }
 
 /**

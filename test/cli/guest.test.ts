@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import net from 'node:net'
+import { constants } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { cleanups } from '../support/cleanup.js'
@@ -109,7 +110,7 @@ describe('two guests, driven only by their monitors', () => {
     await ask(here, 'migrate_set_parameter max-bandwidth 1M', `migrate -d ${uri}`)
     await until(there, 'info migrate', /status: active/)
     source.child.kill('SIGTERM')
-    assert.equal((await source.ended).status, 0)
+    assert.equal((await source.ended).status, 128 + 15)
     assert.match(await until(there, 'info migrate', /status: failed/), /error: .*closed/)
     assert.match(await ask(there, `migrate_incoming ${uri}`), /listening/)
   })
@@ -128,7 +129,7 @@ describe('two guests, driven only by their monitors', () => {
     assert.match(await ask(here, 'quit'), /Error: the guest would lose pages/)
     source.child.kill('SIGTERM')
     await source.seen(/ends when they are there/)
-    assert.equal((await source.ended).status, 0)
+    assert.equal((await source.ended).status, 128 + 15)
     await until(there, 'info migrate', /status: completed/)
     assert.match(await ask(there, 'stop', 'verify'), /^content: good$/m)
   })
@@ -195,7 +196,7 @@ describe('postcopy guest', () => {
       await cli.seen(/\(postcopy\)/)
       cli.child.kill(signal)
       const { status, stderr } = await cli.ended
-      assert.equal(status, 0)
+      assert.equal(status, 128 + constants.signals[signal])
       assert.match(stderr, /the guest ends/)
     })
   }
@@ -210,7 +211,7 @@ describe('postcopy guest', () => {
     cli.child.kill('SIGTERM')
     const { data } = await client.told('SHUTDOWN')
     assert.deepEqual(data, { guest: false, reason: 'host-signal' })
-    assert.equal((await cli.ended).status, 0)
+    assert.equal((await cli.ended).status, 128 + 15)
     await assert.rejects(stat(path), { code: 'ENOENT' })
   })
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { constants, tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -46,7 +46,7 @@ describe('an interrupted lab', () => {
       assert.equal(Number(readFileSync(setting, 'utf8')), changed)
       const [pid = '', scratch = ''] = readFileSync(marker, 'utf8').split(' ')
       lab.kill(signal)
-      assert.deepEqual(await ended, [null, signal])
+      assert.deepEqual(await ended, [128 + constants.signals[signal], null])
       assert.equal(readFileSync(setting, 'utf8'), before)
       assert.ok(!existsSync(scratch))
       while (existsSync(`/proc/${pid}`) && Date.now() < deadline) await sleep(20)

@@ -1,6 +1,7 @@
 /** Says on stderr how the demo goes: a line that changes on a terminal, else a line now and then. */
 import { isAtRest } from '../../migration/states.js'
 import { formatByteSize } from '../../units.js'
+import { output } from '../output.js'
 import type { Sample } from './run.js'
 
 const BAR_WIDTH = 24
@@ -17,19 +18,12 @@ const phases: Readonly<Record<string, string>> = {
 }
 
 export class Progress {
-  readonly #out: NodeJS.WriteStream
   #phase = ''
   #lastPlainMs = -Infinity
-  #hasLine = false
-
-  constructor(out: NodeJS.WriteStream = process.stderr) {
-    this.#out = out
-  }
 
   /** A line that stays. */
   note(text: string): void {
-    this.#clear()
-    this.#out.write(`  ${text}\n`)
+    output.say(`  ${text}`)
   }
 
   update(sample: Sample): void {
@@ -39,11 +33,8 @@ export class Progress {
       this.note(phase)
     }
     if (sample.status === 'none' || sample.status === 'setup' || isAtRest(sample.status)) return
-    if (this.#out.isTTY) {
-      this.#clear()
-      this.#out.write(`  ${bar(sample)} ${describe(sample)}`)
-      this.#hasLine = true
-    } else if (sample.atMs - this.#lastPlainMs >= PLAIN_INTERVAL_MS) {
+    if (output.hasTerminal) output.showLine(`  ${bar(sample)} ${describe(sample)}`)
+    else if (sample.atMs - this.#lastPlainMs >= PLAIN_INTERVAL_MS) {
       this.#lastPlainMs = sample.atMs
       this.note(describe(sample))
     }
@@ -51,12 +42,7 @@ export class Progress {
 
   /** Leaves a clean line behind. May be called twice. */
   end(): void {
-    this.#clear()
-  }
-
-  #clear(): void {
-    if (this.#hasLine) this.#out.write('\r\x1b[K')
-    this.#hasLine = false
+    output.clearLine()
   }
 }
 

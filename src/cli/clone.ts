@@ -1,0 +1,154 @@
+/** One QEMU that gets a parked VM: what is told of it while its memory follows, and how it ends. */
+import { PostcopyError, errorToRecord } from '../errors.js'
+import { isAtRest, isFinal } from '../migration/states.js'
+import { type ParkedVm, explainRefusal } from '../park/index.js'
+import type { Source } from '../source/source.js'
+import { formatByteSize } from '../units.js'
+import type { StatusLine } from './status-line.js'
+
+export interface ResumeResult {
+  readonly uri: string
+  readonly status: string
+  /** Milliseconds from connecting to the destination's run. */
+  readonly stoppedMs: number | undefined
+  readonly durationMs: number
+  readonly transferredBytes: number
+  readonly normalPages: number
+  readonly zeroPages: number
+  readonly requestedPages: number
+  /** Pages of the working set that were pushed. */
+  readonly replayedPages: number
+  readonly error?: { readonly code: string; readonly message: string }
+}
+
+export interface CloneOptions {
+  readonly uri: string
+  /** Begins the migration. Its error ends this clone alone. */
+  readonly begin: () => Source
+  readonly isRecovery: boolean
+}
+
+export class Clone {
+  readonly uri: string
+  /** Undefined where it could not begin. */
+  readonly source: Source | undefined
+  /** Never rejects. */
+  readonly result: Promise<ResumeResult>
+  readonly #vm: ParkedVm
+  readonly #status: Pick<StatusLine, 'note'>
+  readonly #isRecovery: boolean
+  #stoppedMs: number | undefined
+  #end: () => void = () => undefined
+
+  /** Begins, and misses no event from then on. */
+  constructor(
+    vm: ParkedVm,
+    { uri, begin, isRecovery }: CloneOptions,
+    status: Pick<StatusLine, 'note'>,
+  ) {
+    this.uri = uri
+    this.#vm = vm
+    this.#status = status
+    this.#isRecovery = isRecovery
+    try {
+      const source = begin()
+      this.source = source
+      const ended = new Promise<void>((resolve) => {
+        this.#end = resolve
+      })
+      source.on('state', () => this.#stateChanged(source))
+      this.result = ended.then(() => this.#conclude(source))
+    } catch (error) {
+      this.source = undefined
+      this.result = Promise.resolve(this.#notBegun(error))
+    }
+  }
+
+  /** A guest that runs needs its pages: they are sent now. One that does not run yet never will. */
+  finishOrCancel(): void {
+    const { source } = this
+    if (source === undefined || isAtRest(source.state)) return
+    if (source.state === 'postcopy-active') {
+      const text = 'the guest runs and needs the rest of its memory: sends it now; again: leaves it'
+      this.#status.note(text)
+      source.setParameters({ 'x-push-after-quiet-ms': 0 })
+      return
+    }
+    try {
+      source.cancel()
+    } catch {
+      // Handed over, and nothing heard since.
+      const text = `${this.uri} has not answered yet, and whether the guest runs there is not known: waits for it; again: leaves it`
+      this.#status.note(text)
+    }
+  }
+
+  /** Ends the wait for what has not ended; {@link result} says what is known. */
+  leave(): void {
+    this.#end()
+  }
+
+  async close(): Promise<void> {
+    await this.source?.close()
+  }
+
+  #stateChanged(source: Source): void {
+    const { state, counters } = source
+    if (state === 'postcopy-active' && this.#isRecovery) {
+      this.#status.note(`the guest at ${this.uri} gets the rest of its memory`)
+    } else if (state === 'postcopy-active') {
+      this.#stoppedMs = counters.stoppedAt + counters.downtimeMs - counters.startedAt
+      this.#status.note(
+        `the guest runs at ${this.uri}, ${this.#stoppedMs.toFixed(1)} ms after connecting`,
+      )
+    }
+    if (isAtRest(state)) this.#end()
+  }
+
+  #conclude(source: Source): ResumeResult {
+    const { uri } = this
+    const numbers = numbersOf(source)
+    const result = { uri, status: source.state, stoppedMs: this.#stoppedMs, ...numbers }
+    if (source.state === 'completed') {
+      const sent = formatByteSize(numbers.transferredBytes)
+      const ms = numbers.durationMs.toFixed(0)
+      this.#status.note(`all of its memory is at ${uri}: ${sent} in ${ms} ms`)
+      return result
+    }
+    const error = source.error ?? leftError(source)
+    const runs = this.#stoppedMs !== undefined || this.#isRecovery
+    // Before anything was sent, the reason is not the VM.
+    const wasRefused = !runs && isFinal(source.state) && source.counters.transferredBytes > 0
+    const { code, message } = errorToRecord(wasRefused ? explainRefusal(this.#vm, error) : error)
+    const outcome = runs
+      ? `${uri}: ${message}; the guest there waits for the rest of its memory: resume --recover goes on, ${this.#vm.directory} is as it was`
+      : `${uri}: ${message}`
+    this.#status.note(`${outcome} [${code}]`)
+    const status = runs || !isFinal(source.state) ? source.state : 'failed'
+    return { ...result, status, error: { code, message } }
+  }
+
+  #notBegun(cause: unknown): ResumeResult {
+    const { code, message } = errorToRecord(cause)
+    this.#status.note(`${this.uri}: ${message} [${code}]`)
+    const none = { stoppedMs: undefined, durationMs: 0, transferredBytes: 0, normalPages: 0 }
+    const pages = { zeroPages: 0, requestedPages: 0, replayedPages: 0 }
+    return { uri: this.uri, status: 'failed', ...none, ...pages, error: { code, message } }
+  }
+}
+
+/** Of a clone that a signal has left before it was at rest. */
+function leftError({ state }: Source): PostcopyError {
+  const text =
+    state === 'postcopy-device'
+      ? 'left before it has answered: whether the guest runs there is not known, its monitor says so (info status). Start no other copy before; resume --recover goes on if it is postcopy-paused'
+      : `left in the state ${state}`
+  return new PostcopyError('ERR_INTERRUPTED', text)
+}
+
+function numbersOf(source: Source): Omit<ResumeResult, 'uri' | 'status' | 'stoppedMs' | 'error'> {
+  const { startedAt, endedAt, transferredBytes, normalPages, zeroPages } = source.counters
+  const { requestedPages, replayedPages } = source.counters
+  const durationMs = Math.max(0, endedAt - startedAt)
+  return { durationMs, transferredBytes, normalPages, zeroPages, requestedPages, replayedPages }
+}

@@ -1,0 +1,59 @@
+/** How every command runs: signals, tear-down, the report of what went wrong, and the exit status. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { errorToRecord } from '../errors.js'
+import { reportFailure } from './failure.js'
+import { output } from './output.js'
+import { Scope } from './scope.js'
+import { Interrupted, Signals } from './signals.js'
+
+/** How long a command may take to end after all that it had is closed. */
+const LAST_WORD_MS = 1000
+
+export interface CommandRun {
+  /** Undoes what the command has set up. */
+  readonly scope: Scope
+  readonly signals: Signals
+}
+
+/**
+ * Runs a command to its end and undoes what it has set up. Never rejects.
+ *
+ * @param body - returns the exit status
+ * @returns the exit status: 128 + its number after a signal, 1 after an error
+ */
+export async function runCommand(
+  body: (run: CommandRun) => number | Promise<number>,
+): Promise<number> {
+  const signals = new Signals()
+  const scope = new Scope((error) => {
+    const { code, message } = errorToRecord(error)
+    output.note(`while ending: ${message} [${code}]`)
+  })
+  let status = 1
+  signals.arm()
+  const work = Promise.resolve({ scope, signals }).then(body)
+  try {
+    status = await Promise.race([work, signals.interrupted])
+  } catch (error) {
+    if (error instanceof Interrupted) output.note(error.message)
+    else reportFailure(error)
+    await scope.close()
+    // What has been ended has a last word: what is kept, and where.
+    if (error instanceof Interrupted) await lastWord(work)
+  }
+  await scope.close()
+  signals.disarm()
+  return signals.status ?? status
+}
+
+/** Reports how an interrupted command has failed, where that is known by now. */
+async function lastWord(work: Promise<unknown>): Promise<void> {
+  try {
+    await Promise.race([work, sleep(LAST_WORD_MS, undefined, { ref: false })])
+  } catch (error) {
+    reportFailure(error)
+  }
+}
+
+/** Runs the action of a command by {@link runCommand} and keeps its exit status. */
+export type RunAction = (body: (run: CommandRun) => number | Promise<number>) => Promise<void>

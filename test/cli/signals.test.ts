@@ -1,0 +1,211 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { readdirSync } from 'node:fs'
+import net from 'node:net'
+import { constants } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Clone } from '../../src/cli/clone.js'
+import { Scope } from '../../src/cli/scope.js'
+import { PostcopyError } from '../../src/errors.js'
+import { ParkedVm, resume } from '../../src/park/index.js'
+import { parkBytes } from '../park/support.js'
+import { cleanups } from '../support/cleanup.js'
+import { QmpClient } from '../support/qmp-client.js'
+import { golden } from '../stream/golden.js'
+import { Cli, runCli, temporaryFolder } from './support.js'
+
+const quiet = { note: (): void => undefined }
+
+async function parkedVm() {
+  const { folder, directory } = await parkBytes(golden('precopy'))
+  return { folder, directory }
+}
+
+/** Accepts, reads, and never answers. @returns its URI, and resolves `sent` at a first byte */
+async function silentListener(): Promise<{ uri: string; sent: Promise<unknown> }> {
+  const path = join(await temporaryFolder(), 'silent')
+  const sockets = new Set<net.Socket>()
+  const server = net.createServer((socket) => {
+    sockets.add(socket)
+    socket.on('error', () => undefined)
+    socket.on('data', () => server.emit('sent'))
+  })
+  const sent = once(server, 'sent')
+  server.listen(path)
+  await once(server, 'listening')
+  cleanups.add(() => {
+    server.close()
+    for (const socket of sockets) socket.destroy()
+  })
+  return { uri: `unix:${path}`, sent }
+}
+
+describe('a signal', () => {
+  it('to resume, towards a listener that is silent, claims nothing; a second one cleans up', async () => {
+    const { directory } = await parkedVm()
+    const folder = await temporaryFolder()
+    const { uri } = await silentListener()
+    const cli = new Cli([
+      'resume',
+      directory,
+      uri,
+      '--json',
+      '--qmp',
+      `unix:${join(folder, 'qmp')}`,
+    ])
+    await cli.seen(/QMP on/)
+    // Until all of the package is sent the first signal cancels, and that is an end, too.
+    await vmIsSent(join(folder, 'qmp'))
+    cli.child.kill('SIGINT')
+    await cli.seen(/whether the guest runs there is not known/)
+    assert.doesNotMatch(cli.stderr, /the guest runs (at|and)/)
+    cli.child.kill('SIGINT')
+    const { status, stdout, stderr } = await cli.ended
+    assert.equal(status, 128 + 2, stderr)
+    assert.deepEqual(readdirSync(folder), [], 'no socket is left')
+    const result = JSON.parse(stdout) as { status: string; error: { code: string } }
+    assert.equal(result.status, 'postcopy-device')
+    assert.equal(result.error.code, 'ERR_INTERRUPTED')
+    assert.match(stderr, /left before it has answered/)
+  })
+
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    it(`${signal} ends a park that waits with 128 + its number and leaves nothing`, async () => {
+      const folder = await temporaryFolder()
+      const at = (name: string): string => join(folder, name)
+      const args = [
+        'park',
+        `unix:${at('migration')}`,
+        '--to',
+        at('vm'),
+        '--qmp',
+        `unix:${at('qmp')}`,
+      ]
+      const cli = new Cli(args)
+      await cli.seen(/waiting for a VM/)
+      cli.child.kill(signal)
+      assert.equal((await cli.ended).status, 128 + constants.signals[signal])
+      assert.deepEqual(readdirSync(folder), [])
+    })
+  }
+
+  it('to a destination in precopy leaves no socket', async () => {
+    const folder = await temporaryFolder()
+    const at = (name: string): string => join(folder, name)
+    const ram = ['--ram', '32M']
+    const destination = new Cli([
+      ...[
+        'guest',
+        ...ram,
+        '--incoming',
+        `unix:${at('migration')}`,
+        '--monitor',
+        `unix:${at('hmp')}`,
+      ],
+      ...['--qmp', `unix:${at('qmp')}`],
+    ])
+    await destination.seen(/QMP on/)
+    const source = new Cli(['guest', ...ram, '--workload', 'random:writes=30,rate=50000'])
+    source.type('migrate_set_parameter max-bandwidth 1M', `migrate -d unix:${at('migration')}`)
+    await destination.seen(/migration \(destination\): active/)
+    destination.child.kill('SIGTERM')
+    const { status, stderr } = await destination.ended
+    assert.equal(status, 128 + 15, stderr)
+    assert.deepEqual(readdirSync(folder), [])
+  })
+})
+
+describe('a set-up that fails', () => {
+  it('leaves nothing of park where QMP cannot listen, and the next one may begin', async () => {
+    const folder = await temporaryFolder()
+    const at = (name: string): string => join(folder, name)
+    const args = ['park', `unix:${at('migration')}`, '--to', at('vm')]
+    const { status, stderr } = await runCli([...args, '--qmp', `unix:${at('no/such/folder')}`])
+    assert.equal(status, 1)
+    assert.match(stderr, /cannot listen on/)
+    assert.deepEqual(readdirSync(folder), [])
+    const next = new Cli(args)
+    await next.seen(/waiting for a VM/)
+  })
+
+  it('leaves nothing of a guest where QMP cannot listen', async () => {
+    const folder = await temporaryFolder()
+    const at = (name: string): string => join(folder, name)
+    const { status } = await runCli([
+      ...['guest', '--ram', '8M', '--incoming', `unix:${at('migration')}`],
+      ...['--monitor', `unix:${at('hmp')}`, '--qmp', `unix:${at('no/such/folder')}`],
+    ])
+    assert.equal(status, 1)
+    assert.deepEqual(readdirSync(folder), [])
+  })
+
+  it('is undone in reverse order, all of it, what comes late at once', async () => {
+    const [done, errors]: [string[], unknown[]] = [[], []]
+    const scope = new Scope((error) => errors.push(error))
+    scope.defer(() => done.push('first'))
+    await scope.use(Promise.resolve('second'), (name) => done.push(name))
+    const failure = new Error('third')
+    scope.defer(() => Promise.reject(failure))
+    await scope.close()
+    assert.deepEqual(done, ['second', 'first'])
+    assert.deepEqual(errors, [failure])
+    scope.defer(() => done.push('late'))
+    assert.deepEqual(done, ['second', 'first', 'late'])
+  })
+})
+
+describe('one of several clones', () => {
+  it('that has ended before it is waited for has a result', async () => {
+    const { directory } = await parkedVm()
+    const vm = ParkedVm.open(directory)
+    cleanups.add(() => vm.close())
+    const uri = `unix:${join(directory, 'nothing-listens')}`
+    const source = resume(vm, { uri })
+    const clone = new Clone(vm, { uri, begin: () => source, isRecovery: false }, quiet)
+    cleanups.add(() => clone.close())
+    await assert.rejects(source.done)
+    assert.equal((await clone.result).status, 'failed')
+  })
+
+  it('that cannot begin ends alone', async () => {
+    const { directory } = await parkedVm()
+    const vm = ParkedVm.open(directory)
+    cleanups.add(() => vm.close())
+    const begin = (): never => {
+      throw new PostcopyError('ERR_TEST', 'cannot begin')
+    }
+    const clone = new Clone(vm, { uri: 'unix:x', begin, isRecovery: false }, quiet)
+    const { status, error } = await clone.result
+    assert.equal(status, 'failed')
+    assert.equal(error?.code, 'ERR_TEST')
+    clone.finishOrCancel()
+    await clone.close()
+  })
+
+  it('that cannot connect leaves the others looked after', async () => {
+    const { directory } = await parkedVm()
+    const { uri, sent } = await silentListener()
+    const cli = new Cli(['resume', directory, `unix:${directory}/nothing`, uri, '--json'])
+    await cli.seen(/"status":"failed"/)
+    await sent
+    cli.child.kill('SIGINT')
+    cli.child.kill('SIGTERM')
+    const { stdout, stderr } = await cli.ended
+    const uris = stdout
+      .trim()
+      .split('\n')
+      .map((line) => (JSON.parse(line) as { uri: string }).uri)
+    assert.deepEqual(uris, [`unix:${directory}/nothing`, uri], stderr)
+  })
+})
+
+/** Asks by QMP until the package is on its way. */
+async function vmIsSent(path: string): Promise<void> {
+  const client = await QmpClient.connect({ path })
+  for (;;) {
+    const { status } = (await client.execute('query-migrate')) as { status?: string }
+    if (status === 'postcopy-device') return
+    await sleep(20)
+  }
+}
