@@ -15,6 +15,12 @@ struct Packing {
   size_t out_offset = 0;
 };
 
+// Nothing but the file itself fills a mapping that cannot be written. Reading the file is then the
+// same, but for pages that cannot be read: they are SIGBUS in the mapping.
+int FileOf(const Region& region) noexcept {
+  return region.kind() == RegionKind::kFile && !region.writable() ? region.fd() : -1;
+}
+
 // (region, bitmap, from, to, hostPages, maxPages, name | undefined, out, outOffset)
 Packing PackingOf(Args& args) {
   const auto region = args.Object<Region>(0, "region");
@@ -40,7 +46,8 @@ Packing PackingOf(Args& args) {
                   .to = to,
                   .host_pages = host_pages,
                   .most_pages = most_pages,
-                  .name = name},
+                  .name = name,
+                  .file = FileOf(*region)},
           .bitmap = Bitmap(bits),
           .out = out,
           .out_offset = out_offset};
@@ -54,7 +61,7 @@ void Report(const Packed& packed, std::span<double> result) noexcept {
 
 }  // namespace
 
-// (those of PackingOf, result): bytes written.
+// (those of PackingOf, result): bytes written, or -errno of reading the page that result[0] names.
 Napi::Value PackPages(const Napi::CallbackInfo& info) {
   Args args(info);
   const Packing packing = PackingOf(args);
@@ -63,10 +70,11 @@ Napi::Value PackPages(const Napi::CallbackInfo& info) {
   const Packed packed =
       Packer(packing.job, packing.bitmap, packing.out.subspan(packing.out_offset)).Run();
   Report(packed, result);
-  return Result(args, static_cast<int64_t>(packed.bytes));
+  return Result(args, packed.error != 0 ? -packed.error : static_cast<int64_t>(packed.bytes));
 }
 
-// (those of PackingOf, result, fd, piecePages): where what is left in `out` ends.
+// (those of PackingOf, result, fd, piecePages): where what is left in `out` ends, or -errno as
+// above.
 Napi::Value SendPages(const Napi::CallbackInfo& info) {
   Args args(info);
   const Packing packing = PackingOf(args);
@@ -82,7 +90,7 @@ Napi::Value SendPages(const Napi::CallbackInfo& info) {
   result[3] = static_cast<double>(sent.bytes);
   result[4] = static_cast<double>(sent.unsent_from);
   result[5] = sent.interrupted ? 1 : 0;
-  return Result(args, static_cast<int64_t>(sent.end));
+  return Result(args, sent.packed.error != 0 ? -sent.packed.error : static_cast<int64_t>(sent.end));
 }
 
 }  // namespace postcopy

@@ -1,9 +1,12 @@
 // Sending side: dirty pages become records. Reads guest memory, so a page that is missing here
-// parks the thread.
+// parks the thread; or a file, whose pages may not be readable, which is an error and no SIGBUS.
 #pragma once
+
+#include <array>
 
 #include "bitmap.h"
 #include "incoming.h"
+#include "sys.h"
 
 namespace postcopy {
 
@@ -14,6 +17,7 @@ struct PackJob {
   size_t host_pages;  // target pages per host page
   size_t most_pages;
   std::span<const uint8_t> name;  // empty: the block is the last record's
+  int file = -1;                  // pages are read from it, and not from memory
 };
 
 struct Packed {
@@ -21,6 +25,7 @@ struct Packed {
   size_t bytes = 0;
   size_t normal = 0;
   size_t zero = 0;
+  long error = 0;  // errno of reading next_page; ENODATA where the file has ended
 };
 
 class Packer {
@@ -30,7 +35,7 @@ class Packer {
 
   // Stops where the range ends, most_pages are packed, or the next page may not fit. A host page is
   // begun only if all of it fits, and then finished whatever most_pages says: its receiver places
-  // it whole.
+  // it whole. Stops at a page that cannot be read.
   Packed Run() noexcept {
     while (packed_.normal + packed_.zero < job_.most_pages) {
       const size_t page = bitmap_.FindNext(packed_.next_page, job_.to);
@@ -53,14 +58,34 @@ class Packer {
       packed_.next_page = start;
       return false;
     }
-    for (size_t page = first; page < end; page = bitmap_.FindNext(page + 1, end)) PackPage(page);
+    for (size_t page = first; page < end; page = bitmap_.FindNext(page + 1, end)) {
+      packed_.next_page = page;
+      if (!PackPage(page)) return false;
+    }
     packed_.next_page = end;
     return true;
   }
 
+  // Null where it cannot be read.
+  const uint8_t* ContentOf(uint64_t offset) noexcept {
+    if (job_.file < 0) return job_.memory + offset;
+    for (size_t have = 0; have < page_.size();) {
+      const long count = CountOrErrno(::pread(job_.file, page_.data() + have, page_.size() - have,
+                                              static_cast<off_t>(offset + have)));
+      if (count == -EINTR) continue;
+      if (count <= 0) {
+        packed_.error = count == 0 ? ENODATA : -count;
+        return nullptr;
+      }
+      have += static_cast<size_t>(count);
+    }
+    return page_.data();
+  }
+
   bool PackPage(size_t page) noexcept {
     const uint64_t offset = uint64_t{page} * kTargetPageBytes;
-    const uint8_t* content = job_.memory + offset;
+    const uint8_t* content = ContentOf(offset);
+    if (content == nullptr) return false;
     const bool zero = IsZero(content, kTargetPageBytes);
     const size_t need = NameBytes() + (zero ? kZeroRecordBytes : kPageRecordBytes);
     if (need > out_.size() - packed_.bytes) return false;
@@ -92,6 +117,7 @@ class Packer {
   Bytes out_;
   Packed packed_;
   bool named_ = false;
+  std::array<uint8_t, kTargetPageBytes> page_;  // of a file
 };
 
 }  // namespace postcopy

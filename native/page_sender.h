@@ -32,6 +32,7 @@ class PageSender {
     for (size_t left = job_.most_pages; left > 0;) {
       const size_t pages = PackPiece(std::min(left, piece_pages));
       left -= std::min(left, pages);
+      if (sent_.packed.error != 0) break;
       if (pages == 0 || left == 0 || sent_.packed.next_page == job_.to) break;
       sent_.interrupted = !SendPiece(fd) || IsReadable(fd);
       if (sent_.interrupted) break;
@@ -48,6 +49,7 @@ class PageSender {
     const size_t pages = packed.normal + packed.zero;
     if (pages > 0) job_.name = {};
     sent_.packed.next_page = packed.next_page;
+    sent_.packed.error = packed.error;
     sent_.packed.normal += packed.normal;
     sent_.packed.zero += packed.zero;
     sent_.end += packed.bytes;

@@ -39,7 +39,10 @@ export function definePark(run: RunAction): Command {
     )
     .argument('[uri]', 'where QEMU will connect: tcp:HOST:PORT or unix:PATH', uriOr())
     .option('--to <dir>', 'the directory to make; must not exist')
-    .option('--from <file>', 'read a saved stream instead (migrate "exec:cat > FILE"), or a pipe')
+    .option(
+      '--from <file>',
+      'read a saved stream instead (migrate "exec:cat > FILE"), or a pipe; -: standard input',
+    )
     .option('--recover <dir.incomplete>', 'go on where a postcopy broke off')
     .option('--json', 'print one JSON object at the end')
     .addOption(foreignDirectoryOption())
@@ -87,6 +90,9 @@ async function runPark(
   const { manifest, error } = park
   if (manifest === undefined || park.state !== 'completed') {
     throw error ?? new PostcopyError('ERR_INTERNAL', 'parking ended without a word')
+  }
+  if (options.recover !== undefined && park.uri === undefined) {
+    status.note('no page was missing any more: QEMU is not needed for it, and may be ended')
   }
   const result = resultOf(directory, manifest)
   if (options.json === true) output.json(result)

@@ -22,7 +22,10 @@ export interface RegionOptions {
 export interface FileRegionOptions {
   /** A regular file; the region keeps a duplicate, the caller's stays his. */
   fd: number
-  /** Whole pages, not more than the file has. Whoever truncates it later causes SIGBUS. */
+  /**
+   * Whole pages, not more than the file has. Where it is truncated later, touching the memory is
+   * SIGBUS, and packing pages of a region that is not writable is `ENODATA`.
+   */
   lengthBytes: number
   /** Default false. */
   writable?: boolean

@@ -5,6 +5,7 @@
  * plain kinds, `PAGE | CONTINUE` and `ZERO | CONTINUE` with fill 0, for pages inside the block, and
  * stop at anything else, which the decoder above them then takes or refuses.
  */
+import { readlinkSync } from 'node:fs'
 import { check, checkOptions } from './check.js'
 import { native } from './load.js'
 import type { Packing } from './native.js'
@@ -32,10 +33,13 @@ export interface PackOptions {
 /**
  * Takes set pages out of `bitmap` and writes their records to `out`.
  *
- * Reads the region's memory: a page missing here parks this thread.
+ * Reads the region's memory: a page missing here parks this thread. Of a file that was opened for
+ * reading it reads the file, so that a page that cannot be read is an error and no SIGBUS.
  *
  * @param result - at least 3 long: next page to look at, pages, zero pages
  * @returns bytes written
+ * @throws KernelError `EIO`, …: the file cannot be read; `ENODATA`: it was truncated. Pages before that
+ *   one are no longer in `bitmap`, and their records are in `out`
  */
 export function packPages(
   region: MemoryRegion,
@@ -45,7 +49,27 @@ export function packPages(
   outOffset: number,
   result: Float64Array,
 ): number {
-  return native().packPages(...packing(region, bitmap, options, out, outOffset, result))
+  const packed = native().packPages(...packing(region, bitmap, options, out, outOffset, result))
+  return checkRead(packed, region, result)
+}
+
+/** Of a file that is mapped for reading, pages are read by pread(2), not through the mapping. */
+function checkRead(packed: number, region: MemoryRegion, result: Float64Array): number {
+  const page = (): string => {
+    const offset = (result[0] ?? 0) * 4096
+    return `${pathOf(region.fd)}, 4096 bytes at offset ${offset}`
+  }
+  const hint = (code: string): string =>
+    code === 'ENODATA' ? 'the file is shorter than its RAM: it was truncated' : 'it cannot be read'
+  return check(packed, 'pread', page, hint)
+}
+
+function pathOf(fd: number): string {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`)
+  } catch {
+    return `fd ${fd}`
+  }
 }
 
 function packing(
@@ -76,6 +100,7 @@ export interface SendOptions extends PackOptions {
  * @param result - at least 6 long: next page to look at, pages, zero pages, bytes sent, where in `out`
  *   the rest begins, 1 where it stopped early
  * @returns where in `out` the rest ends; an error of the socket is met by whoever sends it
+ * @throws KernelError as {@link packPages}
  */
 export function sendPages(
   region: MemoryRegion,
@@ -86,7 +111,8 @@ export function sendPages(
   result: Float64Array,
 ): number {
   const packed = packing(region, bitmap, options, out, outOffset, result)
-  return native().sendPages(...packed, options.fd, options.piecePages)
+  const end = native().sendPages(...packed, options.fd, options.piecePages)
+  return checkRead(end, region, result)
 }
 
 /**

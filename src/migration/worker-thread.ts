@@ -5,7 +5,7 @@
  * Node's module loader fails), with every guest in it. So a worker is terminated only after it has
  * announced that it has started.
  */
-import { Worker } from 'node:worker_threads'
+import { Worker, type WorkerOptions } from 'node:worker_threads'
 import { READY, type WorkerInput } from './worker-input.js'
 
 export interface WorkerEvents<Notice> {
@@ -36,11 +36,18 @@ export class WorkerThread<Request, Notice> {
   /**
    * @param url - of its module, which calls `workerInput()`
    * @param data - what `workerInput()` returns there
+   * @param options - `trackUnmanagedFds`: whether what `fs.open` has opened there is closed at its end; default true
    */
-  constructor(url: URL, name: string, data: unknown, events: WorkerEvents<Notice>) {
+  constructor(
+    url: URL,
+    name: string,
+    data: unknown,
+    events: WorkerEvents<Notice>,
+    options: Pick<WorkerOptions, 'trackUnmanagedFds'> = {},
+  ) {
     const ready = new Int32Array(new SharedArrayBuffer(4))
     const workerData: WorkerInput = { data, ready: ready.buffer }
-    this.#worker = startWorker(url, { workerData, name })
+    this.#worker = startWorker(url, { workerData, name, ...options })
     if (starting.size === 0) process.on('exit', awaitStarting)
     starting.add(ready)
     let cause: unknown

@@ -9,7 +9,7 @@ import {
   findPackagePings,
 } from '../stream/index.js'
 import { type DeviceSize, sizeDevices } from './device-sizes.js'
-import { readStream } from './read-stream.js'
+import { openStream, readStream } from './read-stream.js'
 
 export interface BlockReport {
   readonly name: string
@@ -62,7 +62,7 @@ const KNOWN_PINGS: ReadonlySet<number> = new Set(Object.values(PingValue))
  */
 export async function inspectStream(file: string): Promise<StreamReport> {
   const inspection = new Inspection()
-  const leftover = await readStream(file, (bytes, start, end) => {
+  const leftover = await readStream(openStream(file), (bytes, start, end) => {
     const taken = inspection.take(bytes, start, end)
     return inspection.report.error === undefined ? taken : undefined
   })

@@ -26,7 +26,7 @@ export interface ParkOptions extends ParkSettings {
 }
 
 export interface ParkFileOptions extends ParkSettings {
-  /** A saved stream: what `migrate "exec:cat > FILE"` wrote. May be a pipe. */
+  /** A saved stream: what `migrate "exec:cat > FILE"` wrote. May be a pipe; `-`: standard input. */
   file: string
 }
 
@@ -58,7 +58,8 @@ export class Park extends Migration {
 
   /**
    * Goes on with a postcopy that broke off, where QEMU is `postcopy-paused` and will
-   * `migrate -r` (QMP: `resume`). Resolves when it may connect.
+   * `migrate -r` (QMP: `resume`). Resolves when it may connect; where no page is missing any more, when
+   * DIR is there, without a connection (`uri` is undefined).
    *
    * @param options - `directory`: `DIR.incomplete`, which becomes DIR
    * @throws PostcopyError `ERR_PARKED_FORMAT`, `ERR_PARKED_DAMAGED`, `ERR_PARKED_UNTRUSTED`, …
@@ -87,10 +88,18 @@ export class Park extends Migration {
       parameters,
       counters: this.counters.buffer,
     }
-    this.#worker = new WorkerThread(new URL('./worker.js', import.meta.url), 'park', workerData, {
-      notice: (notice) => this.#notice(notice),
-      ended: (cause) => this.#workerLost(cause),
-    })
+    const events = {
+      notice: (notice: ParkNotice) => this.#notice(notice),
+      ended: (cause: unknown) => this.#workerLost(cause),
+    }
+    // A pipe that it opens belongs to a socket, which closes it.
+    this.#worker = new WorkerThread(
+      new URL('./worker.js', import.meta.url),
+      'park',
+      workerData,
+      events,
+      { trackUnmanagedFds: false },
+    )
   }
 
   /** Where it listens, with the port that the kernel picked. */

@@ -1,31 +1,142 @@
-/** Feeds a file to who takes a stream in pieces. */
-import { open } from 'node:fs/promises'
+/** Feeds a saved stream to a consumer in pieces: of a file, a FIFO or standard input. */
+import { close, closeSync, constants, fstatSync, openSync, read } from 'node:fs'
+import { Socket } from 'node:net'
+import { isatty } from 'node:tty'
+import { promisify } from 'node:util'
+import { PostcopyError } from '../errors.js'
 import { MAX_LOOK_AHEAD_BYTES } from '../stream/index.js'
 
 const CHUNK_BYTES = 1024 * 1024
+const STANDARD_INPUT = 0
+
+const readFile = promisify(read)
+const closeFile = promisify(close)
 
 /** Takes bytes as a channel's consumer does; undefined: wants no more. */
 export type TakeBytes = (bytes: Uint8Array, start: number, end: number) => number | undefined
 
+/** An open stream; its descriptor belongs to {@link readStream}. */
+export interface StreamInput {
+  readonly fd: number
+  /** It may have no bytes for a long time: it is not read by a thread that waits for them. */
+  readonly isPipe: boolean
+}
+
 /**
- * Reads a file, or a pipe, in one buffer: to its end, or as long as `take` wants more.
+ * Opens a saved stream. Never waits: a FIFO may have no writer yet.
  *
+ * @param file - `-`: standard input
+ * @throws PostcopyError with the errno name where there is no such file, or it cannot be read
+ */
+export function openStream(file: string): StreamInput {
+  const isStandardInput = file === '-'
+  const fd = isStandardInput ? STANDARD_INPUT : openExplained(file)
+  try {
+    const stat = fstatSync(fd)
+    if (stat.isDirectory()) throw new PostcopyError('EISDIR', `${file} is a directory`)
+    if (isatty(fd)) {
+      const what = isStandardInput ? 'standard input' : file
+      throw new PostcopyError('ERR_USAGE', `${what} is a terminal: no stream can come from there`)
+    }
+    return { fd, isPipe: stat.isFIFO() || stat.isSocket() }
+  } catch (error) {
+    if (!isStandardInput) closeSync(fd)
+    throw error
+  }
+}
+
+/**
+ * Reads a stream in one buffer: to its end, or as long as `take` wants more.
+ *
+ * @param signal - its abort ends the reading, also while there are no bytes
  * @returns how many bytes at the end were not taken
  */
-export async function readStream(file: string, take: TakeBytes): Promise<number> {
-  const input = await open(file)
+export async function readStream(
+  input: StreamInput,
+  take: TakeBytes,
+  signal?: AbortSignal,
+): Promise<number> {
+  const feed = new Feed(take)
+  if (input.isPipe) await readPipe(input.fd, feed, signal)
+  else await readRegular(input.fd, feed)
+  return feed.leftoverBytes
+}
+
+/** What was read and not taken yet, at the beginning of a buffer. */
+class Feed {
+  readonly #take: TakeBytes
+  readonly #buffer = new Uint8Array(CHUNK_BYTES + MAX_LOOK_AHEAD_BYTES)
+  #tail = 0
+
+  constructor(take: TakeBytes) {
+    this.#take = take
+  }
+
+  get leftoverBytes(): number {
+    return this.#tail
+  }
+
+  /** Where the next bytes go. */
+  get room(): Uint8Array {
+    return this.#buffer.subarray(this.#tail)
+  }
+
+  /** So many bytes are in {@link room}. Returns whether more are wanted. */
+  added(lengthBytes: number): boolean {
+    this.#tail += lengthBytes
+    const taken = this.#take(this.#buffer, 0, this.#tail)
+    if (taken === undefined) {
+      this.#tail = 0
+      return false
+    }
+    this.#buffer.copyWithin(0, taken, this.#tail)
+    this.#tail -= taken
+    return true
+  }
+}
+
+async function readRegular(fd: number, feed: Feed): Promise<void> {
   try {
-    const buffer = new Uint8Array(CHUNK_BYTES + MAX_LOOK_AHEAD_BYTES)
-    for (let tail = 0; ;) {
-      const { bytesRead } = await input.read(buffer, tail, buffer.length - tail, null)
-      if (bytesRead === 0) return tail
-      tail += bytesRead
-      const taken = take(buffer, 0, tail)
-      if (taken === undefined) return 0
-      buffer.copyWithin(0, taken, tail)
-      tail -= taken
+    for (;;) {
+      const { room } = feed
+      const { bytesRead } = await readFile(fd, room, 0, room.length, null)
+      if (bytesRead === 0 || !feed.added(bytesRead)) return
     }
   } finally {
-    await input.close()
+    if (fd !== STANDARD_INPUT) await closeFile(fd)
+  }
+}
+
+/** By the event loop: a thread that waits in read(2) for a silent writer cannot be ended. */
+async function readPipe(fd: number, feed: Feed, signal: AbortSignal | undefined): Promise<void> {
+  const socket = new Socket({ fd, readable: true, writable: false })
+  const stop = (): void => void socket.destroy()
+  signal?.addEventListener('abort', stop, { once: true })
+  try {
+    if (signal?.aborted === true) return
+    for await (const chunk of socket as AsyncIterable<Uint8Array>) {
+      for (let at = 0; at < chunk.length;) {
+        const piece = chunk.subarray(at, at + feed.room.length)
+        feed.room.set(piece)
+        at += piece.length
+        if (!feed.added(piece.length)) return
+      }
+    }
+  } catch (error) {
+    // Destroyed by the signal.
+    if (signal?.aborted !== true) throw error
+  } finally {
+    signal?.removeEventListener('abort', stop)
+    socket.destroy()
+  }
+}
+
+function openExplained(file: string): number {
+  try {
+    return openSync(file, constants.O_RDONLY | constants.O_NONBLOCK)
+  } catch (error) {
+    const { code = 'ERR_UNKNOWN' } = error as NodeJS.ErrnoException
+    const why = code === 'ENOENT' ? 'there is no such file' : `it cannot be opened (${code})`
+    throw new PostcopyError(code, `${file}: ${why}`, { cause: error })
   }
 }

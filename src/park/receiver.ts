@@ -132,6 +132,13 @@ export class ParkReceiver {
     this.#state.enter('active')
   }
 
+  /** Finishes a recovery for which the source owes nothing: all of its pages had been received. */
+  finish(): void {
+    this.ready()
+    this.begin()
+    this.#complete()
+  }
+
   /** Takes the next bytes of the stream; returns how many it took. */
   take(bytes: Uint8Array, start: number, end: number): number {
     if (this.#isOver || this.#hasParked) return end - start
@@ -195,13 +202,16 @@ export class ParkReceiver {
   }
 
   #keep(error: unknown): void {
+    const owes = this.#store.hasAllPages
+      ? 'no page is missing: park --recover finishes it'
+      : 'the other pages are with the source, which must not be ended'
     let kept = `what has come is in ${this.#store.path}`
     try {
       this.#store.leaveIncomplete()
     } catch (failure) {
       kept += ` (without the list of pages that came: ${messageOf(failure)})`
     }
-    const text = `${messageOf(error)}; ${kept}; the other pages are with the source, which must not be ended`
+    const text = `${messageOf(error)}; ${kept}; ${owes}`
     const isUnderWay = this.#state.is('postcopy-device', 'postcopy-active')
     this.#state.enter(
       isUnderWay ? 'postcopy-paused' : 'failed',

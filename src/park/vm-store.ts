@@ -192,6 +192,11 @@ export class VmStore {
     this.#hasPromised = true
   }
 
+  /** Whether every page has been received, so that the source owes nothing. */
+  get hasAllPages(): boolean {
+    return this.#blocks.every(({ received, pageCount }) => received.all(0, pageCount))
+  }
+
   /**
    * Brings all of it to disk, under its name.
    *

@@ -7,7 +7,7 @@ import { Reception } from '../migration/reception.js'
 import { type MigrationState, isAtRest } from '../migration/states.js'
 import { runWorker, workerInput } from '../migration/worker-input.js'
 import type { ParkNotice, ParkRequest, ParkWorkerData } from './protocol.js'
-import { readStream } from './read-stream.js'
+import { type StreamInput, openStream, readStream } from './read-stream.js'
 import { ParkReceiver } from './receiver.js'
 import { VmStore } from './vm-store.js'
 
@@ -21,6 +21,8 @@ const { origin, tls, directory, isRecovery, parameters } = data
 let listener: Listener | undefined
 let reception: Reception | undefined
 let isOver = false
+/** Ends the reading of a file or pipe. */
+const reading = new AbortController()
 
 function notify(notice: ParkNotice): void {
   port?.postMessage(notice)
@@ -30,12 +32,15 @@ function stateChanged(state: MigrationState, error: unknown): void {
   notify({ type: 'state', state, ...(error === undefined ? {} : { error: errorToRecord(error) }) })
   if (!isAtRest(state)) return
   isOver = true
+  reading.abort()
   listener?.close()
   reception?.close()
   port?.close()
 }
 
 async function park(): Promise<void> {
+  // Before a directory is made.
+  const input = 'file' in origin ? openStream(origin.file) : undefined
   const counters = createCounters(data.counters)
   const store = isRecovery
     ? VmStore.reopen(directory, counters, data)
@@ -50,7 +55,9 @@ async function park(): Promise<void> {
     receiver.fail(errorFromRecord(request.error))
   })
   try {
-    if ('uri' in origin) {
+    if (isRecovery && store.hasAllPages) {
+      receiver.finish()
+    } else if ('uri' in origin) {
       const door = new Reception(isRecovery ? store.resumed : undefined, parameters, {
         accept: (channel) => receiver.accept(channel),
         acceptEarly: (channel) => receiver.accept(channel),
@@ -68,21 +75,22 @@ async function park(): Promise<void> {
       })
       receiver.ready()
       notify({ type: 'listening', uri: listener.uri })
-    } else {
-      await readFrom(origin.file, receiver)
+    } else if (input !== undefined) {
+      await readFrom(origin.file, input, receiver)
     }
   } catch (error) {
     receiver.fail(error)
   }
 }
 
-async function readFrom(file: string, receiver: ParkReceiver): Promise<void> {
+async function readFrom(file: string, input: StreamInput, receiver: ParkReceiver): Promise<void> {
   receiver.ready()
   receiver.begin()
-  const leftover = await readStream(file, (bytes, start, end) => {
+  const take = (bytes: Uint8Array, start: number, end: number): number | undefined => {
     const taken = receiver.take(bytes, start, end)
     return isOver ? undefined : taken
-  })
+  }
+  const leftover = await readStream(input, take, reading.signal)
   receiver.end(file, leftover)
 }
 

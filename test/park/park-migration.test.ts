@@ -241,6 +241,30 @@ describe('what a park does with', () => {
     assert(existsSync(`${directory}.incomplete`))
   })
 
+  it('a postcopy that broke off after its last page: a recovery finishes it without a source', async () => {
+    const { park, directory } = await listen()
+    const script = new Script(park)
+    script.prologue({ postcopy: true })
+    script.say((out) => stream.encodeRamDiscard(out, 'ram', [0, 8 * 4096]))
+    script.package()
+    script.ram('part', (out) => {
+      for (let index = 0; index < 8; index += 1) {
+        stream.encodeRamPage(out, 'ram', index * 4096, page(index))
+      }
+    })
+    script.socket.end()
+    await settled(park)
+    assert.equal(park.state, 'postcopy-paused')
+    assert.match(park.error?.message ?? '', /no page is missing: park --recover finishes it/)
+    const options = { uri: 'tcp:127.0.0.1:0', directory: `${directory}.incomplete` }
+    const recovered = await Park.recover(options)
+    cleanups.add(() => recovered.close())
+    await recovered.done
+    assert.equal(recovered.manifest?.state, 'complete')
+    open(directory)
+    assert(!existsSync(options.directory))
+  })
+
   it('a source that does not hear the last word: the VM stays, and it is said', async () => {
     const { park, directory } = await listen()
     const script = new Script(park)
