@@ -30,7 +30,7 @@ describe('a park that reads a FIFO', () => {
       const { folder, fifo, directory } = await makeFifo()
       begin(fifo)
       const park = Park.fromFile({ file: fifo, directory })
-      const ended = assert.rejects(park.done, { code: 'ABORT_ERR' })
+      const ended = assert.rejects(park.done, { code: 'ERR_CLOSED' })
       await new Promise<void>((resolve) => {
         park.on('state', (state) => {
           if (state === 'active') resolve()
