@@ -57,5 +57,97 @@ export function readDocument(path: string): LabDocument {
   if (Number(document.version) !== 1 || document.fingerprint === undefined) {
     throw refuse(`is of version ${String(document.version)}, and this is version 1`)
   }
-  return document as LabDocument
+  const wrong = wrongIn(document)
+  if (wrong !== undefined) throw refuse(`is damaged: ${wrong}`)
+  // What can be counted is not taken from the file.
+  return { ...(document as LabDocument), counts: countVerdicts(document.rows) }
+}
+
+/** @returns the first member that is not what {@link makeDocument} writes */
+function wrongIn(document: Partial<LabDocument>): string | undefined {
+  const { startedAt, durationMs, fingerprint, rows = [] } = document
+  if (typeof startedAt !== 'string') return 'startedAt is no text'
+  if (typeof durationMs !== 'number') return 'durationMs is no number'
+  if (typeof fingerprint !== 'object') return 'fingerprint is no object'
+  for (const [index, row] of (rows as unknown[]).entries()) {
+    const wrong = wrongInRow(row)
+    if (wrong !== undefined) return `rows[${index}]: ${wrong}`
+  }
+  return undefined
+}
+
+function wrongInRow(row: unknown): string | undefined {
+  if (!isRecord(row)) return 'no object'
+  const { findings, plots, verdict, durationMs, reason } = row
+  for (const name of ['id', 'question', 'method', 'source']) {
+    if (typeof row[name] !== 'string') return `${name} is no text`
+  }
+  for (const name of ['tags', 'mirrors', 'notes']) {
+    if (!isListOf(row[name], isText)) return `${name} is no list of texts`
+  }
+  if (!verdicts.some((known) => known === verdict)) return 'unknown verdict'
+  if (reason !== undefined && typeof reason !== 'string') return 'reason is no text'
+  if (typeof durationMs !== 'number') return 'durationMs is no number'
+  if (!isListOf(findings, isFinding)) return 'findings are damaged'
+  return isListOf(plots, isPlot) ? undefined : 'plots are damaged'
+}
+
+function isFinding(value: unknown): boolean {
+  if (!isRecord(value) || !isText(value['name'])) return false
+  const texts = ['expected', 'seen', 'unavailable']
+  return texts.every((name) => value[name] === undefined || isText(value[name]))
+}
+
+function isPlot(value: unknown): boolean {
+  if (!isRecord(value) || !isText(value['title'])) return false
+  switch (value['kind']) {
+    case 'distributions':
+      return isListOf(
+        value['distributions'],
+        (one) =>
+          isRecord(one) &&
+          isText(one['name']) &&
+          [one['p50'], one['p99'], one['count']].every(isNumber) &&
+          isListOf(one['curve'], isNumber),
+      )
+    case 'curves':
+      return (
+        isText(value['xLabel']) &&
+        isText(value['yLabel']) &&
+        isListOf(
+          value['curves'],
+          (one) =>
+            isRecord(one) &&
+            isText(one['name']) &&
+            isListOf(one['x'], isNumber) &&
+            isListOf(one['y'], isNumber),
+        )
+      )
+    case 'bars':
+      return (
+        isText(value['yLabel']) &&
+        isListOf(
+          value['bars'],
+          (one) => isRecord(one) && isText(one['name']) && isNumber(one['value']),
+        )
+      )
+    default:
+      return false
+  }
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function isListOf(value: unknown, check: (one: unknown) => boolean): boolean {
+  return Array.isArray(value) && value.every((one) => check(one))
+}
+
+function isText(value: unknown): boolean {
+  return typeof value === 'string'
+}
+
+function isNumber(value: unknown): boolean {
+  return typeof value === 'number'
 }

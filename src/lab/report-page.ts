@@ -10,7 +10,10 @@ export function reportPage(document: LabDocument): string {
   const { fingerprint, rows, counts, startedAt, durationMs } = document
   const title = `The kernel lab: Linux ${fingerprint.kernel}`
   const summary = verdicts
-    .map((verdict) => `<span class="${classOf(verdict)}">${counts[verdict]} ${verdict}</span>`)
+    .map(
+      (verdict) =>
+        `<span class="${classOf(verdict)}">${escapeHtml(`${counts[verdict]} ${verdict}`)}</span>`,
+    )
     .join(' ')
   return `<!doctype html>
 <html lang="en">
@@ -23,7 +26,7 @@ export function reportPage(document: LabDocument): string {
 <body>
 <h1>${escapeHtml(title)}</h1>
 <p class="counts">${summary}</p>
-<p>${rows.length} experiments in ${(durationMs / 1000).toFixed(1)} s, begun ${escapeHtml(startedAt)}.
+<p>${rows.length} experiments in ${escapeHtml((durationMs / 1000).toFixed(1))} s, begun ${escapeHtml(startedAt)}.
 A difference is a finding about this kernel, not a failure; a broken experiment is one.</p>
 <h2>This host</h2>
 ${fingerprintTable(document)}
@@ -82,12 +85,12 @@ function rowHtml(row: Row): string {
     `<td>${facts(({ expected }) => expected ?? 'recorded')}<div class="dim">${escapeHtml(source)}</div></td>` +
     `<td>${facts(({ seen, unavailable }) => seen ?? unavailable ?? 'not seen')}` +
     `${notes.map((note) => `<div class="dim">${escapeHtml(note)}</div>`).join('')}</td>` +
-    `<td class="${classOf(verdict)}">${verdict}<div class="dim">${escapeHtml(reason ?? '')}</div></td></tr>`
+    `<td class="${classOf(verdict)}">${escapeHtml(verdict)}<div class="dim">${escapeHtml(reason ?? '')}</div></td></tr>`
   )
 }
 
 function classOf(verdict: string): string {
-  return verdict.replaceAll(' ', '-')
+  return escapeHtml(verdict.replaceAll(' ', '-'))
 }
 
 const style = `

@@ -39,6 +39,53 @@ describe('a report of the lab', () => {
     assert.match(text, /first: p50 2 µs, p99 2\.98 µs \(2000\)/)
   })
 
+  const script = '<script>alert(1)</script>'
+  const read = (change: (copy: LabDocument) => object): LabDocument => {
+    const path = join(folder, 'changed.json')
+    writeFileSync(path, JSON.stringify(change(structuredClone(document))))
+    return readDocument(path)
+  }
+
+  it('is not made of a document whose members are not what a run prints', () => {
+    const bad: readonly ((copy: LabDocument) => object)[] = [
+      (copy) => ({ ...copy, durationMs: script }),
+      (copy) => ({ ...copy, startedAt: 1 }),
+      (copy) => ({ ...copy, rows: [null] }),
+      (copy) => ({ ...copy, rows: copy.rows.map((row) => ({ ...row, verdict: script })) }),
+      (copy) => ({ ...copy, rows: copy.rows.map((row) => ({ ...row, mirrors: 'x' })) }),
+      (copy) => ({ ...copy, rows: copy.rows.map((row) => ({ ...row, findings: [1] })) }),
+      (copy) => ({ ...copy, rows: copy.rows.map((row) => ({ ...row, plots: [{ kind: 'x' }] })) }),
+    ]
+    for (const change of bad) assert.throws(() => read(change), { code: 'ERR_LAB_DOCUMENT' })
+    assert.deepEqual(
+      read((copy) => copy),
+      JSON.parse(JSON.stringify(document)),
+    )
+  })
+
+  it('counts the rows itself and escapes every text', () => {
+    const hostile = read((copy) => ({
+      ...copy,
+      startedAt: script,
+      counts: { 'as expected': script },
+      fingerprint: { ...copy.fingerprint, kernel: script, [script]: script },
+      rows: copy.rows.map((row) => ({
+        ...row,
+        ...{ id: script, question: script, method: script, source: script, reason: script },
+        ...{ notes: [script], mirrors: [script] },
+        findings: [{ name: script, expected: script, seen: script, agrees: true }],
+      })),
+    }))
+    assert.deepEqual(hostile.counts, document.counts)
+    assert.doesNotMatch(reportPage(hostile), /<script/)
+    // Whatever the caller has made of it.
+    const unread = {
+      ...hostile,
+      counts: { ...hostile.counts, broken: script as unknown as number },
+    }
+    assert.doesNotMatch(reportPage(unread), /<script/)
+  })
+
   it('asks nothing of the network', () => {
     const page = reportPage(document)
     assert.doesNotMatch(page, /<script|<link|src=|@import|url\(http/)
