@@ -13,6 +13,7 @@ export type { DeviceState, MachineBlock, MigratableMachine } from './migration/m
 export type { MigrationEvents } from './migration/migration.js'
 export { defaultCapabilities, defaultParameters } from './migration/options.js'
 export type { Capabilities, MigrationOptions, Parameters } from './migration/options.js'
+export type { GuestLocation } from './migration/guest-location.js'
 export type { MigrationState } from './migration/states.js'
 export * from './park/index.js'
 export { PageOrder } from './ram/page-order.js'

@@ -1,3 +1,4 @@
+import type { GuestLocation } from '../migration/guest-location.js'
 import { SharedState } from '../migration/shared-state.js'
 
 const states = ['none', 'loading', 'lost', 'running', 'whole'] as const
@@ -33,7 +34,7 @@ export class Claim {
 
   /** The guest was taken: it runs here, or is stopped here by its owner. */
   get isTaken(): boolean {
-    return this.state === 'running' || this.state === 'whole'
+    return locationAtDestination(this.state) === 'here'
   }
 
   /** The devices are about to be loaded. @returns false where the guest was given back */
@@ -59,4 +60,9 @@ export class Claim {
   becomeWhole(): void {
     this.#state.exchange('running', 'whole')
   }
+}
+
+/** A guest that is not here is the source's, as far as a destination can know. */
+export function locationAtDestination(state: ClaimState): Exclude<GuestLocation, 'unknown'> {
+  return state === 'running' || state === 'whole' ? 'here' : 'elsewhere'
 }

@@ -9,6 +9,7 @@ import {
 } from '../errors.js'
 import type { Userfaultfd } from '../kernel/index.js'
 import { AutoRecovery } from '../migration/auto-recovery.js'
+import type { GuestLocation } from '../migration/guest-location.js'
 import { callHook, checkTaken, checkThreadIds } from '../migration/hooks.js'
 import type { MigratableMachine } from '../migration/machine.js'
 import {
@@ -42,7 +43,7 @@ import {
   findPackagePings,
 } from '../stream/index.js'
 import { TARGET_PAGE_SIZE, assertNever } from '../units.js'
-import { Claim } from './claim.js'
+import { Claim, locationAtDestination } from './claim.js'
 import { type FaultReport, createFaultLog, reportFaults, setVcpus } from './fault-log.js'
 import type {
   Announced,
@@ -185,6 +186,11 @@ export class Destination extends Migration {
   setParameters(parameters: Partial<Parameters>): void {
     const resolved = resolveOptions({ parameters: { ...this.#parameters, ...parameters } })
     this.#parameters = resolved.parameters
+  }
+
+  /** Whether the guest is `here`, running or stopped by its owner; otherwise it is the source's. */
+  get guestLocation(): Exclude<GuestLocation, 'unknown'> {
+    return locationAtDestination(this.#claim.state)
   }
 
   /** Whether faults from inside the kernel fail with EFAULT instead of waiting for their page. */

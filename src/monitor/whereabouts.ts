@@ -13,6 +13,9 @@ import type { Source } from '../source/source.js'
  */
 export type Whereabouts = 'here' | 'awaited' | 'arriving' | 'leaving' | 'gone'
 
+/** What decides about a guest that leaves. */
+export type Outgoing = Pick<Source, 'state' | 'guestLocation'>
+
 /** QEMU's run states, as far as a guest of ours has them. */
 export type RunState = 'running' | 'paused' | 'inmigrate' | 'finish-migrate' | 'postmigrate'
 
@@ -41,27 +44,22 @@ export function statusOf(
 }
 
 export function whereaboutsOf(
-  source: Source | undefined,
-  destination: Destination | undefined,
+  source: Outgoing | undefined,
+  destination: Pick<Destination, 'state' | 'guestLocation'> | undefined,
   incoming: boolean,
 ): Whereabouts {
   const state = source?.state
-  if (state === 'device') return 'leaving'
+  if (state === 'device') return source?.guestLocation === 'here' ? 'leaving' : 'gone'
   if (state !== undefined && (isInPostcopy(state) || state === 'completed')) return 'gone'
   if (!incoming || destination?.state === 'completed') return 'here'
-  // While it is postcopy-device, its devices are loaded: it does not run yet.
-  const hasArrived =
-    destination !== undefined &&
-    isInPostcopy(destination.state) &&
-    destination.state !== 'postcopy-device'
-  return hasArrived ? 'arriving' : 'awaited'
+  return destination?.guestLocation === 'here' ? 'arriving' : 'awaited'
 }
 
 /** @throws StateError unless the guest may be stopped and started here */
 export function refuseToRun(
   command: string,
   whereabouts: Whereabouts,
-  source: Source | undefined,
+  source: Outgoing | undefined,
 ): void {
   const refuse = (why: string): never => {
     throw new StateError('ERR_STATE_GUEST', `cannot ${command}: ${why}`, source?.state ?? 'setup')
@@ -79,24 +77,41 @@ export function refuseToRun(
   }
 }
 
-function whyGone(source: Source | undefined): string {
+function whyGone(source: Outgoing | undefined): string {
+  return source?.guestLocation === 'elsewhere' ? whyElsewhere(source) : whyUnknown(source)
+}
+
+function whyElsewhere({ state }: Outgoing): string {
+  const where = 'the guest runs elsewhere: the destination has it'
+  if (state === 'completed') {
+    return `${where}. Only if it does not run there any more, cont -f takes it back`
+  }
+  const needs = `${where}, and needs the pages that are here`
+  if (state !== 'postcopy-paused') return needs
+  return `${needs}: migrate -r goes on. Only if it is lost, cont -f takes the guest back as it was at the switch`
+}
+
+function whyUnknown(source: Outgoing | undefined): string {
+  const where =
+    'the guest was sent, but the destination has not confirmed that it has it: whether it runs there is not known'
+  const lost = 'only if it has failed there, or is gone, cont -f takes the guest back'
   switch (source?.state) {
     case 'completed':
-      return 'the guest runs elsewhere: it has migrated. Only if it does not run there any more, cont -f takes it back'
+      return `${where}, because there was no return path. Ask there (info status): ${lost}`
     case 'postcopy-paused':
-      return 'the destination may run the guest, and needs the pages that are here: migrate -r goes on. Only if it has failed, or is lost, cont -f takes the guest back as it was at the switch'
+      return `${where}. Ask there (info status): if it has the guest, migrate_recover there and migrate -r here go on; ${lost}`
     default:
-      return 'the guest runs elsewhere: the destination has it, and needs the pages that are here'
+      return `${where}; info migrate shows what comes of it`
   }
 }
 
 /** @throws StateError unless the whole guest is here and nothing moves it */
-export function refuseToLeave(whereabouts: Whereabouts, source: Source | undefined): void {
+export function refuseToLeave(whereabouts: Whereabouts, source: Outgoing | undefined): void {
   if (source !== undefined && !isFinal(source.state)) {
     throw new StateError(
       'ERR_STATE_MIGRATING',
       source.state === 'postcopy-paused'
-        ? 'a migration is paused, and its destination needs the pages that are here: migrate -r goes on with it'
+        ? 'a migration is paused, and its destination may need the pages that are here: migrate -r goes on with it'
         : 'a migration is under way: info migrate shows it, migrate_cancel ends it',
       source.state,
     )
@@ -108,7 +123,7 @@ export function refuseToLeave(whereabouts: Whereabouts, source: Source | undefin
     case 'gone':
       throw new StateError(
         'ERR_STATE_GUEST',
-        'cannot migrate: the guest runs elsewhere, it left by the last migration',
+        `cannot migrate: ${whyGone(source)}`,
         source?.state ?? 'none',
       )
     case 'awaited':

@@ -80,13 +80,13 @@ export function encodeDiscards(blocks: readonly TrackedBlock[]): Uint8Array {
 }
 
 /** What hands the guest over. No destination runs the guest before it has `last`. */
-export interface Handover {
+export interface FinalElements {
   readonly body: Uint8Array
   readonly last: Uint8Array
 }
 
 /** The switch: a ping and the package, whose last command is RUN (protocol section 5.3). */
-export function encodeSwitch(devices: SavedDevices, ramSectionId: number): Handover {
+export function encodeSwitch(devices: SavedDevices, ramSectionId: number): FinalElements {
   const bytes = encode((out) => {
     encodePing(out, PingValue.beforePackage)
     encodePackaged(out, encodePackageBlob(encodeDevices(devices, ramSectionId)))
@@ -96,7 +96,7 @@ export function encodeSwitch(devices: SavedDevices, ramSectionId: number): Hando
 }
 
 /** What follows the `ram` END of a precopy: devices, then EOF and their description. */
-export function encodePrecopyEnd(devices: SavedDevices, ramSectionId: number): Handover {
+export function encodePrecopyEnd(devices: SavedDevices, ramSectionId: number): FinalElements {
   const last = encode((out) => {
     encodeEndOfStream(out)
     // Opaque sections cannot be described; a description is not needed to load them.

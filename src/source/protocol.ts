@@ -7,12 +7,6 @@ import type { TlsClient } from '../migration/tls-credentials.js'
 import type { MigrationUri } from '../migration/uri.js'
 import type { RamBlockDescriptor } from '../ram/ram-block.js'
 
-/**
- * In shared memory, so that it is known even when the worker dies: may the destination have it
- * all? `confirmed`: it has said that nothing is owed any more.
- */
-export const Handover = { none: 0, postcopy: 1, precopy: 2, confirmed: 3 } as const
-
 /** Bitmaps that outlive a worker, so that the next one can go on. */
 export interface SharedSourceBlock extends RamBlockDescriptor {
   /** What was not sent yet, or has changed since. */
@@ -43,7 +37,7 @@ export interface SourceWorkerData {
   /** Goes on with a migration that is `postcopy-paused`. */
   readonly isRecovery: boolean
   readonly counters: SharedArrayBuffer
-  /** One Int32, see {@link Handover}. */
+  /** Of a `Handover`. */
   readonly handover: SharedArrayBuffer
 }
 

@@ -20,7 +20,7 @@ import type { MigrationUri } from '../migration/uri.js'
 import { type DirtyLog, type TrackedBlock, openDirtyLog } from '../ram/dirty-log.js'
 import { PingValue, encode, encodePing } from '../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
-import { type Handover, encodePrecopyEnd, encodePrologue, encodeSwitch } from './elements.js'
+import { type FinalElements, encodePrecopyEnd, encodePrologue, encodeSwitch } from './elements.js'
 import type { SourceBlock } from './block.js'
 import { DiscardAnnouncer, type TrackedRange } from './discard-announcer.js'
 import type { SourceLink } from './link.js'
@@ -278,7 +278,7 @@ export class Sender {
   /** Sends what makes the destination run the guest; the end of it only when the rest has left. */
   async #handOver(
     link: SourceLink,
-    { body, last }: Handover,
+    { body, last }: FinalElements,
     how: 'precopy' | 'postcopy',
   ): Promise<void> {
     await link.writeAll(body)
@@ -348,5 +348,8 @@ function trackedRanges(
 }
 
 function cancelled(): PostcopyError {
-  return new PostcopyError('ABORT_ERR', 'the migration was cancelled; the guest goes on here')
+  return new PostcopyError(
+    'ABORT_ERR',
+    'the migration was cancelled before the guest was handed over: it stays here',
+  )
 }

@@ -11,6 +11,7 @@ import type { Userfaultfd } from '../kernel/index.js'
 import { AutoRecovery } from '../migration/auto-recovery.js'
 import { now } from '../migration/counters.js'
 import { awaitHook, callHook, checkSaved } from '../migration/hooks.js'
+import type { GuestLocation } from '../migration/guest-location.js'
 import type { MigratableMachine } from '../migration/machine.js'
 import {
   Migration,
@@ -37,18 +38,18 @@ import type { PageOrder } from '../ram/page-order.js'
 import type { RamBlockDescriptor } from '../ram/ram-block.js'
 import { encode, encodeConfiguration } from '../stream/index.js'
 import { TARGET_PAGE_SIZE, assertNever } from '../units.js'
-import {
-  type DirtyLogChoice,
-  Handover,
-  type SavedDevices,
-  type SharedSourceBlock,
-  type SourceNotice,
-  type SourceRequest,
-  type SourceWorkerData,
+import type {
+  DirtyLogChoice,
+  SavedDevices,
+  SharedSourceBlock,
+  SourceNotice,
+  SourceRequest,
+  SourceWorkerData,
 } from './protocol.js'
+import { Handover, locationAtSource } from './handover.js'
 import { encodeDevices } from './elements.js'
 import { RAM_SECTION_ID } from './ram-sender.js'
-import { unconfirmed } from './unconfirmed.js'
+import { explainPause, unconfirmed } from './unconfirmed.js'
 
 export interface SourceOptions extends MigrationOptions {
   /** `tcp:HOST:PORT` or `unix:PATH` of a listening destination. */
@@ -94,7 +95,7 @@ export class Source extends Migration {
   readonly #machine: MigratableMachine
   readonly #options: SourceOptions
   readonly #blocks: readonly SharedSourceBlock[]
-  readonly #handover = new Int32Array(new SharedArrayBuffer(4))
+  readonly #handover = new Handover()
   readonly #autoRecovery = new AutoRecovery({
     parameters: () => this.#parameters,
     recover: () => this.recover(),
@@ -172,7 +173,7 @@ export class Source extends Migration {
       }
     })
     if (isRecovery) {
-      Atomics.store(this.#handover, 0, Handover.postcopy)
+      this.#handover.handOver('postcopy')
       this.counters.startedAt = now()
     }
     this.#worker = this.#startWorker(isRecovery, tls)
@@ -227,12 +228,12 @@ export class Source extends Migration {
   }
 
   /**
-   * Cancels; the guest goes on here.
+   * Cancels; the guest stays here, and runs if it did.
    *
    * @throws StateError `ERR_STATE_CANCEL` once the destination may run the guest
    */
   cancel(): void {
-    if (Atomics.load(this.#handover, 0) !== Handover.none && !isFinal(this.state)) {
+    if (this.#handover.state !== 'none' && !isFinal(this.state)) {
       throw new StateError(
         'ERR_STATE_CANCEL',
         'the destination may have the guest already: this cannot be cancelled',
@@ -284,7 +285,8 @@ export class Source extends Migration {
   /** All that a postcopy owes its destination; undefined before the guest was handed over by one. */
   get owed(): Owed | undefined {
     const devices = this.#devices
-    if (devices === undefined || Atomics.load(this.#handover, 0) !== Handover.postcopy) return
+    const { state } = this.#handover
+    if (devices === undefined || (state !== 'postcopy' && state !== 'claimed')) return
     const { machineType, configuration, ramSectionId = RAM_SECTION_ID } = this.#machine
     return {
       machineType,
@@ -293,6 +295,15 @@ export class Source extends Migration {
       devices: encodeDevices(devices, ramSectionId),
       blocks: this.#blocks,
     }
+  }
+
+  /**
+   * Whether the guest is `here`, is `elsewhere` because the destination has said that it has it, or
+   * that is `unknown`: it was sent, and nothing was heard. It is never started here by itself then.
+   */
+  get guestLocation(): GuestLocation {
+    const { 'postcopy-ram': mayPostcopy, 'return-path': hasReturnPath } = this.capabilities
+    return locationAtSource(this.#handover.state, mayPostcopy || hasReturnPath)
   }
 
   override get inClear(): boolean {
@@ -328,7 +339,7 @@ export class Source extends Migration {
     }
     this.#autoRecovery.stop()
     this.endByOwner(takenBack())
-    Atomics.store(this.#handover, 0, Handover.none)
+    this.#handover.takeBack()
     this.settleByOwner()
   }
 
@@ -425,11 +436,17 @@ export class Source extends Migration {
 
   #enter(state: MigrationState, error?: ErrorRecord): void {
     this.#recovering = false
-    this.setState(state, error === undefined ? undefined : this.#withStartFailure(error))
+    this.setState(state, error === undefined ? undefined : this.#explain(state, error))
     if (state === 'postcopy-active') this.#autoRecovery.recovered()
     if (isAtRest(state)) this.#ignoreSignal()
     if (state !== 'postcopy-paused' || !this.capabilities['x-auto-recover']) return
     if (this.endedByOwner === undefined) this.#autoRecovery.paused(this.error)
+  }
+
+  #explain(state: MigrationState, error: ErrorRecord): ErrorRecord {
+    return state === 'postcopy-paused'
+      ? explainPause(error, this.guestLocation, this.counters.remainingPages === 0)
+      : this.#withStartFailure(error)
   }
 
   #withStartFailure(error: ErrorRecord): ErrorRecord {
@@ -445,19 +462,20 @@ export class Source extends Migration {
     const reason = this.endedByOwner ?? workerLost('source', cause)
     const error = errorToRecord(reason)
     this.#releaseUserfaultfd()
-    switch (Atomics.load(this.#handover, 0)) {
-      case Handover.confirmed:
+    switch (this.#handover.state) {
+      case 'confirmed':
         if (this.state === 'postcopy-device') this.#enter('postcopy-active')
         this.#enter('completed')
         break
-      case Handover.postcopy:
+      case 'postcopy':
+      case 'claimed':
         if (this.state === 'device') this.#enter('postcopy-device')
         this.#enter('postcopy-paused', error)
         break
-      case Handover.precopy:
+      case 'precopy':
         this.#enter('failed', errorToRecord(unconfirmed(reason)))
         break
-      default:
+      case 'none':
         this.#resumeGuest()
         this.#enter('failed', error)
     }

@@ -1,10 +1,45 @@
-import { ConnectionError } from '../errors.js'
+/** What a source tells its user after it has handed the guest over and the connection broke. */
+import { ConnectionError, type ErrorRecord } from '../errors.js'
+import type { GuestLocation } from '../migration/guest-location.js'
 
-/** All was sent, no answer came: starting the guest here could make two of it. */
+const UNKNOWN =
+  'the destination has not confirmed that it has the guest: whether it runs there is not known'
+const COMPLETED =
+  'where its migration is completed, it has the whole guest, and this end may be closed (quit -f)'
+
+/** Of a plain precopy: starting the guest here could make two of it. */
 export function unconfirmed(cause: unknown): ConnectionError {
   return new ConnectionError(
     'ERR_CONNECTION_UNCONFIRMED',
-    'the destination has the whole guest but has not confirmed it: it stays stopped here; start it (cont) only if it does not run there',
+    `all of the guest was sent, but ${UNKNOWN}, and it stays stopped here. Ask the destination (info status; QMP query-status): only where it has failed or is gone, start the guest here (cont)`,
     { cause },
   )
+}
+
+/**
+ * Why a postcopy paused, with what is known of the guest and what its user can do.
+ *
+ * @param isAllSent - the destination may have every page
+ */
+export function explainPause(
+  error: ErrorRecord,
+  location: GuestLocation,
+  isAllSent: boolean,
+): ErrorRecord {
+  const completed = isAllSent ? `; ${COMPLETED}` : ''
+  if (location === 'unknown') {
+    return withAdvice(
+      error,
+      `The guest was sent, but ${UNKNOWN}. Ask the destination (info status; QMP query-status): where it has the guest, recover at both ends${completed}; only where it has failed or is gone may the guest be started elsewhere`,
+    )
+  }
+  if (!isAllSent) return error
+  return withAdvice(
+    error,
+    `Every page was sent, but the destination has not confirmed that. Ask it (info migrate; QMP query-migrate): where it is postcopy-paused, recover at both ends${completed}`,
+  )
+}
+
+function withAdvice(error: ErrorRecord, advice: string): ErrorRecord {
+  return { ...error, message: `${error.message}. ${advice}` }
 }

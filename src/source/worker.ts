@@ -7,13 +7,8 @@ import type { MigrationState } from '../migration/states.js'
 import { runWorker, workerInput } from '../migration/worker-input.js'
 import { assertNever } from '../units.js'
 import { attachBlocks } from './block.js'
-import {
-  Handover,
-  type SavedDevices,
-  type SourceNotice,
-  type SourceRequest,
-  type SourceWorkerData,
-} from './protocol.js'
+import { Handover } from './handover.js'
+import type { SavedDevices, SourceNotice, SourceRequest, SourceWorkerData } from './protocol.js'
 import { Recovery } from './recovery.js'
 import { Sender } from './sender.js'
 
@@ -22,7 +17,7 @@ if (port === null)
   throw new PostcopyError('ERR_INTERNAL', 'the source worker runs in a worker only')
 
 const data = workerInput() as SourceWorkerData
-const handover = new Int32Array(data.handover)
+const handover = new Handover(data.handover)
 const blocks = attachBlocks(data.blocks)
 const counters = createCounters(data.counters)
 let guestStopped: { resolve(devices: SavedDevices): void; reject(error: Error): void } | undefined
@@ -33,13 +28,14 @@ function notify(notice: SourceNotice): void {
 
 const host = {
   stateChanged: (state: MigrationState, error: unknown) => {
+    if (state === 'postcopy-active') handover.claim()
     notify({
       type: 'state',
       state,
       ...(error === undefined ? {} : { error: errorToRecord(error) }),
     })
   },
-  confirmed: () => void Atomics.store(handover, 0, Handover.confirmed),
+  confirmed: () => handover.confirm(),
 }
 
 function makeSender(): Sender {
@@ -54,8 +50,8 @@ function makeSender(): Sender {
         }),
       resumeGuest: () => notify({ type: 'resume-guest' }),
       holdUserfaultfd: (id) => notify({ type: 'userfaultfd', id }),
-      handingOver: (how) => Atomics.store(handover, 0, Handover[how]),
-      givenBack: () => Atomics.store(handover, 0, Handover.none),
+      handingOver: (how) => handover.handOver(how),
+      givenBack: () => handover.giveBack(),
     },
     blocks,
     data,

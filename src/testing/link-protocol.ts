@@ -13,6 +13,8 @@ export interface LinkState {
   latencyMs: number
   /** Nothing goes either way, and nothing is closed. */
   isSilent: boolean
+  /** What the target answers is read and dropped. */
+  dropsAnswers: boolean
 }
 
 /** To the thread; each is answered by its `id` when it is done. */

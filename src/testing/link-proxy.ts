@@ -18,6 +18,8 @@ export interface LinkChange extends Omit<LinkOptions, 'host'> {
   target?: string
   /** Nothing goes either way, and nothing is closed: a link that has gone silent. */
   isSilent?: boolean
+  /** What the target answers is read and dropped; bytes to the target get through. */
+  dropsAnswers?: boolean
 }
 
 /**
@@ -36,7 +38,10 @@ export class LinkProxy {
   /** @param target - `tcp:HOST:PORT` or `unix:PATH`, where connections go */
   static async listen(target: string, options: LinkOptions = {}): Promise<LinkProxy> {
     const { host = '127.0.0.1', cutAfterBytes = Infinity, latencyMs = 0 } = options
-    const state = { target: targetOf(target), cutAfterBytes, latencyMs, isSilent: false }
+    const state = {
+      ...{ target: targetOf(target), cutAfterBytes, latencyMs },
+      ...{ isSilent: false, dropsAnswers: false },
+    }
     const workerData: LinkWorkerData = { host, state, cuts: new SharedArrayBuffer(4) }
     const pending = new Map<number, () => void>()
     return new Promise((resolve, reject) => {

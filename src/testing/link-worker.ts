@@ -18,12 +18,18 @@ class Flow {
   #isFull = false
   #left: number
   readonly #cutOff: () => void
+  readonly #isDropped: () => boolean
 
-  constructor(from: net.Socket, to: net.Socket, letsBytes: number, cutOff: () => void) {
+  constructor(
+    from: net.Socket,
+    to: net.Socket,
+    limits: { letsBytes: number; cutOff: () => void; isDropped: () => boolean },
+  ) {
     this.#from = from
     this.#to = to
-    this.#left = letsBytes
-    this.#cutOff = cutOff
+    this.#left = limits.letsBytes
+    this.#cutOff = limits.cutOff
+    this.#isDropped = limits.isDropped
     from.on('data', (bytes) => this.#take(bytes))
     from.on('end', () => this.#later(() => to.end()))
     to.on('drain', () => {
@@ -40,6 +46,7 @@ class Flow {
   }
 
   #take(bytes: Buffer): void {
+    if (this.#isDropped()) return
     const lets = bytes.subarray(0, Math.min(this.#left, bytes.length))
     this.#left -= lets.length
     this.#heldBytes += lets.length
@@ -73,12 +80,20 @@ class Connection {
     }
     this.#flows = [
       // What was let through has to arrive: that is the byte that it was about.
-      new Flow(source, target, state.cutAfterBytes, () => {
-        target.end()
-        source.destroy()
-        this.#countCut()
+      new Flow(source, target, {
+        letsBytes: state.cutAfterBytes,
+        cutOff: () => {
+          target.end()
+          source.destroy()
+          this.#countCut()
+        },
+        isDropped: () => false,
       }),
-      new Flow(target, source, Infinity, () => undefined),
+      new Flow(target, source, {
+        letsBytes: Infinity,
+        cutOff: () => undefined,
+        isDropped: () => state.dropsAnswers,
+      }),
     ]
   }
 

@@ -10,6 +10,9 @@ function check(state: Draft, who: string, from: MigrationState, to: MigrationSta
 export function enterSource(state: Draft, to: MigrationState): void {
   check(state, 'the source', state.source.state, to)
   state.source.state = to
+  if (to === 'postcopy-active' && state.source.handover === 'postcopy') {
+    state.source.handover = 'claimed'
+  }
   state.source.notices = [...state.source.notices, to]
 }
 

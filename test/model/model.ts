@@ -57,7 +57,7 @@ function failures(steps: Steps): void {
     steps.add('failure', 'the source process is killed', (next) => {
       killSource(next, false)
     })
-    if (steps.rules.spill && source.handover === 'postcopy') {
+    if (steps.rules.spill && ['postcopy', 'claimed'].includes(source.handover)) {
       steps.add('failure', 'the source process is killed, and has spilled what it owes', (next) => {
         killSource(next, true)
       })

@@ -1,5 +1,8 @@
 /** What must hold in every state that can be reached, and from every one of them. */
+import { locationAtDestination } from '../../src/destination/claim.js'
+import type { GuestLocation } from '../../src/migration/guest-location.js'
 import { isAtRest } from '../../src/migration/states.js'
+import { locationAtSource } from '../../src/source/handover.js'
 import type { Rules } from './rules.js'
 import { type State } from './state.js'
 
@@ -46,7 +49,38 @@ export function brokenPromise(state: State, rules: Rules): string {
   if (source.alive && source.main === 'completed' && rules.returnPath) {
     if (destination.claim !== 'whole') return 'the source let go of what is not at the destination'
   }
+  return falselyTold(state, rules)
+}
+
+/** What an end tells its user of where the guest is, and is not so; empty where it is true. */
+function falselyTold(state: State, rules: Rules): string {
+  const { source, destination } = state
+  const isTaken = destination.claim === 'running' || destination.claim === 'whole'
+  const mayBeThere = !destination.alive || isTaken
+  switch (source.alive ? toldBySource(state, rules) : 'unknown') {
+    case 'here':
+      if (!mayRunAtDestination(state)) break
+      return 'the source tells that the guest is here, and it may run at the destination'
+    case 'elsewhere':
+      if (mayBeThere && !mayRunAtSource(state)) break
+      return 'the source tells that the guest is elsewhere, and the destination does not have it'
+    case 'unknown':
+  }
+  const isHere = locationAtDestination(destination.claim) === 'here'
+  if (destination.alive && isHere !== mayRunAtDestination(state)) {
+    return `the destination tells that the guest is ${isHere ? 'here' : 'elsewhere'}, and it is not`
+  }
   return ''
+}
+
+function toldBySource({ source }: State, { mutant, returnPath }: Rules): GuestLocation {
+  const told = locationAtSource(source.handover, returnPath)
+  if (told !== 'unknown') return told
+  if (mutant === 'the source tells that the guest is here until the destination confirms it') {
+    return 'here'
+  }
+  const isHasty = mutant === 'the source tells that the guest is elsewhere when it was sent'
+  return isHasty ? 'elsewhere' : told
 }
 
 /** A migration that listens waits for whoever comes. */

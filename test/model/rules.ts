@@ -17,6 +17,8 @@ export const mutants = [
   'the destination loads devices when it is closed',
   'a source whose worker dies behind a refusal pauses',
   'nobody can take the guest back from a paused source',
+  'the source tells that the guest is here until the destination confirms it',
+  'the source tells that the guest is elsewhere when it was sent',
 ] as const
 
 export type Mutant = (typeof mutants)[number]

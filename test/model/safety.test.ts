@@ -89,6 +89,10 @@ const consequences: Record<Mutant, string> = {
   'a source whose worker dies behind a refusal pauses':
     'the guest runs at a source that is postcopy-device',
   'nobody can take the guest back from a paused source': 'nobody runs the guest, or ever will',
+  'the source tells that the guest is here until the destination confirms it':
+    'the source tells that the guest is here, and it may run at the destination',
+  'the source tells that the guest is elsewhere when it was sent':
+    'the source tells that the guest is elsewhere, and the destination does not have it',
 }
 
 function rulesFor(mutant: Mutant): Rules {

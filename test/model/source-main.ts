@@ -90,6 +90,7 @@ function workerLost(steps: Steps, next: Draft): void {
       announce(next, 'source', 'completed')
       break
     case 'postcopy':
+    case 'claimed':
       if (source.main === 'device') announce(next, 'source', 'postcopy-device')
       announce(next, 'source', 'postcopy-paused')
       break
@@ -156,6 +157,7 @@ function takeBack(steps: Steps, source: SourceEnd): void {
   if (!isKnown || !mayBeAsked) return
   steps.add('decision', 'the guest is started at the source by hand', (next) => {
     next.source.taken = true
+    if (source.main !== 'failed') next.source.handover = 'none'
     next.source.closed = true
     next.source.guest = 'running'
   })

@@ -293,7 +293,8 @@ function conclude(steps: Steps, next: Draft): void {
     steps.has('the source resumes the guest on any break behind the package') ||
     (steps.has('the source takes a break in postcopy-device for a failure and resumes') &&
       source.state === 'postcopy-device')
-  if (source.handover === 'postcopy' && !isRefused && !isLost) {
+  const wasSwitched = source.handover === 'postcopy' || source.handover === 'claimed'
+  if (wasSwitched && !isRefused && !isLost) {
     if (source.state === 'device') enterSource(next, 'postcopy-device')
     enterSource(next, 'postcopy-paused')
   } else if (source.handover === 'precopy' && !isRefused) {

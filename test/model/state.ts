@@ -4,7 +4,9 @@
  * Each end is a process with a main thread and a worker, which talk by messages in order; what
  * they share in memory (Handover, Claim) is exchanged in one step. RAM is one page.
  */
+import type { ClaimState } from '../../src/destination/claim.js'
 import type { MigrationState } from '../../src/migration/states.js'
+import type { HandoverState } from '../../src/source/handover.js'
 
 /** What is on its way from the source; FOREIGN is a page of another guest. */
 export type ToDestination =
@@ -63,7 +65,7 @@ export interface SourceEnd {
   /** Of a dead process: what it owed is on disk. */
   spilled: boolean
   notices: readonly SourceNotice[]
-  handover: 'none' | 'postcopy' | 'precopy' | 'confirmed'
+  handover: HandoverState
   step: SourceStep
   isRecovery: boolean
   /** As its worker knows it. */
@@ -100,7 +102,7 @@ export interface DestinationEnd {
   recovering: 'no' | 'asked' | 'begun'
   closed: boolean
   notices: readonly DestinationNotice[]
-  claim: 'none' | 'loading' | 'running' | 'lost' | 'whole'
+  claim: ClaimState
   /** A package has come to the main thread. */
   hasPackage: boolean
   worker: 'begin' | 'listening' | 'works' | 'refuses' | 'whole' | 'rest' | 'gone'

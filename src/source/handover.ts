@@ -1,0 +1,74 @@
+import type { GuestLocation } from '../migration/guest-location.js'
+import { SharedState } from '../migration/shared-state.js'
+
+const states = ['none', 'precopy', 'postcopy', 'claimed', 'confirmed'] as const
+export type HandoverState = (typeof states)[number]
+
+/**
+ * Whether the destination may have the guest, in memory that outlives the source's worker
+ * (docs/safety.md).
+ *
+ * ```
+ * none ─┬─ handOver ── postcopy ── claim ── claimed ─┬─ confirm ── confirmed
+ *       └─ handOver ── precopy ──────────────────────┘
+ * ```
+ *
+ * A refusal by the destination (`giveBack`) leads from `precopy` and `postcopy` back to `none`, a
+ * person who knows that the guest is not at the destination (`takeBack`) from any state.
+ */
+export class Handover {
+  readonly #state: SharedState<HandoverState>
+
+  /** @param buffer - that of the other thread; default: a new one, of a guest that is here */
+  constructor(buffer?: SharedArrayBuffer) {
+    this.#state = new SharedState(states, buffer)
+  }
+
+  get buffer(): SharedArrayBuffer {
+    return this.#state.buffer
+  }
+
+  get state(): HandoverState {
+    return this.#state.current
+  }
+
+  /** The next bytes let the destination run the guest. */
+  handOver(how: 'precopy' | 'postcopy'): void {
+    this.#state.exchange('none', how)
+  }
+
+  /** The destination has said that it has the guest, and needs pages. */
+  claim(): void {
+    this.#state.exchange('postcopy', 'claimed')
+  }
+
+  /** The destination needs nothing any more. */
+  confirm(): void {
+    this.#state.exchangeAny(['precopy', 'postcopy', 'claimed'], 'confirmed')
+  }
+
+  /** The destination has refused the guest before it ran there. */
+  giveBack(): void {
+    this.#state.exchangeAny(['precopy', 'postcopy'], 'none')
+  }
+
+  /** Somebody who knows that the guest is not at the destination has said so. */
+  takeBack(): void {
+    this.#state.exchangeAny(['precopy', 'postcopy', 'claimed', 'confirmed'], 'none')
+  }
+}
+
+/** @param hasReturnPath - whether the destination can answer; otherwise nothing is ever confirmed */
+export function locationAtSource(state: HandoverState, hasReturnPath: boolean): GuestLocation {
+  switch (state) {
+    case 'none':
+      return 'here'
+    case 'precopy':
+    case 'postcopy':
+      return 'unknown'
+    case 'claimed':
+      return 'elsewhere'
+    case 'confirmed':
+      return hasReturnPath ? 'elsewhere' : 'unknown'
+  }
+}

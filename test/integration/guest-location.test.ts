@@ -1,0 +1,113 @@
+/** What a source tells of where its guest is, when nothing more is heard from its destination. */
+import assert from 'node:assert/strict'
+import { LinkProxy } from '../../src/testing/index.js'
+import { cleanups } from '../support/cleanup.js'
+import { type PairOptions, ended, postcopy, reached, startPair } from '../support/migration.js'
+import { TestMachine } from '../support/test-machine.js'
+
+const notKnown = /whether it runs there is not known/
+const stuck = { 'max-postcopy-bandwidth': 1 } as const
+
+async function throughLink(options: PairOptions, dropsAnswers: boolean) {
+  const here = new TestMachine({ blocks: { ram: 2 ** 21 } })
+  here.fill()
+  here.start()
+  const there = new TestMachine({ blocks: { ram: 2 ** 21 } })
+  let link: LinkProxy | undefined
+  const pair = await startPair(here, there, {
+    ...options,
+    via: async (uri) => {
+      link = await LinkProxy.listen(uri)
+      cleanups.add(() => link?.close())
+      await link.change({ dropsAnswers })
+      return link.uri
+    },
+  })
+  assert(link !== undefined)
+  return { ...pair, link }
+}
+
+describe('a source', () => {
+  it('does not know where the guest is while the switch is not confirmed', async () => {
+    const { source, destination, link, here, there } = await throughLink(
+      { capabilities: postcopy, parameters: stuck },
+      true,
+    )
+    assert.equal(source.guestLocation, 'here')
+    source.startPostcopy()
+    await reached(destination, 'postcopy-active')
+    await reached(source, 'postcopy-device')
+    await link.cut()
+    await Promise.all([ended(source), ended(destination)])
+    assert.deepEqual([here.running, there.running], [false, true])
+    assert.deepEqual([source.guestLocation, destination.guestLocation], ['unknown', 'here'])
+    assert.match(source.error?.message ?? '', notKnown)
+    assert.match(source.error?.message ?? '', /info status; QMP query-status.*recover/)
+    await link.change({ target: await destination.recover(), dropsAnswers: false })
+    source.setParameters({ 'max-postcopy-bandwidth': 0 })
+    await source.recover()
+    await Promise.all([source.done, destination.done])
+    assert.equal(source.guestLocation, 'elsewhere')
+  })
+
+  it('tells what to do where all was sent and the last word is lost', async () => {
+    const { source, destination, link } = await throughLink(
+      { capabilities: postcopy, parameters: stuck },
+      false,
+    )
+    source.startPostcopy()
+    await Promise.all([source, destination].map((end) => reached(end, 'postcopy-active')))
+    await link.change({ dropsAnswers: true })
+    source.setParameters({ 'max-postcopy-bandwidth': 0 })
+    await destination.done
+    await ended(source)
+    assert.deepEqual([source.state, source.guestLocation], ['postcopy-paused', 'elsewhere'])
+    const told = /Every page was sent.*where its migration is completed.*this end may be closed/
+    assert.match(source.error?.message ?? '', told)
+    // The same after a recovery that finds nobody.
+    await source.recover()
+    await ended(source)
+    assert.match(source.error?.message ?? '', told)
+    await source.close()
+  })
+
+  it('does not know where the guest is after a precopy that is not confirmed', async () => {
+    const { source, destination } = await throughLink(
+      { capabilities: { 'return-path': true } },
+      true,
+    )
+    await destination.done
+    await ended(source)
+    assert.deepEqual([source.state, source.guestLocation], ['failed', 'unknown'])
+    assert.equal(source.error?.code, 'ERR_CONNECTION_UNCONFIRMED')
+    assert.match(source.error.message, notKnown)
+    assert.doesNotMatch(source.error.message, /has the whole guest/)
+  })
+
+  it('does not know where the guest is after a precopy without a return path', async () => {
+    const { source, destination } = await throughLink({}, false)
+    await Promise.all([source.done, destination.done])
+    assert.equal(source.guestLocation, 'unknown')
+  })
+
+  it('keeps a guest that the destination has refused', async () => {
+    const here = new TestMachine()
+    here.start()
+    const there = new TestMachine()
+    there.loadDevice = () => {
+      throw new Error('not this one')
+    }
+    const { source, destination } = await startPair(here, there, { capabilities: postcopy })
+    source.startPostcopy()
+    await Promise.all([ended(source), ended(destination)])
+    assert.deepEqual([source.guestLocation, destination.guestLocation], ['here', 'elsewhere'])
+    assert.equal(here.running, true)
+  })
+
+  it('has the guest again after it was taken back', async () => {
+    const { source, destination } = await throughLink({}, false)
+    await Promise.all([source.done, destination.done])
+    source.takeBack()
+    assert.equal(source.guestLocation, 'here')
+  })
+})

@@ -1,0 +1,65 @@
+/** What a monitor tells of where the guest is. */
+import assert from 'node:assert/strict'
+import type { GuestLocation } from '../../src/migration/guest-location.js'
+import type { MigrationState } from '../../src/migration/states.js'
+import { refuseToLeave, refuseToRun, whereaboutsOf } from '../../src/monitor/whereabouts.js'
+
+const mayRunThere = [
+  'device',
+  'postcopy-device',
+  'postcopy-active',
+  'postcopy-paused',
+  'postcopy-recover-setup',
+  'postcopy-recover',
+  'completed',
+] as const satisfies MigrationState[]
+
+function messages(state: MigrationState, guestLocation: GuestLocation): string[] {
+  const source = { state, guestLocation }
+  const whereabouts = whereaboutsOf(source, undefined, false)
+  const commands = [
+    () => refuseToRun('cont', whereabouts, source),
+    () => refuseToRun('stop', whereabouts, source),
+    ...(state === 'completed' ? [() => refuseToLeave(whereabouts, source)] : []),
+  ]
+  return commands.map((command) => {
+    try {
+      command()
+    } catch (error) {
+      return String(error)
+    }
+    return assert.fail(`${state} and ${guestLocation} refuses nothing`)
+  })
+}
+
+describe('a monitor', () => {
+  for (const state of mayRunThere) {
+    it(`tells of a source that is ${state} that where the guest runs is not known`, () => {
+      for (const message of messages(state, 'unknown')) {
+        assert.match(message, /has not confirmed.*whether it runs there is not known/)
+        assert.doesNotMatch(message, /runs elsewhere|starts it again here/)
+      }
+    })
+  }
+
+  for (const state of ['postcopy-active', 'postcopy-paused', 'completed'] as const) {
+    it(`tells of a source that is ${state} that the destination has the guest`, () => {
+      for (const message of messages(state, 'elsewhere')) {
+        assert.match(message, /the guest runs elsewhere: the destination has it/)
+      }
+    })
+  }
+
+  it('tells that the guest goes on here where it was not handed over', () => {
+    for (const message of messages('device', 'here')) {
+      assert.match(message, /starts it again here if it fails/)
+    }
+  })
+
+  for (const state of ['active', 'postcopy-device', 'postcopy-paused'] as const) {
+    it(`has the guest of a destination that is ${state} once it is claimed`, () => {
+      assert.equal(whereaboutsOf(undefined, { state, guestLocation: 'here' }, true), 'arriving')
+      assert.equal(whereaboutsOf(undefined, { state, guestLocation: 'elsewhere' }, true), 'awaited')
+    })
+  }
+})
