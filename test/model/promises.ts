@@ -26,7 +26,7 @@ export function twoCopies(state: State): string {
   return mayRunAtSource(state) && mayRunAtDestination(state) ? 'two copies may run' : ''
 }
 
-/** What is broken in this very state; empty if nothing is. */
+/** What is broken in this very state, but for what is told; empty if nothing is. */
 export function brokenPromise(state: State, rules: Rules): string {
   const { source, destination, wrong } = state
   const two = twoCopies(state)
@@ -49,11 +49,11 @@ export function brokenPromise(state: State, rules: Rules): string {
   if (source.alive && source.main === 'completed' && rules.returnPath) {
     if (destination.claim !== 'whole') return 'the source let go of what is not at the destination'
   }
-  return falselyTold(state, rules)
+  return ''
 }
 
 /** What an end tells its user of where the guest is, and is not so; empty where it is true. */
-function falselyTold(state: State, rules: Rules): string {
+export function falselyTold(state: State, rules: Rules): string {
   const { source, destination } = state
   const isTaken = destination.claim === 'running' || destination.claim === 'whole'
   const mayBeThere = !destination.alive || isTaken

@@ -115,7 +115,9 @@ describe('the search finds out where', () => {
   for (const mutant of mutants) {
     it(mutant, () => {
       const expected = consequences[mutant]
-      const { broken } = judge(rulesFor(mutant), expected === TWO ? 'two copies only' : undefined)
+      const isTold = expected.startsWith('the source tells')
+      const scope = expected === TWO ? 'two copies only' : isTold ? undefined : 'nothing told'
+      const { broken } = judge(rulesFor(mutant), scope)
       assert(broken !== undefined)
       assert.equal(broken.why, expected)
       tell(broken.why, broken.way)

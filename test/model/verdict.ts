@@ -1,6 +1,7 @@
 /** The questions that are asked of all states together, and what the search says in the end. */
 import {
   brokenPromise,
+  falselyTold,
   isAcceptedLoss,
   isParkedForGood,
   mayRunAtDestination,
@@ -18,11 +19,13 @@ export interface Verdict {
   readonly broken: { readonly why: string; readonly way: readonly string[] } | undefined
 }
 
-/** @param scope - of the search: every promise, or only the first one */
-export function judge(rules: Rules, scope?: 'two copies only'): Verdict {
-  const space = explore(rules, (state) =>
-    scope === undefined ? brokenPromise(state, rules) : twoCopies(state),
-  )
+/** @param scope - of the search; default: every promise */
+export function judge(rules: Rules, scope?: 'two copies only' | 'nothing told'): Verdict {
+  const space = explore(rules, (state) => {
+    if (scope === 'two copies only') return twoCopies(state)
+    const broken = brokenPromise(state, rules)
+    return broken !== '' || scope === 'nothing told' ? broken : falselyTold(state, rules)
+  })
   const broken =
     space.wrong ?? firstStuck(space, rules) ?? firstLost(space) ?? firstUnfinished(space)
   if (broken === undefined) return { space, broken }
