@@ -7,6 +7,8 @@ import { TARGET_PAGE_SIZE } from '../units.js'
 import { checksumBlock } from './checksum.js'
 
 const RECORD_HEAD_BYTES = 8
+/** So many zero pages are skipped at once. */
+const SKIPPED_PAGES = 256
 
 export interface BlockFileOptions {
   readonly name: string
@@ -170,10 +172,14 @@ export class BlockFile {
   }
 
   checksum(): string {
-    return checksumBlock(this.#fd, this.lengthBytes, (start, end) => {
-      const from = start / TARGET_PAGE_SIZE
-      const to = end / TARGET_PAGE_SIZE
-      return this.received.count(from, to) > this.#zeroed.count(from, to)
+    return checksumBlock(this.#fd, this.lengthBytes, (offset) => {
+      let page = this.received.next(offset / TARGET_PAGE_SIZE)
+      while (page >= 0) {
+        const end = Math.min(page + SKIPPED_PAGES, this.pageCount)
+        if (this.received.count(page, end) > this.#zeroed.count(page, end)) break
+        page = this.received.next(end)
+      }
+      return page < 0 ? this.lengthBytes : page * TARGET_PAGE_SIZE
     })
   }
 

@@ -14,20 +14,23 @@ export function sha256(bytes: Uint8Array): string {
  * CRC-32 over the chunks of 1 MiB that are not all zeros, each behind its number (u32, little
  * endian): holes cost nothing where it is known that they are there.
  *
- * @param mayHaveData - whether any byte of `[start, end)` may differ from zero
+ * @param nextData - the first offset from this one on where a byte may differ from zero; `lengthBytes`
+ *   where there is none
  * @returns 8 hex digits
  */
 export function checksumBlock(
   fd: number,
   lengthBytes: number,
-  mayHaveData: (start: number, end: number) => boolean = () => true,
+  nextData: (offset: number) => number = (offset) => offset,
 ): string {
   const buffer = new Uint8Array(CHUNK_BYTES)
   const number = new Uint32Array(1)
   let sum = 0
-  for (let start = 0, index = 0; start < lengthBytes; start += CHUNK_BYTES, index += 1) {
+  for (let from = nextData(0); from < lengthBytes;) {
+    const index = Math.floor(from / CHUNK_BYTES)
+    const start = index * CHUNK_BYTES
     const end = Math.min(start + CHUNK_BYTES, lengthBytes)
-    if (!mayHaveData(start, end)) continue
+    from = nextData(end)
     const chunk = buffer.subarray(0, end - start)
     readWhole(fd, chunk, start)
     if (isZero(chunk)) continue
