@@ -28,6 +28,7 @@ import {
 } from './options.js'
 import { output } from './output.js'
 import type { CommandRun, RunAction } from './run-command.js'
+import { RefusalLog, describeRefusal, describeRefusals } from './refusal-log.js'
 import { Shutdown } from './shutdown.js'
 
 interface GuestCommandOptions extends GuestOptions, QmpOptions {
@@ -188,9 +189,18 @@ function observe(monitor: Monitor, tell: Tell): void {
     tell('LISTENING', { uri }, `waiting for a guest on ${uri}`)
     warning.look(monitor.destination)
   })
-  monitor.on('refused', ({ code, message }) => {
-    tell('REFUSED', { code, 'error-desc': message }, `turned away: ${message} [${code}]`)
+  const refusals = new RefusalLog({
+    one: (error) => {
+      const { code, message } = error
+      tell('REFUSED', { code, 'error-desc': message }, describeRefusal(error))
+    },
+    more: (count, last) => {
+      const { code, message } = last
+      tell('REFUSED', { code, 'error-desc': message, count }, describeRefusals(count, last))
+    },
   })
+  monitor.on('refused', (error) => refusals.note(error))
+  monitor.on('quit', () => refusals.flush())
   monitor.on('running', (running) => {
     tell(running ? 'RESUME' : 'STOP', {}, running ? 'the guest runs' : 'the guest is stopped')
   })

@@ -19,6 +19,7 @@ import {
 } from './options.js'
 import { output } from './output.js'
 import type { CommandRun, RunAction } from './run-command.js'
+import { RefusalLog, describeRefusal, describeRefusals } from './refusal-log.js'
 import { StatusLine } from './status-line.js'
 
 interface ParkCommandOptions extends TlsOptions, QmpOptions {
@@ -84,7 +85,12 @@ async function runPark(
   }
   if (park.uri !== undefined) status.note(`waiting for a VM on ${park.uri}`)
   new InClearWarning().look(park)
-  park.on('refused', ({ code, message }) => status.note(`turned away: ${message} [${code}]`))
+  const refusals = new RefusalLog({
+    one: (error) => status.note(describeRefusal(error)),
+    more: (count, last) => status.note(describeRefusals(count, last)),
+  })
+  scope.defer(() => refusals.flush())
+  park.on('refused', (error) => refusals.note(error))
   status.follow(() => progress(park.counters))
   await end
   const { manifest, error } = park

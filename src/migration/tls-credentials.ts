@@ -3,7 +3,7 @@
  * `tls-creds-x509` gives them. Read by the main thread, used by the workers.
  */
 import { X509Certificate, createPrivateKey } from 'node:crypto'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { type SecureContext, createSecureContext } from 'node:tls'
 import { PostcopyError } from '../errors.js'
@@ -85,6 +85,7 @@ export function readCredentials(directory: string, role: TlsRole): TlsCredential
   const ca = read(caPath, role)
   const cert = read(certPath, role)
   const key = read(keyPath, role)
+  warnOfReadableKey(keyPath)
   const crl = existsSync(crlPath) ? read(crlPath, role) : undefined
   const authorities = certificatesIn(ca, caPath)
   const chain = certificatesIn(cert, certPath)
@@ -125,6 +126,20 @@ function read(path: string, role: TlsRole): string {
     const others = `${CA_FILE}, ${role}-cert.pem and ${role}-key.pem`
     throw unusable(`tls-creds must be a directory with ${others}; cannot read ${path}`, error)
   }
+}
+
+const READABLE_BY_OTHERS = 0o077
+const warnedOf = new Set<string>()
+
+/** Once for each file: with it, others can pass for this host. */
+function warnOfReadableKey(path: string): void {
+  const mode = statSync(path).mode & 0o777
+  if ((mode & READABLE_BY_OTHERS) === 0 || warnedOf.has(path)) return
+  warnedOf.add(path)
+  process.emitWarning(
+    `other users may read or write the private key ${path} (mode ${mode.toString(8).padStart(4, '0')}): chmod 600 ${path}`,
+    { code: 'POSTCOPY_KEY_PERMISSIONS' },
+  )
 }
 
 type Certificates = readonly [X509Certificate, ...X509Certificate[]]

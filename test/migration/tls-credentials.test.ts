@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { copyFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, copyFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { defaultParameters } from '../../src/migration/options.js'
 import {
@@ -10,6 +10,7 @@ import {
 import { parseUri } from '../../src/migration/uri.js'
 import { temporaryFolder } from '../cli/support.js'
 import { Authority, makeCredentials } from '../support/certificates.js'
+import { cleanups } from '../support/cleanup.js'
 import { requires } from '../support/requires.js'
 
 interface Damaged {
@@ -100,6 +101,27 @@ describe('TLS credentials', function () {
     new Authority(folder).issue(join(folder, 'client'), 'client')
     readCredentials(join(folder, 'client'), 'client')
     assert.throws(() => readCredentials(join(folder, 'client'), 'server'), /server-cert\.pem/)
+  })
+
+  it('are warned of once where others may read the key, with what to do', async () => {
+    const { directory } = makeCredentials(await temporaryFolder())
+    const path = join(directory, 'server-key.pem')
+    const warnings: string[] = []
+    const note = (warning: Error): void => void warnings.push(warning.message)
+    process.on('warning', note)
+    cleanups.add(() => process.off('warning', note))
+    const readAs = async (mode: number): Promise<void> => {
+      chmodSync(path, mode)
+      readCredentials(directory, 'server')
+      // Node emits warnings on the next tick.
+      await new Promise(setImmediate)
+    }
+    await readAs(0o600)
+    assert.deepEqual(warnings, [])
+    await readAs(0o640)
+    await readAs(0o644)
+    assert.equal(warnings.length, 1)
+    assert.match(warnings.join(), /server-key\.pem \(mode 0640\): chmod 600 .*server-key\.pem$/)
   })
 
   it('have the name to look for: that of the URI, unless told another', async () => {
