@@ -1,5 +1,6 @@
 /** One QEMU that gets a parked VM: what is told of it while its memory follows, and how it ends. */
 import { PostcopyError, errorToRecord } from '../errors.js'
+import type { GuestLocation } from '../migration/guest-location.js'
 import { isAtRest, isFinal } from '../migration/states.js'
 import { type ParkedVm, explainRefusal } from '../park/index.js'
 import type { Source } from '../source/source.js'
@@ -18,6 +19,8 @@ export interface ResumeResult {
   readonly requestedPages: number
   /** Pages of the working set that were pushed. */
   readonly replayedPages: number
+  /** Where the guest is, as far as that is known, if its memory is not all there; `here`: not at the URI. */
+  readonly guestLocation?: GuestLocation
   readonly error?: { readonly code: string; readonly message: string }
 }
 
@@ -116,16 +119,15 @@ export class Clone {
       return result
     }
     const error = source.error ?? leftError(source)
-    const runs = this.#stoppedMs !== undefined || this.#isRecovery
+    const { guestLocation, counters } = source
+    const isOver = guestLocation === 'here' && isFinal(source.state)
     // Before anything was sent, the reason is not the VM.
-    const wasRefused = !runs && isFinal(source.state) && source.counters.transferredBytes > 0
+    const wasRefused = isOver && counters.transferredBytes > 0
     const { code, message } = errorToRecord(wasRefused ? explainRefusal(this.#vm, error) : error)
-    const outcome = runs
-      ? `${uri}: ${message}; the guest there waits for the rest of its memory: resume --recover goes on, ${this.#vm.directory} is as it was`
-      : `${uri}: ${message}`
-    this.#status.note(`${outcome} [${code}]`)
-    const status = runs || !isFinal(source.state) ? source.state : 'failed'
-    return { ...result, status, error: { code, message } }
+    const advice = howToGoOn(this.#vm.directory, guestLocation)
+    this.#status.note(`${uri}: ${message}${advice} [${code}]`)
+    const status = isOver ? 'failed' : source.state
+    return { ...result, status, guestLocation, error: { code, message } }
   }
 
   #notBegun(cause: unknown): ResumeResult {
@@ -151,4 +153,16 @@ function numbersOf(source: Source): Omit<ResumeResult, 'uri' | 'status' | 'stopp
   const { requestedPages, replayedPages } = source.counters
   const durationMs = Math.max(0, endedAt - startedAt)
   return { durationMs, transferredBytes, normalPages, zeroPages, requestedPages, replayedPages }
+}
+
+/** @param location - what is known of the guest; `here`: it was never handed over, or was refused */
+export function howToGoOn(directory: string, location: GuestLocation): string {
+  switch (location) {
+    case 'here':
+      return ''
+    case 'elsewhere':
+      return `; the guest there waits for the rest of its memory: resume --recover goes on, ${directory} is as it was`
+    case 'unknown':
+      return `. ${directory} is as it was. Where that QEMU has the guest (running or paused), migrate_recover there and resume --recover here go on; otherwise end that QEMU before you resume again`
+  }
 }
