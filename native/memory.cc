@@ -157,8 +157,9 @@ Napi::Value RegionReadFile(const Napi::CallbackInfo& info) {
   const int fd = args.Fd(3, "fd");
   const uint64_t position = args.Number(4, "position");
   if (!args.ok()) return {};
-  return Result(
-      args, CountOrErrno(::pread(fd, range.address, range.length, static_cast<off_t>(position))));
+  return Result(args, CountOrErrnoUninterrupted([&]() noexcept {
+                  return ::pread(fd, range.address, range.length, static_cast<off_t>(position));
+                }));
 }
 
 Napi::Value RegionWriteFile(const Napi::CallbackInfo& info) {
@@ -167,8 +168,9 @@ Napi::Value RegionWriteFile(const Napi::CallbackInfo& info) {
   const int fd = args.Fd(3, "fd");
   const uint64_t position = args.Number(4, "position");
   if (!args.ok()) return {};
-  return Result(
-      args, CountOrErrno(::pwrite(fd, range.address, range.length, static_cast<off_t>(position))));
+  return Result(args, CountOrErrnoUninterrupted([&]() noexcept {
+                  return ::pwrite(fd, range.address, range.length, static_cast<off_t>(position));
+                }));
 }
 
 }  // namespace postcopy

@@ -9,6 +9,7 @@ namespace postcopy {
 namespace {
 
 struct Packing {
+  std::shared_ptr<Region> region;  // what `job` reads stays mapped
   PackJob job{};
   Bitmap bitmap = Bitmap(Bytes());
   Bytes out;
@@ -23,7 +24,7 @@ int FileOf(const Region& region) noexcept {
 
 // (region, bitmap, from, to, hostPages, maxPages, name | undefined, out, outOffset)
 Packing PackingOf(Args& args) {
-  const auto region = args.Object<Region>(0, "region");
+  auto region = args.Object<Region>(0, "region");
   const Bytes bits = args.Uint8s(1, "bitmap");
   const uint64_t from = args.Number(2, "from");
   const uint64_t to = args.Number(3, "to");
@@ -41,7 +42,9 @@ Packing PackingOf(Args& args) {
   args.Require(args.IsUndefined(6) || (!name.empty() && name.size() < 256), "name",
                "1 to 255 bytes");
   args.Require(out_offset <= out.size(), "outOffset", "inside out");
-  return {.job = {.memory = region->address(),
+  const uint8_t* memory = region->address();
+  return {.region = std::move(region),
+          .job = {.memory = memory,
                   .from = from,
                   .to = to,
                   .host_pages = host_pages,

@@ -49,7 +49,7 @@ long Scan(int pagemap, uapi::PmScanArg& scan, std::span<uapi::PageRegion> found,
 constexpr size_t kBatch = 1024;
 
 // Pages that were newly marked, or -errno.
-long ScanDirty(const Region& region, Bitmap dirty, bool arm) noexcept {
+long ScanDirty(const Region& region, uint64_t length, Bitmap dirty, bool arm) noexcept {
   const UniqueFd pagemap = OpenPagemap();
   if (!pagemap) return -errno;
   const auto base = reinterpret_cast<uintptr_t>(region.address());
@@ -57,7 +57,7 @@ long ScanDirty(const Region& region, Bitmap dirty, bool arm) noexcept {
   uapi::PmScanArg scan{};
   scan.flags = arm ? uapi::kScanWpMatching | uapi::kScanCheckWpAsync : uapi::kScanCheckWpAsync;
   scan.start = base;
-  scan.end = base + region.length();
+  scan.end = base + length;
   scan.category_mask = uapi::kPageIsWritten;
   scan.return_mask = uapi::kPageIsWritten;
   size_t marked = 0;
@@ -76,16 +76,19 @@ long ScanDirty(const Region& region, Bitmap dirty, bool arm) noexcept {
 
 }  // namespace
 
-// (region, bitmap, arm): pages newly marked, or -errno.
+// (region, lengthBytes, bitmap, arm): pages newly marked, or -errno.
 Napi::Value PagemapScanDirty(const Napi::CallbackInfo& info) {
   Args args(info);
   const auto region = args.Object<Region>(0, "region");
-  const Bytes bits = args.Uint8s(1, "bitmap");
-  const bool arm = args.Flag(2, "arm");
-  args.Require(args.ok() && bits.size() * 8 >= region->length() / kTargetPageBytes, "bitmap",
-               "a bit per target page of the region");
+  const uint64_t length = args.Number(1, "lengthBytes");
+  const Bytes bits = args.Uint8s(2, "bitmap");
+  const bool arm = args.Flag(3, "arm");
   if (!args.ok()) return {};
-  return Result(args, ScanDirty(*region, Bitmap(bits), arm));
+  args.Require(region->Contains(0, length) && length % kTargetPageBytes == 0, "lengthBytes",
+               "whole pages inside the region");
+  args.Require(bits.size() * 8 >= length / kTargetPageBytes, "bitmap", "a bit per target page");
+  if (!args.ok()) return {};
+  return Result(args, ScanDirty(*region, length, Bitmap(bits), arm));
 }
 
 // (region, offset, length, flags, maxPages, inverted, all, any, report, out): the number of triples

@@ -39,7 +39,9 @@ long Region::Create(RegionKind kind, size_t length, bool alias, const std::strin
     region->fd_.Reset(::memfd_create(name.c_str(), uapi::kMfdCloexec | huge));
     if (!region->fd_) return -errno;
     *syscall = "ftruncate";
-    if (::ftruncate(region->fd_.get(), static_cast<off_t>(length)) != 0) return -errno;
+    const long truncated = CountOrErrnoUninterrupted(
+        [&]() noexcept { return ::ftruncate(region->fd_.get(), static_cast<off_t>(length)); });
+    if (truncated < 0) return truncated;
   }
   const long result = region->Map(length, alias, true, syscall);
   if (result == 0) Publish(std::move(region), out);
@@ -195,6 +197,9 @@ Napi::Value RegionClose(const Napi::CallbackInfo& info) {
 Napi::Value RegionLeaseOf(const Napi::CallbackInfo& info) {
   Args args(info);
   auto region = args.Object<Region>(0, "region");
+  if (!args.ok()) return {};
+  // Threads of another addon write there: a store into a read-only mapping would end the process.
+  args.Require(region->writable(), "region", "one that may be written");
   if (!args.ok()) return {};
   auto owner = std::make_unique<LeaseOwner>();
   owner->region = region;

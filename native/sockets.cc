@@ -119,7 +119,8 @@ Napi::Value SocketSend(const Napi::CallbackInfo& info) {
 
 // Looks at two descriptors again and again until one is readable, for so long at most. A thread
 // that sleeps meanwhile is woken by another processor's interrupt, which takes longer than all
-// else.
+// else. It is an optimization: an error of poll(2) means that nothing is readable, and is nobody's
+// failure. EINTR comes where a signal is handled in this thread, such as a profiler's.
 Napi::Value FdSpin(const Napi::CallbackInfo& info) {
   Args args(info);
   const int one = args.Fd(0, "fd");
@@ -133,8 +134,8 @@ Napi::Value FdSpin(const Napi::CallbackInfo& info) {
   long ready = 0;
   do {
     ready = CountOrErrno(::poll(fds.data(), fds.size(), 0));
-  } while (ready == 0 && Clock::now() < until);
-  return Result(args, ready);
+  } while ((ready == 0 || ready == -EINTR) && Clock::now() < until);
+  return Result(args, std::max(0L, ready));
 }
 
 // Bytes that the peer has not acknowledged.

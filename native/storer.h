@@ -50,8 +50,10 @@ class Storer {
   void StoreZero(uint64_t offset) noexcept {
     const size_t page = offset / kTargetPageBytes;
     if (received_.Test(page) && !zeroed_.Test(page)) {
-      long result = CountOrErrno(::fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                                             static_cast<off_t>(offset), kTargetPageBytes));
+      long result = CountOrErrnoUninterrupted([&]() noexcept {
+        return ::fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                           static_cast<off_t>(offset), kTargetPageBytes);
+      });
       // Not every file system has holes.
       if (result == -EOPNOTSUPP) result = Write(offset, kZeroPage.data());
       if (result < 0) return Fail(-result, offset);
@@ -62,8 +64,17 @@ class Storer {
     in_.at += kZeroRecordBytes;
   }
 
+  // All of a page: 0, or -errno of the call that names what is in the way.
   long Write(uint64_t offset, const uint8_t* page) const noexcept {
-    return CountOrErrno(::pwrite(fd_, page, kTargetPageBytes, static_cast<off_t>(offset)));
+    for (size_t done = 0; done < kTargetPageBytes;) {
+      const long written = CountOrErrnoUninterrupted([&]() noexcept {
+        return ::pwrite(fd_, page + done, kTargetPageBytes - done,
+                        static_cast<off_t>(offset + done));
+      });
+      if (written <= 0) return written < 0 ? written : -ENOSPC;
+      done += static_cast<size_t>(written);
+    }
+    return 0;
   }
 
   // Records of consecutive pages are written by one call, out of the places where they came in.
@@ -78,12 +89,18 @@ class Storer {
                       .iov_len = kTargetPageBytes};
     }
     in_.at = start;
-    const long written = CountOrErrno(
-        ::pwritev(fd_, parts.data(), static_cast<int>(count), static_cast<off_t>(offset)));
-    // A full file system writes what it can; the next call names the reason. Less than a page is
-    // none.
-    const size_t pages = written < 0 ? 0 : static_cast<size_t>(written) / kTargetPageBytes;
-    if (pages == 0) Fail(written < 0 ? -written : ENOSPC, offset);
+    const long written = CountOrErrnoUninterrupted([&]() noexcept {
+      return ::pwritev(fd_, parts.data(), static_cast<int>(count), static_cast<off_t>(offset));
+    });
+    // Fewer bytes than were asked for are no error: the next call names the reason. Of a first page
+    // that was begun, the rest is written here.
+    size_t pages = written < 0 ? 0 : static_cast<size_t>(written) / kTargetPageBytes;
+    if (pages == 0) {
+      const long result =
+          written < 0 ? written : Write(offset, static_cast<uint8_t*>(parts[0].iov_base));
+      if (result < 0) return Fail(-result, offset);
+      pages = 1;
+    }
     received_.SetRange(offset / kTargetPageBytes, offset / kTargetPageBytes + pages);
     zeroed_.ClearRange(offset / kTargetPageBytes, offset / kTargetPageBytes + pages);
     stored_.normal += pages;

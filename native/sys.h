@@ -14,6 +14,16 @@ inline long CountOrErrno(long result) noexcept {
   return result < 0 ? -errno : result;
 }
 
+// The same for a call that a signal may interrupt before it has done anything.
+template <typename Call>
+long CountOrErrnoUninterrupted(Call call) noexcept {
+  long result = 0;
+  do {
+    result = CountOrErrno(call());
+  } while (result == -EINTR);
+  return result;
+}
+
 class UniqueFd {
  public:
   UniqueFd() noexcept = default;

@@ -53,7 +53,7 @@ long ReadEvents(int fd, std::span<double> events) noexcept {
   std::array<uapi::UffdMsg, kMostEvents> messages;
   const size_t most = std::min(events.size() / kEventStride, messages.size());
   const long bytes = CountOrErrno(::read(fd, messages.data(), most * sizeof(uapi::UffdMsg)));
-  if (bytes < 0) return bytes == -EAGAIN ? 0 : bytes;
+  if (bytes < 0) return bytes == -EAGAIN || bytes == -EINTR ? 0 : bytes;
   const size_t count = static_cast<size_t>(bytes) / sizeof(uapi::UffdMsg);
   for (size_t i = 0; i < count; ++i) StoreEvent(messages[i], &events[i * kEventStride]);
   return static_cast<long>(count);

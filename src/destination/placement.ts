@@ -2,6 +2,7 @@
  * Puts pages into guest memory: by plain copies while nothing runs (precopy), atomically by
  * userfaultfd once it may be touched (postcopy).
  */
+import { constants } from 'node:os'
 import { KernelError, PeerError } from '../errors.js'
 import {
   AssembleStop,
@@ -95,8 +96,8 @@ export class Placement {
    */
   arm(uffd: Userfaultfd): void {
     for (const { block, received, discarded, precopied } of this.#blocks) {
-      if (received.count() + discarded.count() !== block.pageCount) {
-        const page = received.firstInNeither(discarded)
+      const page = received.firstInNeither(discarded)
+      if (page !== -1) {
         throw new PeerError(
           'ERR_PEER_DISCARD',
           `"${block.name}": the page at ${page * TARGET_PAGE_SIZE} was neither sent nor named by a discard; a fault on it would wait for ever`,
@@ -185,10 +186,11 @@ export class Placement {
       uffd.wake(address, size)
       return
     }
-    placeOnce(uffd, address, size, () => {
-      if (block.hostPages === 1) uffd.zeropage(address, size)
-      else uffd.copy(address, new Uint8Array(size))
-    })
+    placeOnce(uffd, target, page * TARGET_PAGE_SIZE, () =>
+      block.hostPages === 1
+        ? uffd.zeropage(address, size)
+        : uffd.copy(address, new Uint8Array(size)),
+    )
     zeroed.clearRange(page, page + block.hostPages)
   }
 
@@ -285,8 +287,8 @@ export class Placement {
       const [hostPage = -1, seen = 0] = state
       if (stop !== AssembleStop.NONE) this.#refuse(target, hostPage * block.hostPageSize)
       if (hostPage === -1 || seen < block.hostPages) return at - start
-      const address = block.region.address + hostPage * block.hostPageSize
-      placeOnce(uffd, address, block.hostPageSize, () => uffd.copy(address, staging))
+      const offset = hostPage * block.hostPageSize
+      placeOnce(uffd, target, offset, () => uffd.copy(block.region.address + offset, staging))
       this.#counters.placeCalls += 1
       received.setRange(hostPage * block.hostPages, (hostPage + 1) * block.hostPages)
       state[0] = -1
@@ -304,12 +306,40 @@ export class Placement {
   }
 }
 
-/** Only we place pages here: one that is there was placed by a worker that ended before it noted that. */
-function placeOnce(uffd: Userfaultfd, address: number, length: number, place: () => void): void {
+/**
+ * Places one host page by `place`, which returns the bytes that it placed.
+ *
+ * The kernel answers EEXIST in two cases. The page is there: a worker placed it that ended before it
+ * noted that. Or the page is missing, and there is no huge page for it (kernel-behaviour 3.4).
+ *
+ * @throws KernelError; the page is then missing, and its waiters send their faults again
+ */
+function placeOnce(
+  uffd: Userfaultfd,
+  { block }: DestinationBlock,
+  offset: number,
+  place: () => number,
+): void {
+  const { name, region, hostPageSize } = block
+  const what = `UFFDIO_COPY, "${name}" + ${offset}`
   try {
-    place()
+    const placed = place()
+    // A host page is placed whole or not at all: 0 where an event of the userfaultfd is not read yet.
+    if (placed !== hostPageSize) throw kernelError(-constants.errno.EAGAIN, 'ioctl', what)
   } catch (error) {
+    // Whoever waits must not sleep on: its message was taken, and no other one follows by itself.
+    uffd.wake(region.address + offset, hostPageSize)
     if (!(error instanceof KernelError) || error.code !== 'EEXIST') throw error
-    uffd.wake(address, length)
+    if (block.hostPages === 1 || region.mincore(offset, TARGET_PAGE_SIZE)[0] === 1) return
+    throw kernelError(-constants.errno.ENOMEM, 'ioctl', what, noHugePage(hostPageSize))
   }
+}
+
+function noHugePage(bytes: number): string {
+  const kib = bytes / 1024
+  return (
+    `no huge page of ${kib} KiB is left: the pool is exhausted, or a control group's limit is ` +
+    `reached (hugetlb.*.max); raise /sys/kernel/mm/hugepages/hugepages-${kib}kB/nr_hugepages or ` +
+    'that limit, then recover: the page is still missing here, and the source keeps it'
+  )
 }

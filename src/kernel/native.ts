@@ -89,7 +89,7 @@ export interface NativeAddon {
   regionWriteFile(region: Region, offset: number, length: number, fd: number, at: number): number
 
   /** Sets bits of `bitmap`; returns how many were clear. */
-  pagemapScanDirty(region: Region, bitmap: Uint8Array, arm: boolean): number
+  pagemapScanDirty(region: Region, lengthBytes: number, bitmap: Uint8Array, arm: boolean): number
   /** Triples in `out`; its last element becomes the offset to go on from. */
   pagemapScan(
     region: Region,

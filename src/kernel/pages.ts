@@ -272,7 +272,8 @@ export function assembleRecords(
  * shared memory, and writes by another mapping or by pwrite(2) on the file.
  *
  * @param bitmap - target pages: a 2 MiB page sets 512 bits
- * @param options - `arm`: write-protect what was found, in the same step
+ * @param options - `arm`: write-protect what was found, in the same step. `lengthBytes`: look at so
+ *   many bytes from the start of the region; default: all
  * @returns how many pages were not in `bitmap` before
  * @throws KernelError `ENOTTY` before Linux 6.7, `EPERM` without `WP_ASYNC`
  * @see PAGEMAP_SCAN, Documentation/admin-guide/mm/pagemap.rst
@@ -280,8 +281,12 @@ export function assembleRecords(
 export function scanDirty(
   region: MemoryRegion,
   bitmap: Uint8Array,
-  options: { arm: boolean },
+  options: { arm: boolean; lengthBytes?: number },
 ): number {
-  checkOptions(options, ['arm'])
-  return checkScan(native().pagemapScanDirty(regionHandle(region), bitmap, options.arm), region)
+  checkOptions(options, ['arm', 'lengthBytes'])
+  const { arm, lengthBytes = region.lengthBytes } = options
+  return checkScan(
+    native().pagemapScanDirty(regionHandle(region), lengthBytes, bitmap, arm),
+    region,
+  )
 }

@@ -38,12 +38,11 @@ export function sendNow(fd: number, bytes: Uint8Array): number {
  * Looks again and again, without sleeping, until one of two descriptors is readable. Nothing else
  * runs on this thread meanwhile: microseconds, not milliseconds.
  *
- * @returns whether one is
+ * @returns whether one is; false also where poll(2) fails
  * @see poll(2)
  */
 export function spinUntilReadable(fd: number, otherFd: number, microseconds: number): boolean {
-  const args = (): string => `${fd}, ${otherFd}`
-  return check(native().fdSpin(fd, otherFd, microseconds), 'poll', args) > 0
+  return native().fdSpin(fd, otherFd, microseconds) > 0
 }
 
 /** Bytes that the peer's kernel has not acknowledged (`SIOCOUTQ`). */

@@ -71,7 +71,8 @@ class AsyncLog implements DirtyLog {
 
   sync(): number {
     return this.#blocks.reduce(
-      (sum, { block, dirty }) => sum + scanDirty(block.region, dirty.bytes, { arm: true }),
+      (sum, { block: { region, lengthBytes }, dirty }) =>
+        sum + scanDirty(region, dirty.bytes, { arm: true, lengthBytes }),
       0,
     )
   }

@@ -13,6 +13,7 @@ import {
   spinUntilReadable,
 } from '../../src/kernel/index.js'
 import { cleanups } from '../support/cleanup.js'
+import { runNode } from '../support/node-script.js'
 
 /** Node keeps a socket's descriptor to itself; the handle of a TCP socket shows it. */
 function fdOf(socket: Socket): number {
@@ -140,5 +141,23 @@ describe('descriptors', () => {
       { code: 'EBADF', syscall: 'close' },
     )
     assert.throws(() => duplicateFd(2 ** 30), { code: 'EBADF' })
+  })
+
+  it('are not readable to a spin whose poll(2) fails, which does not throw', () => {
+    const kernel = JSON.stringify(new URL('../../src/kernel/index.js', import.meta.url))
+    const lab = JSON.stringify(new URL('../../src/lab/native.js', import.meta.url))
+    // poll(2) fails with EINVAL for more descriptors than RLIMIT_NOFILE (7) allows.
+    const { stdout } = runNode(
+      `import { spinUntilReadable } from ${kernel}
+       import { labNative } from ${lab}
+       const lab = labNative()
+       const before = new BigUint64Array(2)
+       spinUntilReadable(0, 0, 0)
+       const limited = lab.syscall(302, 0, 7, BigUint64Array.of(1n, 1n << 12n), before)
+       const readable = spinUntilReadable(0, 0, 100)
+       lab.syscall(302, 0, 7, before, 0)
+       console.log('limited: ' + limited + ', readable: ' + readable)`,
+    )
+    assert.match(stdout, /^limited: 0, readable: false$/m)
   })
 })

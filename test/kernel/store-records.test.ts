@@ -1,0 +1,44 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, statSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { cleanups } from '../support/cleanup.js'
+import { runNode } from '../support/node-script.js'
+
+const kernel = JSON.stringify(new URL('../../src/kernel/index.js', import.meta.url))
+const records = JSON.stringify(new URL('../support/records.js', import.meta.url))
+
+describe('records that are stored in a file', () => {
+  it('name the reason of a write that was cut short, and count no page that is not whole', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'postcopy-test-'))
+    cleanups.add(() => rmSync(folder, { recursive: true }))
+    const file = join(folder, 'ram')
+    // ulimit counts 512 bytes: the second page ends in its middle.
+    const { stdout } = runNode(
+      `import { openSync } from 'node:fs'
+       import { storeRecords } from ${kernel}
+       import { concat, pageRecord } from ${records}
+       const bytes = concat([pageRecord(0, new Uint8Array(4096).fill(1)), pageRecord(1, new Uint8Array(4096).fill(2))])
+       const received = new Uint8Array(1)
+       const result = new Float64Array(4)
+       const fd = openSync(${JSON.stringify(file)}, 'w+')
+       storeRecords(fd, 8192, received, new Uint8Array(1), bytes, 0, bytes.length, result)
+       console.log(JSON.stringify([received[0], ...result]))`,
+      [],
+      { prefix: ['sh', '-c', 'ulimit -f 12; exec "$@"', 'sh'] },
+    )
+    const [received, normal, zero, errno, offset] = JSON.parse(stdout) as number[]
+    // EFBIG, of the page at 4096.
+    assert.deepEqual(
+      { received, normal, zero, errno, offset },
+      {
+        received: 1,
+        normal: 1,
+        zero: 0,
+        errno: 27,
+        offset: 4096,
+      },
+    )
+    assert.equal(statSync(file).size, 6144)
+  })
+})
