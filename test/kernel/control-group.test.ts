@@ -1,5 +1,6 @@
 /** Huge pages and memory under a control group's limit: the number is known before the guest depends on them. */
 import assert from 'node:assert/strict'
+import { fileURLToPath } from 'node:url'
 import { KernelError } from '../../src/errors.js'
 import { MemoryRegion } from '../../src/kernel/index.js'
 import { HostChanges, availableHugePages, runConfined } from '../../src/testing/index.js'
@@ -9,6 +10,7 @@ import { lendHugePages } from '../support/huge-pages.js'
 import { requires } from '../support/requires.js'
 
 const kernel = new URL('../../src/kernel/index.js', import.meta.url).href
+const main = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url))
 const HUGE = 2 ** 21
 
 /** What a script of the kernel's interface prints in a group of its own. */
@@ -95,6 +97,29 @@ describe('the memory limit of a control group', () => {
     assert(usedBytes !== undefined && usedBytes > 0)
     assert.equal(headroomBytes, 2 ** 30 - usedBytes)
   })
+})
+
+describe('postcopy guest', () => {
+  for (const [ram, isWarned] of [
+    ['8G', true],
+    ['16M', false],
+  ] as const) {
+    it(`${isWarned ? 'warns' : 'does not warn'} where the control group has ${isWarned ? 'too little' : 'enough'} memory`, async function () {
+      requires(this, 'root')
+      const changes = new HostChanges()
+      cleanups.add(() => {
+        changes.undo()
+      })
+      const group = changes.controlGroup({ memoryBytes: 2 ** 30 })
+      const args = [main, 'guest', '--ram', ram, '--incoming', 'unix:/nonexistent/socket']
+      const { stderr } = await runConfined(process.execPath, args, { group, timeoutMs: 60_000 })
+      assert.equal(
+        /warning: the guest's RAM has 8\.00 GiB, .* 1\.00 GiB/.test(stderr),
+        isWarned,
+        stderr,
+      )
+    })
+  }
 })
 
 describe('a region of huge pages without such a limit', () => {
