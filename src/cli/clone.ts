@@ -2,7 +2,7 @@
 import { PostcopyError, errorToRecord } from '../errors.js'
 import type { GuestLocation } from '../migration/guest-location.js'
 import { isAtRest, isFinal } from '../migration/states.js'
-import { type ParkedVm, explainRefusal } from '../park/index.js'
+import { type ParkedVm, type RefusalEvidence, explainRefusal } from '../park/index.js'
 import type { Source } from '../source/source.js'
 import { formatByteSize } from '../units.js'
 import type { StatusLine } from './status-line.js'
@@ -41,6 +41,7 @@ export class Clone {
   readonly #status: Pick<StatusLine, 'note'>
   readonly #isRecovery: boolean
   #stoppedMs: number | undefined
+  #stage: RefusalEvidence['stage'] = 'setup'
   #end: () => void = () => undefined
 
   /** Begins, and misses no event from then on. */
@@ -97,6 +98,7 @@ export class Clone {
 
   #stateChanged(source: Source): void {
     const { state, counters } = source
+    if (state === 'postcopy-device') this.#stage = 'devices'
     if (state === 'postcopy-active' && this.#isRecovery) {
       this.#status.note(`the guest at ${this.uri} gets the rest of its memory`)
     } else if (state === 'postcopy-active') {
@@ -122,8 +124,13 @@ export class Clone {
     const { guestLocation, counters } = source
     const isOver = guestLocation === 'here' && isFinal(source.state)
     // Before anything was sent, the reason is not the VM.
-    const wasRefused = isOver && counters.transferredBytes > 0
-    const { code, message } = errorToRecord(wasRefused ? explainRefusal(this.#vm, error) : error)
+    const wasHeard = this.#stoppedMs !== undefined || this.#isRecovery
+    const mayBeRefused = isOver || (source.state === 'postcopy-paused' && !wasHeard)
+    const told =
+      mayBeRefused && counters.transferredBytes > 0
+        ? explainRefusal(this.#vm, error, { stage: this.#stage })
+        : error
+    const { code, message } = errorToRecord(told)
     const advice = howToGoOn(this.#vm.directory, guestLocation)
     this.#status.note(`${uri}: ${message}${advice} [${code}]`)
     const status = isOver ? 'failed' : source.state

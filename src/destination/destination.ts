@@ -75,6 +75,12 @@ export interface PageArrivals {
   readonly received: PageBitmap
 }
 
+/** Added to the error, since the source cannot tell its user. */
+const NO_WAY_BACK =
+  '. The source did not wait for its devices to be loaded, as a QEMU before 10.2 does not: its guest ' +
+  'stays stopped there, as postcopy-paused, and cont is refused. Start it again from its disk or a snapshot; ' +
+  'a precopy loads the devices while the source can still take its guest back'
+
 /**
  * An incoming migration, begun by {@link Destination.listen}. The machine's RAM is emptied when
  * the source arrives; its vCPUs are started when its state has been loaded.
@@ -111,6 +117,8 @@ export class Destination extends Migration {
   #uffd: Userfaultfd | undefined
   #userModeOnly: boolean
   #hasPackage = false
+  /** What a refusal of the devices does at the source, where its user has to know. */
+  #endsAtSource = ''
 
   /**
    * Resolves when a source may connect.
@@ -334,6 +342,7 @@ export class Destination extends Migration {
     this.#load(() => {
       // Its end is checked first: the last pong is a promise to run.
       const { devices, pings } = findPackagePings(blob, streamOffset)
+      if (!pings.includes(PingValue.packageLoaded)) this.#endsAtSource = NO_WAY_BACK
       if (this.#machine.loadOpaque !== undefined) {
         this.#loadOpaque(devices)
         for (const value of pings) this.#pong(value)
@@ -370,6 +379,8 @@ export class Destination extends Migration {
       load()
     } catch (error) {
       if (this.#claim.giveBack()) {
+        // Of the package's errors, all are made here.
+        if (error instanceof PostcopyError) error.message += this.#endsAtSource
         this.#refusal = this.recordHookError(error)
         this.#worker.post({ type: 'load-failed', error: this.#refusal })
       } else void this.#startFailed(error)

@@ -1,20 +1,93 @@
+/** What is known of why a QEMU has refused a VM, the likely reason first. */
 import { PostcopyError } from '../errors.js'
 import { printable } from '../printable.js'
 import { TARGET_PAGE_SIZE, formatByteSize } from '../units.js'
+import { describeDevices, listDevices } from './device-list.js'
 import type { ParkedVm } from './parked-vm.js'
 
+/** Of a PCI device's ROM, which is a RAM block. */
+const ROM = /^[\da-f]{4}:.*\.rom$/
+/** Characters of a list of devices. */
+const MOST_LISTED = 2000
+
+export interface RefusalEvidence {
+  /**
+   * What QEMU had when it closed: `setup` is all before its devices. QEMU reads all devices at once,
+   * so nothing on the wire tells which of them it refused.
+   */
+  readonly stage: 'setup' | 'devices'
+  /** What QEMU has written to its stderr, where that is at hand. */
+  readonly output?: string
+}
+
 /**
- * QEMU says why it refuses a VM on its own terminal only; what it must be is known here.
+ * Why a QEMU has refused a parked VM: one line that names what differs, or says that it is not known,
+ * and after it what the VM needs.
  *
  * @param cause - why the migration failed before the guest ran
  */
-export function explainRefusal(vm: ParkedVm, cause: PostcopyError): PostcopyError {
+export function explainRefusal(
+  vm: ParkedVm,
+  cause: PostcopyError,
+  evidence: RefusalEvidence,
+): PostcopyError {
+  const { stage, output = '' } = evidence
+  const known = reasonIn(output)
+  // After the package, silence alone does not tell that the guest does not run there.
+  const runsNot = known !== undefined || stage === 'setup' ? 'The guest does not run there, ' : ''
+  const reason = known ?? likelyReason(vm, stage)
+  const text = `${reason}.\n${cause.message}. ${runsNot}${vm.directory} is as it was.\n${needs(vm)}`
+  return new PostcopyError(cause.code, text, { cause })
+}
+
+function likelyReason(vm: ParkedVm, stage: RefusalEvidence['stage']): string {
+  if (stage === 'devices') {
+    const needed = describeDevices(listDevices(vm.saveDevices()))
+    return `QEMU may have refused a device: only its own output tells, and names it ("Unknown savevm section"); the VM has ${needed === '' ? 'devices that cannot be told' : printable(needed, MOST_LISTED)}`
+  }
+  const roms = vm.blocks.filter(({ name }) => ROM.test(name)).map(({ name }) => name)
+  const romHint = roms.length === 0 ? '' : `, a ROM (romfile= of ${printable(roms.join(', '))})`
+  return `QEMU refused the VM before its devices, and only its own output says why: another -machine than ${printable(vm.machineType)}, other RAM (-m)${romHint}, or postcopy-ram is off`
+}
+
+/** QEMU's last words, in those of its options; undefined where they are not known ones. */
+function reasonIn(output: string): string | undefined {
+  const [, device, instance] =
+    /Unknown savevm section or instance '([^'\n]+)' (\d+)/.exec(output) ?? []
+  if (device !== undefined) return missingDevice(printable(device), Number(instance))
+  const [, block, is, has] = /Size mismatch: (\S+): (0x[\da-f]+) != (0x[\da-f]+)/.exec(output) ?? []
+  if (block !== undefined) {
+    const option = ROM.test(block) ? 'its romfile=' : '-m, or the firmware,'
+    const [sent, there] = [is, has].map((size) => formatByteSize(Number(size)))
+    return `RAM block "${printable(block)}" has ${sent} here and ${there} there: ${option} differs`
+  }
+  const [, unknown] = /Unknown ramblock "([^"\n]+)"/.exec(output) ?? []
+  if (unknown !== undefined) {
+    return `RAM block "${printable(unknown)}" is missing there: its device, or its romfile=, is`
+  }
+  const [, sent, local] =
+    /Machine type received is '([^'\n]+)' and local is '([^'\n]+)'/.exec(output) ?? []
+  if (sent !== undefined) {
+    return `-machine there is ${printable(local ?? '')}, the VM is a ${printable(sent)}`
+  }
+  return /postcopy is disabled/i.test(output)
+    ? 'the capability postcopy-ram is off there'
+    : undefined
+}
+
+function missingDevice(idstr: string, instance: number): string {
+  if (idstr === 'cpu_common') return `vCPU ${instance} is missing there: -smp has to be larger`
+  const [, slot, name] = /^[\da-f]{4}:[\da-f]{2}:([\da-f]{2}\.[0-7])\/(.+)$/.exec(idstr) ?? []
+  return slot === undefined
+    ? `the device "${idstr}" (instance ${instance}) is missing there`
+    : `there is no ${name} in PCI slot ${slot} (-device …,addr=${slot})`
+}
+
+function needs(vm: ParkedVm): string {
   const blocks = vm.blocks.map(({ name, lengthBytes, pageSizeBytes = TARGET_PAGE_SIZE }) => {
     const pages =
       pageSizeBytes > TARGET_PAGE_SIZE ? ` in pages of ${formatByteSize(pageSizeBytes)}` : ''
     return `"${printable(name)}" of ${formatByteSize(lengthBytes)}${pages}`
   })
-  const needed = `a "${printable(vm.machineType)}" with the RAM blocks ${blocks.join(', ')}`
-  const text = `${cause.message}. The guest does not run there, ${vm.directory} is as it was. It takes ${needed}: QEMU with the options of the one that was parked, and postcopy-ram on. Where it has huge pages and the other had not, or a precopy could not tell, say --page-size`
-  return new PostcopyError(cause.code, text, { cause })
+  return `It takes a "${printable(vm.machineType)}" with the RAM blocks ${blocks.join(', ')}: QEMU with the options of the one that was parked, and postcopy-ram on. Where it has huge pages and the other had not, or a precopy could not tell, say --page-size`
 }

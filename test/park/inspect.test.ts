@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
-import { appendFileSync, writeFileSync } from 'node:fs'
+import { appendFileSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { describeDevices, listDevices } from '../../src/park/device-list.js'
 import { type StreamReport, inspectParked, inspectStream } from '../../src/park/index.js'
 import { runCli, temporaryFolder } from '../cli/support.js'
 import { golden } from '../stream/golden.js'
+import * as short from '../stream/short-stream.js'
 import { parkBytes } from './support.js'
 
 async function save(bytes: Uint8Array): Promise<string> {
@@ -94,6 +96,29 @@ function* pieces(bytes: Uint8Array): Generator<Uint8Array> {
   for (let written = 0; written < 210 * 2 ** 20; written += part.length) yield part
   yield bytes.subarray(end)
 }
+
+describe('listing devices without a description', () => {
+  it('finds those that the description tells of', async () => {
+    const { directory } = await parkBytes(golden('precopy'))
+    const sections = readFileSync(join(directory, 'devices'))
+    const described = inspectParked(directory).devices ?? []
+    assert.equal(described.length, 30)
+    assert.deepEqual(
+      listDevices(sections),
+      described.map(({ idstr, instanceId }) => ({ idstr, instanceId })),
+    )
+    const text = describeDevices(listDevices(sections))
+    assert.match(text, /^-smp 1 and the PCI devices .*piix4_pm at 00:01\.3/)
+  })
+
+  it('ends where no section begins', () => {
+    assert.deepEqual(listDevices(new Uint8Array()), [])
+    assert.deepEqual(listDevices(Uint8Array.of(4, 0, 0, 0, 1, 200, 0x61)), [])
+    assert.equal(describeDevices([]), '')
+    const trap = listDevices(short.devices()).map(({ idstr }) => idstr)
+    assert.deepEqual(trap, ['0000:00:01.3/trap', 'globalstate'])
+  })
+})
 
 describe('inspecting a parked VM', () => {
   it('says what is in it and what it takes on disk', async () => {

@@ -1,5 +1,6 @@
 /** Decoders of the wire, each fed with its input in pieces; the first byte says how large. */
 import { StreamError } from '../../../src/errors.js'
+import { listDevices } from '../../../src/park/device-list.js'
 import { sizeDevices } from '../../../src/park/device-sizes.js'
 import * as stream from '../../../src/stream/index.js'
 import * as short from '../../stream/short-stream.js'
@@ -127,6 +128,7 @@ export const packages: Target = {
     const sized = answerOf(blob, () => {
       return String(sizeDevices(brace === -1 ? blob : blob.subarray(0, brace), text)?.length)
     })
-    return `${walked}, ${cut}, ${sized}`
+    const listed = answerOf(blob, () => `${listDevices(blob).length} listed`)
+    return `${walked}, ${cut}, ${sized}, ${listed}`
   },
 }

@@ -110,3 +110,35 @@ describe('QEMU to our userfaultfd memory', function () {
     })
   })
 })
+
+describe('QEMU whose devices are refused after the package', function () {
+  before(function () {
+    requires(this, 'qemu')
+  })
+
+  it('is paused for good, which the destination says', async () => {
+    const { qemu, manifest } = await startSource(
+      'memory-backend-file,id=m,size=32M,share=on,mem-path=FILE',
+    )
+    const machine = new OpaqueMachine(manifest)
+    machine.loadOpaque = () => {
+      throw new RangeError('no such device here')
+    }
+    const destination = await Destination.listen(machine, {
+      uri: 'tcp:127.0.0.1:0',
+      capabilities: { 'postcopy-ram': true },
+    })
+    cleanups.add(() => destination.close())
+    await qemu.enable('postcopy-ram')
+    await qemu.execute('cont')
+    await qemu.execute('migrate', { uri: destination.uri })
+    await qemu.execute('migrate-start-postcopy')
+    await assert.rejects(destination.done, {
+      code: 'ERR_MACHINE_HOOK',
+      message:
+        /no such device here\. The source did not wait .* postcopy-paused, and cont is refused/,
+    })
+    assert.equal(await qemu.reached('postcopy-paused', 'failed', 'completed'), 'postcopy-paused')
+    await assert.rejects(qemu.execute('cont'), /cont: /)
+  })
+})

@@ -295,7 +295,7 @@ describe('a resume that is disturbed', function () {
       await qemu.ends()
       assert(clone.error !== undefined, title)
       assert.equal(clone.counters.downtimeMs, 0, `${title}: the guest did not run`)
-      const { message } = explainRefusal(vm, clone.error)
+      const { message } = explainRefusal(vm, clone.error, { stage: 'setup' })
       assert.match(message, /"pc-i440fx-7\.2" with the RAM blocks "pc\.ram" of 64\.0 MiB/, title)
     }
     assert.deepEqual(fingerprint(directory), before)
