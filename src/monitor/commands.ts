@@ -43,14 +43,16 @@ const actions: readonly Command[] = [
     name: 'migrate',
     flags: 'dr',
     args: [{ name: 'URI' }],
-    help: 'migrate to tcp:HOST:PORT or unix:PATH; -d gives the prompt back at once, info migrate then shows how it goes; -r goes on with one that is postcopy-paused',
+    help: 'migrate to tcp:HOST:PORT or unix:PATH; -d gives the prompt back at once (without it, this client waits and others go on), info migrate then shows how it goes; -r goes on with one that is postcopy-paused',
     run: async (monitor, { args: [uri = ''], flags }) => {
       if (flags.has('r')) await monitor.resumeMigration(uri)
       else monitor.migrate(uri)
       if (flags.has('d')) return done
-      await monitor.outgoingEnd()
-      const info = monitor.queryMigrate()
-      return { data: info, text: formatMigration(info) }
+      const later = monitor.outgoingEnd().then(() => {
+        const info = monitor.queryMigrate()
+        return { data: info, text: formatMigration(info) }
+      })
+      return { ...done, later }
     },
   },
   {

@@ -11,6 +11,8 @@ import { nearest } from './nearest.js'
 export interface Reply {
   readonly data: unknown
   readonly text: string
+  /** Takes the place of this reply when it is known; other clients' commands go on meanwhile. */
+  readonly later?: Promise<Reply>
 }
 
 export interface Argument {
@@ -51,7 +53,7 @@ export function usage({ name, flags = '', args = [] }: Command): string {
  *
  * @throws PostcopyError `ERR_MONITOR_COMMAND`, `ERR_MONITOR_ARGUMENT`, or the command's own
  */
-export async function execute(
+export async function begin(
   monitor: Monitor,
   commands: readonly Command[],
   line: string,
@@ -60,6 +62,16 @@ export async function execute(
   if (words.length === 0) return { data: {}, text: '' }
   const { command, rest } = findCommand(commands, words)
   return command.run(monitor, checkArguments(command, rest))
+}
+
+/** As {@link begin}, and waits for a reply that comes later. */
+export async function execute(
+  monitor: Monitor,
+  commands: readonly Command[],
+  line: string,
+): Promise<Reply> {
+  const reply = await begin(monitor, commands, line)
+  return reply.later ?? reply
 }
 
 /** Words, separated by blanks; double quotes keep blanks inside a word. */

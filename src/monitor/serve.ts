@@ -7,7 +7,7 @@ import { listenOn } from '../migration/listen-on.js'
 import { unixUri } from '../migration/uri.js'
 import { printableJson, printableMessage, printableText } from '../printable.js'
 import { commandNames, commands } from './commands.js'
-import { execute } from './hmp.js'
+import { type Reply, begin } from './hmp.js'
 import { MAX_CLIENTS, MAX_REQUEST_BYTES, drained } from './limits.js'
 import { type Line, readLines } from './line-reader.js'
 import type { Monitor } from './monitor.js'
@@ -23,7 +23,7 @@ export interface MonitorServer {
   close(): void
 }
 
-/** Commands of all clients, one after another: each one is answered before the next begins. */
+/** Commands of all clients, one after another. A command that waits for a migration keeps its client alone waiting. */
 export class MonitorSession {
   readonly format: MonitorFormat
   readonly #monitor: Monitor
@@ -36,19 +36,24 @@ export class MonitorSession {
 
   /** Never rejects. @returns what to print, with its line end; '' for nothing */
   answer(line: string): Promise<string> {
-    const answer = this.#last.then(() => this.#answer(line))
-    this.#last = answer
-    return answer
+    const begun = this.#last.then(() => this.#begin(line))
+    this.#last = begun
+    return begun.then((answer) => answer())
   }
 
-  /** Resolves when every line so far is answered. */
-  async idle(): Promise<void> {
-    await this.#last
-  }
-
-  async #answer(line: string): Promise<string> {
+  /** @returns how to get the answer, which may take longer than the turn of its command */
+  async #begin(line: string): Promise<() => Promise<string>> {
     try {
-      const { data, text } = await execute(this.#monitor, commands, line)
+      const reply = await begin(this.#monitor, commands, line)
+      return () => this.#answer(reply.later ?? reply)
+    } catch (error) {
+      return () => Promise.resolve(this.describe(error))
+    }
+  }
+
+  async #answer(reply: Reply | Promise<Reply>): Promise<string> {
+    try {
+      const { data, text } = await reply
       if (this.format === 'json') return jsonLine({ return: data })
       return text === '' ? '' : `${printableText(text)}\n`
     } catch (error) {
@@ -118,8 +123,10 @@ function serveTerminal(
     lines.setPrompt(PROMPT)
     lines.prompt(true)
   }
+  let last: Promise<void> = Promise.resolve()
   lines.on('line', (line) => {
-    void session.answer(line).then((text) => {
+    last = last.then(async () => {
+      const text = await session.answer(line)
       if (!output.writable) return
       output.write(text)
       prompt()
@@ -129,7 +136,7 @@ function serveTerminal(
   lines.on('error', () => undefined)
   let closing = false
   lines.on('close', () => {
-    if (!closing) void session.idle().then(onEnd)
+    if (!closing) void last.then(onEnd)
   })
   lines.on('SIGINT', () => process.kill(process.pid, 'SIGINT'))
   prompt()

@@ -142,6 +142,31 @@ describe('the monitor on a unix socket', () => {
     assert.equal(monitor.queryStatus().running, false)
   })
 
+  it('goes on for other clients while migrate without -d waits', async () => {
+    const { session: text, monitor } = await session()
+    const path = join(await temporaryFolder(), 'monitor')
+    const silent = net.createServer()
+    const connected = once(silent, 'connection')
+    silent.listen(0, '127.0.0.1')
+    await once(silent, 'listening')
+    cleanups.add(async () => {
+      const [socket] = (await connected) as [net.Socket]
+      socket.destroy()
+      silent.close()
+    })
+    const server = await serveUnix(text, path)
+    cleanups.add(() => {
+      server.close()
+    })
+    const { port } = silent.address() as net.AddressInfo
+    const waiting = ask(path, `migrate tcp:127.0.0.1:${port}`, 'info status')
+    await connected
+    assert.equal(await ask(path, 'migrate_cancel'), '')
+    // The waiting client is answered in its own order.
+    assert.match(await waiting, /^Migration status: cancelled\n[^]*VM status: paused\n$/)
+    assert.equal(monitor.source?.state, 'cancelled')
+  })
+
   it('replaces a socket that nobody listens on, and refuses one that is in use', async () => {
     const { session: text } = await session()
     const path = join(await temporaryFolder(), 'monitor')
