@@ -96,9 +96,7 @@ describe('the build of the addons', () => {
     const clone = new Clone()
     const copy = `${clone.folder}-copy`
     cpSync(clone.folder, copy, { recursive: true, preserveTimestamps: true })
-    cleanups.add(() => {
-      rmSync(copy, { recursive: true, force: true })
-    })
+    rmSync(clone.folder, { recursive: true })
     clone.folder = copy
     clone.change()
     assert.deepEqual(clone.build(), ['rebuild'])
