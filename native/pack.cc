@@ -43,6 +43,7 @@ Packing PackingOf(Args& args) {
                "1 to 255 bytes");
   args.Require(out_offset <= out.size(), "outOffset", "inside out");
   const uint8_t* memory = region->address();
+  const int file = FileOf(*region);
   return {.region = std::move(region),
           .job = {.memory = memory,
                   .from = from,
@@ -50,7 +51,7 @@ Packing PackingOf(Args& args) {
                   .host_pages = host_pages,
                   .most_pages = most_pages,
                   .name = name,
-                  .file = FileOf(*region)},
+                  .file = file},
           .bitmap = Bitmap(bits),
           .out = out,
           .out_offset = out_offset};
