@@ -5,6 +5,7 @@
  */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
+import { MachineError, PeerError } from '../../../src/errors.js'
 import { Destination } from '../../../src/destination/destination.js'
 import type { Manifest } from '../../../src/park/index.js'
 import { cleanups } from '../../support/cleanup.js'
@@ -88,7 +89,13 @@ describe('QEMU to our userfaultfd memory', function () {
     await source.qemu.limit({ 'max-bandwidth': MIB })
     await source.qemu.execute('cont')
     await source.qemu.execute('migrate', { uri: destination.uri })
-    await assert.rejects(destination.done, { code: 'ERR_PEER_MACHINE' })
+    await assert.rejects(destination.done, (error) => {
+      assert(error instanceof MachineError)
+      assert.equal(error.hook, 'checkConfiguration')
+      assert(error.cause instanceof PeerError)
+      assert.equal(error.cause.code, 'ERR_PEER_MACHINE')
+      return true
+    })
     assert.equal(await source.qemu.reached('failed', 'completed'), 'failed')
     await counts(source.qemu, source.qemu.serial.length)
     assert.equal(machine.running, false)
