@@ -111,7 +111,7 @@ async function runGuest(
     throw new PostcopyError('ERR_INVALID_MONITOR', '--monitor none needs --qmp')
   }
   const lowMemory = memory === 'hugetlb' ? undefined : memoryWarning(parseByteSize(ram))
-  if (lowMemory !== undefined) process.stderr.write(lowMemory)
+  if (lowMemory !== undefined) output.note(lowMemory)
   const creating = Guest.create({
     ram,
     memory,

@@ -7,5 +7,5 @@ export function memoryWarning(ramBytes: number): string | undefined {
   const limit = readPrivileges().memoryGroup
   if (limit === undefined || limit.headroomBytes >= ramBytes) return undefined
   const left = formatByteSize(limit.headroomBytes)
-  return `postcopy: warning: the guest's RAM has ${formatByteSize(ramBytes)}, and the control group has ${left} left of ${formatByteSize(limit.limitBytes)} (${limit.path}); beyond it the kernel ends the process\n`
+  return `warning: the guest's RAM has ${formatByteSize(ramBytes)}, and the control group has ${left} left of ${formatByteSize(limit.limitBytes)} (${limit.path}); beyond it the kernel ends the process`
 }
