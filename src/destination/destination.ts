@@ -9,6 +9,7 @@ import {
 } from '../errors.js'
 import type { Userfaultfd } from '../kernel/index.js'
 import { AutoRecovery } from '../migration/auto-recovery.js'
+import { checkMachine } from '../migration/check-machine.js'
 import type { GuestLocation } from '../migration/guest-location.js'
 import { callHook, checkTaken, checkThreadIds } from '../migration/hooks.js'
 import type { MigratableMachine } from '../migration/machine.js'
@@ -25,8 +26,12 @@ import {
   type Capabilities,
   type MigrationOptions,
   type Parameters,
+  checkOptionNames,
+  checkOptionValues,
+  isBoolean,
   resolveOptions,
 } from '../migration/options.js'
+import { own } from '../migration/ownership.js'
 import { type MigrationState, isAtRest, isFinal } from '../migration/states.js'
 import { isInClear } from '../migration/in-clear.js'
 import { removeStale } from '../migration/listen-on.js'
@@ -106,6 +111,8 @@ export class Destination extends Migration {
     recover: () => this.recover(),
   })
   #worker: WorkerThread<DestinationRequest, DestinationNotice>
+  /** The machine may be in another migration. */
+  readonly #disown: () => void
   /** Why this machine cannot take what came: nothing more of it is looked at. */
   #refusal: ErrorRecord | undefined
   /** Why the machine did not start although the guest is here. */
@@ -123,7 +130,8 @@ export class Destination extends Migration {
   /**
    * Resolves when a source may connect.
    *
-   * @throws ConnectionError where it cannot listen; PostcopyError for bad options
+   * @throws ConnectionError where it cannot listen; PostcopyError, as `Source.migrate` does, for
+   *   what it is given, before anything begins
    */
   static async listen(
     machine: MigratableMachine,
@@ -136,6 +144,9 @@ export class Destination extends Migration {
 
   private constructor(machine: MigratableMachine, options: DestinationOptions) {
     super()
+    checkOptionNames(options, ['uri', 'capabilities', 'parameters', 'userModeOnly'])
+    checkOptionValues(options, { userModeOnly: isBoolean })
+    checkMachine(machine)
     const { capabilities, parameters } = resolveOptions(options)
     this.capabilities = capabilities
     this.#parameters = parameters
@@ -153,7 +164,15 @@ export class Destination extends Migration {
       }
       return { name, regionId: region.id, lengthBytes, pageSizeBytes, ...bitmaps }
     })
-    this.#worker = this.#startWorker(options.uri, serverCredentials(parameters), undefined)
+    parseUri(options.uri)
+    const tls = serverCredentials(parameters)
+    this.#disown = own(machine, this, 'destination')
+    try {
+      this.#worker = this.#startWorker(options.uri, tls, undefined)
+    } catch (error) {
+      this.#disown()
+      throw error
+    }
   }
 
   #startWorker(
@@ -453,6 +472,7 @@ export class Destination extends Migration {
 
   #enter(state: MigrationState, error?: ErrorRecord): void {
     this.#recovering = false
+    if (isFinal(state)) this.#disown()
     const isThere = state === 'postcopy-active' || state === 'completed'
     this.setState(state, error ?? (isThere ? this.#startFailure : undefined))
     if (state === 'postcopy-active') this.#autoRecovery.recovered()

@@ -116,6 +116,11 @@ export class MemoryRegion {
     throw kernelError(errno, syscall, args, creationHint(errno, syscall, kind))
   }
 
+  /** This handle was given up. */
+  get isClosed(): boolean {
+    return this.#handle === undefined
+  }
+
   /** @throws KernelError as madvise(2) does */
   madvise(advice: Advice, offset = 0, length = this.lengthBytes - offset): void {
     const result = native().regionMadvise(this.#open(), offset, length, advice)

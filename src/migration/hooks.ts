@@ -2,7 +2,7 @@
 import { MachineError } from '../errors.js'
 import type { DeviceState, MigratableMachine } from './machine.js'
 
-export type HookName = Exclude<keyof MigratableMachine, 'blocks'>
+export type HookName = Exclude<keyof MigratableMachine, 'blocks' | 'readOnly'>
 
 const MOST_ID_BYTES = 255
 const MOST_UINT32 = 2 ** 32 - 1

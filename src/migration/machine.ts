@@ -45,6 +45,11 @@ export interface MigratableMachine {
   readonly ramSectionId?: number
   readonly blocks: readonly MachineBlock[]
   /**
+   * It never runs, and its memory is never written: any number of sources may send it at once.
+   * Default false: one migration has it at a time.
+   */
+  readonly readOnly?: boolean
+  /**
    * What {@link loadDevice} will read, a few pages, where that is known: a source sends them right
    * before the devices, so that loading has not to wait for one after the other.
    */

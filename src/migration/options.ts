@@ -179,9 +179,46 @@ export interface MigrationOptions {
   parameters?: Partial<Parameters>
 }
 
-/** Real names for names. @throws PostcopyError `ERR_UNKNOWN_CAPABILITY` */
+/** @throws PostcopyError `ERR_UNKNOWN_OPTION` for a misspelt one, which would silently be its default */
+export function checkOptionNames(options: object, known: readonly string[]): void {
+  if (typeof options !== 'object' || (options as unknown) === null) {
+    throw new PostcopyError('ERR_INVALID_OPTION', 'options are an object with names and values')
+  }
+  const unknown = Object.keys(options).find((name) => !known.includes(name))
+  if (unknown === undefined) return
+  throw new PostcopyError(
+    'ERR_UNKNOWN_OPTION',
+    `no option "${unknown}"; there are: ${known.join(', ')}`,
+  )
+}
+
+/**
+ * @throws PostcopyError `ERR_INVALID_OPTION` unless each has one of its values, or is left out
+ */
+export function checkOptionValues<O extends object>(
+  options: O,
+  values: { readonly [K in keyof O]?: (value: unknown) => boolean },
+): void {
+  for (const [name, value] of Object.entries(options)) {
+    const isGood = values[name as keyof O]
+    if (value === undefined || isGood === undefined || isGood(value)) continue
+    throw new PostcopyError('ERR_INVALID_OPTION', `${name} cannot be ${String(value)}`)
+  }
+}
+
+/** A value that {@link checkOptionValues} takes. */
+export function isBoolean(value: unknown): boolean {
+  return typeof value === 'boolean'
+}
+
+/** Real names for names. @throws PostcopyError `ERR_UNKNOWN_CAPABILITY`, `ERR_INVALID_CAPABILITY` */
 export function checkCapabilities(given: Readonly<Record<string, boolean>>): Partial<Capabilities> {
-  return Object.fromEntries(Object.entries(given).map(([name, on]) => [capabilityName(name), on]))
+  const checked = Object.entries(given).map(([name, on]) => {
+    const known = capabilityName(name)
+    if (isBoolean(on)) return [known, on]
+    throw new PostcopyError('ERR_INVALID_CAPABILITY', `${name} is true or false, not ${String(on)}`)
+  })
+  return Object.fromEntries(checked) as Partial<Capabilities>
 }
 
 /** @throws PostcopyError `ERR_UNKNOWN_PARAMETER`, `ERR_INVALID_PARAMETER` */

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
 import { isInClear } from '../migration/in-clear.js'
 import { Migration, closedByOwner } from '../migration/migration.js'
-import { type Parameters, resolveOptions } from '../migration/options.js'
+import { type Parameters, checkOptionNames, resolveOptions } from '../migration/options.js'
 import { isAtRest } from '../migration/states.js'
 import { serverCredentials } from '../migration/tls-credentials.js'
 import { formatUri, parseUri } from '../migration/uri.js'
@@ -77,6 +77,8 @@ export class Park extends Migration {
 
   private constructor(origin: ParkOrigin, options: ParkSettings, isRecovery = false) {
     super()
+    const place = 'uri' in origin ? 'uri' : 'file'
+    checkOptionNames(options, [place, 'directory', 'parameters', 'allowForeignDirectory'])
     const { parameters } = resolveOptions({ parameters: options.parameters ?? {} })
     this.#inClear = 'uri' in origin && isInClear(origin.uri, parameters)
     const workerData: ParkWorkerData = {

@@ -6,6 +6,7 @@ import { closeSync, fstatSync } from 'node:fs'
 import { join } from 'node:path'
 import { PostcopyError } from '../errors.js'
 import { MemoryRegion } from '../kernel/index.js'
+import { checkOptionNames } from '../migration/options.js'
 import type { MachineBlock, MigratableMachine } from '../migration/machine.js'
 import { PageBitmap } from '../ram/page-bitmap.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
@@ -137,6 +138,7 @@ export class ParkedVm implements MigratableMachine {
   readonly ramSectionId: number
   readonly blocks: readonly MachineBlock[]
   readonly running = false
+  readonly readOnly = true
   readonly #devices: Uint8Array
 
   /**
@@ -146,6 +148,7 @@ export class ParkedVm implements MigratableMachine {
    *   `ERR_PARKED_INCOMPLETE`; `ERR_PARKED_UNTRUSTED` where other users can have written it
    */
   static open(directory: string, options: ParkedVmOptions = {}): ParkedVm {
+    checkOptionNames(options, ['verify', 'pageSizes', 'forRecovery', 'allowForeignDirectory'])
     return withDirectory(directory, options, (files) => ParkedVm.#open(directory, files, options))
   }
 

@@ -63,7 +63,8 @@ export class RamBlock {
   }
 }
 
-function bytesOfName(name: string): Uint8Array {
+/** @throws PostcopyError `ERR_INVALID_BLOCK` */
+export function bytesOfName(name: string): Uint8Array {
   try {
     return encodeName(name)
   } catch (cause) {

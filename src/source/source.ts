@@ -10,6 +10,7 @@ import {
 import type { Userfaultfd } from '../kernel/index.js'
 import { AutoRecovery } from '../migration/auto-recovery.js'
 import { now } from '../migration/counters.js'
+import { checkMachine } from '../migration/check-machine.js'
 import { awaitHook, callHook, checkSaved } from '../migration/hooks.js'
 import type { GuestLocation } from '../migration/guest-location.js'
 import type { MigratableMachine } from '../migration/machine.js'
@@ -26,15 +27,19 @@ import {
   type Capabilities,
   type MigrationOptions,
   type Parameters,
+  checkOptionNames,
+  checkOptionValues,
+  isBoolean,
   resolveOptions,
 } from '../migration/options.js'
+import { own, refuseOwned } from '../migration/ownership.js'
 import { type MigrationState, isAtRest, isFinal } from '../migration/states.js'
 import { isInClear } from '../migration/in-clear.js'
 import { type TlsClient, clientCredentials } from '../migration/tls-credentials.js'
 import { parseUri } from '../migration/uri.js'
 import { WorkerThread } from '../migration/worker-thread.js'
 import { PageBitmap } from '../ram/page-bitmap.js'
-import type { PageOrder } from '../ram/page-order.js'
+import { PageOrder } from '../ram/page-order.js'
 import type { RamBlockDescriptor } from '../ram/ram-block.js'
 import { encode, encodeConfiguration } from '../stream/index.js'
 import { TARGET_PAGE_SIZE, assertNever } from '../units.js'
@@ -106,6 +111,8 @@ export class Source extends Migration {
   #uri: string
   /** Told to recover; `begun` by a worker that has not said so yet. */
   #recovering: false | 'asked' | 'begun' = false
+  /** The machine may be in another migration. */
+  readonly #disown: () => void
   /** Stops listening to the user's `AbortSignal`. */
   #ignoreSignal: () => void = () => undefined
   /** It has no guest that could run, see {@link Source.takeOver}. */
@@ -124,7 +131,9 @@ export class Source extends Migration {
    * Starts to migrate at once.
    *
    * @throws PostcopyError `ERR_INVALID_URI`, `ERR_UNKNOWN_CAPABILITY`, `ERR_INVALID_PARAMETER`,
-   *   `ERR_INVALID_BLOCK`, `ERR_TLS_CREDENTIALS`, …
+   *   `ERR_UNKNOWN_OPTION`, `ERR_INVALID_OPTION`, `ERR_INVALID_MACHINE`, `ERR_INVALID_BLOCK`,
+   *   `ERR_TLS_CREDENTIALS`, …; MachineError for an async hook; StateError
+   *   `ERR_STATE_MACHINE_OWNED` while another migration has the machine
    */
   static migrate(machine: MigratableMachine, options: SourceOptions): Source {
     return new Source(machine, options, false)
@@ -143,7 +152,12 @@ export class Source extends Migration {
 
   private constructor(machine: MigratableMachine, options: SourceOptions, isRecovery: boolean) {
     super()
+    checkSourceOptions(options)
+    checkMachine(machine)
     const { capabilities, parameters } = resolveOptions(options)
+    if (options.postcopyAtOnce === true && !capabilities['postcopy-ram']) {
+      throw new PostcopyError('ERR_INVALID_CAPABILITY', 'postcopyAtOnce needs postcopy-ram')
+    }
     const tls = clientCredentials(parameters, parseUri(options.uri))
     // Only an answer tells that the destination has accepted our certificate.
     this.capabilities = tls === undefined ? capabilities : { ...capabilities, 'return-path': true }
@@ -176,7 +190,13 @@ export class Source extends Migration {
       this.#handover.handOver('postcopy')
       this.counters.startedAt = now()
     }
-    this.#worker = this.#startWorker(isRecovery, tls)
+    this.#disown = own(machine, this, 'source')
+    try {
+      this.#worker = this.#startWorker(isRecovery, tls)
+    } catch (error) {
+      this.#disown()
+      throw error
+    }
     const cancel = (): void => this.#request({ type: 'cancel' })
     const { signal } = options
     signal?.addEventListener('abort', cancel, { once: true })
@@ -337,6 +357,9 @@ export class Source extends Migration {
         this.state,
       )
     }
+    // One that was closed does not have the machine any more.
+    if (this.endedByOwner !== undefined) refuseOwned(this.#machine)
+    this.#disown()
     this.#autoRecovery.stop()
     this.endByOwner(takenBack())
     this.#handover.takeBack()
@@ -352,6 +375,7 @@ export class Source extends Migration {
     this.#autoRecovery.stop()
     this.#ignoreSignal()
     await this.#worker.terminate()
+    this.#disown()
     this.settleByOwner()
   }
 
@@ -436,6 +460,8 @@ export class Source extends Migration {
 
   #enter(state: MigrationState, error?: ErrorRecord): void {
     this.#recovering = false
+    // After `completed` the machine has left: only its owner knows when it may be used again.
+    if (isFinal(state) && state !== 'completed') this.#disown()
     this.setState(state, error === undefined ? undefined : this.#explain(state, error))
     if (state === 'postcopy-active') this.#autoRecovery.recovered()
     if (isAtRest(state)) this.#ignoreSignal()
@@ -480,6 +506,27 @@ export class Source extends Migration {
         this.#enter('failed', error)
     }
   }
+}
+
+const optionNames = [
+  'uri',
+  'capabilities',
+  'parameters',
+  'dirtyLog',
+  'postcopyAtOnce',
+  'pageOrder',
+  'signal',
+]
+const dirtyLogs: readonly unknown[] = ['auto', 'async', 'sync', 'none']
+
+function checkSourceOptions(options: SourceOptions): void {
+  checkOptionNames(options, optionNames)
+  checkOptionValues(options, {
+    dirtyLog: (value) => dirtyLogs.includes(value),
+    postcopyAtOnce: isBoolean,
+    pageOrder: (value) => value instanceof PageOrder,
+    signal: (value) => value instanceof AbortSignal,
+  })
 }
 
 function takenBack(): PostcopyError {

@@ -7,7 +7,6 @@ import {
   ended,
   guestPair,
   migratePair,
-  migrateTo,
   postcopy,
   reached,
   startPair,
@@ -209,17 +208,5 @@ describe("a guest that is nobody's for a moment", () => {
     source.cancel()
     await Promise.all([ended(source), ended(destination)])
     assert.throws(() => source.takeBack(), { code: 'ERR_STATE_TAKE_BACK' })
-  })
-})
-
-describe('a worker that cannot begin', () => {
-  it('says why', async () => {
-    const machine = new TestMachine({ blocks: { ['x'.repeat(256)]: 4096 } })
-    machine.start()
-    const source = migrateTo('tcp:127.0.0.1:1', machine)
-    await ended(source)
-    assert.equal(source.state, 'failed')
-    assert.match(String(source.error), /the source worker ended: a RAM block's name has 1 to 255/)
-    assert.equal(machine.running, true)
   })
 })

@@ -1,0 +1,79 @@
+/** A machine is in one migration at a time: two that send it would make two guests of it. */
+import { StateError } from '../errors.js'
+import type { MigratableMachine } from './machine.js'
+import type { MigrationState } from './states.js'
+
+interface Owner {
+  readonly migration: WeakRef<{ readonly state: MigrationState }>
+  readonly role: 'source' | 'destination'
+  readonly shares: boolean
+}
+
+const byMachine = new WeakMap<MigratableMachine, Set<Owner>>()
+/** Another machine object may have the same memory. */
+const byRegion = new Map<number, Set<Owner>>()
+
+/**
+ * Makes `migration` the owner of the machine and its regions.
+ *
+ * @returns gives it up; may be called twice
+ * @throws StateError `ERR_STATE_MACHINE_OWNED` where another one has it
+ */
+export function own(
+  machine: MigratableMachine,
+  migration: { readonly state: MigrationState },
+  role: Owner['role'],
+): () => void {
+  const shares = role === 'source' && machine.readOnly === true
+  refuseOwned(machine, shares)
+  const owner: Owner = { migration: new WeakRef(migration), role, shares }
+  const regions = machine.blocks.map(({ region }) => region.id)
+  enter(byMachine, machine, owner)
+  for (const id of regions) enter(byRegion, id, owner)
+  return () => {
+    leave(byMachine, machine, owner)
+    for (const id of regions) leave(byRegion, id, owner)
+  }
+}
+
+/** @throws StateError `ERR_STATE_MACHINE_OWNED` where a migration has the machine, or its memory */
+export function refuseOwned(machine: MigratableMachine, shares = false): void {
+  const owners = [
+    byMachine.get(machine),
+    ...machine.blocks.map(({ region }) => byRegion.get(region.id)),
+  ].flatMap((set) => [...(set ?? [])])
+  const other = owners.find((owner) => !(shares && owner.shares))
+  if (other === undefined) return
+  const state = other.migration.deref()?.state ?? 'postcopy-paused'
+  throw new StateError('ERR_STATE_MACHINE_OWNED', whyOwned(other.role, state), state)
+}
+
+function whyOwned(role: Owner['role'], state: MigrationState): string {
+  const isSource = role === 'source'
+  if (isSource && state === 'completed') {
+    return 'the machine has left by another migration: close that one, or take the guest back, first'
+  }
+  return isSource
+    ? 'the machine is being sent by another migration: wait for its end, or close it, first'
+    : 'the machine is being received by another migration: wait until that is complete, or has failed'
+}
+
+function enter<K>(
+  owners: { get(key: K): Set<Owner> | undefined; set(key: K, value: Set<Owner>): unknown },
+  key: K,
+  owner: Owner,
+): void {
+  const set = owners.get(key) ?? new Set()
+  set.add(owner)
+  owners.set(key, set)
+}
+
+function leave<K>(
+  owners: { get(key: K): Set<Owner> | undefined; delete(key: K): unknown },
+  key: K,
+  owner: Owner,
+): void {
+  const set = owners.get(key)
+  set?.delete(owner)
+  if (set?.size === 0) owners.delete(key)
+}
