@@ -1,6 +1,10 @@
 /** Hostile arguments for every function of the addons: a JavaScript error or a result, never a crash. */
 import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { cleanups } from '../support/cleanup.js'
 import { runNode } from '../support/node-script.js'
 
 /** More to look for rare crashes. */
@@ -16,18 +20,15 @@ function pathOf(addon: string): string {
  * Calls each function with values of every kind, in the script's own process. Descriptors are ones
  * that are not open, or `/dev/null`: closing those of Node is not the question.
  */
-function script(addon: string): string {
+function script(addon: string, folder: string): string {
   return `
-    import { mkdtempSync, openSync, rmSync } from 'node:fs'
+    import { openSync } from 'node:fs'
     import { createRequire } from 'node:module'
-    import { tmpdir } from 'node:os'
-    import { join } from 'node:path'
     const require = createRequire(import.meta.url)
     const addon = require(${pathOf(addon)})
     const kernel = require(${pathOf('postcopy')})
     // A socket may be made under any name.
-    process.chdir(mkdtempSync(join(tmpdir(), 'postcopy-test-arguments-')))
-    process.on('exit', () => rmSync(process.cwd(), { recursive: true }))
+    process.chdir(${JSON.stringify(folder)})
     let seed = 1
     const below = (bound) => (seed = (seed * 48271) % 2147483647) % bound
     const pick = (list) => list[below(list.length)]
@@ -88,7 +89,9 @@ function script(addon: string): string {
 describe('the functions of an addon', () => {
   for (const addon of ['postcopy', 'vcpu', 'lab']) {
     it(`take hostile arguments without a crash: ${addon}`, () => {
-      const { stdout } = runNode(script(addon))
+      const folder = mkdtempSync(join(tmpdir(), 'postcopy-test-'))
+      cleanups.add(() => rmSync(folder, { recursive: true }))
+      const { stdout } = runNode(script(addon, folder))
       assert.match(stdout, /^calls: [1-9]\d+$/m)
     })
   }
