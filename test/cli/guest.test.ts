@@ -5,6 +5,7 @@ import net from 'node:net'
 import { constants } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import * as stream from '../../src/stream/index.js'
 import { cleanups } from '../support/cleanup.js'
 import { QmpClient } from '../support/qmp-client.js'
 import { Cli, ask, runCli, temporaryFolder } from './support.js'
@@ -135,12 +136,16 @@ describe('two guests, driven only by their monitors', () => {
   })
 })
 
-/** A stream's first bytes, with a machine type of our choice. */
-function headOf(machineType: string): Buffer {
-  const name = Buffer.from(machineType, 'latin1')
-  const head = Buffer.from('5145564d00000003' + '07' + '00000000', 'hex')
-  head.writeUInt32BE(name.length, 9)
-  return Buffer.concat([head, name, Buffer.alloc(64)])
+/** A stream up to its RAM block list, by which a source is known, with a machine type of our choice. */
+function headOf(machineType: string): Uint8Array {
+  return stream.encode((out) => {
+    stream.encodeFileHeader(out)
+    stream.encodeConfiguration(out, machineType)
+    stream.encodeSectionStart(out, { id: 2, idstr: 'ram', instanceId: 0, version: 4 })
+    stream.encodeRamBlockList(out, [{ name: 'ram', usedLengthBytes: 32 * 2 ** 20 }])
+    stream.encodeRamEndOfSection(out)
+    stream.encodeFooter(out, 2)
+  })
 }
 
 describe('postcopy guest', () => {
