@@ -1,4 +1,6 @@
-// Dirty pages become records; what a plain reader finds in these must be the pages.
+// Dirty pages become records; what a plain reader finds in these must be the pages. They are read
+// from memory, or from a file whose reads fail or are short where the input says so.
+#include <array>
 #include <vector>
 
 #include "../packer.h"
@@ -9,8 +11,10 @@ namespace postcopy::fuzz {
 namespace {
 
 constexpr size_t kMostPages = 24;
+constexpr int kFile = 1 << 20;  // no descriptor: ReadFile() answers for it
 
 struct Setting {
+  bool is_file;
   size_t host_pages;
   size_t pages;
   std::vector<uint8_t> name;
@@ -20,7 +24,9 @@ struct Setting {
 
 Setting Prepare(Input* input) {
   Setting setting;
-  setting.host_pages = size_t{1} << (input->Byte() % 3);
+  const uint8_t kind = input->Byte();
+  setting.is_file = (kind & 0x80) != 0;
+  setting.host_pages = size_t{1} << (kind % 3);
   setting.pages = (1 + input->UpTo(kMostPages / 4 - 1)) * 4;
   setting.name.assign(input->Byte() % 8 == 7 ? 255 : input->Byte() % 3, 'n');
   setting.memory.assign(setting.pages * kTargetPageBytes, 0);
@@ -34,6 +40,45 @@ Setting Prepare(Input* input) {
     if ((choice & 0x80) != 0) Bitmap(setting.dirty).Set(page);
   }
   return setting;
+}
+
+// What pread(2) on kFile does.
+struct File {
+  std::span<const uint8_t> content;
+  Input* input = nullptr;
+  long failure = 0;  // the error that its reader has to report
+};
+
+File file;
+
+ssize_t ReadFile(int fd, void* target, size_t length, off_t offset) noexcept {
+  const auto at = static_cast<size_t>(offset);
+  Demand(fd == kFile, "a descriptor of something else");
+  Demand(file.failure == 0, "a read after one that failed");
+  Demand(length > 0 && at / kTargetPageBytes == (at + length - 1) / kTargetPageBytes,
+         "a read of more than one page");
+  Demand(at + length <= file.content.size(), "a read of what is after the file's end");
+  constexpr std::array<int, 4> kErrors = {EIO, EAGAIN, ENOMEM, EBADF};
+  const uint8_t choice = file.input->Byte();
+  switch (choice % 8) {
+    case 4:  // the file was truncated
+      file.failure = ENODATA;
+      return 0;
+    case 5:
+      errno = EINTR;
+      return -1;
+    case 6:
+      errno = kErrors[choice / 8 % kErrors.size()];
+      file.failure = errno;
+      return -1;
+    case 7:
+      length = 1 + file.input->UpTo(length - 1);
+      break;
+    default:
+      break;
+  }
+  std::memcpy(target, file.content.data() + at, length);
+  return static_cast<ssize_t>(length);
 }
 
 // Reads the records of one call and ticks each page off.
@@ -77,15 +122,20 @@ void Run(Input input) {
     const size_t first = input.UpTo(units);
     const size_t last = first + input.UpTo(units - first);
     std::vector<uint8_t> out(input.UpTo(6 * kPageRecordBytes));
-    const PackJob job{.memory = setting.memory.data(),
+    const PackJob job{.memory = setting.is_file ? nullptr : setting.memory.data(),
                       .from = first * setting.host_pages,
                       .to = last * setting.host_pages,
                       .host_pages = setting.host_pages,
                       .most_pages = input.Byte() % size_t{16},
-                      .name = setting.name};
+                      .name = setting.name,
+                      .file = setting.is_file ? kFile : -1};
+    file = {.content = setting.memory, .input = &input};
     const Packed packed = Packer(job, Bitmap(setting.dirty), Bytes(out)).Run();
     Demand(packed.bytes <= out.size(), "more bytes than there is room");
     Demand(packed.next_page >= job.from && packed.next_page <= job.to, "next page");
+    Demand(packed.error == file.failure, "another error than that of the file");
+    Demand(packed.error == 0 || Bitmap(setting.dirty).Test(packed.next_page),
+           "an error of a page that is not owed");
     std::vector<uint8_t> again(setting.dirty.size());
     Check(setting, std::span(out).first(packed.bytes), job.from, job.to, &again);
     Demand(Bitmap(again).Count(0, setting.pages) == packed.normal + packed.zero, "counts");
@@ -107,6 +157,11 @@ void Run(Input input) {
 }  // namespace
 
 }  // namespace postcopy::fuzz
+
+// Takes the place of the C library's, which nothing else here calls.
+extern "C" ssize_t pread(int fd, void* target, size_t length, off_t offset) {
+  return postcopy::fuzz::ReadFile(fd, target, length, offset);
+}
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   postcopy::fuzz::Run({data, size});
