@@ -150,7 +150,10 @@ describe('a source whose destination', () => {
     await ended(one.source)
     assert.equal(one.source.state, 'failed')
     assert.equal(one.source.error?.code, 'ERR_CONNECTION_UNCONFIRMED')
-    assert.match(String(one.source.error), /start it \(cont\) only if/)
+    assert.match(
+      String(one.source.error),
+      /only where it has failed or is gone, start the guest here \(cont\)/,
+    )
     assert.equal(one.machine.running, false)
   })
 

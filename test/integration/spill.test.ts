@@ -41,12 +41,12 @@ async function startSpilled(
   directory: string,
   memory: 'anon' | 'memfd' | 'hugetlb' = 'anon',
 ): Promise<Spilled> {
-  // What nobody touches is not asked for, and is pushed slowly.
+  // What is not touched is not asked for, and is not pushed either until the limit is raised.
   const options = { ram: '16M', vcpus: 2, workload: 'random:hot=2M,writes=50', memory }
   const { here, there } = await guestPair(options)
   here.start()
   const destination = await listenFor(there, { capabilities: postcopy })
-  const parameters = { 'max-postcopy-bandwidth': 2 ** 20 }
+  const parameters = { 'max-postcopy-bandwidth': 1 }
   const source = migrateTo(destination.uri, here, { capabilities: postcopy, parameters })
   const spill = Spill.follow(source, directory)
   cleanups.add(() => spill.close())
