@@ -27,6 +27,7 @@
         "native/place.cc",
         "native/store.cc",
         "native/sockets.cc",
+        "native/process.cc",
       ],
     },
     {

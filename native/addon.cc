@@ -64,6 +64,7 @@ constexpr Export kExports[] = {
     {"socketListenUnix", SocketListenUnix},
     {"fdDuplicate", FdDuplicate},
     {"fdClose", FdClose},
+    {"processExit", ProcessExit},
 };
 
 Napi::Object Init(Napi::Env, Napi::Object exports) {

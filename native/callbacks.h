@@ -48,6 +48,7 @@ Napi::Value UffdRead(const Napi::CallbackInfo& info);
 // watch.cc
 Napi::Value WatchStart(const Napi::CallbackInfo& info);
 Napi::Value WatchStop(const Napi::CallbackInfo& info);
+Napi::Value ProcessExit(const Napi::CallbackInfo& info);
 
 // pack.cc
 Napi::Value PackPages(const Napi::CallbackInfo& info);

@@ -1,5 +1,6 @@
 /** The destination as its user sees it: starts the worker, loads the devices and runs the guest. */
 import { once } from 'node:events'
+import { isMainThread } from 'node:worker_threads'
 import {
   type ErrorRecord,
   PostcopyError,
@@ -8,6 +9,7 @@ import {
   errorToRecord,
 } from '../errors.js'
 import type { Userfaultfd } from '../kernel/index.js'
+import { exitWithParkedThreads } from '../kernel/exit.js'
 import { AutoRecovery } from '../migration/auto-recovery.js'
 import { checkMachine } from '../migration/check-machine.js'
 import type { GuestLocation } from '../migration/guest-location.js'
@@ -93,6 +95,12 @@ const NO_WAY_BACK =
  * A migration that fails before the guest is claimed here leaves it to the source. Later failures
  * lead to `postcopy-paused`: the guest runs on as far as its pages reach, threads that need a missing
  * one stay parked, and {@link Destination.recover} goes on as often as it takes.
+ *
+ * After the devices are loaded, the main thread must not touch guest RAM that may be missing, before
+ * the migration is `completed`. It waits for the page, and while it waits it gets no events and cannot
+ * recover. Where the connection breaks meanwhile, no thread could ever bring that page: the
+ * process ends with status 1 and a message on standard error. Touched while `postcopy-paused`,
+ * the page parks the main thread for good.
  *
  * A machine whose `resumeAfterLoad` throws keeps its guest: the source may not run it any more. The
  * machine is stopped, all pages are received, {@link Migration.error} says why, `done` rejects with
@@ -189,6 +197,7 @@ export class Destination extends Migration {
       capabilities: this.capabilities,
       parameters: this.#parameters,
       userModeOnly: this.#options.userModeOnly,
+      ownerThreadId: isMainThread ? process.pid : undefined,
       resumption,
       counters: this.counters.buffer,
       faultLog: this.#faultLog,
@@ -302,7 +311,8 @@ export class Destination extends Migration {
 
   /**
    * Ends the worker and stops listening. While postcopy is not complete, threads that need a
-   * missing page stay parked for good: their memory is lost with this process. Until it resolves,
+   * missing page stay parked for good: their memory is lost with this process, which may need
+   * {@link abandon} to end. Until it resolves,
    * events are sent; a `done` that is pending rejects with `ERR_CLOSED`. May be called twice.
    */
   async close(): Promise<void> {
@@ -316,6 +326,20 @@ export class Destination extends Migration {
     if (uri.type === 'unix') await removeStale(uri.path)
     if (this.state === 'postcopy-paused' && this.#uffd !== undefined) keptOpen.add(this.#uffd)
     this.settleByOwner()
+  }
+
+  /**
+   * Gives the guest up where it is here and misses pages: closes as {@link close} does, and from then
+   * on `process.exit()` ends the process although workers of the program are parked in missing
+   * pages. Without this it waits for them for ever. Nothing is woken, so nothing reads zeros: parked
+   * threads end with the process. `exit` listeners that are added later are not called.
+   *
+   * Where every page is here, or the guest is not, it does what `close()` does. A destination in a worker
+   * cannot end the process by `process.exit()`: use `exitProcess` of `postcopy/kernel`.
+   */
+  async abandon(): Promise<void> {
+    await this.close()
+    if (this.state === 'postcopy-paused') exitWithParkedThreads()
   }
 
   #refuseEnded(): void {

@@ -39,6 +39,8 @@ export interface DestinationWorkerData {
   readonly parameters: Parameters
   /** Undefined: what the kernel allows. */
   readonly userModeOnly: boolean | undefined
+  /** Kernel thread id of the destination's owner; undefined where that is a worker. */
+  readonly ownerThreadId: number | undefined
   /** Undefined: a migration from its beginning. */
   readonly resumption: Resumption | undefined
   readonly counters: SharedArrayBuffer

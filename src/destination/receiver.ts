@@ -42,7 +42,7 @@ import {
 } from './agreement.js'
 import type { DestinationBlock } from './block.js'
 import type { FaultLog } from './fault-log.js'
-import { FaultService } from './fault-service.js'
+import { FaultService, type MissingPage } from './fault-service.js'
 import { type ChannelName, Placement } from './placement.js'
 import { PreemptChannel } from './preempt-channel.js'
 import type { Announced, Resumption } from './protocol.js'
@@ -68,6 +68,8 @@ export interface ReceiverHost {
   loadDevices(sections: Uint8Array<ArrayBuffer>, streamOffset: number): void
   /** Sees to it that the guest never runs here; false where the main thread has taken it. */
   giveBack(): boolean
+  /** The thread that alone could recover waits for a page: it never will. Does not return. */
+  endProcess(page: MissingPage, error: unknown): never
   /** The guest that runs here needs nothing from the source any more. */
   whole(): void
 }
@@ -77,6 +79,8 @@ export interface ReceiverOptions {
   readonly capabilities: Capabilities
   readonly parameters: Parameters
   readonly userModeOnly: boolean | undefined
+  /** Kernel thread id of the destination's owner, where that is the main thread of the process. */
+  readonly ownerThreadId: number | undefined
   /** Goes on with a postcopy that is paused. */
   readonly resumption: Resumption | undefined
 }
@@ -505,12 +509,21 @@ export class Receiver {
       this.#refuse(error)
     } else if (this.#postcopy === 'listening' || this.#postcopy === 'running') {
       this.#faults?.stop()
+      this.#endIfOwnerWaits(error)
       this.#counters.endedAt = now()
       this.#state.enter('postcopy-paused', error)
       this.#channel?.destroy()
       this.#preempt?.close()
     }
     // What comes behind a whole precopy does not concern the guest, which runs.
+  }
+
+  /** A main thread that waits for a page cannot recover, and nothing else can bring that page. */
+  #endIfOwnerWaits(error: unknown): void {
+    const { ownerThreadId } = this.#options
+    if (ownerThreadId === undefined) return
+    const page = this.#faults?.pageOf(ownerThreadId)
+    if (page !== undefined) this.#host.endProcess(page, error)
   }
 
   /** Tells the source to go on with its guest: ours has not run, and will not. */

@@ -56,6 +56,7 @@ export {
   spinUntilReadable,
 } from './sockets.js'
 export type { SocketOption } from './sockets.js'
+export { exitProcess } from './exit.js'
 export { loadAddon } from './load.js'
 export type { RegionKind, RegionLease } from './native.js'
 export { probeHost } from './host-report.js'

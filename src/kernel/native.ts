@@ -212,6 +212,8 @@ export interface NativeAddon {
   socketListenUnix(path: string, mode: number): number
   fdDuplicate(fd: number): number
   fdClose(fd: number): number
+  /** `_exit(2)`: does not return. */
+  processExit(status: number): void
 }
 
 export type Failure = [errno: number, syscall: string]

@@ -1,5 +1,6 @@
 import type { HostAddress } from '../units.js'
 import { EVENT_STRIDE } from './events.js'
+import { exitAfterFailedListener } from './exit.js'
 import { check, checkOptions, closedError, hex, kernelError } from './check.js'
 import { featuresFromMask, ioctlsFromMask } from './features.js'
 import type { FeatureName, IoctlName } from './features.js'
@@ -246,6 +247,10 @@ export class Userfaultfd {
    * Reads a batch whenever there is one, on this thread's event loop, and calls `listener` with
    * the number of events. There is no other thread in it: what resolves the fault is what was woken.
    *
+   * A listener that throws ends the watch; its exception is an uncaught one. It ends the process
+   * although workers are parked, as {@link exitProcess} does. An `uncaughtException` listener may
+   * watch again instead.
+   *
    * @returns stops it; may be called twice
    * @throws KernelError `EEXIST`: this thread watches it already
    */
@@ -257,20 +262,30 @@ export class Userfaultfd {
       // A fault that was resolved meanwhile takes its message along.
       if (count > 0) listener(count)
     }
-    const watch = native().watchStart(this.#open(), onReady, options.ref ?? true)
+    const guarded = (status: number) => {
+      try {
+        onReady(status)
+      } catch (error) {
+        stop()
+        exitAfterFailedListener(error)
+        throw error
+      }
+    }
+    const watch = native().watchStart(this.#open(), guarded, options.ref ?? true)
     if (typeof watch === 'number') throw kernelError(watch, 'epoll_ctl', `userfaultfd ${this.fd}`)
-    this.#watches.add(watch)
-    return () => {
+    const stop = () => {
       this.#watches.delete(watch)
       native().watchStop(watch)
     }
+    this.#watches.add(watch)
+    return stop
   }
 
   /**
    * Gives this handle up and stops its watches; may be called twice. See above for the last one.
    *
-   * Release parked threads before the process ends: `process.exit()` first joins every worker, and
-   * one that sleeps in a fault never ends. Signals end the process whoever sleeps.
+   * Release parked threads before the process ends, or end it by {@link exitProcess}:
+   * `process.exit()` first joins every worker, and one that sleeps in a fault never ends.
    */
   close(): void {
     const handle = this.#handle

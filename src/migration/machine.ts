@@ -35,7 +35,13 @@ export interface RamRange {
   readonly lengthBytes: number
 }
 
-/** Lives on the main thread; the workers see only its RAM blocks. */
+/**
+ * Lives on the main thread; the workers see only its RAM blocks.
+ *
+ * At a destination, guest RAM may be touched on the main thread in {@link MigratableMachine.loadDevice},
+ * {@link MigratableMachine.loadOpaque} and {@link MigratableMachine.finishLoading}, and again when the
+ * migration is `completed`. In between the thread may wait for a page that never arrives, see `Destination`.
+ */
 export interface MigratableMachine {
   /** Sent in the configuration section; must be equal on both ends. */
   readonly machineType: string

@@ -90,6 +90,9 @@ export class DestinationRig {
         checkConfiguration: () => undefined,
         loadPackage: () => this.#load(),
         loadDevices: () => this.#load(),
+        endProcess: () => {
+          throw new Error('no thread waits here')
+        },
         giveBack: () => {
           const owner = this.claim
           if (owner === 'loading') this.claim = 'lost'
@@ -106,6 +109,7 @@ export class DestinationRig {
         capabilities,
         parameters,
         userModeOnly: undefined,
+        ownerThreadId: undefined,
         resumption: setting.isResumed
           ? {
               announced: { ramSectionId: RAM_ID, blocks: infos },

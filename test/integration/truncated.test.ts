@@ -103,6 +103,9 @@ async function receive(
       checkConfiguration: () => undefined,
       loadPackage: run,
       loadDevices: run,
+      endProcess: () => {
+        throw new Error('no thread waits here')
+      },
       giveBack: () => !claimed,
       whole: () => undefined,
     },
@@ -123,6 +126,7 @@ async function receive(
     {
       machineType: machine.machineType,
       userModeOnly: undefined,
+      ownerThreadId: undefined,
       resumption: undefined,
       ...resolveOptions({ capabilities: { 'postcopy-ram': postcopy } }),
     },

@@ -59,7 +59,10 @@ function script(addon: string, folder: string): string {
     // What takes raw addresses or system calls is given no number that could be one.
     const raw = new Set(['syscall', 'peek', 'poke', 'programStart', 'responderStart', 'receiveAndPlace'])
     const firstIsDescriptor = /^(fd|socket(Set|Get|Outstanding|Send)|storeRecords|responderStart|receiveAndPlace)/
+    const isStatus = (value) => Number.isInteger(value) && value >= 0 && value <= 255
     function argument(name, index) {
+      // A valid status would end the script.
+      if (name === 'processExit') return pick(strange.filter((value) => !isStatus(value)))
       if (index === 0 && (firstIsDescriptor.test(name) || name === 'regionOpenFile')) return pick(descriptors)
       if (index === 1 && name === 'fdSpin') return pick(descriptors)
       if (index === 2 && name === 'fdSpin') return pick([0, -1, 100, NaN])

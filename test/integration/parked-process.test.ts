@@ -1,0 +1,113 @@
+/** A destination's process in which a thread waits for a page that cannot arrive has an end. */
+import assert from 'node:assert/strict'
+import { runNode } from '../support/node-script.js'
+
+const module = (path: string): string =>
+  JSON.stringify(new URL(`../../src/${path}`, import.meta.url).href)
+const support = (path: string): string =>
+  JSON.stringify(new URL(`../support/${path}`, import.meta.url).href)
+
+/** A postcopy whose source never sends a page, in a script. */
+function stuckPostcopy(body: string): string {
+  return `
+    import { Worker } from 'node:worker_threads'
+    import { FakeSource, discardAll, packageOf, prologue } from ${support('fake-peer.js')}
+    import { listenFor, postcopy, reached } from ${support('migration.js')}
+    import { TestMachine } from ${support('test-machine.js')}
+    const machine = new TestMachine({ blocks: { ram: 2 ** 20 } })
+    const region = machine.region('ram')
+    const destination = await listenFor(machine, { capabilities: postcopy })
+    const begin = async () => {
+      const source = await FakeSource.connect(destination.uri, machine)
+      for (const part of [prologue(machine), discardAll(machine), packageOf(machine)]) {
+        source.send(part)
+      }
+      await reached(destination, 'postcopy-active')
+    }
+    const offset = 2 ** 20 - 4096
+    ${body}`
+}
+
+function outcome(script: string, flags: string[] = []): { status: string; output: string } {
+  try {
+    const { stdout, stderr } = runNode(script, flags)
+    return { status: '0', output: stdout + stderr }
+  } catch (error) {
+    assert(error instanceof Error)
+    const [, status = ''] = /^script ended with (\w+)\n/.exec(error.message) ?? []
+    return { status, output: error.message }
+  }
+}
+
+/** The page is touched on the main thread, and never read. */
+const touchOnMain = stuckPostcopy(`
+  machine.resumeAfterLoad = () => {
+    region.touch(offset, 1, 'read')
+    console.log('read')
+  }
+  await begin()`)
+
+/** Node flags by which the destination's worker runs code once a thread waits for a page. */
+function onFault(code: string): string[] {
+  const preload = `
+    import { isMainThread, workerData } from 'node:worker_threads'
+    import { createCounters } from ${module('migration/counters.js')}
+    if (!isMainThread && workerData?.data?.faultLog !== undefined) {
+      const counters = createCounters(workerData.data.counters)
+      const timer = setInterval(() => {
+        if (counters.faults === 0) return
+        clearInterval(timer)
+        ${code}
+      }, 5)
+      timer.unref()
+    }`
+  return ['--import', `data:text/javascript,${encodeURIComponent(preload)}`]
+}
+
+const parkWorker = `
+  await begin()
+  const workerData = { regionId: region.id, action: 'read', offset, length: 1 }
+  const parked = new Worker(new URL(${support('park-worker.js')}), { workerData })
+  await new Promise((resolve) => parked.once('message', resolve))
+  parked.on('message', () => console.log('read'))
+  while (destination.counters.faults === 0) await new Promise((resolve) => setTimeout(resolve, 5))`
+
+describe('a process with a destination', () => {
+  it('ends with a message when the connection is lost while its main thread waits for a page', () => {
+    const cut = `for (const handle of process._getActiveHandles()) {
+      if (handle.remoteAddress !== undefined) handle.destroy(new Error('the cable was cut'))
+    }`
+    const { status, output } = outcome(touchOnMain, onFault(cut))
+    assert.equal(status, '1', output)
+    assert.match(output, /main thread waits for the page at offset 1044480 of RAM block "ram"/)
+    assert.match(output, /the cable was cut.*cont -f at the source/)
+    assert.doesNotMatch(output, /^read$/m)
+  })
+
+  it('ends with a message when its worker fails while its main thread waits for a page', () => {
+    const { status, output } = outcome(touchOnMain, onFault(`throw new Error('planted')`))
+    assert.equal(status, '1', output)
+    assert.match(
+      output,
+      /main thread waits for the page at offset 1044480 of RAM block "ram".*planted/,
+    )
+    assert.doesNotMatch(output, /^read$/m)
+  })
+
+  for (const state of ['postcopy-active', 'postcopy-paused']) {
+    it(`exits after abandon() in ${state} although a worker waits for a page`, () => {
+      const pause = `destination.pause()
+        await reached(destination, 'postcopy-paused')`
+      const { status, output } = outcome(
+        stuckPostcopy(`${parkWorker}
+          ${state === 'postcopy-paused' ? pause : ''}
+          await destination.abandon()
+          await destination.done.catch(({ code }) => console.log(code))
+          process.exit(5)`),
+      )
+      assert.equal(status, '5', output)
+      assert.match(output, /^ERR_CLOSED$/m)
+      assert.doesNotMatch(output, /^read$/m)
+    })
+  }
+})
