@@ -66,7 +66,7 @@ std::shared_ptr<Userfaultfd> Userfaultfd::Publish(UniqueFd fd, Door door, bool u
 }
 
 void Userfaultfd::Collect(std::shared_ptr<Userfaultfd> uffd) noexcept {
-  if (!uffd->registered_.load(std::memory_order_relaxed)) return;
+  if (!uffd->fills_pages_.load(std::memory_order_relaxed)) return;
   const uint64_t id = uffd->id_;
   Registry<Userfaultfd>::Get().Abandon(id, std::move(uffd));
 }
@@ -79,7 +79,9 @@ long Userfaultfd::Register(uint64_t start, uint64_t length, uint64_t mode,
                            uint64_t* ioctls) noexcept {
   uapi::UffdioRegister request{.range = {.start = start, .len = length}, .mode = mode, .ioctls = 0};
   if (::ioctl(fd(), uapi::kUffdioRegister, &request) != 0) return -errno;
-  registered_.store(true, std::memory_order_relaxed);
+  if ((mode & (uapi::kRegisterMissing | uapi::kRegisterMinor)) != 0) {
+    fills_pages_.store(true, std::memory_order_relaxed);
+  }
   *ioctls = request.ioctls;
   return 0;
 }

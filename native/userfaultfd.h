@@ -27,8 +27,9 @@ class Userfaultfd {
   static std::shared_ptr<Userfaultfd> Publish(UniqueFd fd, Door door, bool user_mode_only,
                                               uint64_t features, uint64_t available) noexcept;
   // Closing the last descriptor wakes the parked threads, and what they miss then reads as zeros
-  // without a word. So one that was collected, or whose worker ended, with ranges registered stays
-  // open for somebody to attach.
+  // without a word. So one that was collected, or whose worker ended, with ranges registered for
+  // missing or minor faults stays open for somebody to attach. One that only protects from writes
+  // is closed: its pages are all there, and a thread that it parks would never be released.
   static void Collect(std::shared_ptr<Userfaultfd> uffd) noexcept;
 
   Userfaultfd(const Userfaultfd&) = delete;
@@ -65,7 +66,7 @@ class Userfaultfd {
   bool user_mode_only_ = false;
   uint64_t features_ = 0;
   uint64_t available_ = 0;
-  std::atomic<bool> registered_{false};
+  std::atomic<bool> fills_pages_{false};  // a range is registered for missing or minor faults
 };
 
 }  // namespace postcopy

@@ -41,7 +41,7 @@ export interface WatchOptions {
 /** Says that somebody forgot `close()`; the addon decides what becomes of the descriptor. */
 const forgotten = new FinalizationRegistry<number>((id) => {
   process.emitWarning(
-    `userfaultfd ${id} was garbage collected without close(); if ranges are registered it stays open`,
+    `userfaultfd ${id} was garbage collected without close(); if ranges are registered for missing or minor faults it stays open`,
     { code: 'POSTCOPY_NOT_CLOSED' },
   )
 })
@@ -54,8 +54,9 @@ export let userfaultfdHandle: (uffd: Userfaultfd) => NativeUserfaultfd
  *
  * A handle belongs to the thread that made it; the descriptor stays open until the last handle of
  * the process is closed. Closing it wakes whoever is parked, and **what they miss then reads as
- * zeros without a word**. So one with registered ranges that was never closed (its worker ended, or
- * it was garbage collected) stays open, and can be attached by its {@link Userfaultfd.id}.
+ * zeros without a word**. So one with ranges registered for missing or minor faults that was never
+ * closed (its worker ended, or it was garbage collected) stays open, and can be attached by its
+ * {@link Userfaultfd.id}. One that only protects from writes is closed: writers go on.
  *
  * The filling ioctls return bytes done. That may be less than asked for: go on behind it, and the
  * next call names what is in the way. 0 means that an event waits: read it first. `EEXIST` means

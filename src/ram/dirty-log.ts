@@ -18,10 +18,9 @@ export interface TrackedBlock {
   readonly dirty: PageBitmap
 }
 
+/** If its thread ends without {@link DirtyLog.close}, the addon ends the protection. */
 export interface DirtyLog {
   readonly method: 'async' | 'sync'
-  /** While it is open, writers may be parked on it (`sync`). */
-  readonly userfaultfdId: number
   /** Marks what was written since the last call; returns how many pages were not marked yet. */
   sync(): number
   /** Ends the protection; what was not synced is lost. */
@@ -75,10 +74,6 @@ class AsyncLog implements DirtyLog {
         sum + scanDirty(region, dirty.bytes, { arm: true, lengthBytes }),
       0,
     )
-  }
-
-  get userfaultfdId(): number {
-    return this.#uffd.id
   }
 
   close(): void {
@@ -139,10 +134,6 @@ class SyncLog implements DirtyLog {
       }
     }
     return fresh
-  }
-
-  get userfaultfdId(): number {
-    return this.#uffd.id
   }
 
   close(): void {

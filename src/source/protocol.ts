@@ -60,7 +60,5 @@ export type SourceNotice =
   | { readonly type: 'state'; readonly state: MigrationState; readonly error?: ErrorRecord }
   /** The dirty log was read for the `pass`th time: what it found is sent next. */
   | { readonly type: 'pass'; readonly pass: number }
-  /** The dirty log's: take a hold on it, to release who is parked on it if the worker dies. */
-  | { readonly type: 'userfaultfd'; readonly id: number }
   | { readonly type: 'stop-guest' }
   | { readonly type: 'resume-guest' }

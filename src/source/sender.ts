@@ -41,8 +41,6 @@ export interface SenderHost {
   resumeGuest(): void
   /** See the notice of that name. */
   passBegins(pass: number): void
-  /** Writes are watched by this userfaultfd: if this thread dies, release who waits for it. */
-  holdUserfaultfd(id: number): void
   /** Called right before the last of the guest is sent: from then on only a refusal gives it back. */
   handingOver(how: 'precopy' | 'postcopy'): void
   /** Called where the destination has refused it behind that: the guest is here to stay. */
@@ -180,10 +178,7 @@ export class Sender {
     await session.acceptance()
     for (const { dirty } of this.#blocks) dirty.setAll()
     session.ram.recount()
-    if (dirtyLog !== 'none') {
-      this.#dirtyLog = openDirtyLog(this.#blocks, dirtyLog)
-      this.#host.holdUserfaultfd(this.#dirtyLog.userfaultfdId)
-    }
+    if (dirtyLog !== 'none') this.#dirtyLog = openDirtyLog(this.#blocks, dirtyLog)
     this.#countPass()
     session.check()
     this.#state.enter('active')

@@ -7,7 +7,6 @@ import {
   StateError,
   errorToRecord,
 } from '../errors.js'
-import type { Userfaultfd } from '../kernel/index.js'
 import { AutoRecovery } from '../migration/auto-recovery.js'
 import { now } from '../migration/counters.js'
 import { checkMachine } from '../migration/check-machine.js'
@@ -16,8 +15,6 @@ import type { GuestLocation } from '../migration/guest-location.js'
 import type { MigratableMachine } from '../migration/machine.js'
 import {
   Migration,
-  attachWhileOpen,
-  closeForGood,
   closedByOwner,
   refusePause,
   refuseRecover,
@@ -124,8 +121,6 @@ export class Source extends Migration {
   #resumeWhenStopped = false
   /** The guest stays here, but did not start. */
   #startFailure: MachineError | undefined
-  /** The dirty log's, on which vCPUs may be parked. */
-  #uffd: Userfaultfd | undefined
 
   /**
    * Starts to migrate at once.
@@ -386,17 +381,11 @@ export class Source extends Migration {
   #notice(notice: SourceNotice): void {
     switch (notice.type) {
       case 'state':
-        if (isAtRest(notice.state)) {
-          this.#releaseUserfaultfd()
-          void this.#worker.terminate()
-        }
+        if (isAtRest(notice.state)) void this.#worker.terminate()
         this.#enter(notice.state, notice.error)
         break
       case 'pass':
         this.emit('pass', notice.pass)
-        break
-      case 'userfaultfd':
-        this.#uffd = attachWhileOpen(notice.id)
         break
       case 'stop-guest':
         void this.#stopGuest()
@@ -452,12 +441,6 @@ export class Source extends Migration {
     }
   }
 
-  /** The worker has ended the write protection itself, unless it died. */
-  #releaseUserfaultfd(): void {
-    closeForGood(this.#uffd)
-    this.#uffd = undefined
-  }
-
   #enter(state: MigrationState, error?: ErrorRecord): void {
     this.#recovering = false
     // After `completed` the machine has left: only its owner knows when it may be used again.
@@ -487,7 +470,6 @@ export class Source extends Migration {
     if (isAtRest(this.state) && this.#recovering !== 'begun') return
     const reason = this.endedByOwner ?? workerLost('source', cause)
     const error = errorToRecord(reason)
-    this.#releaseUserfaultfd()
     switch (this.#handover.state) {
       case 'confirmed':
         if (this.state === 'postcopy-device') this.#enter('postcopy-active')

@@ -49,7 +49,6 @@ function makeSender(): Sender {
           notify({ type: 'stop-guest' })
         }),
       resumeGuest: () => notify({ type: 'resume-guest' }),
-      holdUserfaultfd: (id) => notify({ type: 'userfaultfd', id }),
       handingOver: (how) => handover.handOver(how),
       givenBack: () => handover.giveBack(),
     },

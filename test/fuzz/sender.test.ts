@@ -134,7 +134,6 @@ async function migrate(script: Script, postcopy: boolean, preempt: boolean): Pro
         seen.runs = true
       },
       passBegins: () => undefined,
-      holdUserfaultfd: () => undefined,
       handingOver: (how) => {
         seen.handover = how
       },
