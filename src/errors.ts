@@ -88,7 +88,8 @@ export class ConnectionError extends PostcopyError {}
 
 /**
  * A hook of a {@link MigratableMachine} threw, or returned what it must not. `cause` is what it
- * threw: the same object, where the machine's migration runs in this process.
+ * threw: the same object, where the machine's migration runs in this process. `code` is that of a
+ * PostcopyError that was thrown, otherwise `ERR_MACHINE_HOOK`.
  */
 export class MachineError extends PostcopyError {
   /** Name of the method or property of the machine. */
@@ -98,7 +99,9 @@ export class MachineError extends PostcopyError {
    * @param call - the hook with its arguments, where they tell more than its name
    */
   constructor(hook: string, what: string, options?: ErrorOptions & { call?: string }) {
-    super('ERR_MACHINE_HOOK', `the machine's ${options?.call ?? hook} ${what}`, options)
+    const { cause } = options ?? {}
+    const code = cause instanceof PostcopyError ? cause.code : 'ERR_MACHINE_HOOK'
+    super(code, `the machine's ${options?.call ?? hook} ${what}`, options)
     this.hook = hook
   }
 }

@@ -224,7 +224,7 @@ describe('a destination refuses a package', () => {
       },
     })
     upToPackage(one)
-    await assertRefused(one, 'ERR_UNKNOWN', /no device state/)
+    await assertRefused(one, 'ERR_MACHINE_HOOK', /no device state/)
     await assertTold(one)
   })
 })

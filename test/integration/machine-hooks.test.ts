@@ -1,6 +1,6 @@
 /** A machine of the user's own fails: the error names the hook and keeps what it threw. */
 import assert from 'node:assert/strict'
-import { MachineError } from '../../src/errors.js'
+import { MachineError, PostcopyError } from '../../src/errors.js'
 import type { Migration } from '../../src/migration/migration.js'
 import { ended, postcopy, startPair } from '../support/migration.js'
 import { watchWorkers } from '../support/workers.js'
@@ -45,6 +45,20 @@ describe('a machine whose hook', () => {
       assert.match(error.message, new RegExp(`${hook}.*RangeError: device 7 is upside down`))
     })
   }
+
+  it('throws a PostcopyError fails the migration with the code of that error', async () => {
+    const refusal = new PostcopyError('ERR_DEVICE_STATE', 'checksum 1, expected 2')
+    const there = machine({
+      loadDevice: () => {
+        throw refusal
+      },
+    })
+    const { destination } = await startPair(running(), there)
+    await ended(destination)
+    assert(destination.error instanceof MachineError)
+    assert.equal(destination.error.code, 'ERR_DEVICE_STATE')
+    assert.equal(destination.error.cause, refusal)
+  })
 
   it('stop rejects fails the source in the same way', async () => {
     const here = running({ stop: () => Promise.reject(thrown) })
