@@ -2,9 +2,11 @@
  * Tells by the first bytes of a connection whether a source is at its other end (protocol sections
  * 1.1 and 7). It only looks: the receiver decodes the same bytes again.
  */
+import { StreamError } from '../errors.js'
 import {
   MULTIFD_MAGIC,
   StreamDecoder,
+  StreamErrorCode,
   type StreamDecoderOptions,
   encode,
   encodeFileHeader,
@@ -77,12 +79,17 @@ export class SourceProbe {
       this.#decoder.write(bytes, this.#decoder.streamOffset)
     } catch (error) {
       // A source that goes on in a way that cannot be received: the receiver says so to both ends.
-      if (this.#hasConfiguration) return { is: 'source' }
+      if (this.#hasConfiguration || isOfCapability(error)) return { is: 'source' }
       return { is: 'stranger', why: error instanceof Error ? error.message : String(error) }
     }
     const isLong = this.#hasConfiguration && bytes.length > MAX_UNKNOWN_BYTES
     return { is: this.#isSource || isLong ? 'source' : 'unknown' }
   }
+}
+
+/** Only the configuration of a source names a capability that cannot be received. */
+function isOfCapability(error: unknown): boolean {
+  return error instanceof StreamError && error.code === StreamErrorCode.capability
 }
 
 function isBeginningOf(said: Uint8Array, word: Uint8Array): boolean {
