@@ -45,12 +45,26 @@ describe('a link between two hosts', () => {
     await finish(pair)
   })
 
+  it('that is cut before a source is known leaves the destination waiting for it', async () => {
+    const hosts = twoHosts()
+    const link = await linkTo(hosts)
+    const pair = await guestsOn(hosts)
+    await link.change({ cutAfterBytes: 50 })
+    await begin(pair, link)
+    await pair.source.reached('source', ['failed'])
+    await assertWorks(pair.source)
+    await link.change({ cutAfterBytes: Infinity })
+    await pair.source.migrate(link.uri)
+    await pair.source.command('migrate_start_postcopy')
+    await finish(pair)
+  })
+
   it('that is cut at any byte around the switch leaves one guest, and every page', async () => {
     const hosts = twoHosts()
     const link = await linkTo(hosts)
     let pair = await guestsOn(hosts, { parameters: { 'max-bandwidth': '1M' } })
     const outcomes: unknown[] = []
-    for (let bytes = 50; outcomes.at(-1) !== 'paused'; bytes *= 4) {
+    for (let bytes = 800; outcomes.at(-1) !== 'paused'; bytes *= 4) {
       await link.change({ cutAfterBytes: bytes })
       await begin(pair, link)
       await pair.source.command('migrate_start_postcopy')
