@@ -19,7 +19,6 @@ namespace postcopy::lab {
 namespace {
 
 constexpr size_t kStepStride = 8;
-constexpr size_t kOutcomeStride = 6;
 constexpr double kLargest = 0x1p63;
 
 // The steps in `numbers`; of what is not one, a RangeError.
