@@ -135,6 +135,21 @@ export async function both(
   await Promise.all([source.reached('source', states), destination.reached('destination', states)])
 }
 
+/**
+ * After a break, both ends reach a state of rest. A destination to which not enough has come to know
+ * its source (a reset drops what was not read) waits on for another one: it is ended.
+ */
+export async function bothRest({ source, destination }: GuestPair): Promise<void> {
+  const rest: MigrationState[] = ['failed', 'postcopy-paused', 'completed']
+  await source.reached('source', rest)
+  // Its answer comes after every state that it has reported.
+  await destination.queryMigrate()
+  if (destination.state('destination') === 'setup') {
+    destination.kill()
+    await destination.end()
+  } else await destination.reached('destination', rest)
+}
+
 /** Lets postcopy go on as fast as it can, to its end; all of the guest is at the destination. */
 export async function finish(pair: GuestPair): Promise<void> {
   await pair.source.command('migrate_set_parameter max-postcopy-bandwidth 0')
