@@ -12,7 +12,10 @@ import { type Shortcut, batchLength } from './ram-sender.js'
 import { formatByteSize } from '../units.js'
 import { RateLimiter, RateMeter } from './rate-limiter.js'
 
-/** A peer that took more than this did not refuse the migration's set-up. */
+/**
+ * Without a return path: a peer to which more than this could be sent did not refuse the migration's
+ * set-up. With one, the first ping is answered by a peer that did not, whatever the socket buffers hold.
+ */
 const MOST_SETUP_BYTES = 1024 * 1024
 
 export class SourceLink {
@@ -20,6 +23,7 @@ export class SourceLink {
   readonly #batches: BatchWriter
   readonly #counters: Counters
   readonly #signal: Signal
+  readonly #hasReturnPath: boolean
   readonly #limiter = new RateLimiter()
   readonly #meter = new RateMeter()
   #broken: PostcopyError | undefined
@@ -31,6 +35,7 @@ export class SourceLink {
   /**
    * @param consume - takes the return path's bytes; what it throws breaks the link
    * @param signal - notified when the link breaks
+   * @param hasReturnPath - the peer answers a ping that stands before all RAM
    */
   constructor(
     channel: Channel,
@@ -38,11 +43,13 @@ export class SourceLink {
     counters: Counters,
     signal: Signal,
     consume: Consumer,
+    hasReturnPath: boolean,
   ) {
     this.#channel = channel
     this.#batches = new BatchWriter(channel, batchBytes)
     this.#counters = counters
     this.#signal = signal
+    this.#hasReturnPath = hasReturnPath
     channel.start({
       consume: (bytes, start, end) => {
         this.#hasHeard = true
@@ -199,7 +206,8 @@ export class SourceLink {
 
   #closedByPeer(cause?: ConnectionError): ConnectionError {
     const { peer } = this.#channel
-    const mayHaveRefused = !this.#hasHeard && this.#sentBytes <= MOST_SETUP_BYTES
+    const mayHaveRefused =
+      !this.#hasHeard && (this.#hasReturnPath || this.#sentBytes <= MOST_SETUP_BYTES)
     const text = mayHaveRefused
       ? `${peer} closed the connection without a word; its own messages say why. Are machine, capabilities (postcopy-ram) and tls-creds the same on both ends?`
       : `${peer} closed the connection after ${formatByteSize(this.#sentBytes)}, and gave no reason; its own messages may have one`

@@ -98,13 +98,15 @@ export class Session {
 
   /** @throws ConnectionError with the errno name and the peer */
   async connect(): Promise<SourceLink> {
-    this.#link = await this.#connect((bytes, start, end) =>
-      this.returnPath.consume(bytes, start, end),
+    const { capabilities } = this.#options
+    this.#link = await this.#connect(
+      (bytes, start, end) => this.returnPath.consume(bytes, start, end),
+      capabilities['postcopy-ram'] || capabilities['return-path'],
     )
     return this.#link
   }
 
-  async #connect(consume: Consumer): Promise<SourceLink> {
+  async #connect(consume: Consumer, hasReturnPath: boolean): Promise<SourceLink> {
     const parameters = this.#options.parameters()
     const channel = await connect(this.#options.uri, {
       timeoutMs: parameters['x-timeout'],
@@ -113,7 +115,7 @@ export class Session {
     })
     channel.detectSilence(parameters['x-silence-timeout'])
     const batchBytes = this.ram.batchBytes(BUFFER_PAGES) + PING_BYTES
-    return new SourceLink(channel, batchBytes, this.#counters, this.signal, consume)
+    return new SourceLink(channel, batchBytes, this.#counters, this.signal, consume, hasReturnPath)
   }
 
   /**
@@ -131,7 +133,7 @@ export class Session {
     if (!this.#options.capabilities['postcopy-preempt'] || this.#urgentLink !== undefined) return
     this.#urgentLink = await this.#connect(() => {
       throw new PeerError('ERR_PEER_PROTOCOL', 'the destination wrote to the preempt channel')
-    })
+    }, false)
   }
 
   /**
