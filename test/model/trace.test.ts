@@ -121,17 +121,18 @@ describe('the model can do what real ends do', () => {
     await intoPostcopy(pair)
     await link.cut()
     await bothRest(pair)
-    await link.change({ target: await pair.destination.recover(), cutAfterBytes: 0 })
-    await pair.source.recover()
-    await reached(pair.source, 'postcopy-paused')
-    // Nobody has said anything to it: the destination listens on.
-    assert.equal(pair.destination.state, 'postcopy-recover-setup')
-    for (const cutAfterBytes of [5, 30]) {
+    await link.change({ target: await pair.destination.recover() })
+    for (const cutAfterBytes of [0, 5, 30]) {
       await link.change({ cutAfterBytes })
       await pair.source.recover()
-      await bothRest(pair)
-      await link.change({ target: await pair.destination.recover() })
+      await reached(pair.source, 'postcopy-paused')
+      // Without a whole request the destination does not know its source, and listens on.
+      if (cutAfterBytes <= 5) assert.equal(pair.destination.state, 'postcopy-recover-setup')
     }
+    // A reset may have dropped the request before it was read.
+    if (pair.destination.state === 'postcopy-recover-setup') pair.destination.pause()
+    await reached(pair.destination, 'postcopy-paused')
+    await link.change({ target: await pair.destination.recover() })
     await link.change({ cutAfterBytes: Infinity })
     pair.source.setParameters({ 'max-postcopy-bandwidth': 0 })
     await pair.source.recover()
