@@ -1,5 +1,5 @@
 /** One QEMU that gets a parked VM: what is told of it while its memory follows, and how it ends. */
-import { PostcopyError, errorToRecord } from '../errors.js'
+import { KernelError, PostcopyError, errorToRecord } from '../errors.js'
 import type { GuestLocation } from '../migration/guest-location.js'
 import { isAtRest, isFinal } from '../migration/states.js'
 import { type ParkedVm, type RefusalEvidence, explainRefusal } from '../park/index.js'
@@ -23,6 +23,9 @@ export interface ResumeResult {
   readonly guestLocation?: GuestLocation
   readonly error?: { readonly code: string; readonly message: string }
 }
+
+/** What a source says where its peer has closed, or has sent SHUT 1; nothing else is a refusal. */
+const REFUSALS = ['ERR_CONNECTION_CLOSED', 'ERR_PEER_REFUSED']
 
 export interface CloneOptions {
   readonly uri: string
@@ -127,11 +130,14 @@ export class Clone {
     const wasHeard = this.#stoppedMs !== undefined || this.#isRecovery
     const mayBeRefused = isOver || (source.state === 'postcopy-paused' && !wasHeard)
     const told =
-      mayBeRefused && counters.transferredBytes > 0
+      mayBeRefused && counters.transferredBytes > 0 && REFUSALS.includes(error.code)
         ? explainRefusal(this.#vm, error, { stage: this.#stage })
         : error
     const { code, message } = errorToRecord(told)
-    const advice = howToGoOn(this.#vm.directory, guestLocation)
+    const { directory } = this.#vm
+    const kept =
+      error instanceof KernelError ? `restore ${directory} first` : `${directory} is as it was`
+    const advice = howToGoOn(kept, guestLocation)
     this.#status.note(`${uri}: ${message}${advice} [${code}]`)
     const status = isOver ? 'failed' : source.state
     return { ...result, status, guestLocation, error: { code, message } }
@@ -162,14 +168,17 @@ function numbersOf(source: Source): Omit<ResumeResult, 'uri' | 'status' | 'stopp
   return { durationMs, transferredBytes, normalPages, zeroPages, requestedPages, replayedPages }
 }
 
-/** @param location - what is known of the guest; `here`: it was never handed over, or was refused */
-export function howToGoOn(directory: string, location: GuestLocation): string {
+/**
+ * @param kept - what is to be known of the parked VM
+ * @param location - of the guest; `here`: it was never handed over, or was refused
+ */
+function howToGoOn(kept: string, location: GuestLocation): string {
   switch (location) {
     case 'here':
       return ''
     case 'elsewhere':
-      return `; the guest there waits for the rest of its memory: resume --recover goes on, ${directory} is as it was`
+      return `; the guest there waits for the rest of its memory: resume --recover goes on, ${kept}`
     case 'unknown':
-      return `. ${directory} is as it was. Where that QEMU has the guest (running or paused), migrate_recover there and resume --recover here go on; otherwise end that QEMU before you resume again`
+      return `. ${kept}. Where that QEMU has the guest (running or paused), migrate_recover there and resume --recover here go on; otherwise end that QEMU before you resume again`
   }
 }

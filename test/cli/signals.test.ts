@@ -70,6 +70,19 @@ describe('a signal', () => {
     assert.match(stderr, /left before it has answered/)
   })
 
+  it('to resume before the guest is handed over says that it was cancelled, and not refused', async () => {
+    const { directory } = await parkedVm()
+    const { uri, sent } = await silentListener()
+    // With the preempt channel a source waits for an answer before it hands over.
+    const cli = new Cli(['resume', directory, uri, '--preempt'])
+    await sent
+    cli.child.kill('SIGINT')
+    const { status, stderr } = await cli.ended
+    assert.equal(status, 128 + 2, stderr)
+    assert.match(stderr, /cancelled.*\[ABORT_ERR\]/)
+    assert.doesNotMatch(stderr, /refused|--page-size/)
+  })
+
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     it(`${signal} ends a park that waits with 128 + its number and leaves nothing`, async () => {
       const folder = await temporaryFolder()
