@@ -8,6 +8,10 @@ export function errnoName(errno: number): string {
   return /^E[A-Z0-9]+$/.test(name) ? name : `ERRNO_${String(-errno)}`
 }
 
+/** Why `attach` finds nothing. */
+export const NO_HANDLE_HINT =
+  'its last handle was closed or garbage collected: keep one as long as its id is used'
+
 /** The error for a negative result of `syscall`. */
 export function kernelError(errno: number, syscall: string, args = '', hint?: string): KernelError {
   return new KernelError(errnoName(errno), errno, syscall, { args, hint })

@@ -2,7 +2,7 @@ import { KernelError } from '../errors.js'
 import type { HostAddress } from '../units.js'
 import type { Advice } from './advice.js'
 import { checkHugePageLimit, creationHint, faultHint, scanHint } from './region-hints.js'
-import { check, checkOptions, closedError, hex, kernelError } from './check.js'
+import { NO_HANDLE_HINT, check, checkOptions, closedError, hex, kernelError } from './check.js'
 import { native } from './load.js'
 import { regionKinds } from './native.js'
 import type { Failure, NativeRegion, NativeRegionInfo, RegionKind, RegionLease } from './native.js'
@@ -39,7 +39,8 @@ export let regionHandle: (region: MemoryRegion) => NativeRegion
  *
  * A handle belongs to the thread that made it; {@link MemoryRegion.attach} makes another one from
  * the id, in any worker. The memory is unmapped when the last handle, and the last lease given to
- * another addon, is gone. It is not inherited by child processes (`MADV_DONTFORK`).
+ * another addon, is closed or garbage collected: keep a handle wherever only the id is used later.
+ * It is not inherited by child processes (`MADV_DONTFORK`).
  *
  * There is deliberately no view on the memory: reading a page that is missing parks the thread that
  * reads, and so would any `Buffer` method. The accessors copy, and say the same: never use them on
@@ -102,12 +103,12 @@ export class MemoryRegion {
   /**
    * Another handle on a region of this process.
    *
-   * @throws KernelError `ENOENT` if all its handles were closed
+   * @throws KernelError `ENOENT` if all its handles were closed or garbage collected
    */
   static attach(id: number): MemoryRegion {
     const handle = native().regionAttach(id)
     if (typeof handle !== 'number') return new MemoryRegion(handle)
-    throw kernelError(handle, 'attach', `region ${id}`, 'its last user has closed it')
+    throw kernelError(handle, 'attach', `region ${id}`, NO_HANDLE_HINT)
   }
 
   static #made(made: NativeRegion | Failure, args: string, kind: RegionKind): MemoryRegion {

@@ -1,7 +1,7 @@
 import type { HostAddress } from '../units.js'
 import { EVENT_STRIDE } from './events.js'
 import { exitAfterFailedListener } from './exit.js'
-import { check, checkOptions, closedError, hex, kernelError } from './check.js'
+import { NO_HANDLE_HINT, check, checkOptions, closedError, hex, kernelError } from './check.js'
 import { featuresFromMask, ioctlsFromMask } from './features.js'
 import type { FeatureName, IoctlName } from './features.js'
 import { native } from './load.js'
@@ -104,12 +104,12 @@ export class Userfaultfd {
   /**
    * Another handle on a userfaultfd of this process.
    *
-   * @throws KernelError `ENOENT` if all its handles were closed
+   * @throws KernelError `ENOENT` if all its handles were closed or garbage collected
    */
   static attach(id: number): Userfaultfd {
     const handle = native().uffdAttach(id)
     if (typeof handle !== 'number') return new Userfaultfd(handle)
-    throw kernelError(handle, 'attach', `userfaultfd ${id}`, 'its last user has closed it')
+    throw kernelError(handle, 'attach', `userfaultfd ${id}`, NO_HANDLE_HINT)
   }
 
   /**

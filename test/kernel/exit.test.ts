@@ -12,6 +12,8 @@ function parkedProcess(listener: string, before = ''): string {
     import { MemoryRegion, Userfaultfd, exitProcess } from ${JSON.stringify(kernel)}
     const region = MemoryRegion.create({ kind: 'anon', lengthBytes: 8192 })
     const uffd = Userfaultfd.open()
+    // The worker has only the id: without a handle that is kept, the region may be collected first.
+    globalThis.kept = { region, uffd }
     uffd.register(region.address, 8192, { missing: true })
     ${before}
     uffd.watch(() => { ${listener} })
