@@ -1,6 +1,6 @@
 // Builds the addons and the program that benchmarks compare with, by node-gyp, unless they are newer than their sources.
 import { spawnSync } from 'node:child_process'
-import { existsSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -22,8 +22,10 @@ const sources = [
     .map((name) => join(root, 'native', name))
     .filter((path) => /\.(cc|h|gypi)$/.test(path)),
 ]
-const built = outputs.every(existsSync) ? Math.min(...outputs.map((path) => statSync(path).mtimeMs)) : 0
-if (built > Math.max(...sources.map((path) => statSync(path).mtimeMs))) process.exit(0)
+const startedAtMs = Date.now()
+const changedAtMs = Math.max(...sources.map((path) => statSync(path).mtimeMs))
+const isOutdated = (path) => !existsSync(path) || statSync(path).mtimeMs <= changedAtMs
+if (!outputs.some(isOutdated)) process.exit(0)
 
 if (process.platform !== 'linux') fail('this package needs Linux: userfaultfd exists nowhere else.')
 const compiler = process.env.CXX?.split(' ') ?? ['g++']
@@ -58,3 +60,7 @@ const result = spawnSync(gyp, [command, ...headersOfNode(), '--jobs=max', '--log
 if (existsSync(makefile)) writeFileSync(stamp, configuration)
 if (result.error !== undefined) fail(`node-gyp was not found: run "npm ${existsSync(join(root, 'scripts/prepare.mjs')) ? 'ci' : 'run install'}" in ${root}.`)
 if (result.status !== 0) fail('the addon was not built; the lines above say why.')
+
+// make leaves an output as it is if no source of it changed. It is up to date as of the beginning of this
+// build: a source that changed since then is newer.
+for (const path of outputs.filter(isOutdated)) utimesSync(path, startedAtMs / 1000, Math.max(startedAtMs, changedAtMs + 1) / 1000)

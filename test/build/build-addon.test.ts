@@ -30,7 +30,11 @@ if (command === 'rebuild') {
   writeFileSync('build/Makefile', '')
 } else if (!existsSync('build/Makefile')) process.exit(1)
 if (existsSync('broken')) process.exit(1)
-for (const name of ${JSON.stringify(outputs)}) writeFileSync('build/Release/' + name, '')
+// make leaves what the changed source is no part of.
+for (const name of ${JSON.stringify(outputs)}) {
+  const path = 'build/Release/' + name
+  if (name === 'postcopy.node' || !existsSync(path)) writeFileSync(path, '')
+}
 `
 
 /** A clone in which the addons are built. */
@@ -62,8 +66,8 @@ class Clone {
   }
 
   /** Makes a source newer than what was built. */
-  change(): void {
-    const later = new Date(Date.now() + 60_000)
+  change(laterMs = 60_000): void {
+    const later = new Date(Date.now() + laterMs)
     utimesSync(join(this.folder, 'native/addon.cc'), later, later)
   }
 
@@ -84,12 +88,30 @@ describe('the build of the addons', () => {
     assert.deepEqual(clone.build(), ['build'])
   })
 
+  it('does nothing after a build in which some outputs did not change', () => {
+    const clone = new Clone()
+    clone.change()
+    assert.deepEqual(clone.build(), ['build'])
+    assert.deepEqual(clone.build(), [])
+    clone.change(120_000)
+    assert.deepEqual(clone.build(), ['build'], 'a later change is seen')
+  })
+
+  it('builds again after a build that failed', () => {
+    const clone = new Clone()
+    clone.change()
+    writeFileSync(join(clone.folder, 'broken'), '')
+    assert.deepEqual(clone.build(1), ['build'])
+    assert.deepEqual(clone.build(1), ['build'])
+  })
+
   it('configures again in a clone that was moved', () => {
     const clone = new Clone()
     clone.moveTo(`${clone.folder}-moved`)
     clone.change()
     assert.deepEqual(clone.build(), ['rebuild'])
-    assert.deepEqual(clone.build(), ['build'], 'its source is still newer')
+    clone.change(120_000)
+    assert.deepEqual(clone.build(), ['build'])
   })
 
   it('configures again in a copy of a clone', () => {
