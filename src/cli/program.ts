@@ -1,5 +1,6 @@
 /** The commands and their options, without what they do. */
 import { Command } from 'commander'
+import { packageInfo } from '../package-info.js'
 import { USAGE_CODE } from './failure.js'
 import { defineDemo } from './demo.js'
 import { defineDoctor } from './doctor.js'
@@ -18,6 +19,7 @@ export function createProgram(setStatus: (status: number) => void): Command {
       'Moves a running guest from one process or host to another and starts it there before its ' +
         'memory has arrived: missing pages are real page faults, fetched while the guest waits.',
     )
+    .version(packageInfo().version)
     .showHelpAfterError(false)
     .configureOutput({
       writeOut: (text) => output.print(text),
@@ -28,7 +30,7 @@ export function createProgram(setStatus: (status: number) => void): Command {
           .trim()
           .replace(/^error: /, '')
           .replaceAll(/\s*\n\s*/g, ' ')
-        write(`postcopy: ${line} [${USAGE_CODE}]; see ${commandLine()} --help\n`)
+        write(`postcopy: ${valueOnce(line)} [${USAGE_CODE}]; see ${commandLine()} --help\n`)
       },
     })
     .addHelpText(
@@ -63,4 +65,19 @@ Begin with:
     current = command
   })
   return program
+}
+
+/** Leaves commander's copy of a refused value out where the reason names the value, too. */
+function valueOnce(line: string): string {
+  const [, option, value, reason] =
+    /^(option '.*?') argument '(.*)' is invalid\. (.*)$/.exec(line) ?? []
+  if (option !== undefined && value !== undefined && reason?.includes(`"${value}"`) === true) {
+    return `${option}: ${reason}`
+  }
+  const [, given, argument, why] =
+    /^command-argument value '(.*)' is invalid for (argument '.*?')\. (.*)$/.exec(line) ?? []
+  if (argument !== undefined && given !== undefined && why?.includes(`"${given}"`) === true) {
+    return `${argument}: ${why}`
+  }
+  return line
 }

@@ -118,6 +118,7 @@ function parsePageSize(
   if (name === undefined || size === undefined) {
     throw new InvalidArgumentError('Give a RAM block and its page size, as in pc.ram=2M.')
   }
+  checked(parseByteSize)(size)
   return new Map([...(before ?? []), [name, parseByteSize(size)]])
 }
 

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { runCli } from './support.js'
 
 interface DoctorObject {
@@ -12,16 +13,22 @@ describe('the command line', () => {
   const refused: readonly (readonly [readonly string[], RegExp])[] = [
     [['dcotor'], /unknown command 'dcotor' \(Did you mean doctor\?\)/],
     [['demo', '--rma', '64M'], /unknown option '--rma' \(Did you mean --ram\?\)/],
-    [['demo', '--ram', 'much'], /'--ram <size>' argument 'much' is invalid.*256M/],
+    [['demo', '--ram', 'much'], /option '--ram <size>': "much" is not a size: .*256M/],
     [['demo', '--memory', 'paper'], /'paper' is invalid.*anon, memfd, hugetlb/],
     [['demo', '--vcpus', '0'], /whole number from 1/],
     [['demo', '--workload', 'sleep'], /unknown workload "sleep"/],
     [['demo', '--postcopy-after', 'later'], /milliseconds, now or never/],
     [['guest', '--incoming', 'udp:1'], /not a migration URI/],
     [['guest', '--monitor', 'tcp:127.0.0.1:1'], /stdio or unix:PATH/],
-    [['guest', '--qmp', 'stdio'], /'--qmp <where>' argument 'stdio' is invalid.*tcp:HOST:PORT/],
+    [
+      ['guest', '--qmp', 'stdio'],
+      /option '--qmp <where>': "stdio" is not a migration URI: give tcp:HOST:PORT/,
+    ],
     [['guest', '--capability', 'postcopy'], /no capability "postcopy"/],
     [['guest', 'again'], /too many arguments/],
+    [['park', 'udp:1'], /argument 'uri': "udp:1" is not a migration URI: give/],
+    [['resume', 'vm', 'udp:1'], /argument 'uri': "udp:1" is not a migration URI: give/],
+    [['resume', 'vm', 'unix:x', '--page-size', 'a=b'], /'--page-size <block=size>'.*"b" is not a/],
   ]
   for (const [args, pattern] of refused) {
     it(`refuses ${args.join(' ')}`, async () => {
@@ -30,6 +37,37 @@ describe('the command line', () => {
       assert.equal(stdout, '')
       assert.match(stderr, pattern)
       assert.match(stderr, /^postcopy: .* \[ERR_USAGE\]; see postcopy.* --help\n$/)
+    })
+  }
+
+  it('names a value that is refused once', async () => {
+    const path = `unix:/${'long/'.repeat(30)}`
+    const cases = [
+      ['park', path, '--to', 'vm'],
+      ['resume', 'vm', path],
+      ['guest', '--qmp', path],
+      ['guest', '--incoming', path],
+      ['guest', '--monitor', path],
+      ['guest', '--capability', 'no-such-name'],
+      ['guest', '--workload', 'no-such-name'],
+      ['guest', '--ram', 'no-such-name'],
+    ]
+    for (const args of cases) {
+      const { status, stderr } = await runCli(args)
+      assert.equal(status, 1)
+      assert.equal(stderr.split(/unix:\/long|no-such-name/).length, 2, stderr)
+    }
+  })
+
+  for (const option of ['--version', '-V']) {
+    it(`prints the version of the package for ${option}`, async () => {
+      const text = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')
+      const { version } = JSON.parse(text) as { version: string }
+      const { status, stdout, stderr } = await runCli([option])
+      assert.deepEqual(
+        { status, stdout, stderr },
+        { status: 0, stdout: `${version}\n`, stderr: '' },
+      )
     })
   }
 

@@ -1,5 +1,5 @@
 /** Which QMP server this is. */
-import { readFileSync } from 'node:fs'
+import { packageInfo } from '../../package-info.js'
 
 export interface VersionInfo {
   /** QMP has one name for it; the numbers are this package's. */
@@ -7,19 +7,8 @@ export interface VersionInfo {
   package: string
 }
 
-let known: VersionInfo | undefined
-
 export function versionInfo(): VersionInfo {
-  known ??= read()
-  return known
-}
-
-function read(): VersionInfo {
-  const path = new URL('../../../../package.json', import.meta.url)
-  const { name, version } = JSON.parse(readFileSync(path, 'utf8')) as {
-    name: string
-    version: string
-  }
+  const { name, version } = packageInfo()
   const [major = 0, minor = 0, micro = 0] = version.split(/[.-]/).map(Number)
   return { qemu: { major, minor, micro }, package: `${name} ${version}` }
 }
