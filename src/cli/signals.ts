@@ -20,9 +20,9 @@ export class Signals {
   readonly interrupted: Promise<never>
   #interrupt: (reason: Interrupted) => void = () => undefined
   #received: EndSignal | undefined
+  #interruptedBy: EndSignal | undefined
   #onFirst: (() => void) | undefined
   #isArmed = false
-  #isOver = false
 
   constructor() {
     this.interrupted = new Promise<never>((_, reject) => {
@@ -36,9 +36,10 @@ export class Signals {
     return this.#received
   }
 
-  /** 128 + the signal's number, where one was received. */
+  /** 128 + the number of the signal that interrupted the command, or of the first one; undefined without. */
   get status(): number | undefined {
-    return this.#received === undefined ? undefined : 128 + constants.signals[this.#received]
+    const signal = this.#interruptedBy ?? this.#received
+    return signal === undefined ? undefined : 128 + constants.signals[signal]
   }
 
   /** What the first signal does from now on, in place of an interruption. */
@@ -65,12 +66,12 @@ export class Signals {
       this.#onFirst()
       return
     }
-    if (this.#isOver) {
+    if (this.#interruptedBy !== undefined) {
       this.disarm()
       process.kill(process.pid, signal)
       return
     }
-    this.#isOver = true
+    this.#interruptedBy = signal
     this.#interrupt(new Interrupted(signal))
   }
 }

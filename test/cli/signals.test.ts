@@ -103,6 +103,22 @@ describe('a signal', () => {
     })
   }
 
+  it('that ends a command after another one is the one in the message and in the status', async () => {
+    const { directory } = await parkedVm()
+    const folder = await temporaryFolder()
+    const { uri } = await silentListener()
+    const qmp = join(folder, 'qmp')
+    const cli = new Cli(['resume', directory, uri, '--qmp', `unix:${qmp}`])
+    await cli.seen(/QMP on/)
+    await vmIsSent(qmp)
+    cli.child.kill('SIGTERM')
+    await cli.seen(/whether the guest runs there is not known/)
+    cli.child.kill('SIGINT')
+    const { status, stderr } = await cli.ended
+    assert.match(stderr, /ended by SIGINT/)
+    assert.equal(status, 128 + 2, stderr)
+  })
+
   it('to a destination in precopy leaves no socket', async () => {
     const folder = await temporaryFolder()
     const at = (name: string): string => join(folder, name)
