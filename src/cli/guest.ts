@@ -13,9 +13,7 @@ import {
   serveUnix,
 } from '../monitor/index.js'
 import { QmpServer, guestTarget } from '../monitor/qmp/index.js'
-import { parseByteSize } from '../units.js'
 import { InClearWarning } from './in-clear-warning.js'
-import { memoryWarning } from './memory-warning.js'
 import {
   type GuestOptions,
   type QmpOptions,
@@ -110,8 +108,6 @@ async function runGuest(
   if (options.monitor === 'none' && options.qmp === undefined) {
     throw new PostcopyError('ERR_INVALID_MONITOR', '--monitor none needs --qmp')
   }
-  const lowMemory = memory === 'hugetlb' ? undefined : memoryWarning(parseByteSize(ram))
-  if (lowMemory !== undefined) output.note(lowMemory)
   const creating = Guest.create({
     ram,
     memory,

@@ -5,9 +5,11 @@ import { compileWithoutThreads } from '../migration/compile-threads.js'
 import { endProcess } from './end-process.js'
 import { reportFailure } from './failure.js'
 import { createProgram } from './program.js'
+import { printWarnings } from './warnings.js'
 
 let status = 0
 compileWithoutThreads()
+printWarnings()
 try {
   await createProgram((given) => {
     status = given

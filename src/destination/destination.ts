@@ -15,6 +15,7 @@ import { checkMachine } from '../migration/check-machine.js'
 import type { GuestLocation } from '../migration/guest-location.js'
 import { callHook, checkTaken, checkThreadIds } from '../migration/hooks.js'
 import type { MigratableMachine } from '../migration/machine.js'
+import { warnOfMemoryLimit } from '../migration/memory-warning.js'
 import {
   Migration,
   attachWhileOpen,
@@ -155,6 +156,7 @@ export class Destination extends Migration {
     checkOptionNames(options, ['uri', 'capabilities', 'parameters', 'userModeOnly'])
     checkOptionValues(options, { userModeOnly: isBoolean })
     checkMachine(machine)
+    warnOfMemoryLimit(machine)
     const { capabilities, parameters } = resolveOptions(options)
     this.capabilities = capabilities
     this.#parameters = parameters

@@ -10,6 +10,7 @@ import type {
   MigratableMachine,
   RamRange,
 } from '../migration/machine.js'
+import { warnOfMemoryLimit } from '../migration/memory-warning.js'
 import { printable } from '../printable.js'
 import { Reader } from '../stream/index.js'
 import { TARGET_PAGE_SIZE, formatByteSize, parseByteSize } from '../units.js'
@@ -19,7 +20,7 @@ import { GlobalState, type RunState } from './devices/global-state.js'
 import { QueueDevice } from './devices/queue-device.js'
 import { VcpuDevice } from './devices/vcpu-device.js'
 import { VERDICTS, type Finding, type Verdict } from './findings.js'
-import { allocate, type GuestMemory } from './guest-memory.js'
+import { allocate, populate, type GuestMemory } from './guest-memory.js'
 import { VcpuSet } from './vcpu-set.js'
 import type { TouchHistogram, VcpuStats } from './vcpu-stats.js'
 import { IDLE_WORKLOAD, parseWorkload, type Workload } from './workload.js'
@@ -99,6 +100,7 @@ export class Guest implements MigratableMachine {
       guestMemory.ledger.close()
       throw error
     }
+    warnOfMemoryLimit(guest)
     try {
       await guest.#begin(incoming === true, workload)
     } catch (error) {
@@ -134,6 +136,8 @@ export class Guest implements MigratableMachine {
       for (const device of this.#devices) this.#blank.add(nameOf(device))
       return
     }
+    const [ram] = this.blocks
+    if (ram?.region.kind === 'hugetlb') await populate(ram)
     this.vcpus.adopt(workload)
     await this.vcpus.fill()
     this.#queue.initialise()

@@ -5,6 +5,7 @@
  */
 export { KernelError, PostcopyError } from '../errors.js'
 export { kernelError } from './check.js'
+export { hugePageShortage } from './region-hints.js'
 export { MemoryRegion } from './memory-region.js'
 export type { FileRegionOptions, RegionOptions } from './memory-region.js'
 export type { Advice } from './advice.js'

@@ -1,8 +1,23 @@
+import { constants } from 'node:os'
 import { KernelError } from '../errors.js'
 import type { HostAddress } from '../units.js'
 import type { Advice } from './advice.js'
-import { checkHugePageLimit, creationHint, faultHint, scanHint } from './region-hints.js'
-import { NO_HANDLE_HINT, check, checkOptions, closedError, hex, kernelError } from './check.js'
+import {
+  checkHugePageLimit,
+  creationHint,
+  faultHint,
+  hugePageShortage,
+  scanHint,
+} from './region-hints.js'
+import {
+  NO_HANDLE_HINT,
+  check,
+  checkOptions,
+  closedError,
+  errnoName,
+  hex,
+  kernelError,
+} from './check.js'
 import { native } from './load.js'
 import { regionKinds } from './native.js'
 import type { Failure, NativeRegion, NativeRegionInfo, RegionKind, RegionLease } from './native.js'
@@ -30,6 +45,8 @@ export interface FileRegionOptions {
   /** Default false. */
   writable?: boolean
 }
+
+const HUGE_PAGE_BYTES = 2 ** 21
 
 /** For the other files of this floor: the handle of an open region. */
 export let regionHandle: (region: MemoryRegion) => NativeRegion
@@ -156,6 +173,28 @@ export class MemoryRegion {
       () => `${this.#at(offset)}, ${length}, ${advice}`,
       (code) => (code === 'ENOMEM' ? creationHint(result, 'madvise', this.kind) : undefined),
     )
+  }
+
+  /**
+   * Makes missing pages present, with zeros, and keeps the content of the others. A huge page counts
+   * against `hugetlb.2MB.max` of the control group from here on: a shortage is an error here, and not
+   * SIGBUS at the first touch.
+   *
+   * @throws KernelError `ENOMEM` where memory or huge pages are short; a part may be present
+   */
+  populate(offset: number, length: number): void {
+    const result = native().regionMadvise(this.#open(), offset, length, 'POPULATE_WRITE')
+    if (result >= 0) return
+    const code = errnoName(result)
+    if (code === 'EINVAL') {
+      this.touch(offset, length, 'write') // before Linux 5.14
+      return
+    }
+    // For huge pages, the kernel says EFAULT where a touch would be SIGBUS.
+    const isShort = this.pageSizeBytes === HUGE_PAGE_BYTES && code === 'EFAULT'
+    const errno = isShort ? -constants.errno.ENOMEM : result
+    const hint = isShort ? hugePageShortage() : creationHint(errno, 'madvise', this.kind)
+    throw kernelError(errno, 'madvise', `${this.#at(offset)}, ${length}, MADV_POPULATE_WRITE`, hint)
   }
 
   /** Which 4096-byte pages are resident: 1 or 0 each. Does not fault. */

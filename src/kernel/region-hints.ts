@@ -20,6 +20,14 @@ function groupHint(lengthBytes: number): string | undefined {
   return `the control group grants too few 2 MiB pages: ${describeLimit(limit)}; raise that limit`
 }
 
+/** Why a huge page that is reserved cannot be had, with the numbers where a limit is known. */
+export function hugePageShortage(): string {
+  const limit = hugePageLimit()
+  return limit === undefined
+    ? 'no huge page is left: the pool is exhausted; raise vm.nr_hugepages (sysctl -w vm.nr_hugepages=N)'
+    : `no huge page is left: the control group has ${describeLimit(limit)}; raise that limit, or vm.nr_hugepages where the pool is exhausted`
+}
+
 export function creationHint(errno: number, syscall: string, kind: RegionKind): string | undefined {
   const code = errnoName(errno)
   if (code === 'ENOMEM' && kind === 'hugetlb') {

@@ -166,7 +166,10 @@ describeKinds('a fault', ['anon', 'memfd', 'hugetlb'], (kind, hostPage) => {
     assert.equal(one.machine.byteAt('ram', 0), 0)
     assert.deepEqual(one.source.all('requestPages'), [])
     const { faults, localFaults } = one.destination.counters
-    assert(faults >= 1 && faults === localFaults)
+    assert.equal(faults, localFaults)
+    // Huge pages are present before precopy, so that a shortage shows before the switch.
+    if (kind === 'hugetlb') assert.equal(faults, 0)
+    else assert(faults >= 1)
   })
 
   it('from inside the kernel is served like any other', async function () {

@@ -11,7 +11,14 @@ import { requires } from '../support/requires.js'
 
 const kernel = new URL('../../src/kernel/index.js', import.meta.url).href
 const main = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url))
+const library = new URL('../../src/index.js', import.meta.url).href
 const HUGE = 2 ** 21
+
+/** For {@link inGroup}: prints each warning. */
+const noteWarnings = `
+  process.removeAllListeners('warning')
+  process.on('warning', ({ code, message }) => console.log(code, message))
+  const { Destination, Guest } = await import(${JSON.stringify(library)})`
 
 /** What a script of the kernel's interface prints in a group of its own. */
 async function inGroup(limits: GroupLimits, body: string): Promise<string> {
@@ -99,6 +106,41 @@ describe('the memory limit of a control group', () => {
   })
 })
 
+describe('a process whose control group has too little memory for RAM', () => {
+  it('is warned of a guest, once', async function () {
+    requires(this, 'root')
+    const said = await inGroup(
+      { memoryBytes: 2 ** 30 },
+      `${noteWarnings}
+       const guest = await Guest.create({ ram: '8G', incoming: true })
+       for (let i = 0; i < 2; i += 1) {
+         const destination = await Destination.listen(guest, { uri: 'tcp:127.0.0.1:0' })
+         await destination.close()
+       }
+       await guest.close()`,
+    )
+    assert.match(said, /^POSTCOPY_MEMORY_LIMIT the guest's RAM has 8\.\d+ GiB, .* 1\.00 GiB .*\n$/)
+  })
+
+  it('is warned of a machine of its own', async function () {
+    requires(this, 'root')
+    const said = await inGroup(
+      { memoryBytes: 2 ** 30 },
+      `${noteWarnings}
+       const region = MemoryRegion.create({ kind: 'memfd', lengthBytes: 2 ** 32 })
+       const idle = () => undefined
+       const machine = {
+         machineType: 'own', blocks: [{ name: 'ram', region, lengthBytes: 2 ** 32 }], running: false,
+         start: idle, stop: idle, saveDevices: idle, loadDevice: idle, resumeAfterLoad: idle,
+         vcpuThreadIds: idle,
+       }
+       const destination = await Destination.listen(machine, { uri: 'tcp:127.0.0.1:0' })
+       await destination.close()`,
+    )
+    assert.match(said, /^POSTCOPY_MEMORY_LIMIT the guest's RAM has 4\.00 GiB, .*\n$/)
+  })
+})
+
 describe('postcopy guest', () => {
   for (const [ram, isWarned] of [
     ['8G', true],
@@ -113,11 +155,9 @@ describe('postcopy guest', () => {
       const group = changes.controlGroup({ memoryBytes: 2 ** 30 })
       const args = [main, 'guest', '--ram', ram, '--incoming', 'unix:/nonexistent/socket']
       const { stderr } = await runConfined(process.execPath, args, { group, timeoutMs: 60_000 })
-      assert.equal(
-        /warning: the guest's RAM has 8\.00 GiB, .* 1\.00 GiB/.test(stderr),
-        isWarned,
-        stderr,
-      )
+      const warning =
+        /^postcopy: warning: the guest's RAM has 8\.\d+ GiB, .* 1\.00 GiB .*\[POSTCOPY_MEMORY_LIMIT\]$/gm
+      assert.equal(stderr.match(warning)?.length ?? 0, isWarned ? 1 : 0, stderr)
     })
   }
 })

@@ -1,0 +1,91 @@
+/** Huge pages that another user of the same control group takes before, and after, the switch. */
+import assert from 'node:assert/strict'
+import { fileURLToPath } from 'node:url'
+import { Guest } from '../../src/guest/index.js'
+import { HostChanges, runConfined } from '../../src/testing/index.js'
+import { cleanups } from '../support/cleanup.js'
+import { lendHugePages } from '../support/huge-pages.js'
+import { migratePair, postcopy } from '../support/migration.js'
+import { requires } from '../support/requires.js'
+import { TestMachine } from '../support/test-machine.js'
+
+const program = fileURLToPath(new URL('./huge-page-limit.js', import.meta.url))
+const HUGE = 2 ** 21
+
+interface Told {
+  readonly error: string
+  readonly states?: readonly string[]
+  readonly isParked?: boolean
+  readonly reading?: string
+  readonly isSame?: boolean
+  readonly running?: readonly boolean[]
+}
+
+/** Runs a scenario of the program beside this file, in a control group that grants so many pages. */
+async function inGroup(scenario: string, pages: number): Promise<Told> {
+  const changes = new HostChanges()
+  cleanups.add(() => {
+    changes.undo()
+  })
+  const group = changes.controlGroup({ hugePageBytes: pages * HUGE })
+  const end = await runConfined(process.execPath, [program, scenario], { group, timeoutMs: 60_000 })
+  assert.deepEqual([end.signal, end.status], [null, 0], `${end.stdout}${end.stderr}`)
+  return JSON.parse(end.stdout) as Told
+}
+
+const shortage = /^ENOMEM .*0 B left of 1[46]\.0 MiB \(.*hugetlb\.2MB\.(max|limit_in_bytes)/s
+
+describe('huge pages that another user of the control group takes', () => {
+  lendHugePages(32)
+
+  beforeEach(function () {
+    requires(this, 'root', 'hugePages')
+  })
+
+  it('are an error with the numbers when they are populated, and none of SIGBUS', async () => {
+    const { error } = await inGroup('populate', 7)
+    assert.match(error, shortage)
+  })
+
+  it('fail a migration before the switch, and the guest runs on at the source', async () => {
+    const { error, running } = await inGroup('beforeSwitch', 8)
+    assert.match(error, shortage)
+    assert.deepEqual(running, [true, false])
+  })
+
+  it('pause a migration after the switch until they are free, and a reader waits meanwhile', async () => {
+    const { error, states, ...rest } = await inGroup('afterSwitch', 8)
+    assert.match(error, shortage)
+    assert.deepEqual(states, ['postcopy-paused', 'postcopy-paused'])
+    const running = [false, true]
+    assert.deepEqual(rest, { isParked: true, reading: 'done', isSame: true, running })
+  })
+})
+
+describe('a machine on huge pages', () => {
+  lendHugePages(32)
+
+  beforeEach(function () {
+    requires(this, 'hugePages')
+  })
+
+  it('has all of them present before it starts', async () => {
+    const guest = await Guest.create({ ram: '16M', memory: 'hugetlb', workload: 'idle:fill=0' })
+    cleanups.add(() => guest.close())
+    const [ram] = guest.blocks
+    assert(ram !== undefined)
+    assert(ram.region.mincore(0, ram.lengthBytes).every((present) => present === 1))
+  })
+
+  for (const now of [false, true]) {
+    it(`has all of them present after ${now ? 'postcopy' : 'precopy'}, also those that are zero`, async () => {
+      const blocks = { ram: 4 * HUGE }
+      const here = new TestMachine({ kind: 'hugetlb', blocks })
+      here.region('ram').write(0, Uint8Array.of(1))
+      const there = new TestMachine({ kind: 'hugetlb', blocks })
+      await migratePair(here, there, { capabilities: postcopy, now })
+      const ram = there.region('ram')
+      assert(ram.mincore(0, ram.lengthBytes).every((present) => present === 1))
+    })
+  }
+})
