@@ -89,4 +89,22 @@ export default tseslint.config(
       'no-console': 'error',
     },
   },
+  {
+    files: ['src/cli/**/*.ts', 'src/bench/main.ts', 'src/lab/document.ts', 'src/lab/select.ts'],
+    ignores: ['src/cli/demo/stall.ts'], // reads /proc
+    rules: {
+      'no-restricted-imports': [
+        'error',
+        ...['node:fs', 'node:fs/promises'].map((name) => ({
+          name,
+          importNames: [
+            ...['open', 'openSync', 'readFile', 'readFileSync', 'writeFile', 'writeFileSync'],
+            ...['appendFile', 'appendFileSync', 'createReadStream', 'createWriteStream'],
+          ],
+          message:
+            'Files that a user names are opened by src/user-files.ts, which a FIFO does not hold up.',
+        })),
+      ],
+    },
+  },
 )

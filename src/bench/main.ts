@@ -2,13 +2,14 @@
  * `npm run bench [-- NAME ...] [-- --quick]`: what migrations cost on this machine, right now,
  * beside their rivals. Rivals take turns in one run; medians of several rounds.
  */
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import os from 'node:os'
 import { join } from 'node:path'
 import { Command, InvalidArgumentError } from 'commander'
 import { endProcess } from '../cli/end-process.js'
 import { output } from '../cli/output.js'
 import { runCommand } from '../cli/run-command.js'
+import { writePage } from '../cli/write-page.js'
 import type { Benchmark, Outcome } from './benchmark.js'
 import { faultBenchmark } from './fault.js'
 import { IdleMigrations } from './idle-rounds.js'
@@ -101,14 +102,14 @@ async function run(chosen: string[] | undefined, options: Options): Promise<numb
   }
   if (options.html !== undefined) {
     const { benchPage } = await import('./page.js')
-    writeFileSync(options.html, benchPage(host, outcomes))
+    await writePage(options.html, benchPage(host, outcomes))
   }
   if (options.svg !== undefined) {
     const { picturesOf } = await import('./draw.js')
     mkdirSync(options.svg, { recursive: true })
     for (const [{ name }, outcome] of outcomes) {
       for (const [index, svg] of picturesOf(outcome).entries()) {
-        writeFileSync(join(options.svg, `${name}-${index}.svg`), svg)
+        await writePage(join(options.svg, `${name}-${index}.svg`), svg)
       }
     }
   }

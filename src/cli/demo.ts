@@ -1,5 +1,4 @@
 /** `postcopy demo`: one migration between two processes on this host, checked page by page. */
-import { writeFile } from 'node:fs/promises'
 import { Command, InvalidArgumentError } from 'commander'
 import { errorToRecord } from '../errors.js'
 import { GuestProcess, type Role } from './guest-process.js'
@@ -9,6 +8,7 @@ import { type Verdict, count, judge, summaryObject, summaryTable } from './demo/
 import { type GuestOptions, addGuestOptions } from './options.js'
 import { output } from './output.js'
 import type { CommandRun, RunAction } from './run-command.js'
+import { writePage } from './write-page.js'
 
 interface DemoOptions extends GuestOptions {
   postcopyAfter: PostcopyAfter
@@ -109,7 +109,7 @@ async function conclude(result: RunResult, options: DemoOptions): Promise<number
   if (options.report !== undefined) {
     // Loaded only here: drawing is large, and most runs do not draw.
     const { renderReport } = await import('./report/page.js')
-    await writeFile(options.report, renderReport(result, verdict, options))
+    await writePage(options.report, renderReport(result, verdict, options))
   }
   if (options.json === true) output.json(summaryObject(result))
   else printSummary(result, verdict, options)

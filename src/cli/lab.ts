@@ -1,5 +1,4 @@
 /** `postcopy lab`: what this kernel really does, as a table, in seconds. */
-import { writeFileSync } from 'node:fs'
 import { Command, InvalidArgumentError } from 'commander'
 import { featureNames } from '../kernel/index.js'
 import type { FeatureName } from '../kernel/index.js'
@@ -13,6 +12,7 @@ import { nearest, select } from '../lab/select.js'
 import { countsText, listText, resultText, rowLine } from '../lab/text.js'
 import { output } from './output.js'
 import type { RunAction } from './run-command.js'
+import { writePage } from './write-page.js'
 
 interface RunOptions {
   json?: true
@@ -72,10 +72,11 @@ function defineReport(run: RunAction): Command {
     .action((words: string[], options: RunOptions & { input?: string; output: string }) =>
       run(async () => {
         const { input, output: file } = options
-        const document = input === undefined ? await runAll(words, options) : readDocument(input)
+        const document =
+          input === undefined ? await runAll(words, options) : await readDocument(input)
         // Loaded here, since drawing is slow to load and only this command draws.
         const { reportPage } = await import('../lab/report-page.js')
-        writeFileSync(file, reportPage(document))
+        await writePage(file, reportPage(document))
         output.print(`${countsText(document)}\nwrote ${file}\n`)
         return document.counts.broken > 0 ? 1 : 0
       }),
@@ -89,8 +90,8 @@ function defineCompare(run: RunAction): Command {
     .argument('<b>', 'the same, of another host, kernel or time')
     .option('--json', 'print one JSON object')
     .action((a: string, b: string, { json }: { json?: true }) =>
-      run(() => {
-        const comparison = compareDocuments(readDocument(a), readDocument(b))
+      run(async () => {
+        const comparison = compareDocuments(await readDocument(a), await readDocument(b))
         print(json, comparison, () => comparisonText(comparison, output.columns))
         return 0
       }),

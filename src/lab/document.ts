@@ -1,10 +1,13 @@
 /** A run as a file: what `lab run --json` prints, and `report` and `compare` read. */
-import { readFileSync } from 'node:fs'
 import { PostcopyError } from '../errors.js'
+import { readUserFile } from '../user-files.js'
 import type { Fingerprint } from './host.js'
 import type { Row } from './runner.js'
 import { verdicts } from './verdict.js'
 import type { Verdict } from './verdict.js'
+
+/** Of a document; a run prints some hundred KiB. */
+const LIMIT_BYTES = 64 * 1024 * 1024
 
 export interface LabDocument {
   format: 'postcopy-lab'
@@ -38,14 +41,15 @@ export function countVerdicts(rows: readonly Row[]): Record<Verdict, number> {
  *
  * @throws PostcopyError `ERR_LAB_DOCUMENT` if the file is not one, with what is wrong
  */
-export function readDocument(path: string): LabDocument {
+export async function readDocument(path: string): Promise<LabDocument> {
   const refuse = (why: string, cause?: unknown) => {
     const hint = `make one with: postcopy lab run --json > ${path}`
     return new PostcopyError('ERR_LAB_DOCUMENT', `${path} ${why}; ${hint}`, { cause })
   }
   let parsed: unknown
   try {
-    parsed = JSON.parse(readFileSync(path, 'utf8'))
+    const bytes = await readUserFile(path, LIMIT_BYTES)
+    parsed = JSON.parse(bytes.toString())
   } catch (cause) {
     throw refuse(`cannot be read as JSON (${String(cause)})`, cause)
   }

@@ -1,5 +1,5 @@
 /** Which experiments a command line means. */
-import { existsSync } from 'node:fs'
+import { statSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { PostcopyError } from '../errors.js'
@@ -48,8 +48,13 @@ function isFile(word: string): boolean {
 /** In a process of its own: a module may throw, hang or exit when it is loaded. */
 async function describeFile(path: string): Promise<{ experiments: Described[] } | Row> {
   const absolute = resolve(path)
-  if (!existsSync(absolute)) {
+  const stat = statSync(absolute, { throwIfNoEntry: false })
+  if (stat === undefined) {
     throw new PostcopyError('ERR_LAB_UNKNOWN', `there is no file ${absolute}`)
+  }
+  // A child that opens a FIFO waits for its writer for good.
+  if (!stat.isFile()) {
+    throw new PostcopyError('ERR_LAB_UNKNOWN', `${absolute} is no regular file`)
   }
   const order = { type: 'describe', module: pathToFileURL(absolute).href } as const
   const { answer, how } = await runChild(order, describeDeadlineMs)

@@ -3,10 +3,11 @@
  * `tls-creds-x509` gives them. Read by the main thread, used by the workers.
  */
 import { X509Certificate, createPrivateKey } from 'node:crypto'
-import { existsSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { type SecureContext, createSecureContext } from 'node:tls'
 import { PostcopyError } from '../errors.js'
+import { readRegularFile } from '../user-files.js'
 import type { Parameters } from './options.js'
 import type { MigrationUri } from './uri.js'
 
@@ -121,13 +122,15 @@ function createContext(credentials: TlsCredentials): SecureContext {
 
 function read(path: string, role: TlsRole): string {
   try {
-    return readFileSync(path, 'utf8')
+    return readRegularFile(path, LIMIT_BYTES).toString()
   } catch (error) {
     const others = `${CA_FILE}, ${role}-cert.pem and ${role}-key.pem`
     throw unusable(`tls-creds must be a directory with ${others}; cannot read ${path}`, error)
   }
 }
 
+/** Of one file; a list of revoked certificates may be long. */
+const LIMIT_BYTES = 64 * 1024 * 1024
 const READABLE_BY_OTHERS = 0o077
 const warnedOf = new Set<string>()
 

@@ -1,10 +1,8 @@
 /** Feeds a saved stream to a consumer in pieces: of a file, a FIFO or standard input. */
-import { close, closeSync, constants, fstatSync, openSync, read } from 'node:fs'
-import { Socket } from 'node:net'
-import { isatty } from 'node:tty'
+import { close, read } from 'node:fs'
 import { promisify } from 'node:util'
-import { PostcopyError } from '../errors.js'
 import { MAX_LOOK_AHEAD_BYTES } from '../stream/index.js'
+import { type InputFile, inputFile, openToRead, pipeChunks } from '../user-files.js'
 
 const CHUNK_BYTES = 1024 * 1024
 const STANDARD_INPUT = 0
@@ -15,34 +13,15 @@ const closeFile = promisify(close)
 /** Takes bytes as a channel's consumer does; undefined: wants no more. */
 export type TakeBytes = (bytes: Uint8Array, start: number, end: number) => number | undefined
 
-/** An open stream; its descriptor belongs to {@link readStream}. */
-export interface StreamInput {
-  readonly fd: number
-  /** It may have no bytes for a long time: it is not read by a thread that waits for them. */
-  readonly isPipe: boolean
-}
-
 /**
- * Opens a saved stream. Never waits: a FIFO may have no writer yet.
+ * Opens a saved stream. Never waits: a FIFO may have no writer yet. Its descriptor belongs to
+ * {@link readStream}.
  *
  * @param file - `-`: standard input
  * @throws PostcopyError with the errno name where there is no such file, or it cannot be read
  */
-export function openStream(file: string): StreamInput {
-  const isStandardInput = file === '-'
-  const fd = isStandardInput ? STANDARD_INPUT : openExplained(file)
-  try {
-    const stat = fstatSync(fd)
-    if (stat.isDirectory()) throw new PostcopyError('EISDIR', `${file} is a directory`)
-    if (isatty(fd)) {
-      const what = isStandardInput ? 'standard input' : file
-      throw new PostcopyError('ERR_USAGE', `${what} is a terminal: no stream can come from there`)
-    }
-    return { fd, isPipe: stat.isFIFO() || stat.isSocket() }
-  } catch (error) {
-    if (!isStandardInput) closeSync(fd)
-    throw error
-  }
+export function openStream(file: string): InputFile {
+  return file === '-' ? inputFile(STANDARD_INPUT, 'standard input') : openToRead(file)
 }
 
 /**
@@ -52,7 +31,7 @@ export function openStream(file: string): StreamInput {
  * @returns how many bytes at the end were not taken
  */
 export async function readStream(
-  input: StreamInput,
+  input: InputFile,
   take: TakeBytes,
   signal?: AbortSignal,
 ): Promise<number> {
@@ -107,36 +86,13 @@ async function readRegular(fd: number, feed: Feed): Promise<void> {
   }
 }
 
-/** By the event loop: a thread that waits in read(2) for a silent writer cannot be ended. */
 async function readPipe(fd: number, feed: Feed, signal: AbortSignal | undefined): Promise<void> {
-  const socket = new Socket({ fd, readable: true, writable: false })
-  const stop = (): void => void socket.destroy()
-  signal?.addEventListener('abort', stop, { once: true })
-  try {
-    if (signal?.aborted === true) return
-    for await (const chunk of socket as AsyncIterable<Uint8Array>) {
-      for (let at = 0; at < chunk.length;) {
-        const piece = chunk.subarray(at, at + feed.room.length)
-        feed.room.set(piece)
-        at += piece.length
-        if (!feed.added(piece.length)) return
-      }
+  for await (const chunk of pipeChunks(fd, signal)) {
+    for (let at = 0; at < chunk.length;) {
+      const piece = chunk.subarray(at, at + feed.room.length)
+      feed.room.set(piece)
+      at += piece.length
+      if (!feed.added(piece.length)) return
     }
-  } catch (error) {
-    // Destroyed by the signal.
-    if (signal?.aborted !== true) throw error
-  } finally {
-    signal?.removeEventListener('abort', stop)
-    socket.destroy()
-  }
-}
-
-function openExplained(file: string): number {
-  try {
-    return openSync(file, constants.O_RDONLY | constants.O_NONBLOCK)
-  } catch (error) {
-    const { code = 'ERR_UNKNOWN' } = error as NodeJS.ErrnoException
-    const why = code === 'ENOENT' ? 'there is no such file' : `it cannot be opened (${code})`
-    throw new PostcopyError(code, `${file}: ${why}`, { cause: error })
   }
 }

@@ -6,8 +6,9 @@ import { createCounters } from '../migration/counters.js'
 import { Reception } from '../migration/reception.js'
 import { type MigrationState, isAtRest } from '../migration/states.js'
 import { runWorker, workerInput } from '../migration/worker-input.js'
+import type { InputFile } from '../user-files.js'
 import type { ParkNotice, ParkRequest, ParkWorkerData } from './protocol.js'
-import { type StreamInput, openStream, readStream } from './read-stream.js'
+import { openStream, readStream } from './read-stream.js'
 import { ParkReceiver } from './receiver.js'
 import { VmStore } from './vm-store.js'
 
@@ -83,7 +84,7 @@ async function park(): Promise<void> {
   }
 }
 
-async function readFrom(file: string, input: StreamInput, receiver: ParkReceiver): Promise<void> {
+async function readFrom(file: string, input: InputFile, receiver: ParkReceiver): Promise<void> {
   receiver.ready()
   receiver.begin()
   const take = (bytes: Uint8Array, start: number, end: number): number | undefined => {

@@ -40,13 +40,13 @@ describe('a report of the lab', () => {
   })
 
   const script = '<script>alert(1)</script>'
-  const read = (change: (copy: LabDocument) => object): LabDocument => {
+  const read = (change: (copy: LabDocument) => object): Promise<LabDocument> => {
     const path = join(folder, 'changed.json')
     writeFileSync(path, JSON.stringify(change(structuredClone(document))))
     return readDocument(path)
   }
 
-  it('is not made of a document whose members are not what a run prints', () => {
+  it('is not made of a document whose members are not what a run prints', async () => {
     const bad: readonly ((copy: LabDocument) => object)[] = [
       (copy) => ({ ...copy, durationMs: script }),
       (copy) => ({ ...copy, startedAt: 1 }),
@@ -56,15 +56,12 @@ describe('a report of the lab', () => {
       (copy) => ({ ...copy, rows: copy.rows.map((row) => ({ ...row, findings: [1] })) }),
       (copy) => ({ ...copy, rows: copy.rows.map((row) => ({ ...row, plots: [{ kind: 'x' }] })) }),
     ]
-    for (const change of bad) assert.throws(() => read(change), { code: 'ERR_LAB_DOCUMENT' })
-    assert.deepEqual(
-      read((copy) => copy),
-      JSON.parse(JSON.stringify(document)),
-    )
+    for (const change of bad) await assert.rejects(read(change), { code: 'ERR_LAB_DOCUMENT' })
+    assert.deepEqual(await read((copy) => copy), JSON.parse(JSON.stringify(document)))
   })
 
-  it('counts the rows itself and escapes every text', () => {
-    const hostile = read((copy) => ({
+  it('counts the rows itself and escapes every text', async () => {
+    const hostile = await read((copy) => ({
       ...copy,
       startedAt: script,
       counts: { 'as expected': script },
@@ -142,11 +139,11 @@ describe('a report of the lab', () => {
     assert.match(comparisonText(comparison), /1 experiments differ, 3 agree/)
   })
 
-  it('refuses files that are none, and says how to make one', () => {
+  it('refuses files that are none, and says how to make one', async () => {
     const path = join(folder, 'x.json')
     for (const content of ['', '{}', 'null', '{"format":"postcopy-lab","version":9,"rows":[]}']) {
       writeFileSync(path, content)
-      assert.throws(() => readDocument(path), {
+      await assert.rejects(readDocument(path), {
         code: 'ERR_LAB_DOCUMENT',
         message: /lab run --json/,
       })

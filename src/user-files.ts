@@ -1,0 +1,225 @@
+/**
+ * The only way to files that a user names. open(2) of a FIFO waits for its other end: on the main
+ * thread the command could not handle a signal, on another one the process could not exit. Here
+ * nothing waits but the event loop.
+ */
+import {
+  close,
+  closeSync,
+  constants,
+  fstatSync,
+  openSync,
+  read,
+  readSync,
+  statSync,
+  writeFile,
+} from 'node:fs'
+import { Socket } from 'node:net'
+import { isatty } from 'node:tty'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
+import { PostcopyError } from './errors.js'
+import { formatByteSize } from './units.js'
+
+const NEW_FILE_MODE = 0o666
+const CHUNK_BYTES = 1024 * 1024
+/** Between two looks for a reader of a FIFO. */
+const READER_POLL_MS = 50
+
+const readFile = promisify(read)
+const writeWhole = promisify(writeFile)
+const closeFile = promisify(close)
+
+/** A file that is open for reading. */
+export interface InputFile {
+  readonly fd: number
+  /** It may have no bytes for a long time: it is not read by a thread that waits for them. */
+  readonly isPipe: boolean
+}
+
+/**
+ * Opens a file, a FIFO or `/dev/fd/N` for reading. Never waits: a FIFO may have no writer yet.
+ *
+ * @returns its descriptor, which belongs to the caller
+ * @throws PostcopyError with the errno name where it cannot be opened; `ERR_USAGE` for a terminal
+ */
+export function openToRead(file: string): InputFile {
+  const fd = openExplained(file, constants.O_RDONLY)
+  try {
+    return inputFile(fd, file)
+  } catch (error) {
+    closeSync(fd)
+    throw error
+  }
+}
+
+/** What a descriptor is, if it can be read. @param name - for errors; otherwise as {@link openToRead} */
+export function inputFile(fd: number, name: string): InputFile {
+  const stat = fstatSync(fd)
+  if (stat.isDirectory()) throw new PostcopyError('EISDIR', `${name} is a directory`)
+  if (isatty(fd)) {
+    throw new PostcopyError('ERR_USAGE', `${name} is a terminal: it cannot be read from there`)
+  }
+  return { fd, isPipe: stat.isFIFO() || stat.isSocket() }
+}
+
+/**
+ * What a pipe has, by the event loop; ends at its end, or at an abort.
+ *
+ * @param fd - is closed
+ */
+export async function* pipeChunks(fd: number, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+  const socket = new Socket({ fd, readable: true, writable: false })
+  const stop = (): void => void socket.destroy()
+  signal?.addEventListener('abort', stop, { once: true })
+  try {
+    if (signal?.aborted === true) return
+    yield* socket as AsyncIterable<Uint8Array>
+  } catch (error) {
+    // Destroyed by the signal.
+    if (signal?.aborted !== true) throw error
+  } finally {
+    signal?.removeEventListener('abort', stop)
+    socket.destroy()
+  }
+}
+
+/**
+ * Reads a whole file or pipe.
+ *
+ * @param limitBytes - more is refused
+ * @throws PostcopyError as {@link openToRead}; `EFBIG` for more bytes than `limitBytes`
+ */
+export async function readUserFile(file: string, limitBytes: number): Promise<Buffer> {
+  const { fd, isPipe } = openToRead(file)
+  const chunks: Uint8Array[] = []
+  let lengthBytes = 0
+  for await (const chunk of isPipe ? pipeChunks(fd) : fileChunks(fd)) {
+    chunks.push(chunk)
+    lengthBytes += chunk.length
+    if (lengthBytes > limitBytes) throw tooLong(file, limitBytes)
+  }
+  return Buffer.concat(chunks)
+}
+
+/**
+ * Reads a small regular file at once; nothing else is one.
+ *
+ * @param limitBytes - more is refused
+ * @throws PostcopyError with the errno name; `ERR_FILE_KIND` for what is no regular file
+ */
+export function readRegularFile(file: string, limitBytes: number): Buffer {
+  const fd = openExplained(file, constants.O_RDONLY)
+  try {
+    const stat = fstatSync(fd)
+    if (!stat.isFile()) throw new PostcopyError('ERR_FILE_KIND', `${file} is no regular file`)
+    if (stat.size > limitBytes) throw tooLong(file, limitBytes)
+    const bytes = Buffer.alloc(stat.size)
+    return bytes.subarray(0, readSync(fd, bytes, 0, bytes.length, 0))
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/**
+ * Writes a whole file, FIFO or `/dev/fd/N`; a file that was there is replaced.
+ *
+ * @param onWaiting - called once where a FIFO has no reader yet; the write waits for one
+ * @throws PostcopyError with the errno name
+ */
+export async function writeUserFile(
+  file: string,
+  text: string,
+  onWaiting: () => void = () => undefined,
+): Promise<void> {
+  const fd = await openToWrite(file, onWaiting)
+  try {
+    const stat = fstatSync(fd)
+    if (stat.isFIFO()) await writeToPipe(fd, text)
+    else if (stat.isCharacterDevice()) await writeToDevice(fd, text)
+    else await writeWhole(fd, text).finally(() => closeFile(fd))
+  } catch (error) {
+    throw explained(file, 'written', error)
+  }
+}
+
+async function openToWrite(file: string, onWaiting: () => void): Promise<number> {
+  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NONBLOCK
+  for (let looks = 0; ; looks += 1) {
+    try {
+      return openSync(file, flags, NEW_FILE_MODE)
+    } catch (error) {
+      // A FIFO without a reader. A socket gives the same error, and has no name that can be opened.
+      const isWaiting = codeOf(error) === 'ENXIO' && statSync(file).isFIFO()
+      if (!isWaiting) throw explained(file, 'written', error)
+    }
+    if (looks === 0) onWaiting()
+    await sleep(READER_POLL_MS)
+  }
+}
+
+/** Closes it after the last byte. */
+async function writeToPipe(fd: number, text: string): Promise<void> {
+  const socket = new Socket({ fd, readable: false, writable: true })
+  try {
+    await new Promise<void>((resolve, reject) => {
+      socket.once('error', reject)
+      socket.write(text, (error) => (error ? reject(error) : resolve()))
+    })
+  } finally {
+    socket.destroy()
+  }
+}
+
+/** A terminal takes a part of a write that may not wait. */
+async function writeToDevice(fd: number, text: string): Promise<void> {
+  try {
+    const waiting = openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY)
+    await writeWhole(waiting, text).finally(() => closeFile(waiting))
+  } finally {
+    closeSync(fd)
+  }
+}
+
+async function* fileChunks(fd: number): AsyncGenerator<Uint8Array> {
+  try {
+    for (;;) {
+      const { bytesRead, buffer } = await readFile(
+        fd,
+        Buffer.alloc(CHUNK_BYTES),
+        0,
+        CHUNK_BYTES,
+        null,
+      )
+      if (bytesRead === 0) return
+      yield buffer.subarray(0, bytesRead)
+    }
+  } finally {
+    closeSync(fd)
+  }
+}
+
+function openExplained(file: string, flags: number): number {
+  try {
+    return openSync(file, flags | constants.O_NONBLOCK)
+  } catch (error) {
+    throw explained(file, 'opened', error)
+  }
+}
+
+function explained(file: string, how: string, cause: unknown): PostcopyError {
+  const code = codeOf(cause)
+  const why =
+    code === 'ENOENT' && how === 'opened'
+      ? 'there is no such file'
+      : `it cannot be ${how} (${code})`
+  return new PostcopyError(code, `${file}: ${why}`, { cause })
+}
+
+function codeOf(error: unknown): string {
+  return (error as NodeJS.ErrnoException).code ?? 'ERR_UNKNOWN'
+}
+
+function tooLong(file: string, limitBytes: number): PostcopyError {
+  return new PostcopyError('EFBIG', `${file} has more than ${formatByteSize(limitBytes)}`)
+}

@@ -1,0 +1,157 @@
+/** Files that a user names: a FIFO must make no command deaf to signals. */
+import assert from 'node:assert/strict'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { closeSync, constants, openSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { makeDocument } from '../../src/lab/document.js'
+import { readHost } from '../../src/lab/host.js'
+import { readUserFile, writeUserFile } from '../../src/user-files.js'
+import { cleanups } from '../support/cleanup.js'
+import { golden } from '../stream/golden.js'
+import { Cli, MAIN, runCli, temporaryFolder } from './support.js'
+
+async function makeFifo(): Promise<string> {
+  const fifo = join(await temporaryFolder(), 'fifo')
+  execFileSync('mkfifo', [fifo])
+  return fifo
+}
+
+/** Opens a FIFO for writing as soon as it has a reader, and writes nothing. */
+async function openAfterReader(fifo: string, cli: Cli): Promise<void> {
+  for (;;) {
+    try {
+      const fd = openSync(fifo, constants.O_WRONLY | constants.O_NONBLOCK)
+      cleanups.add(() => closeSync(fd))
+      return
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENXIO') throw error
+      if (cli.child.exitCode !== null) throw new Error(`ended: ${cli.stderr}`, { cause: error })
+      await sleep(20)
+    }
+  }
+}
+
+async function labDocument(): Promise<string> {
+  const file = join(await temporaryFolder(), 'lab.json')
+  writeFileSync(file, JSON.stringify(makeDocument(readHost().fingerprint, [], new Date())))
+  return file
+}
+
+describe('a command that reads a FIFO whose writer is silent', () => {
+  for (const [title, args] of [
+    ['inspect', ['inspect', 'FIFO']],
+    ['lab report --input', ['lab', 'report', '--input', 'FIFO']],
+    ['lab compare', ['lab', 'compare', 'FIFO', 'FIFO']],
+  ] as const) {
+    it(`ends at the first signal: ${title}`, async () => {
+      const fifo = await makeFifo()
+      const cli = new Cli(args.map((arg) => (arg === 'FIFO' ? fifo : arg)))
+      await openAfterReader(fifo, cli)
+      cli.child.kill('SIGINT')
+      const { status, stderr } = await cli.ended
+      assert.equal(status, 128 + 2, stderr)
+    })
+  }
+})
+
+describe('a command that writes to a FIFO without a reader', () => {
+  for (const [title, args] of [
+    ['demo --report', ['demo', '--ram', '8M', '--postcopy-after', 'now', '--report', 'FIFO']],
+    ['lab report --output', ['lab', 'report', '--input', 'DOCUMENT', '--output', 'FIFO']],
+  ] as const) {
+    it(`ends at the first signal: ${title}`, async () => {
+      const [fifo, document] = [await makeFifo(), await labDocument()]
+      const given = new Map([
+        ['FIFO', fifo],
+        ['DOCUMENT', document],
+      ])
+      const cli = new Cli(args.map((arg) => given.get(arg) ?? arg))
+      await cli.seen(/waits for a reader of the FIFO/)
+      cli.child.kill('SIGINT')
+      const { status, stderr } = await cli.ended
+      assert.equal(status, 128 + 2, stderr)
+    })
+  }
+
+  it('gives a reader that comes later all of it', async () => {
+    const fifo = await makeFifo()
+    const text = 'a line of text\n'.repeat(100_000)
+    let isWaiting = (): void => undefined
+    const waiting = new Promise<void>((resolve) => {
+      isWaiting = resolve
+    })
+    const writing = writeUserFile(fifo, text, isWaiting)
+    await waiting
+    const read = await readUserFile(fifo, 10_000_000)
+    await writing
+    assert.equal(read.toString(), text)
+  })
+})
+
+describe('a file where a regular one is needed', () => {
+  it('is refused in the lab if it is a FIFO', async () => {
+    const fifo = await makeFifo()
+    const { status, stderr } = await runCli(['lab', 'run', fifo])
+    assert.equal(status, 1)
+    assert.match(stderr, /is no regular file \[ERR_LAB_UNKNOWN\]/)
+  })
+
+  it('is refused in a directory of credentials if it is a FIFO', async () => {
+    const folder = await temporaryFolder()
+    execFileSync('mkfifo', [join(folder, 'ca-cert.pem')])
+    const to = join(folder, 'vm')
+    const args = ['park', 'tcp:127.0.0.1:0', '--to', to, '--tls-creds', folder]
+    const { status, stderr } = await runCli(args)
+    assert.equal(status, 1)
+    assert.match(stderr, /ca-cert\.pem.* \[ERR_TLS_CREDENTIALS\]/)
+  })
+})
+
+describe('pipes of the shell', () => {
+  const shell = (script: string, ...args: string[]) =>
+    spawnSync('bash', ['-c', script, process.execPath, MAIN, ...args], { encoding: 'utf8' })
+
+  it('are read by lab compare and written by lab report', async () => {
+    const [document, folder] = [await labDocument(), await temporaryFolder()]
+    const compared = shell('"$0" "$1" lab compare <(cat "$2") <(cat "$2")', document)
+    assert.equal(compared.status, 0, compared.stderr)
+    const page = join(folder, 'page.html')
+    const script =
+      'set -o pipefail; "$0" "$1" lab report --input <(cat "$2") --output /dev/fd/3 3>&1 >/dev/null | cat > "$3"'
+    const reported = shell(script, document, page)
+    assert.equal(reported.status, 0, reported.stderr)
+    assert.match(readFileSync(page, 'utf8'), /<\/html>\s*$/)
+  })
+
+  it('are written by process substitution', async () => {
+    const [document, folder] = [await labDocument(), await temporaryFolder()]
+    const page = join(folder, 'page.html')
+    execFileSync('mkfifo', [`${page}.done`])
+    const script =
+      '"$0" "$1" lab report --input "$2" --output >(cat > "$3"; echo done > "$3.done") && cat "$3.done"'
+    const { status, stderr } = shell(script, document, page)
+    assert.equal(status, 0, stderr)
+    assert.match(readFileSync(page, 'utf8'), /<\/html>\s*$/)
+  })
+
+  it('are read by inspect', async () => {
+    const stream = join(await temporaryFolder(), 'stream')
+    writeFileSync(stream, golden('precopy'))
+    const { status, stderr } = shell('"$0" "$1" inspect <(cat "$2")', stream)
+    assert.equal(status, 0, stderr)
+  })
+
+  it('standard output is written as a file, a device and a pipe', async () => {
+    const [document, folder] = [await labDocument(), await temporaryFolder()]
+    const page = join(folder, 'page.html')
+    const report = '"$0" "$1" lab report --input "$2" --output'
+    assert.equal(shell(`${report} /dev/null`, document).status, 0)
+    const full = shell(`${report} /dev/full`, document)
+    assert.equal(full.status, 1)
+    assert.match(full.stderr, /\/dev\/full: it cannot be written \(ENOSPC\) \[ENOSPC\]/)
+    const piped = shell(`${report} /dev/stdout | cat > "$3"`, document, page)
+    assert.equal(piped.status, 0, piped.stderr)
+    assert.match(readFileSync(page, 'utf8'), /<\/html>/)
+  })
+})
