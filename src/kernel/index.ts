@@ -40,6 +40,7 @@ export {
   createHostPageAssembly,
   loadRecords,
   packPages,
+  pathOf,
   placeRecords,
   scanDirty,
   sendPages,

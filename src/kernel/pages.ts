@@ -64,7 +64,8 @@ function checkRead(packed: number, region: MemoryRegion, result: Float64Array): 
   return check(packed, 'pread', page, hint)
 }
 
-function pathOf(fd: number): string {
+/** For messages: what a descriptor of this process refers to. */
+export function pathOf(fd: number): string {
   try {
     return readlinkSync(`/proc/self/fd/${fd}`)
   } catch {

@@ -1,10 +1,11 @@
 /** A RAM block in a sparse file: pages in, holes where they are zero or discarded. */
-import { closeSync, fsyncSync, ftruncateSync, readSync } from 'node:fs'
+import { closeSync, fsyncSync, ftruncateSync } from 'node:fs'
 import { MemoryRegion, isZero, kernelError, storeRecords } from '../kernel/index.js'
 import { PageBitmap } from '../ram/page-bitmap.js'
 import { RamFlag } from '../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { checksumBlock } from './checksum.js'
+import { readAt } from './read-at.js'
 
 const RECORD_HEAD_BYTES = 8
 /** So many zero pages are skipped at once. */
@@ -144,7 +145,7 @@ export class BlockFile {
     const page = new Uint8Array(TARGET_PAGE_SIZE)
     for (const [start, end] of this.received.runs()) {
       for (let index = start; index < end; index += 1) {
-        readSync(this.#fd, page, 0, page.length, index * TARGET_PAGE_SIZE)
+        readAt(this.#fd, page, index * TARGET_PAGE_SIZE)
         if (isZero(page)) this.#zeroed.set(index)
       }
     }

@@ -1,8 +1,8 @@
 /** Checksums of what is on disk. They are against damage, not against an attacker. */
 import { createHash } from 'node:crypto'
-import { readSync } from 'node:fs'
 import { crc32 } from 'node:zlib'
 import { isZero } from '../kernel/index.js'
+import { readAt } from './read-at.js'
 
 const CHUNK_BYTES = 1024 * 1024
 
@@ -32,22 +32,11 @@ export function checksumBlock(
     const end = Math.min(start + CHUNK_BYTES, lengthBytes)
     from = nextData(end)
     const chunk = buffer.subarray(0, end - start)
-    readWhole(fd, chunk, start)
+    // A file that is shorter counts as zeros there: its length is checked elsewhere.
+    chunk.fill(0, readAt(fd, chunk, start))
     if (isZero(chunk)) continue
     number[0] = index
     sum = crc32(chunk, crc32(new Uint8Array(number.buffer), sum))
   }
   return sum.toString(16).padStart(8, '0')
-}
-
-/** A file that is shorter counts as zeros there: its length is checked elsewhere. */
-function readWhole(fd: number, target: Uint8Array, position: number): void {
-  for (let at = 0; at < target.length;) {
-    const count = readSync(fd, target, at, target.length - at, position + at)
-    if (count === 0) {
-      target.fill(0, at)
-      return
-    }
-    at += count
-  }
 }

@@ -3,6 +3,7 @@ import { close, read } from 'node:fs'
 import { promisify } from 'node:util'
 import { MAX_LOOK_AHEAD_BYTES } from '../stream/index.js'
 import { type InputFile, inputFile, openToRead, pipeChunks } from '../user-files.js'
+import { readError } from './read-at.js'
 
 const CHUNK_BYTES = 1024 * 1024
 const STANDARD_INPUT = 0
@@ -76,10 +77,15 @@ class Feed {
 
 async function readRegular(fd: number, feed: Feed): Promise<void> {
   try {
-    for (;;) {
+    for (let offset = 0; ;) {
       const { room } = feed
-      const { bytesRead } = await readFile(fd, room, 0, room.length, null)
+      const { bytesRead } = await readFile(fd, room, 0, room.length, null).catch(
+        (error: unknown) => {
+          throw readError(error, fd, offset, room.length)
+        },
+      )
       if (bytesRead === 0 || !feed.added(bytesRead)) return
+      offset += bytesRead
     }
   } finally {
     if (fd !== STANDARD_INPUT) await closeFile(fd)

@@ -15,7 +15,6 @@ import {
   lstatSync,
   mkdirSync,
   openSync,
-  readSync,
   renameSync,
   rmSync,
   writeFileSync,
@@ -23,6 +22,7 @@ import {
 import { randomUUID } from 'node:crypto'
 import { join, resolve } from 'node:path'
 import { PostcopyError } from '../errors.js'
+import { readAt } from './read-at.js'
 
 const OWNER_ONLY_DIRECTORY = 0o700
 const OWNER_ONLY_FILE = 0o600
@@ -150,7 +150,7 @@ export class TrustedDirectory {
       checkLength(lengthBytes)
       const bytes = Buffer.alloc(lengthBytes)
       const path = join(this.path, name)
-      const end = explained(path, 'read', () => readWhole(fd, bytes))
+      const end = explained(path, 'read', () => readAt(fd, bytes, 0))
       return bytes.subarray(0, end)
     } finally {
       closeSync(fd)
@@ -258,16 +258,6 @@ function isOurs({ uid }: BigIntStats): boolean {
 
 function untrusted(text: string): PostcopyError {
   return new PostcopyError('ERR_PARKED_UNTRUSTED', text)
-}
-
-/** @returns how many bytes there are: fewer where it was truncated meanwhile */
-function readWhole(fd: number, target: Uint8Array): number {
-  for (let at = 0; at < target.length;) {
-    const count = readSync(fd, target, at, target.length - at, at)
-    if (count === 0) return at
-    at += count
-  }
-  return target.length
 }
 
 function explained<T>(path: string, how: string, act: () => T): T {
