@@ -73,7 +73,11 @@ async function runPark(
   // What gives up keeps what must not be lost: DIR.incomplete.
   const { park, directory } = await scope.use(begin(uri, options), (begun) => begun.park.close())
   scope.defer(() => status.end())
-  const end = settled(park, (state) => status.note(describe[state] ?? ''))
+  const states = describe(options.from)
+  const end = settled(park, (state) => {
+    const text = states.get(state)
+    if (text !== undefined) status.note(text)
+  })
   signals.onFirst(() => {
     if (!park.state.startsWith('postcopy-')) park.stop()
     else status.note('its other pages are still with QEMU: waits for them; again: gives up')
@@ -156,16 +160,21 @@ function parkTarget(park: Park): QmpTarget {
   })
 }
 
-const describe: Readonly<Record<string, string>> = {
-  active: 'a VM is coming',
-  'postcopy-active': 'postcopy: its devices are on disk, its other pages follow',
+/** What is said of a state. @param file - that is read, where none connects */
+function describe(file: string | undefined): ReadonlyMap<string, string> {
+  const from = file === '-' ? 'standard input' : file
+  return new Map([
+    ...(from === undefined ? [] : [['setup', `waiting for a VM from ${from}`] as const]),
+    ['active', 'a VM is coming'],
+    ['postcopy-active', 'postcopy: its devices are on disk, its other pages follow'],
+  ])
 }
 
 /** Resolves at the last state, whatever it is. */
 async function settled(park: Park, onState: (state: string) => void): Promise<void> {
   await new Promise<void>((resolve) => {
     park.on('state', (state) => {
-      if (describe[state] !== undefined) onState(state)
+      onState(state)
       if (state === 'postcopy-paused') resolve()
     })
     if (park.state === 'postcopy-paused') resolve()

@@ -86,8 +86,10 @@ async function park(): Promise<void> {
 
 async function readFrom(file: string, input: InputFile, receiver: ParkReceiver): Promise<void> {
   receiver.ready()
-  receiver.begin()
+  let hasBegun = false
   const take = (bytes: Uint8Array, start: number, end: number): number | undefined => {
+    if (!hasBegun) receiver.begin()
+    hasBegun = true
     const taken = receiver.take(bytes, start, end)
     return isOver ? undefined : taken
   }

@@ -31,13 +31,16 @@ describe('a park that reads a FIFO', () => {
       begin(fifo)
       const park = Park.fromFile({ file: fifo, directory })
       const ended = assert.rejects(park.done, { code: 'ERR_CLOSED' })
+      const states: string[] = []
       await new Promise<void>((resolve) => {
         park.on('state', (state) => {
-          if (state === 'active') resolve()
+          states.push(state)
+          if (state === 'setup') resolve()
         })
       })
       await park.close()
       await ended
+      assert.deepEqual(states, ['setup', 'failed'], 'no VM is coming before a byte is')
       assert.deepEqual(readdirSync(folder), ['fifo'])
     })
 
@@ -45,10 +48,11 @@ describe('a park that reads a FIFO', () => {
       const { folder, fifo, directory } = await makeFifo()
       begin(fifo)
       const cli = new Cli(['park', '--from', fifo, '--to', directory])
-      await cli.seen(/a VM is coming/)
+      await cli.seen(/waiting for a VM from/)
       cli.child.kill('SIGINT')
-      const { status } = await cli.ended
+      const { status, stderr } = await cli.ended
       assert.notEqual(status, 0)
+      assert.doesNotMatch(stderr, /a VM is coming/)
       assert.deepEqual(readdirSync(folder), ['fifo'])
     })
   }
@@ -65,6 +69,26 @@ describe('a park that reads a FIFO', () => {
 })
 
 describe('postcopy park --from', () => {
+  it('says that a VM is coming when its first bytes are there', async () => {
+    const { fifo, directory } = await makeFifo()
+    const cli = new Cli(['park', '--from', fifo, '--to', directory])
+    await cli.seen(/waiting for a VM from \S+fifo\n/)
+    assert.doesNotMatch(cli.stderr, /a VM is coming/)
+    execFileSync('sh', ['-c', `cat > ${fifo}`], { input: golden('precopy') })
+    const { status, stderr } = await cli.ended
+    assert.equal(status, 0, stderr)
+    assert.match(stderr, /waiting for a VM from .*\n.*a VM is coming/)
+  })
+
+  it('says that an empty stream has ended', async () => {
+    const directory = join(await temporaryFolder(), 'vm')
+    const { status, stderr } = await runCli(['park', '--from', '-', '--to', directory])
+    assert.equal(status, 1)
+    assert.match(stderr, /waiting for a VM from standard input\n/)
+    assert.match(stderr, /ended in the middle of the migration, at stream offset 0/)
+    assert.doesNotMatch(stderr, /a VM is coming/)
+  })
+
   it('reads standard input', async () => {
     const directory = join(await temporaryFolder(), 'vm')
     const cli = new Cli(['park', '--from', '-', '--to', directory])

@@ -196,7 +196,7 @@ describe('a park whose directory cannot be made', () => {
     execFileSync('mkfifo', [fifo])
     const directory = join(folder, 'vm')
     const cli = new Cli(['park', '--from', fifo, '--to', directory])
-    await cli.seen(/a VM is coming/)
+    await cli.seen(/waiting for a VM from/)
     mkdirSync(directory)
     writeFileSync(fifo, golden('precopy'))
     const { status, stderr } = await cli.ended
