@@ -6,6 +6,7 @@ import { type QmpTarget, QmpServer, migrationTarget } from '../monitor/qmp/index
 import { type Manifest, Park } from '../park/index.js'
 import { printable } from '../printable.js'
 import { formatByteSize, TARGET_PAGE_SIZE } from '../units.js'
+import { commandText } from './command-text.js'
 import { InClearWarning } from './in-clear-warning.js'
 import {
   type QmpOptions,
@@ -97,9 +98,9 @@ async function runPark(
   park.on('refused', (error) => refusals.note(error))
   status.follow(() => progress(park.counters))
   await end
-  const { manifest, error } = park
+  const { manifest } = park
   if (manifest === undefined || park.state !== 'completed') {
-    throw error ?? new PostcopyError('ERR_INTERNAL', 'parking ended without a word')
+    throw withNextCommand(park, directory, options)
   }
   if (options.recover !== undefined && park.uri === undefined) {
     status.note('no page was missing any more: QEMU is not needed for it, and may be ended')
@@ -108,6 +109,26 @@ async function runPark(
   if (options.json === true) output.json(result)
   else output.print(inWords(result))
   return 0
+}
+
+/** Why it has not ended well; where QEMU has the rest of the VM, with the commands that go on. */
+function withNextCommand(
+  park: Park,
+  directory: string,
+  options: ParkCommandOptions,
+): PostcopyError {
+  const { error } = park
+  if (error === undefined) return new PostcopyError('ERR_INTERNAL', 'parking ended without a word')
+  // Where there is a manifest, all of the VM is in DIR.
+  if (park.state !== 'postcopy-paused' || park.manifest !== undefined) return error
+  const where = park.uri ?? 'tcp:HOST:PORT'
+  const command = commandText([
+    ...['postcopy', 'park', where, '--recover', `${directory}.incomplete`],
+    ...(options.tlsCreds === undefined ? [] : ['--tls-creds', options.tlsCreds]),
+    ...(options.allowForeignDirectory === true ? ['--allow-foreign-directory'] : []),
+  ])
+  const next = `To go on: ${command}; when it waits, in QEMU's monitor: migrate -r ${where}`
+  return new PostcopyError(error.code, `${error.message}. ${next}`, { cause: error })
 }
 
 /** The way in that the user has chosen, and where the VM will be. */

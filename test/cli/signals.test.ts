@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readdirSync } from 'node:fs'
 import net from 'node:net'
@@ -9,11 +10,13 @@ import { Clone } from '../../src/cli/clone.js'
 import { Scope } from '../../src/cli/scope.js'
 import { PostcopyError } from '../../src/errors.js'
 import { ParkedVm, resume } from '../../src/park/index.js'
+import { Source } from '../../src/source/source.js'
 import { parkBytes } from '../park/support.js'
 import { cleanups } from '../support/cleanup.js'
 import { QmpClient } from '../support/qmp-client.js'
+import { TestMachine } from '../support/test-machine.js'
 import { golden } from '../stream/golden.js'
-import { Cli, runCli, temporaryFolder } from './support.js'
+import { Cli, MAIN, runCli, temporaryFolder } from './support.js'
 
 const quiet = { note: (): void => undefined }
 
@@ -81,6 +84,57 @@ describe('a signal', () => {
     assert.equal(status, 128 + 2, stderr)
     assert.match(stderr, /cancelled.*\[ABORT_ERR\]/)
     assert.doesNotMatch(stderr, /refused|--page-size/)
+  })
+
+  it('that has a park leave a postcopy names the commands that go on, and they do', async () => {
+    const folder = await temporaryFolder()
+    const directory = join(folder, "it's a vm")
+    const machine = new TestMachine({ blocks: { ram: 4 * 2 ** 20 } })
+    machine.fill()
+    machine.start()
+    const socket = `unix:${join(folder, 'migration')}`
+    const cli = new Cli(['park', socket, '--to', directory, '--allow-foreign-directory'])
+    await cli.seen(/waiting for a VM/)
+    const source = Source.migrate(machine, {
+      uri: socket,
+      capabilities: { 'postcopy-ram': true },
+      parameters: { 'max-postcopy-bandwidth': 100_000 },
+      postcopyAtOnce: true,
+    })
+    cleanups.add(() => source.close())
+    const paused = new Promise<void>((resolve) => {
+      source.on('state', (state) => {
+        if (state === 'postcopy-paused') resolve()
+      })
+    })
+    await cli.seen(/its other pages follow/)
+    cli.child.kill('SIGTERM')
+    await cli.seen(/waits for them; again: gives up/)
+    cli.child.kill('SIGTERM')
+    const { status, stderr } = await cli.ended
+    assert.equal(status, 128 + 15, stderr)
+    assert.match(stderr, /what has come is in .*it's a vm\.incomplete/)
+    const goOn = /To go on: (postcopy park .*); when it waits, in QEMU's monitor: migrate -r (\S+)/
+    const [, command = '', uri = ''] = goOn.exec(stderr) ?? []
+    assert.match(command, /--recover .*--allow-foreign-directory/, stderr)
+    assert.equal(uri, socket)
+    await paused
+    const run = `postcopy() { ${process.execPath} ${MAIN} "$@"; }; ${command}`
+    const recovery = spawn('sh', ['-c', run], { stdio: ['ignore', 'ignore', 'pipe'] })
+    cleanups.add(() => recovery.kill('SIGKILL'))
+    const ended = once(recovery, 'close')
+    let said = ''
+    await new Promise<void>((resolve) => {
+      recovery.stderr.on('data', (chunk: Buffer) => {
+        said += chunk.toString()
+        if (said.includes('waiting for a VM') || said.includes('ERR_')) resolve()
+      })
+    })
+    source.setParameters({ 'max-postcopy-bandwidth': 0 })
+    await source.recover(uri)
+    await source.done
+    assert.deepEqual(await ended, [0, null], said)
+    ParkedVm.open(directory, { verify: true }).close()
   })
 
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
