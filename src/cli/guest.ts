@@ -13,6 +13,7 @@ import {
   serveUnix,
 } from '../monitor/index.js'
 import { QmpServer, guestTarget } from '../monitor/qmp/index.js'
+import { commandText } from './command-text.js'
 import { InClearWarning } from './in-clear-warning.js'
 import {
   type GuestOptions,
@@ -178,12 +179,17 @@ function observe(monitor: Monitor, tell: Tell): void {
     tell('MIGRATION', data, `migration (${role}): ${status}${why}`)
   })
   monitor.on('spilled', (end) => {
-    const { message } = 'error' in end ? end.error : { message: undefined }
-    const text =
-      message === undefined
-        ? 'what the postcopy owes is on disk'
-        : `what the postcopy owes is not on disk, the migration goes on: ${message}`
-    tell('SPILLED', 'error' in end ? { 'error-desc': message } : end, text)
+    if ('isUnneeded' in end) return
+    if ('error' in end) {
+      const { message } = end.error
+      const text = `what the postcopy owes is not on disk, the migration goes on: ${message}`
+      tell('SPILLED', { 'error-desc': message }, text)
+      return
+    }
+    const command = commandText(['postcopy', 'resume', '--recover', end.path, 'URI'])
+    const next = `migrate_recover URI at the destination and ${command} go on`
+    const text = `what the postcopy owes is on disk, in ${end.path}: if this process is lost, ${next}`
+    tell('SPILLED', end, text)
   })
   monitor.on('listening', (uri) => {
     tell('LISTENING', { uri }, `waiting for a guest on ${uri}`)

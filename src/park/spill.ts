@@ -19,8 +19,12 @@ export interface SpillWorkerData {
 /** The worker's only word. */
 export type SpillNotice = { readonly path: string } | { readonly error: ErrorRecord }
 
-/** `path`: all of it is there, until the migration is complete. Or why it is not. */
-export type SpillEnd = { readonly path: string } | { readonly error: PostcopyError }
+/**
+ * `path`: all of it is there, until the migration is complete. `isUnneeded`: the migration was over
+ * before all of it was written, and nothing is left on disk. Or why it is not there.
+ */
+export type SpillEnd =
+  { readonly path: string } | { readonly isUnneeded: true } | { readonly error: PostcopyError }
 
 export class Spill {
   /** Resolves when it is done, or cannot be; never without a postcopy. The migration goes on in any case. */
@@ -91,8 +95,9 @@ export class Spill {
         notice: (notice) =>
           this.#settle('error' in notice ? { error: errorFromRecord(notice.error) } : notice),
         ended: (cause) => {
-          const error = this.#closed ? closedByOwner('spill') : workerLost('spill', cause)
-          this.#settle({ error })
+          if (this.#removed !== undefined) this.#settle({ isUnneeded: true })
+          else if (this.#closed) this.#settle({ error: closedByOwner('spill') })
+          else this.#settle({ error: workerLost('spill', cause) })
         },
       },
     )

@@ -9,9 +9,11 @@ import {
   renameSync,
   writeFileSync,
 } from 'node:fs'
+import { EventEmitter } from 'node:events'
 import { join } from 'node:path'
 import type { Destination } from '../../src/destination/destination.js'
 import { Guest } from '../../src/guest/index.js'
+import type { MigrationState } from '../../src/migration/states.js'
 import { ParkedVm, Spill, recover } from '../../src/park/index.js'
 import type { Source } from '../../src/source/source.js'
 import { Cli, runCli, temporaryFolder } from '../cli/support.js'
@@ -72,6 +74,23 @@ function openSpill({ directory }: Spilled): ParkedVm {
   return vm
 }
 
+/** As much of a source as a spill follows; it owes nothing but its devices. */
+class PostcopySource extends EventEmitter {
+  readonly owed = {
+    machineType: 'test',
+    configuration: new Uint8Array(),
+    ramSectionId: 1,
+    devices: new Uint8Array(),
+    blocks: [],
+  } satisfies Source['owed']
+  state: MigrationState = 'none'
+
+  enter(state: MigrationState): void {
+    this.state = state
+    this.emit('state', state)
+  }
+}
+
 async function assertWhole(guest: Guest): Promise<void> {
   await guest.stop()
   const report = await guest.verify()
@@ -102,6 +121,29 @@ describe('a source that spills', () => {
     await Promise.all([source.done, destination.done])
     await spill.close()
     assert.deepEqual(readdirSync(folder), [])
+  })
+
+  it('is not needed where the migration is complete before all of it is written', async () => {
+    const folder = await temporaryFolder()
+    const source = new PostcopySource()
+    const spill = Spill.follow(source as unknown as Source, join(folder, 'owed'))
+    cleanups.add(() => spill.close())
+    // In one turn of the event loop: the worker of the spill cannot be ready in between.
+    source.enter('postcopy-active')
+    source.enter('completed')
+    assert.deepEqual(await spill.written, { isUnneeded: true })
+    await spill.close()
+    assert.deepEqual(readdirSync(folder), [])
+  })
+
+  it('is not on disk where it is closed before all of it is written', async () => {
+    const folder = await temporaryFolder()
+    const source = new PostcopySource()
+    const spill = Spill.follow(source as unknown as Source, join(folder, 'owed'))
+    source.enter('postcopy-active')
+    await spill.close()
+    const end = await spill.written
+    assert('error' in end && end.error.code === 'ERR_CLOSED', JSON.stringify(end))
   })
 
   it('does not take what is there already', async () => {
@@ -185,7 +227,9 @@ describe('a source that spills', () => {
       `migrate -d ${destination.uri}`,
       'migrate_start_postcopy',
     )
-    await cli.seen(/what the postcopy owes is on disk/)
+    await cli.seen(
+      /is on disk, in .*owed\.incomplete: .* postcopy resume --recover .*incomplete URI/,
+    )
     cli.child.kill('SIGKILL')
     await ended(destination)
     assert.equal(destination.state, 'postcopy-paused')
