@@ -21,6 +21,8 @@
         "native/userfaultfd.cc",
         "native/userfaultfd_calls.cc",
         "native/watch.cc",
+        "native/fault_guard.cc",
+        "native/thread.cc",
         "native/bitmap_calls.cc",
         "native/pack.cc",
         "native/load.cc",

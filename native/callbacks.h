@@ -50,6 +50,12 @@ Napi::Value WatchStart(const Napi::CallbackInfo& info);
 Napi::Value WatchStop(const Napi::CallbackInfo& info);
 Napi::Value ProcessExit(const Napi::CallbackInfo& info);
 
+// fault_guard.cc
+Napi::Value GuardStart(const Napi::CallbackInfo& info);
+Napi::Value GuardDescribe(const Napi::CallbackInfo& info);
+Napi::Value GuardBegin(const Napi::CallbackInfo& info);
+Napi::Value GuardStop(const Napi::CallbackInfo& info);
+
 // pack.cc
 Napi::Value PackPages(const Napi::CallbackInfo& info);
 Napi::Value SendPages(const Napi::CallbackInfo& info);

@@ -55,7 +55,7 @@ Napi::Value ProgramStart(const Napi::CallbackInfo& info) {
   if (!args.ok()) return {};
   auto program = Program::Create(steps, samples, options);
   if (program == nullptr) return Result(args, -ENOMEM);
-  const int error = guest::StartDetachedThread("lab", [program] { program->Run(); });
+  const int error = StartDetachedThread("lab", [program] { program->Run(); });
   if (error != 0) return Result(args, error);
   return NewHandle(info.Env(), std::move(program));
 }
@@ -123,7 +123,7 @@ Napi::Value ResponderStart(const Napi::CallbackInfo& info) {
   args.Require(options.cpu < CPU_SETSIZE, "cpu", "less than 1024");
   if (!args.ok()) return {};
   auto responder = std::make_shared<Responder>(options);
-  const int error = guest::StartDetachedThread("lab-responder", [responder] { responder->Run(); });
+  const int error = StartDetachedThread("lab-responder", [responder] { responder->Run(); });
   if (error != 0) return Result(args, error);
   return NewHandle(info.Env(), std::move(responder));
 }

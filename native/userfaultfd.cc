@@ -73,6 +73,13 @@ void Userfaultfd::Collect(std::shared_ptr<Userfaultfd> uffd) noexcept {
 
 Userfaultfd::~Userfaultfd() {
   Registry<Userfaultfd>::Get().Remove(id_);
+  SetGuard(nullptr);  // which reads the descriptor that is about to be closed
+}
+
+void Userfaultfd::SetGuard(std::shared_ptr<FaultGuard> guard) noexcept {
+  const std::lock_guard lock(guard_mutex_);
+  if (guard_ != nullptr) guard_->Stop();
+  guard_ = std::move(guard);
 }
 
 long Userfaultfd::Register(uint64_t start, uint64_t length, uint64_t mode,

@@ -7,7 +7,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 
+#include "fault_guard.h"
 #include "sys.h"
 
 namespace postcopy {
@@ -43,6 +45,10 @@ class Userfaultfd {
   uint64_t features() const noexcept { return features_; }
   uint64_t available() const noexcept { return available_; }
 
+  // From now on this one stands in for the thread that serves faults. The one before has ended when
+  // this returns.
+  void SetGuard(std::shared_ptr<FaultGuard> guard) noexcept;
+
   // 0 with the mask of ioctls, or -errno.
   long Register(uint64_t start, uint64_t length, uint64_t mode, uint64_t* ioctls) noexcept;
   long Unregister(uint64_t start, uint64_t length) const noexcept;
@@ -66,6 +72,8 @@ class Userfaultfd {
   bool user_mode_only_ = false;
   uint64_t features_ = 0;
   uint64_t available_ = 0;
+  std::mutex guard_mutex_;
+  std::shared_ptr<FaultGuard> guard_;
   std::atomic<bool> fills_pages_{false};  // a range is registered for missing or minor faults
 };
 

@@ -99,9 +99,9 @@ const NO_WAY_BACK =
  *
  * After the devices are loaded, the main thread must not touch guest RAM that may be missing, before
  * the migration is `completed`. It waits for the page, and while it waits it gets no events and cannot
- * recover. Where the connection breaks meanwhile, no thread could ever bring that page: the
- * process ends with status 1 and a message on standard error. Touched while `postcopy-paused`,
- * the page parks the main thread for good.
+ * recover. Where no worker can place the page (the connection breaks meanwhile, the worker ends, or
+ * the migration is `postcopy-paused` already, also after {@link Destination.close}), the process ends
+ * with status 1 and a message on standard error.
  *
  * A machine whose `resumeAfterLoad` throws keeps its guest: the source may not run it any more. The
  * machine is stopped, all pages are received, {@link Migration.error} says why, `done` rejects with

@@ -17,12 +17,6 @@ const INITIAL_WAITERS = 64
 /** Asks the source for one host page. */
 export type RequestPage = (target: DestinationBlock, offset: number) => void
 
-export interface MissingPage {
-  readonly name: string
-  /** Bytes from the beginning of the block. */
-  readonly offset: number
-}
-
 export class FaultService {
   readonly #log: FaultLog
   readonly #uffd: Userfaultfd
@@ -84,26 +78,6 @@ export class FaultService {
   /** Threads that wait for a page now. */
   get waiting(): number {
     return this.#waiting
-  }
-
-  /**
-   * The page that a thread waits for now; undefined where it waits for none. Reads the messages that
-   * are there, also while nothing is watched. Linux before 4.14 does not report thread ids.
-   */
-  pageOf(threadId: number): MissingPage | undefined {
-    try {
-      for (let count = this.#uffd.read(); count > 0; count = this.#uffd.read()) this.#handle(count)
-    } catch {
-      // What was read before is enough to look at.
-    }
-    for (let at = 0; at < this.#waiting * 4; at += 4) {
-      const target = this.#blocks[this.#waiters[at] ?? -1]
-      const page = this.#waiters[at + 1] ?? 0
-      if (target === undefined || target.received.test(page)) continue
-      if (this.#waiters[at + 2] !== threadId) continue
-      return { name: target.block.name, offset: page * TARGET_PAGE_SIZE }
-    }
-    return undefined
   }
 
   /** Takes the messages that are there without waiting for the event loop to find them. */

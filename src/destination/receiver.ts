@@ -42,7 +42,8 @@ import {
 } from './agreement.js'
 import type { DestinationBlock } from './block.js'
 import type { FaultLog } from './fault-log.js'
-import { FaultService, type MissingPage } from './fault-service.js'
+import { FaultService } from './fault-service.js'
+import { OwnerGuard } from './owner-guard.js'
 import { type ChannelName, Placement } from './placement.js'
 import { PreemptChannel } from './preempt-channel.js'
 import type { Announced, Resumption } from './protocol.js'
@@ -68,8 +69,6 @@ export interface ReceiverHost {
   loadDevices(sections: Uint8Array<ArrayBuffer>, streamOffset: number): void
   /** Sees to it that the guest never runs here; false where the main thread has taken it. */
   giveBack(): boolean
-  /** The thread that alone could recover waits for a page: it never will. Does not return. */
-  endProcess(page: MissingPage, error: unknown): never
   /** The guest that runs here needs nothing from the source any more. */
   whole(): void
 }
@@ -102,6 +101,7 @@ export class Receiver {
   readonly #answers: Answers
   #uffd: Userfaultfd | undefined
   #faults: FaultService | undefined
+  #guard: OwnerGuard | undefined
   #lastRequested: DestinationBlock | undefined
   #devicesCame = false
   #guestRuns: boolean
@@ -143,8 +143,22 @@ export class Receiver {
   #takeOver(uffd: Userfaultfd): void {
     this.#host.holdUserfaultfd(uffd)
     this.#uffd = uffd
+    this.#guardOwner(uffd)
     this.#placement.takeOver(uffd)
     this.#faults = this.#makeFaultService(uffd)
+  }
+
+  /** To be called before memory is armed, and before a worker that follows reads faults. */
+  #guardOwner(uffd: Userfaultfd): void {
+    const { ownerThreadId } = this.#options
+    if (ownerThreadId === undefined) return
+    this.#guard = new OwnerGuard(uffd, ownerThreadId, this.#blocks)
+  }
+
+  #disarm(): void {
+    this.#faults?.stop()
+    this.#placement.disarm()
+    this.#guard?.stop()
   }
 
   /** About to listen. */
@@ -159,6 +173,7 @@ export class Receiver {
 
   /** Nobody can come any more. */
   listenFailed(error: unknown): void {
+    this.#guard?.begin(error)
     this.#state.enter(this.#isRecovery ? 'postcopy-paused' : 'failed', error)
   }
 
@@ -426,6 +441,7 @@ export class Receiver {
     }
     checkListen(blob, streamOffset)
     if (this.#postcopy === 'advise') this.#placement.forbidHugePages()
+    this.#guardOwner(uffd)
     this.#placement.arm(uffd)
     this.#faults = this.#makeFaultService(uffd)
     this.#faults.start(
@@ -483,8 +499,7 @@ export class Receiver {
     if (!this.#streamEnded || !this.#guestRuns || this.#state.is('completed')) return
     if (this.#preempt !== undefined && !this.#placement.complete) return
     if (this.#postcopy === 'running') {
-      this.#faults?.stop()
-      this.#placement.disarm()
+      this.#disarm()
       this.#placement.allowHugePages()
     }
     this.#postcopy = 'end'
@@ -509,7 +524,7 @@ export class Receiver {
       this.#refuse(error)
     } else if (this.#postcopy === 'listening' || this.#postcopy === 'running') {
       this.#faults?.stop()
-      this.#endIfOwnerWaits(error)
+      this.#guard?.begin(error)
       this.#counters.endedAt = now()
       this.#state.enter('postcopy-paused', error)
       this.#channel?.destroy()
@@ -518,19 +533,10 @@ export class Receiver {
     // What comes behind a whole precopy does not concern the guest, which runs.
   }
 
-  /** A main thread that waits for a page cannot recover, and nothing else can bring that page. */
-  #endIfOwnerWaits(error: unknown): void {
-    const { ownerThreadId } = this.#options
-    if (ownerThreadId === undefined) return
-    const page = this.#faults?.pageOf(ownerThreadId)
-    if (page !== undefined) this.#host.endProcess(page, error)
-  }
-
   /** Tells the source to go on with its guest: ours has not run, and will not. */
   #refuse(error: unknown): void {
-    this.#faults?.stop()
     // Wakes the main thread, should it wait for a page: what it loads is not used any more.
-    this.#placement.disarm()
+    this.#disarm()
     this.#counters.endedAt = now()
     this.#hangUp(1)
     // A source that cannot be told must not be let to believe that all of its bytes were taken.

@@ -1,20 +1,17 @@
 /** Entry of the destination's worker: joins a {@link Receiver} to a listener and to the main thread. */
 import { parentPort } from 'node:worker_threads'
 import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
-import { exitProcess, writeLastWords } from '../kernel/exit.js'
 import type { Userfaultfd } from '../kernel/index.js'
 import { type Listener, listen } from '../migration/connection.js'
 import { Reception } from '../migration/reception.js'
 import { goFirst } from '../migration/thread-priority.js'
 import { createCounters } from '../migration/counters.js'
 import { isAtRest } from '../migration/states.js'
-import { printable } from '../printable.js'
 import { runWorker, workerInput } from '../migration/worker-input.js'
 import { assertNever } from '../units.js'
 import { attachBlocks } from './block.js'
 import { Claim } from './claim.js'
 import { FaultLog } from './fault-log.js'
-import type { MissingPage } from './fault-service.js'
 import type { DestinationNotice, DestinationRequest, DestinationWorkerData } from './protocol.js'
 import { Receiver } from './receiver.js'
 
@@ -31,18 +28,6 @@ let uffd: Userfaultfd | undefined
 
 function notify(notice: DestinationNotice, transfer: ArrayBuffer[] = []): void {
   port?.postMessage(notice, transfer)
-}
-
-const EXIT_STATUS = 1
-
-function lastWords({ name, offset }: MissingPage, error: unknown): string {
-  const cause = error instanceof Error ? error.message : String(error)
-  return (
-    `postcopy: the process ends: its main thread waits for the page at offset ${offset} of RAM block ` +
-    `${JSON.stringify(name)}, which cannot arrive (${printable(cause)}), and only that thread could ` +
-    'recover the migration. The guest is lost here; cont -f at the source starts it as it was when it ' +
-    'was stopped there. After its devices are loaded, do not touch guest RAM on the main thread\n'
-  )
 }
 
 const receiver = new Receiver(
@@ -70,10 +55,6 @@ const receiver = new Receiver(
       notify({ type: 'devices', sections, streamOffset }, [sections.buffer])
     },
     giveBack: () => claim.giveBack(),
-    endProcess: (page, error) => {
-      writeLastWords(lastWords(page, error))
-      return exitProcess(EXIT_STATUS)
-    },
     whole: () => claim.becomeWhole(),
   },
   blocks,

@@ -18,6 +18,8 @@ export type {
   RegisterModes,
   WatchOptions,
 } from './userfaultfd.js'
+export { FaultGuard } from './fault-guard.js'
+export type { GuardedRange } from './fault-guard.js'
 export type { Door, UserfaultfdOptions } from './open-userfaultfd.js'
 export { featureNames } from './features.js'
 export type { FeatureName, IoctlName } from './features.js'

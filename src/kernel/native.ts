@@ -17,6 +17,10 @@ export interface NativeUserfaultfd {
 export interface NativeWatch {
   readonly [tag]: 'watch'
 }
+/** A native thread that ends the process, see native/fault_guard.h. */
+export interface NativeFaultGuard {
+  readonly [tag]: 'fault-guard'
+}
 /** A mapping on loan to another addon, see native/region_lease.h. */
 export interface RegionLease {
   readonly [tag]: 'lease'
@@ -151,6 +155,17 @@ export interface NativeAddon {
   /** `listener` gets libuv's status. */
   watchStart(uffd: Uffd, listener: (status: number) => void, ref: boolean): NativeWatch | number
   watchStop(watch: NativeWatch): void
+
+  guardStart(uffd: Uffd, threadId: number): NativeFaultGuard | number
+  guardDescribe(
+    guard: NativeFaultGuard,
+    address: number,
+    length: number,
+    before: string,
+    after: string,
+  ): void
+  guardBegin(guard: NativeFaultGuard): void
+  guardStop(guard: NativeFaultGuard): void
 
   packPages(...packing: Packing): number
   sendPages(...sending: [...packing: Packing, fd: number, piecePages: number]): number

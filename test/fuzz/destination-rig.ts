@@ -90,9 +90,6 @@ export class DestinationRig {
         checkConfiguration: () => undefined,
         loadPackage: () => this.#load(),
         loadDevices: () => this.#load(),
-        endProcess: () => {
-          throw new Error('no thread waits here')
-        },
         giveBack: () => {
           const owner = this.claim
           if (owner === 'loading') this.claim = 'lost'

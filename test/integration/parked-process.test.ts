@@ -72,6 +72,27 @@ const parkWorker = `
   parked.on('message', () => console.log('read'))
   while (destination.counters.faults === 0) await new Promise((resolve) => setTimeout(resolve, 5))`
 
+/** What the message says of the page that the main thread waits for. */
+const waits = /main thread waits for the page at offset 1044480 of RAM block "ram"/
+
+/** Touches a page on the main thread, and never reads it. */
+const touch = `
+  region.touch(offset, 1, 'read')
+  console.log('read')`
+
+const pause = `
+  await begin()
+  destination.pause()
+  await reached(destination, 'postcopy-paused')`
+
+function assertEnded({ status, output }: { status: string; output: string }, cause: RegExp): void {
+  assert.equal(status, '1', output)
+  assert.match(output, waits)
+  assert.match(output, cause)
+  assert.match(output, /cont -f at the source/)
+  assert.doesNotMatch(output, /^read$/m)
+}
+
 describe('a process with a destination', () => {
   it('ends with a message when the connection is lost while its main thread waits for a page', () => {
     const cut = `for (const handle of process._getActiveHandles()) {
@@ -94,13 +115,73 @@ describe('a process with a destination', () => {
     assert.doesNotMatch(output, /^read$/m)
   })
 
+  it('ends with a message when its main thread touches a missing page while paused', () => {
+    assertEnded(outcome(stuckPostcopy(pause + touch)), /ERR_|paused|cannot arrive/)
+  })
+
+  it('ends with a message when its main thread touches a missing page after close()', () => {
+    const script = `${pause}
+      await destination.close()
+      destination.done.catch(() => undefined)
+      ${touch}`
+    assertEnded(outcome(stuckPostcopy(script)), /cannot arrive/)
+  })
+
+  it('ends with a message when its main thread touches a missing page after a recovery failed', () => {
+    const script = `${pause}
+      await destination.recover()
+      destination.pause()
+      await reached(destination, 'postcopy-paused')
+      ${touch}`
+    assertEnded(outcome(stuckPostcopy(script)), /cannot arrive/)
+  })
+
+  it('ends with a message when its worker was terminated and its main thread touches a missing page', () => {
+    const script = `
+      import { watchWorkers } from ${support('workers.js')}
+      const workers = watchWorkers()
+      ${stuckPostcopy(`await begin()
+        void workers[0].terminate()
+        ${touch}`)}`
+    assertEnded(outcome(script), /the destination worker ended/)
+  })
+
+  it('ends with a message when its worker exits while its main thread waits for a page', () => {
+    assertEnded(outcome(touchOnMain, onFault('process.exit()')), /the destination worker ended/)
+  })
+
+  it('ends with a message when its worker is out of memory while its main thread waits for a page', () => {
+    const fill = 'for (const kept = []; ; ) kept.push(new Array(1000).fill(kept.length + 0.5))'
+    const flags = ['--max-old-space-size=48', ...onFault(fill)]
+    assertEnded(outcome(touchOnMain, flags), /the destination worker ended/)
+  })
+
+  it('ends with a message when its worker exits while a device waits for a page', () => {
+    const script = stuckPostcopy(`
+      machine.loadDevice = () => {
+        ${touch}
+        return 0
+      }
+      await begin()`)
+    assertEnded(outcome(script, onFault('process.exit()')), /the destination worker ended/)
+  })
+
+  it('exits as ever while it is paused', () => {
+    const { status, output } = outcome(
+      stuckPostcopy(`${pause}
+        process.exit(5)`),
+    )
+    assert.equal(status, '5', output)
+    assert.doesNotMatch(output, /the process ends/)
+  })
+
   for (const state of ['postcopy-active', 'postcopy-paused']) {
     it(`exits after abandon() in ${state} although a worker waits for a page`, () => {
-      const pause = `destination.pause()
+      const pauseNow = `destination.pause()
         await reached(destination, 'postcopy-paused')`
       const { status, output } = outcome(
         stuckPostcopy(`${parkWorker}
-          ${state === 'postcopy-paused' ? pause : ''}
+          ${state === 'postcopy-paused' ? pauseNow : ''}
           await destination.abandon()
           await destination.done.catch(({ code }) => console.log(code))
           process.exit(5)`),

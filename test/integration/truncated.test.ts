@@ -103,9 +103,6 @@ async function receive(
       checkConfiguration: () => undefined,
       loadPackage: run,
       loadDevices: run,
-      endProcess: () => {
-        throw new Error('no thread waits here')
-      },
       giveBack: () => !claimed,
       whole: () => undefined,
     },

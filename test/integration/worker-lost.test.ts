@@ -1,16 +1,21 @@
 /** A worker that dies takes nothing with it: whose guest is it then, and is its memory whole? */
 import assert from 'node:assert/strict'
+import { readFileSync, readdirSync, readlinkSync } from 'node:fs'
 import type { Worker } from 'node:worker_threads'
 import type { Guest } from '../../src/guest/index.js'
+import * as stream from '../../src/stream/index.js'
 import { eventually } from '../guest/support.js'
+import { FakeSource, packageOf, part, prologue } from '../support/fake-peer.js'
 import {
   ended,
   guestPair,
+  listenFor,
   migratePair,
   postcopy,
   reached,
   startPair,
 } from '../support/migration.js'
+import { Parked } from '../support/park.js'
 import { TestMachine } from '../support/test-machine.js'
 import { watchWorkers } from '../support/workers.js'
 
@@ -24,6 +29,19 @@ async function goesOn(guest: Guest): Promise<void> {
   await eventually('the guest goes on', () =>
     guest.vcpuStats().every(({ touches }, vcpu) => touches > (before[vcpu] ?? 0) + 5000),
   )
+}
+
+/** What the kernel tells of each userfaultfd of this process, by descriptor. */
+function userfaultfds(): Map<string, string> {
+  const link = (fd: string): string => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`)
+    } catch {
+      return '' // that of the list itself
+    }
+  }
+  const fds = readdirSync('/proc/self/fd').filter((fd) => link(fd).includes('[userfaultfd]'))
+  return new Map(fds.map((fd) => [fd, readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8')]))
 }
 
 const standstill = { 'max-bandwidth': 1 } as const
@@ -88,6 +106,56 @@ describe('a worker that dies', () => {
     assert.equal(destination.error?.code, 'ERR_WORKER_LOST')
     assert.deepEqual([here.running, there.running], [true, false])
     await goesOn(here)
+  })
+
+  it('at the destination, with vCPUs parked, loses no page of a recovery', async () => {
+    const { here, there } = await guestPair(options)
+    here.start()
+    const workers = watchWorkers()
+    const { source, destination } = await startPair(here, there, {
+      capabilities: postcopy,
+      parameters: stuck,
+    })
+    source.startPostcopy()
+    await reached(destination, 'postcopy-active')
+    await kill(workers[0])
+    await Promise.all([ended(source), ended(destination)])
+    // Faults that are sent while no worker reads them.
+    const parked = () =>
+      there.vcpuStats().filter(({ touching }) => (touching?.sinceUs ?? 0) > 100_000).length
+    await eventually('both vCPUs are parked', () => parked() === 2)
+    source.setParameters({ 'max-postcopy-bandwidth': 0 })
+    await source.recover(await destination.recover())
+    await Promise.all([source.done, destination.done])
+    await goesOn(there)
+    await there.stop()
+    assert.equal((await there.verify()).verified, true)
+  })
+
+  it('at the destination, with a fault read that no worker answers, has it answered in a recovery', async () => {
+    const machine = new TestMachine({ blocks: { ram: 2 ** 20 } })
+    const others = userfaultfds()
+    const workers = watchWorkers()
+    const destination = await listenFor(machine, { capabilities: postcopy })
+    const source = await FakeSource.connect(destination.uri, machine)
+    source.send(prologue(machine))
+    // The first page came in precopy, so no source sends it again; it is placed when it is touched.
+    source.send(part((out) => stream.encodeRamZero(out, 'ram', 0)))
+    source.send((out) => stream.encodeRamDiscard(out, 'ram', [4096, 2 ** 20 - 4096]))
+    source.send(packageOf(machine))
+    await reached(destination, 'postcopy-active')
+    await kill(workers[0])
+    await ended(destination)
+    const parked = new Parked(machine.region('ram'), 'read', 0)
+    await eventually('the fault is read', () =>
+      [...userfaultfds()].some(
+        ([fd, info]) => !others.has(fd) && /^pending:\s0\ntotal:\s1$/m.test(info),
+      ),
+    )
+    const again = await FakeSource.connect(await destination.recover(), machine)
+    again.send((out) => stream.encodeRecvBitmapRequest(out, 'ram'))
+    again.send((out) => stream.encodeResume(out))
+    assert.equal(await parked.result, 'done')
   })
 
   it('at the destination, with the guest running, leaves vCPUs parked, never with zeros', async () => {

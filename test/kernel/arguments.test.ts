@@ -36,7 +36,9 @@ function script(addon: string, folder: string): string {
     const closed = kernel.regionCreate(0, 4096, false, 'z')
     kernel.regionClose(closed)
     const uffd = kernel.uffdOpen(1, true, 0n)
-    const handles = [...regions, closed, uffd, ...regions.map((region) => kernel.regionLease(region))]
+    // Of a thread that is none of this process.
+    const guard = kernel.guardStart(uffd, 2 ** 30)
+    const handles = [...regions, closed, uffd, guard, ...regions.map((region) => kernel.regionLease(region))]
     if (addon.machineCreate !== undefined) {
       const [ram, ledger] = handles.slice(-2)
       handles.push(addon.machineCreate(ram, ledger, 2, 4))

@@ -1,0 +1,73 @@
+// The end of a process in which one thread waits for a page that no thread will place.
+#pragma once
+
+#include <node_api.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "sys.h"
+#include "thread.h"
+
+namespace postcopy {
+
+// A thread of its own, which sleeps until Begin(). From then on it reads the messages of the
+// userfaultfd, and ends the process when one tells that the guarded thread waits for a page. It
+// takes the messages of other threads too: the next one that serves faults has to wake all ranges.
+//
+// The thread is there from the start, because the worker that it stands in for may end where no
+// thread can be made, and without running JavaScript again.
+class FaultGuard {
+ public:
+  static constexpr napi_type_tag kTag = {0x706f7374636f7079, 0x6775617264000001};
+
+  // The environment that served faults has ended without Stop().
+  static void Collect(std::shared_ptr<FaultGuard> guard) noexcept { guard->Begin(); }
+
+  // 0 or -errno. `fd` must stay open until Stop() has returned.
+  static long Start(int fd, uint32_t thread_id, std::shared_ptr<FaultGuard>* out) noexcept;
+
+  FaultGuard(const FaultGuard&) = delete;
+  FaultGuard& operator=(const FaultGuard&) = delete;
+  ~FaultGuard() { Stop(); }
+
+  // What is written for a page of this range: `before`, its offset in the range, `after`. Replaces
+  // a range with the same start.
+  void Describe(uint64_t start, uint64_t length, std::string before, std::string after);
+  // Does nothing after Stop().
+  void Begin() noexcept;
+  // Returns when the thread has ended. May be called by several threads.
+  void Stop() noexcept;
+
+ private:
+  struct Range {
+    uint64_t length;
+    std::string before;
+    std::string after;
+  };
+  enum class State : uint8_t { kIdle, kBegun, kStopped };
+
+  FaultGuard(int fd, UniqueFd event, uint32_t thread_id) noexcept
+      : fd_(fd), event_(std::move(event)), thread_id_(thread_id) {}
+
+  void Enter(State state) noexcept;
+  void Run() noexcept;
+  State AwaitChange() noexcept;
+  void WakeAll() noexcept;
+  void ReadMessages() noexcept;
+  void EndIfGuarded(uint64_t address) noexcept;
+
+  const int fd_;
+  const UniqueFd event_;
+  const uint32_t thread_id_;
+  pthread_t thread_{};
+  std::once_flag joined_;
+  std::mutex mutex_;  // for what follows
+  State state_ = State::kIdle;
+  std::map<uint64_t, Range> ranges_;  // by start
+};
+
+}  // namespace postcopy

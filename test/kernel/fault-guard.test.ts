@@ -1,0 +1,160 @@
+/** A guard ends its process where one thread waits for a page, and only there. */
+import assert from 'node:assert/strict'
+import { runNode } from '../support/node-script.js'
+
+const kernel = JSON.stringify(new URL('../../src/kernel/index.js', import.meta.url).href)
+const parkWorker = JSON.stringify(new URL('../support/park-worker.js', import.meta.url).href)
+
+/** A process whose main thread is guarded: `touch(page)` waits on it, `park(page)` in a worker. */
+function guarded(body: string): string {
+  return `
+    import { readFileSync, readdirSync } from 'node:fs'
+    import { Worker } from 'node:worker_threads'
+    import { FaultGuard, MemoryRegion, Userfaultfd } from ${kernel}
+    const region = MemoryRegion.create({ kind: 'anon', lengthBytes: 8192 })
+    const { address } = region
+    const uffd = Userfaultfd.open({ features: ['THREAD_ID'] })
+    uffd.register(address, 8192, { missing: true })
+    const ranges = (text) => [{ address, lengthBytes: 8192, before: text + ': page at ', after: ' of x\\n' }]
+    const guard = new FaultGuard(uffd, process.pid, ranges('first'))
+    const touch = (page) => { region.touch(page * 4096, 1, 'read'); console.log('read') }
+    const park = async (page) => {
+      const workerData = { regionId: region.id, action: 'read', offset: page * 4096, length: 1 }
+      const worker = new Worker(new URL(${parkWorker}), { workerData })
+      const message = () => new Promise((resolve) => worker.once('message', resolve))
+      await message()
+      return message()
+    }
+    const commands = () => readdirSync('/proc/self/task').map((id) => {
+      try { return readFileSync('/proc/self/task/' + id + '/comm', 'utf8') } catch { return '' }
+    })
+    // A thread that was joined may be in this list for a moment, and a new one has no name yet.
+    const guards = async (wanted) => {
+      const count = () => commands().filter((name) => name === 'postcopy-guard\\n').length
+      while (count() !== wanted) await new Promise((resolve) => setTimeout(resolve, 5))
+      console.log('guards: ' + wanted)
+    }
+    ${body}`
+}
+
+function run(body: string): { status: string; output: string } {
+  try {
+    const { stdout, stderr } = runNode(guarded(body))
+    return { status: '0', output: stdout + stderr }
+  } catch (error) {
+    assert(error instanceof Error)
+    const [, status = ''] = /^script ended with (\w+)\n/.exec(error.message) ?? []
+    return { status, output: error.message }
+  }
+}
+
+function assertEnded(body: string, text: RegExp): void {
+  const { status, output } = run(body)
+  assert.equal(status, '1', output)
+  assert.match(output, text)
+  assert.doesNotMatch(output, /^read$/m)
+}
+
+function assertPrinted(body: string, lines: readonly string[]): void {
+  const { status, output } = run(body)
+  assert.equal(status, '0', output)
+  assert.deepEqual(output.trimEnd().split('\n'), lines)
+}
+
+/** A worker that guards the main thread of a userfaultfd, and ends by `end`. */
+function guardWorker(open: string, end: string): string {
+  const code = `
+    import { workerData } from 'node:worker_threads'
+    import { FaultGuard, Userfaultfd } from ${kernel}
+    const { id, pid, ranges } = workerData
+    const uffd = ${open}
+    const guard = new FaultGuard(uffd, pid, ranges)
+    ${end}`
+  return `
+    const url = new URL(${JSON.stringify(`data:text/javascript,${encodeURIComponent(code)}`)})
+    const workerData = { id: uffd.id, pid: process.pid, ranges: ranges('worker') }
+    const worker = new Worker(url, { workerData })`
+}
+
+describe('a fault guard', () => {
+  it('ends the process when the guarded thread touches a page after begin()', () => {
+    assertEnded('guard.begin(); touch(1)', /^first: page at 4096 of x$/m)
+  })
+
+  it('writes the text that was given last', () => {
+    assertEnded(
+      `guard.describe(ranges('second')); guard.begin(); touch(0)`,
+      /^second: page at 0 of x$/m,
+    )
+  })
+
+  it('ends the process for a fault that was read and not answered by a worker that has ended', () => {
+    const end = 'uffd.watch(() => process.exit())'
+    const body = `${guardWorker('Userfaultfd.attach(id)', end)}
+      touch(1)`
+    assertEnded(body, /^worker: page at 4096 of x$/m)
+  })
+
+  it('ends the process when the worker with the only handle of the userfaultfd has ended', () => {
+    const open = `Userfaultfd.open({ features: ['THREAD_ID'] })`
+    const end = 'uffd.register(ranges[0].address, 8192, { missing: true }); process.exit()'
+    const body = `uffd.close()
+      ${guardWorker(open, end)}
+      worker.once('exit', () => touch(1))`
+    assertEnded(body, /^worker: page at 4096 of x$/m)
+  })
+
+  it('leaves the threads that it does not guard parked, and served by the next that wakes them', () => {
+    const body = `
+      guard.begin()
+      const done = park(0)
+      const info = () => readFileSync('/proc/self/fdinfo/' + uffd.fd, 'utf8')
+      const hasRead = () => /^pending:\\s0$/m.test(info()) && /^total:\\s1$/m.test(info())
+      while (!hasRead()) await new Promise((resolve) => setTimeout(resolve, 5))
+      const other = new FaultGuard(uffd, process.pid, ranges('second'))
+      await guards(1)
+      const stop = uffd.watch(() => uffd.copy(address, new Uint8Array(4096).fill(7)))
+      uffd.wake(address, 8192)
+      console.log(await done)
+      const byte = new Uint8Array(1)
+      region.read(0, byte)
+      console.log(byte[0])
+      stop()
+      other.stop()
+      process.exit(0)`
+    assertPrinted(body, ['guards: 1', 'done', '7'])
+  })
+
+  it('has ended after stop(), also where it had begun', () => {
+    const body = `
+      await guards(1)
+      guard.begin()
+      guard.stop()
+      guard.stop()
+      guard.begin()
+      await guards(0)
+      uffd.unregister(address, 8192)
+      touch(0)`
+    assertPrinted(body, ['guards: 1', 'guards: 0', 'read'])
+  })
+
+  it('ends with its userfaultfd', () => {
+    assertPrinted(`guard.begin(); await guards(1); uffd.close(); await guards(0)`, [
+      'guards: 1',
+      'guards: 0',
+    ])
+  })
+
+  it('does not keep the process from its end', () => {
+    assertPrinted(`guard.begin(); await guards(1)`, ['guards: 1'])
+  })
+
+  it('refuses a thread id that is none', () => {
+    assertPrinted(
+      `for (const id of [0, -1, 1.5, 2 ** 40]) {
+         try { new FaultGuard(uffd, id, []) } catch (error) { console.log(error.name) }
+       }`,
+      ['RangeError', 'RangeError', 'RangeError', 'RangeError'],
+    )
+  })
+})
