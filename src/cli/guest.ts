@@ -123,10 +123,14 @@ async function runGuest(
     ...(options.spill === undefined ? {} : { spill: options.spill }),
     allowForeignDirectory: options.allowForeignDirectory === true,
   })
+  const refusals = refusalLog((...event) => tell(...event))
+  // After the monitor has closed, which may still tell of some.
+  scope.defer(() => refusals.flush())
   scope.defer(() => monitor.close())
   let server: (MonitorServer & { refresh?(): void }) | undefined
   const tell = json === true ? tellAsJson() : tellAsText(() => server?.refresh?.())
   observe(monitor, tell)
+  monitor.on('refused', (error) => refusals.note(error))
   for (const name of options.capability ?? []) await monitor.setCapability(name, true)
   await monitor.setParameters(tlsParameters(options))
   if (isIncoming && incoming !== 'defer') await monitor.migrateIncoming(incoming)
@@ -195,7 +199,13 @@ function observe(monitor: Monitor, tell: Tell): void {
     tell('LISTENING', { uri }, `waiting for a guest on ${uri}`)
     warning.look(monitor.destination)
   })
-  const refusals = new RefusalLog({
+  monitor.on('running', (running) => {
+    tell(running ? 'RESUME' : 'STOP', {}, running ? 'the guest runs' : 'the guest is stopped')
+  })
+}
+
+function refusalLog(tell: Tell): RefusalLog {
+  return new RefusalLog({
     one: (error) => {
       const { code, message } = error
       tell('REFUSED', { code, 'error-desc': message }, describeRefusal(error))
@@ -204,10 +214,5 @@ function observe(monitor: Monitor, tell: Tell): void {
       const { code, message } = last
       tell('REFUSED', { code, 'error-desc': message, count }, describeRefusals(count, last))
     },
-  })
-  monitor.on('refused', (error) => refusals.note(error))
-  monitor.on('quit', () => refusals.flush())
-  monitor.on('running', (running) => {
-    tell(running ? 'RESUME' : 'STOP', {}, running ? 'the guest runs' : 'the guest is stopped')
   })
 }

@@ -25,12 +25,13 @@ describe('the log of rejected connections', () => {
   it('is that of a guest that waits', async () => {
     const cli = new Cli(['guest', '--ram', '8M', '--incoming', 'tcp:127.0.0.1:0'])
     const [, port] = await cli.seen(/waiting for a guest on tcp:127\.0\.0\.1:(\d+)/)
-    for (let count = 0; count < REFUSALS_SHOWN + 5; count += 1) {
+    const strangers = Array.from({ length: REFUSALS_SHOWN + 5 }, () => {
       const socket = net.connect(Number(port), '127.0.0.1').on('error', () => undefined)
       socket.end('GET /')
       socket.resume()
-      await once(socket, 'close')
-    }
+      return once(socket, 'close')
+    })
+    await Promise.all(strangers)
     cli.child.stdin?.end('quit\n')
     const { stderr } = await cli.ended
     assert.equal(stderr.match(/^postcopy: turned away: /gm)?.length, REFUSALS_SHOWN)
