@@ -9,8 +9,9 @@ import {
   MonitorSession,
   type MonitorServer,
   jsonLine,
+  bindUnix,
+  serveBound,
   serveStreams,
-  serveUnix,
 } from '../monitor/index.js'
 import { QmpServer, guestTarget } from '../monitor/qmp/index.js'
 import { commandText } from './command-text.js'
@@ -23,13 +24,13 @@ import {
   checked,
   collect,
   foreignDirectoryOption,
-  qmpServerOptions,
   tlsParameters,
   uriOr,
 } from './options.js'
 import { output } from './output.js'
 import type { CommandRun, RunAction } from './run-command.js'
 import { RefusalLog, describeRefusal, describeRefusals } from './refusal-log.js'
+import { bind, bindQmp } from './bind.js'
 import { Shutdown } from './shutdown.js'
 
 interface GuestCommandOptions extends GuestOptions, QmpOptions {
@@ -133,17 +134,20 @@ async function runGuest(
   monitor.on('refused', (error) => refusals.note(error))
   for (const name of options.capability ?? []) await monitor.setCapability(name, true)
   await monitor.setParameters(tlsParameters(options))
+  // What can fail fails before there is a guest, here or from elsewhere.
+  const path = monitorPath(options.monitor)
+  const monitorSocket = path === undefined ? undefined : await bind(scope, bindUnix(path))
+  const qmpSocket = await bindQmp(scope, options)
   if (isIncoming && incoming !== 'defer') await monitor.migrateIncoming(incoming)
   else if (!isIncoming) monitor.cont()
   const shutdown = new Shutdown(monitor, signals, (text) => tell('LOG', { text }, text))
-  if (options.qmp !== undefined) {
-    const listening = QmpServer.listen(guestTarget(monitor), options.qmp, qmpServerOptions(options))
-    const qmp = await scope.use(listening, (started) => started.close())
+  if (qmpSocket !== undefined) {
+    const qmp = QmpServer.serve(guestTarget(monitor), qmpSocket)
+    scope.defer(() => qmp.close())
     tell('LOG', { text: `QMP on ${qmp.uri}` }, `QMP on ${qmp.uri}`)
   }
   const session = new MonitorSession(monitor, json === true ? 'json' : 'text')
-  const path = monitorPath(options.monitor)
-  if (path !== undefined) server = await serveUnix(session, path)
+  if (monitorSocket !== undefined) server = serveBound(session, monitorSocket)
   else if (options.monitor === 'stdio') {
     const { stream } = output.stdout
     server = serveStreams(session, process.stdin, stream, () => shutdown.inputEnded())

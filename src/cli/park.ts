@@ -6,13 +6,13 @@ import { type QmpTarget, QmpServer, migrationTarget } from '../monitor/qmp/index
 import { type Manifest, Park } from '../park/index.js'
 import { printable } from '../printable.js'
 import { formatByteSize, TARGET_PAGE_SIZE } from '../units.js'
+import { bindQmp } from './bind.js'
 import { commandText } from './command-text.js'
 import { InClearWarning } from './in-clear-warning.js'
 import {
   type QmpOptions,
   type TlsOptions,
   addQmpOptions,
-  qmpServerOptions,
   addTlsOptions,
   foreignDirectoryOption,
   tlsParameters,
@@ -71,6 +71,7 @@ async function runPark(
   { scope, signals }: CommandRun,
 ): Promise<number> {
   const status = new StatusLine()
+  const qmpSocket = await bindQmp(scope, options)
   // What gives up keeps what must not be lost: DIR.incomplete.
   const { park, directory } = await scope.use(begin(uri, options), (begun) => begun.park.close())
   scope.defer(() => status.end())
@@ -83,9 +84,9 @@ async function runPark(
     if (!park.state.startsWith('postcopy-')) park.stop()
     else status.note('its other pages are still with QEMU: waits for them; again: gives up')
   })
-  if (options.qmp !== undefined) {
-    const listening = QmpServer.listen(parkTarget(park), options.qmp, qmpServerOptions(options))
-    const qmp = await scope.use(listening, (server) => server.close('host-qmp-quit'))
+  if (qmpSocket !== undefined) {
+    const qmp = QmpServer.serve(parkTarget(park), qmpSocket)
+    scope.defer(() => qmp.close('host-qmp-quit'))
     status.note(`QMP on ${qmp.uri}`)
   }
   if (park.uri !== undefined) status.note(`waiting for a VM on ${park.uri}`)

@@ -8,13 +8,14 @@ import { sourceInfo } from '../monitor/query-migrate.js'
 import { ParkedVm, recover, resume } from '../park/index.js'
 import type { Source } from '../source/source.js'
 import { formatByteSize, parseByteSize } from '../units.js'
+import type { BoundServer } from '../monitor/index.js'
+import { bindQmp } from './bind.js'
 import { Clone } from './clone.js'
 import { InClearWarning } from './in-clear-warning.js'
 import {
   type QmpOptions,
   type TlsOptions,
   addQmpOptions,
-  qmpServerOptions,
   addTlsOptions,
   checked,
   foreignDirectoryOption,
@@ -146,6 +147,7 @@ async function runResume(
     'x-push-after-quiet-ms': onDemand === true ? QUIET_MS : (onDemand ?? 0),
     'max-postcopy-bandwidth': bandwidth === undefined ? 0 : parseByteSize(bandwidth),
   }
+  const qmpSocket = await bindQmp(scope, options)
   const capabilities = { 'postcopy-preempt': options.preempt === true }
   const begin = options.recover === true ? recover : resume
   const workingSet = openWorkingSet(vm, options.workingSet, trust, status)
@@ -165,9 +167,9 @@ async function runResume(
   signals.onFirst(() => clones.forEach((clone) => clone.finishOrCancel()))
   signals.interrupted.catch(() => clones.forEach((clone) => clone.leave()))
   const [first] = clones
-  if (options.qmp !== undefined && first?.source !== undefined) {
-    const listening = serveQmp(vm, first.source, options.qmp, options)
-    const qmp = await scope.use(listening, (server) => server.close('host-qmp-quit'))
+  if (qmpSocket !== undefined && first?.source !== undefined) {
+    const qmp = serveQmp(vm, first.source, qmpSocket)
+    scope.defer(() => qmp.close('host-qmp-quit'))
     status.note(`QMP on ${qmp.uri}`)
   }
   const warning = new InClearWarning()
@@ -184,12 +186,7 @@ async function runResume(
   return results.every((result) => result.status === 'completed') ? 0 : 1
 }
 
-function serveQmp(
-  vm: ParkedVm,
-  source: Source,
-  where: string,
-  options: QmpOptions,
-): Promise<QmpServer> {
+function serveQmp(vm: ParkedVm, source: Source, bound: BoundServer): QmpServer {
   const target = migrationTarget(source, {
     queryStatus: () => ({ running: false, status: 'postmigrate' }),
     queryMigrate: () => sourceInfo(source, vm.blocks),
@@ -201,7 +198,7 @@ function serveQmp(
       if (!isFinal(source.state)) source.cancel()
     },
   })
-  return QmpServer.listen(target, where, qmpServerOptions(options))
+  return QmpServer.serve(target, bound)
 }
 
 function progress(clones: readonly Clone[]): string {

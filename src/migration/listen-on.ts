@@ -52,7 +52,9 @@ async function listenUnix(server: net.Server, path: string): Promise<() => boole
   try {
     fd = listeningSocket(path)
   } catch (error) {
-    if (codeOf(error) !== 'EADDRINUSE' || !(await isStale(path))) throw error
+    if (codeOf(error) !== 'EADDRINUSE') throw error
+    if (await isOtherFile(path)) throw noSocket(path, error)
+    if (!(await isStale(path))) throw error
     await rm(path)
     fd = listeningSocket(path)
   }
@@ -102,6 +104,17 @@ function begin(
 function cannotListen(uri: MigrationUri, error: NodeJS.ErrnoException): ConnectionError {
   const text = `cannot listen on ${formatUri(uri)}: ${error.message}`
   return new ConnectionError(error.code ?? 'ERR_CONNECTION', text, { cause: error })
+}
+
+/** Whether there is something that is no socket. */
+async function isOtherFile(path: string): Promise<boolean> {
+  const file = await lstat(path).catch(() => undefined)
+  return file?.isSocket() === false
+}
+
+function noSocket(path: string, cause: unknown): ConnectionError {
+  const text = `cannot listen on unix:${path}: what is there is no socket, and stays as it is`
+  return new ConnectionError('EADDRINUSE', text, { cause })
 }
 
 /** Whether a unix socket's file is there but nobody listens on it. Any other file is somebody's. */

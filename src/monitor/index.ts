@@ -10,5 +10,14 @@ export type {
 } from './query-migrate.js'
 export type { RunState, StatusInfo, Whereabouts } from './whereabouts.js'
 export type { ArrivalCounts, BlockArrivals } from './page-arrivals.js'
-export { MonitorSession, PROMPT, jsonLine, serveStreams, serveUnix } from './serve.js'
+export {
+  MonitorSession,
+  PROMPT,
+  jsonLine,
+  bindUnix,
+  serveBound,
+  serveStreams,
+  serveUnix,
+} from './serve.js'
 export type { MonitorFormat, MonitorServer } from './serve.js'
+export type { BoundServer } from './bound-server.js'

@@ -1,14 +1,14 @@
 /** Where the monitor's lines come from: the terminal or a pipe, or a unix socket. */
-import net from 'node:net'
+import type net from 'node:net'
 import { createInterface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
 import { PostcopyError, errorToRecord } from '../errors.js'
-import { listenOn } from '../migration/listen-on.js'
 import { unixUri } from '../migration/uri.js'
 import { printableJson, printableMessage, printableText } from '../printable.js'
 import { commandNames, commands } from './commands.js'
 import { type Reply, begin } from './hmp.js'
-import { MAX_CLIENTS, MAX_REQUEST_BYTES, drained } from './limits.js'
+import { BoundServer } from './bound-server.js'
+import { MAX_REQUEST_BYTES, drained } from './limits.js'
 import { type Line, readLines } from './line-reader.js'
 import type { Monitor } from './monitor.js'
 import { timestamp } from './timestamp.js'
@@ -157,27 +157,32 @@ function tooLong(): PostcopyError {
 }
 
 /**
- * Serves up to {@link MAX_CLIENTS} clients on a unix socket for the owner alone.
+ * Serves a limited number of clients on a unix socket for the owner alone.
  *
  * @throws ConnectionError where it cannot listen; PostcopyError `ERR_INVALID_URI`
  */
 export async function serveUnix(session: MonitorSession, path: string): Promise<MonitorServer> {
-  const uri = unixUri(path)
+  return serveBound(session, await bindUnix(path))
+}
+
+/** Listens for a session that is still to be made. @throws as {@link serveUnix} */
+export function bindUnix(path: string): Promise<BoundServer> {
+  return BoundServer.listen(unixUri(path))
+}
+
+/** @param bound - from {@link bindUnix}; is closed with the server */
+export function serveBound(session: MonitorSession, bound: BoundServer): MonitorServer {
   const clients = new Set<net.Socket>()
-  const server = net.createServer({ allowHalfOpen: true }, (socket) => {
+  bound.serve((socket) => {
     clients.add(socket)
     // A client that is gone does not care about its answers.
     socket.on('error', () => socket.destroy())
     socket.on('close', () => clients.delete(socket))
     serveStreams(session, socket, socket, () => socket.end())
   })
-  server.maxConnections = MAX_CLIENTS
-  const listening = await listenOn(server, uri)
-  // One connection that cannot be accepted must not end the process.
-  server.on('error', () => undefined)
   return {
     close: () => {
-      listening.close()
+      bound.close()
       for (const socket of clients) socket.end()
     },
   }

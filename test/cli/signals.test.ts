@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readdirSync } from 'node:fs'
+import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import { constants } from 'node:os'
 import { join } from 'node:path'
@@ -222,6 +222,44 @@ describe('a set-up that fails', () => {
     assert.equal(status, 1)
     assert.deepEqual(readdirSync(folder), [])
   })
+
+  const sockets: readonly (readonly [string, readonly string[]])[] = [
+    ['guest --monitor', ['guest', '--ram', '8M', '--monitor', 'unix:AT']],
+    ['guest --qmp', ['guest', '--ram', '8M', '--monitor', 'none', '--qmp', 'unix:AT']],
+    ['guest --incoming', ['guest', '--ram', '8M', '--incoming', 'unix:AT']],
+    ['park', ['park', 'unix:AT', '--to', 'DIR']],
+    ['park --qmp', ['park', 'tcp:127.0.0.1:0', '--to', 'DIR', '--qmp', 'unix:AT']],
+    ['resume --qmp', ['resume', 'VM', 'URI', '--qmp', 'unix:AT']],
+  ]
+  for (const [title, args] of sockets) {
+    for (const kind of ['file', 'directory'] as const) {
+      it(`begins nothing where a ${kind} has the name of a socket: ${title}`, async () => {
+        const [folder, { directory: vm }] = [await temporaryFolder(), await parkedVm()]
+        const at = join(folder, 'at')
+        if (kind === 'file') writeFileSync(at, 'content')
+        else mkdirSync(at)
+        const waiting = net.createServer().listen(join(folder, 'waiting'))
+        cleanups.add(() => waiting.close())
+        let connections = 0
+        waiting.on('connection', (socket) => {
+          connections += 1
+          socket.destroy()
+        })
+        await once(waiting, 'listening')
+        const given = { AT: at, DIR: join(folder, 'dir'), VM: vm, URI: `unix:${folder}/waiting` }
+        const words = args.map((word) =>
+          Object.entries(given).reduce((text, [name, value]) => text.replace(name, value), word),
+        )
+        const { status, stderr } = await runCli(words)
+        assert.equal(status, 1, stderr)
+        assert.match(stderr, /at: what is there is no socket, and stays as it is \[EADDRINUSE\]/)
+        assert.doesNotMatch(stderr, /the guest runs|waiting for/)
+        assert.equal(connections, 0)
+        if (kind === 'file') assert.equal(readFileSync(at, 'utf8'), 'content')
+        assert.deepEqual(readdirSync(folder).sort(), ['at', 'waiting'])
+      })
+    }
+  }
 
   it('is undone in reverse order, all of it, what comes late at once', async () => {
     const [done, errors]: [string[], unknown[]] = [[], []]

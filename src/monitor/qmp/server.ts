@@ -1,10 +1,10 @@
 /** QMP on a socket: any number of clients, whose commands are run one after another. */
-import net from 'node:net'
-import { type Listening, listenOn } from '../../migration/listen-on.js'
+import type net from 'node:net'
 import { type MigrationUri, formatUri, parseUri } from '../../migration/uri.js'
 import { printableJson } from '../../printable.js'
 import { PostcopyError } from '../../errors.js'
-import { MAX_CLIENTS, drained } from '../limits.js'
+import { BoundServer } from '../bound-server.js'
+import { drained } from '../limits.js'
 import { timestamp } from '../timestamp.js'
 import { JsonSplitter, type JsonPiece } from './json-splitter.js'
 import { type QmpMessage, QmpSession } from './session.js'
@@ -48,10 +48,10 @@ export function checkQmpAddress(uri: string, options: QmpServerOptions): Migrati
 
 export class QmpServer {
   readonly #target: QmpTarget
-  readonly #server: net.Server
+  readonly #bound: BoundServer
   readonly #clients = new Set<Client>()
   readonly #stopListening: () => void
-  #listening: Listening | undefined
+  readonly #uri: string
   #last: Promise<unknown> = Promise.resolve()
 
   /**
@@ -64,29 +64,30 @@ export class QmpServer {
     uri: string,
     options: QmpServerOptions = {},
   ): Promise<QmpServer> {
-    const where = checkQmpAddress(uri, options)
-    const server = new QmpServer(target)
-    try {
-      server.#listening = await listenOn(server.#server, where)
-      // One connection that cannot be accepted must not end the process.
-      server.#server.on('error', () => undefined)
-    } catch (error) {
-      server.#stopListening()
-      throw error
-    }
-    return server
+    return QmpServer.serve(target, await QmpServer.bind(uri, options))
   }
 
-  private constructor(target: QmpTarget) {
+  /** Listens for a target that is still to be made. @throws as {@link QmpServer.listen} */
+  static bind(uri: string, options: QmpServerOptions = {}): Promise<BoundServer> {
+    return BoundServer.listen(checkQmpAddress(uri, options))
+  }
+
+  /** @param bound - from {@link QmpServer.bind}; is closed with the server */
+  static serve(target: QmpTarget, bound: BoundServer): QmpServer {
+    return new QmpServer(target, bound)
+  }
+
+  private constructor(target: QmpTarget, bound: BoundServer) {
     this.#target = target
-    this.#server = net.createServer({ allowHalfOpen: true }, (socket) => void this.#serve(socket))
-    this.#server.maxConnections = MAX_CLIENTS
     this.#stopListening = target.listen((event) => this.#tell(event))
+    this.#bound = bound
+    this.#uri = bound.uri === undefined ? '' : formatUri(bound.uri)
+    bound.serve((socket) => void this.#serve(socket))
   }
 
   /** Where it listens, with the port that the kernel picked. */
   get uri(): string {
-    return this.#listening === undefined ? '' : formatUri(this.#listening.uri)
+    return this.#uri
   }
 
   /**
@@ -97,7 +98,7 @@ export class QmpServer {
   async close(reason?: ShutdownReason): Promise<void> {
     this.#stopListening()
     if (reason !== undefined) this.#tell({ event: 'SHUTDOWN', data: { guest: false, reason } })
-    this.#listening?.close()
+    this.#bound.close()
     // A command that is being answered may be the one that asked for the end.
     await within(LINGER_MS, this.#last)
     await within(LINGER_MS, Promise.all([...this.#clients].map(({ socket }) => finish(socket))))

@@ -1,0 +1,50 @@
+/** A socket on which a server will listen: what can fail fails before there is anything to serve. */
+import net from 'node:net'
+import { type Listening, listenOn } from '../migration/listen-on.js'
+import type { MigrationUri } from '../migration/uri.js'
+import { MAX_CLIENTS } from './limits.js'
+
+export class BoundServer {
+  readonly #server: net.Server
+  #listening: Listening | undefined
+  /** Clients that have connected before {@link serve}. */
+  readonly #early = new Set<net.Socket>()
+  #take: (socket: net.Socket) => void = (socket) => {
+    this.#early.add(socket)
+    socket.on('error', () => socket.destroy())
+    socket.on('close', () => this.#early.delete(socket))
+  }
+
+  /** @throws ConnectionError where it cannot listen */
+  static async listen(uri: MigrationUri): Promise<BoundServer> {
+    const bound = new BoundServer()
+    bound.#listening = await listenOn(bound.#server, uri)
+    // One connection that cannot be accepted must not end the process.
+    bound.#server.on('error', () => undefined)
+    return bound
+  }
+
+  private constructor() {
+    this.#server = net.createServer({ allowHalfOpen: true }, (socket) => this.#take(socket))
+    this.#server.maxConnections = MAX_CLIENTS
+  }
+
+  /** Where it listens, with the port that the kernel picked. */
+  get uri(): MigrationUri | undefined {
+    return this.#listening?.uri
+  }
+
+  /** @param take - gets each client, those first that are there already */
+  serve(take: (socket: net.Socket) => void): void {
+    this.#take = take
+    for (const socket of this.#early) take(socket)
+    this.#early.clear()
+  }
+
+  /** Takes no more clients; those that were served stay. May be called twice. */
+  close(): void {
+    this.#listening?.close()
+    this.#listening = undefined
+    for (const socket of this.#early) socket.destroy()
+  }
+}
