@@ -28,7 +28,7 @@ void WriteLastWords(const std::string& text) noexcept {
 
 }  // namespace
 
-long FaultGuard::Start(int fd, uint32_t thread_id, std::shared_ptr<FaultGuard>* out) noexcept {
+long FaultGuard::Start(int fd, uint32_t thread_id, std::shared_ptr<FaultGuard>* out) {
   const long event = CountOrErrno(::eventfd(0, EFD_CLOEXEC));
   if (event < 0) return event;
   std::unique_ptr<FaultGuard> guard(

@@ -25,10 +25,10 @@ class FaultGuard {
   static constexpr napi_type_tag kTag = {0x706f7374636f7079, 0x6775617264000001};
 
   // The environment that served faults has ended without Stop().
-  static void Collect(std::shared_ptr<FaultGuard> guard) noexcept { guard->Begin(); }
+  static void Collect(const std::shared_ptr<FaultGuard>& guard) noexcept { guard->Begin(); }
 
   // 0 or -errno. `fd` must stay open until Stop() has returned.
-  static long Start(int fd, uint32_t thread_id, std::shared_ptr<FaultGuard>* out) noexcept;
+  static long Start(int fd, uint32_t thread_id, std::shared_ptr<FaultGuard>* out);
 
   FaultGuard(const FaultGuard&) = delete;
   FaultGuard& operator=(const FaultGuard&) = delete;
