@@ -109,13 +109,31 @@ export async function readUserFile(file: string, limitBytes: number): Promise<Bu
  * @throws PostcopyError with the errno name; `ERR_FILE_KIND` for what is no regular file
  */
 export function readRegularFile(file: string, limitBytes: number): Buffer {
+  return readRegular(file, (size) => {
+    if (size > limitBytes) throw tooLong(file, limitBytes)
+    return 0
+  })
+}
+
+/**
+ * Reads what was added to a regular file, such as a log; of more than `limitBytes`, the last ones.
+ *
+ * @param from - its length before; a shorter file is a new one, and read from its beginning
+ * @throws PostcopyError as {@link readRegularFile}
+ */
+export function readAdded(file: string, from: number, limitBytes: number): Buffer {
+  return readRegular(file, (size) => Math.max(size < from ? 0 : from, size - limitBytes))
+}
+
+/** @param begin - returns where to begin in a file of `size` bytes, or throws */
+function readRegular(file: string, begin: (size: number) => number): Buffer {
   const fd = openExplained(file, constants.O_RDONLY)
   try {
     const stat = fstatSync(fd)
     if (!stat.isFile()) throw new PostcopyError('ERR_FILE_KIND', `${file} is no regular file`)
-    if (stat.size > limitBytes) throw tooLong(file, limitBytes)
-    const bytes = Buffer.alloc(stat.size)
-    return bytes.subarray(0, readSync(fd, bytes, 0, bytes.length, 0))
+    const from = begin(stat.size)
+    const bytes = Buffer.alloc(stat.size - from)
+    return bytes.subarray(0, readSync(fd, bytes, 0, bytes.length, from))
   } finally {
     closeSync(fd)
   }

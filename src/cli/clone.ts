@@ -5,6 +5,7 @@ import { isAtRest, isFinal } from '../migration/states.js'
 import { type ParkedVm, type RefusalEvidence, explainRefusal } from '../park/index.js'
 import type { Source } from '../source/source.js'
 import { formatByteSize } from '../units.js'
+import type { QemuLog } from './qemu-log.js'
 import type { StatusLine } from './status-line.js'
 
 export interface ResumeResult {
@@ -32,6 +33,8 @@ export interface CloneOptions {
   /** Begins the migration. Its error ends this clone alone. */
   readonly begin: () => Source
   readonly isRecovery: boolean
+  /** Of the QEMU at `uri`; read only after a refusal. */
+  readonly qemuLog?: QemuLog | undefined
 }
 
 export class Clone {
@@ -43,6 +46,7 @@ export class Clone {
   readonly #vm: ParkedVm
   readonly #status: Pick<StatusLine, 'note'>
   readonly #isRecovery: boolean
+  readonly #qemuLog: QemuLog | undefined
   #stoppedMs: number | undefined
   #stage: RefusalEvidence['stage'] = 'setup'
   #end: () => void = () => undefined
@@ -50,13 +54,14 @@ export class Clone {
   /** Begins, and misses no event from then on. */
   constructor(
     vm: ParkedVm,
-    { uri, begin, isRecovery }: CloneOptions,
+    { uri, begin, isRecovery, qemuLog }: CloneOptions,
     status: Pick<StatusLine, 'note'>,
   ) {
     this.uri = uri
     this.#vm = vm
     this.#status = status
     this.#isRecovery = isRecovery
+    this.#qemuLog = qemuLog
     try {
       const source = begin()
       this.source = source
@@ -131,7 +136,7 @@ export class Clone {
     const mayBeRefused = isOver || (source.state === 'postcopy-paused' && !wasHeard)
     const told =
       mayBeRefused && counters.transferredBytes > 0 && REFUSALS.includes(error.code)
-        ? explainRefusal(this.#vm, error, { stage: this.#stage })
+        ? explainRefusal(this.#vm, error, this.#evidence())
         : error
     const { code, message } = errorToRecord(told)
     const { directory } = this.#vm
@@ -141,6 +146,11 @@ export class Clone {
     this.#status.note(`${uri}: ${message}${advice} [${code}]`)
     const status = isOver ? 'failed' : source.state
     return { ...result, status, guestLocation, error: { code, message } }
+  }
+
+  #evidence(): RefusalEvidence {
+    const output = this.#qemuLog?.read((text) => this.#status.note(text))
+    return { stage: this.#stage, ...(output === undefined ? {} : { output }) }
   }
 
   #notBegun(cause: unknown): ResumeResult {

@@ -23,6 +23,7 @@ import {
   uriOr,
 } from './options.js'
 import { output } from './output.js'
+import { QemuLog } from './qemu-log.js'
 import type { CommandRun, RunAction } from './run-command.js'
 import { StatusLine } from './status-line.js'
 import { openWorkingSet, saveWorkingSet } from './working-set.js'
@@ -35,6 +36,7 @@ interface ResumeCommandOptions extends TlsOptions, QmpOptions {
   preempt?: true
   recover?: true
   workingSet?: string | false
+  qemuLog?: string
   allowForeignDirectory?: true
   json?: true
 }
@@ -88,6 +90,10 @@ export function defineResume(run: RunAction): Command {
     )
     .option('--no-working-set', 'neither push pages in such an order nor keep it')
     .option('--verify', 'first read all of its memory and compare the checksums')
+    .option(
+      '--qemu-log <file>',
+      'a file with the standard error of the QEMU (2> FILE): where it refuses the VM, its last words say why; for a single URI',
+    )
     .addOption(foreignDirectoryOption())
     .option('--json', 'print one JSON object a QEMU')
   return addTlsOptions(addQmpOptions(command, '; for a single URI'), 'connects')
@@ -132,6 +138,10 @@ async function runResume(
   if (options.qmp !== undefined && uris.length > 1) {
     throw new PostcopyError('ERR_USAGE', '--qmp drives one clone, not several')
   }
+  if (options.qemuLog !== undefined && uris.length > 1) {
+    throw new PostcopyError('ERR_USAGE', '--qemu-log is of one QEMU, not of several')
+  }
+  const qemuLog = options.qemuLog === undefined ? undefined : new QemuLog(options.qemuLog)
   const { onDemand, bandwidth, verify, pageSize: pageSizes } = options
   const status = new StatusLine()
   const trust = { allowForeignDirectory: options.allowForeignDirectory === true }
@@ -159,7 +169,8 @@ async function runResume(
       ...(workingSet === undefined ? {} : { workingSet }),
     }
     const isRecovery = options.recover === true
-    const clone = new Clone(vm, { uri, begin: () => begin(vm, sending), isRecovery }, status)
+    const send = (): Source => begin(vm, sending)
+    const clone = new Clone(vm, { uri, begin: send, isRecovery, qemuLog }, status)
     scope.defer(() => clone.close())
     return clone
   })

@@ -9,6 +9,8 @@ import type { ParkedVm } from './parked-vm.js'
 const ROM = /^[\da-f]{4}:.*\.rom$/
 /** Characters of a list of devices. */
 const MOST_LISTED = 2000
+/** Of QEMU's output. */
+const MOST_LINES = 5
 
 export interface RefusalEvidence {
   /**
@@ -36,8 +38,18 @@ export function explainRefusal(
   // After the package, silence alone does not tell that the guest does not run there.
   const runsNot = known !== undefined || stage === 'setup' ? 'The guest does not run there, ' : ''
   const reason = known ?? likelyReason(vm, stage)
-  const text = `${reason}.\n${cause.message}. ${runsNot}${vm.directory} is as it was.\n${needs(vm)}`
+  const text = `${reason}.\n${cause.message}. ${runsNot}${vm.directory} is as it was.\n${needs(vm)}${lastWords(output)}`
   return new PostcopyError(cause.code, text, { cause })
+}
+
+/** The end of what QEMU has written, in lines of their own. */
+function lastWords(output: string): string {
+  const lines = output.split('\n').filter((line) => line.trim() !== '')
+  if (lines.length === 0) return ''
+  return `\nThe last that QEMU has written:${lines
+    .slice(-MOST_LINES)
+    .map((line) => `\n${printable(line)}`)
+    .join('')}`
 }
 
 function likelyReason(vm: ParkedVm, stage: RefusalEvidence['stage']): string {

@@ -1,0 +1,77 @@
+/** `resume --qemu-log`: a refusal is explained by what QEMU wrote to its standard error. */
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
+import { appendFileSync, writeFileSync } from 'node:fs'
+import net from 'node:net'
+import { join } from 'node:path'
+import { parkBytes } from '../park/support.js'
+import { cleanups } from '../support/cleanup.js'
+import { golden } from '../stream/golden.js'
+import { runCli, temporaryFolder } from './support.js'
+
+const MISSING_CPU =
+  "qemu-system-x86_64: Unknown savevm section or instance 'cpu_common' 1. Make sure\n"
+const OTHER_RAM =
+  'qemu-system-x86_64: Size mismatch: pc.ram: 0x4000000 != 0x6000000: Invalid argument\n'
+
+/** Takes the first bytes of a VM, writes its last words, and closes. */
+async function refusingQemu(lastWords: () => void): Promise<string> {
+  const path = join(await temporaryFolder(), 'qemu')
+  const server = net.createServer((socket) => {
+    socket.on('error', () => undefined)
+    socket.once('data', () => {
+      lastWords()
+      socket.destroy()
+    })
+  })
+  server.listen(path)
+  await once(server, 'listening')
+  cleanups.add(() => server.close())
+  return `unix:${path}`
+}
+
+async function refuse(log: string, lastWords: () => void = () => undefined): Promise<string> {
+  const { directory } = await parkBytes(golden('precopy'))
+  const uri = await refusingQemu(lastWords)
+  const { status, stderr } = await runCli(['resume', directory, uri, '--qemu-log', log])
+  assert.equal(status, 1, stderr)
+  assert.match(stderr, /\n +It takes a "pc-/, 'it was refused')
+  return stderr
+}
+
+describe('resume --qemu-log', () => {
+  it('names what differs from the last words of QEMU, not from those of an earlier run', async () => {
+    const log = join(await temporaryFolder(), 'log')
+    writeFileSync(log, MISSING_CPU)
+    const stderr = await refuse(log, () => appendFileSync(log, OTHER_RAM))
+    assert.match(stderr, /RAM block "pc\.ram" has 64\.0 MiB here and 96\.0 MiB there: -m,/)
+    assert.doesNotMatch(stderr, /cpu_common|-smp has to be/)
+  })
+
+  it('shows lines that it does not know, a few and printable', async () => {
+    const log = join(await temporaryFolder(), 'log')
+    const words = `${'first\n'.repeat(100_000)}last \x1b[31mwords\n`
+    const stderr = await refuse(log, () => writeFileSync(log, words))
+    assert.match(
+      stderr,
+      /The last that QEMU has written:(\n +first){4}\n +last \\x1b\[31mwords \[ERR_/,
+    )
+  })
+
+  it('tells of the refusal where the file is a FIFO, or missing', async () => {
+    const folder = await temporaryFolder()
+    execFileSync('mkfifo', [join(folder, 'fifo')])
+    const fifo = await refuse(join(folder, 'fifo'))
+    assert.match(fifo, /--qemu-log cannot be read: .* is no regular file \[ERR_FILE_KIND\]/)
+    const missing = await refuse(join(folder, 'missing'))
+    assert.match(missing, /--qemu-log cannot be read: .* there is no such file \[ENOENT\]/)
+  })
+
+  it('is for one QEMU', async () => {
+    const args = ['resume', 'vm', 'unix:a', 'unix:b', '--qemu-log', 'log']
+    const { status, stderr } = await runCli(args)
+    assert.equal(status, 1)
+    assert.equal(stderr, 'postcopy: --qemu-log is of one QEMU, not of several [ERR_USAGE]\n')
+  })
+})
