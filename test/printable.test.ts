@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
-import { PeerError, errorFromRecord, errorToRecord } from '../src/errors.js'
+import { PeerError, PostcopyError, errorFromRecord, errorToRecord } from '../src/errors.js'
 import { printable, printableJson, printableMessage, printableText } from '../src/printable.js'
 
 const ESC = '\x1b'
-const hostile = `pc\x1b]0;owned\x07\n\r\x9b2J\u202eram\u2028\u200b\ud800`
-const tame = '\\x1b]0;owned\\x07\\x0a\\x0d\\x9b2J\\u{202e}ram\\u{2028}\\u{200b}\\u{d800}'
+const hostile = `pc\x1b]0;owned\x07\n\r\x9b2J\u202eram\u2028\u2029\u200b\ud800`
+const tame = '\\x1b]0;owned\\x07\\x0a\\x0d\\x9b2J\\u{202e}ram\\u{2028}\\u{2029}\\u{200b}\\u{d800}'
 
 describe('text of others', () => {
   it('loses its control characters, line ends and changes of direction', () => {
@@ -40,9 +40,13 @@ describe('text of others', () => {
   })
 
   it('is made printable in every error', () => {
-    const error = new PeerError('ERR_PEER_BLOCK', `no RAM block "${hostile}"`)
-    assert.doesNotMatch(error.message, /(?!\n)\p{Cc}|\p{Cf}/u)
-    assert.equal(errorFromRecord(errorToRecord(error)).message, error.message)
+    for (const error of [
+      new PeerError('ERR_PEER_BLOCK', `no RAM block "${hostile}"`),
+      new PostcopyError('ERR_INVALID_BLOCK', `no RAM block "${hostile}"`),
+    ]) {
+      assert.doesNotMatch(error.message, /(?!\n)\p{Cc}|\p{Cf}/u)
+      assert.equal(errorFromRecord(errorToRecord(error)).message, error.message)
+    }
     const foreign = errorToRecord(new Error(hostile))
     assert.doesNotMatch(errorFromRecord(foreign).message, /(?!\n)\p{Cc}|\p{Cf}/u)
   })

@@ -13,17 +13,20 @@ export interface RefusalSink {
 
 export class RefusalLog {
   readonly #sink: RefusalSink
+  readonly #summaryMs: number
   #shown = 0
   #hidden = 0
   #last: PostcopyError | undefined
   #timer: NodeJS.Timeout | undefined
 
-  constructor(sink: RefusalSink) {
+  /** @param summaryMs - from the first one that is printed to the line about those that were not */
+  constructor(sink: RefusalSink, summaryMs = SUMMARY_MS) {
     this.#sink = sink
+    this.#summaryMs = summaryMs
   }
 
   note(error: PostcopyError): void {
-    this.#timer ??= setTimeout(() => this.flush(), SUMMARY_MS).unref()
+    this.#timer ??= setTimeout(() => this.flush(), this.#summaryMs).unref()
     if (this.#shown < REFUSALS_SHOWN) {
       this.#shown += 1
       this.#sink.one(error)

@@ -125,7 +125,7 @@ function read(path: string, role: TlsRole): string {
     return readRegularFile(path, LIMIT_BYTES).toString()
   } catch (error) {
     const others = `${CA_FILE}, ${role}-cert.pem and ${role}-key.pem`
-    throw unusable(`tls-creds must be a directory with ${others}; cannot read ${path}`, error)
+    throw unusable(`tls-creds must be a directory with ${others}`, error)
   }
 }
 

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import net from 'node:net'
 import { once } from 'node:events'
+import { join } from 'node:path'
 import { REFUSALS_SHOWN, RefusalLog } from '../../src/cli/refusal-log.js'
 import { ConnectionError } from '../../src/errors.js'
-import { Cli } from './support.js'
+import { cleanups } from '../support/cleanup.js'
+import { Cli, temporaryFolder } from './support.js'
 
 describe('the log of rejected connections', () => {
   it('has a line each for the first ones, and one for all others', () => {
@@ -22,19 +24,63 @@ describe('the log of rejected connections', () => {
     assert.deepEqual(lines.slice(REFUSALS_SHOWN + 1), ['again'])
   })
 
+  it('tells of the others by itself after a while', async () => {
+    const told = await new Promise<number>((resolve) => {
+      const log = new RefusalLog({ one: () => undefined, more: resolve }, 1)
+      for (let index = 0; index < REFUSALS_SHOWN + 7; index += 1) {
+        log.note(new ConnectionError('X', 'refused'))
+      }
+      // The log does not keep a process alive.
+      const alive = setInterval(() => undefined, 1000)
+      cleanups.add(() => {
+        clearInterval(alive)
+      })
+    })
+    assert.equal(told, 7)
+  })
+
   it('is that of a guest that waits', async () => {
     const cli = new Cli(['guest', '--ram', '8M', '--incoming', 'tcp:127.0.0.1:0'])
-    const [, port] = await cli.seen(/waiting for a guest on tcp:127\.0\.0\.1:(\d+)/)
-    const strangers = Array.from({ length: REFUSALS_SHOWN + 5 }, () => {
-      const socket = net.connect(Number(port), '127.0.0.1').on('error', () => undefined)
-      socket.end('GET /')
-      socket.resume()
-      return once(socket, 'close')
-    })
-    await Promise.all(strangers)
+    await refuseMany(cli)
     cli.child.stdin?.end('quit\n')
-    const { stderr } = await cli.ended
-    assert.equal(stderr.match(/^postcopy: turned away: /gm)?.length, REFUSALS_SHOWN)
-    assert.match(stderr, /turned away [1-5] more connections, the last of them: /)
+    await assertShort(cli)
+  })
+
+  it('is that of a park that waits', async () => {
+    const directory = join(await temporaryFolder(), 'vm')
+    const cli = new Cli(['park', 'tcp:127.0.0.1:0', '--to', directory])
+    await refuseMany(cli)
+    cli.child.kill('SIGINT')
+    await assertShort(cli)
   })
 })
+
+const CONNECTIONS = REFUSALS_SHOWN + 5
+
+/** Connections that are no migration, more than are printed, at once: a summary is due after 10 s. */
+async function refuseMany(cli: Cli): Promise<void> {
+  const [, port] = await cli.seen(/waiting for a (?:guest|VM) on tcp:127\.0\.0\.1:(\d+)/)
+  const refuse = async (): Promise<void> => {
+    const socket = net.connect(Number(port), '127.0.0.1').on('error', () => undefined)
+    socket.end('GET /')
+    socket.resume()
+    await once(socket, 'close')
+  }
+  await Promise.all(Array.from({ length: CONNECTIONS }, refuse))
+}
+
+/** Every connection is in the log, and no more than ten lines come before the line about the others. */
+async function assertShort(cli: Cli): Promise<void> {
+  const { stderr } = await cli.ended
+  let [shown, counted, summaries] = [0, 0, 0]
+  for (const [, more] of stderr.matchAll(
+    /^postcopy: turned away(?:: | (\d+) more connections)/gm,
+  )) {
+    shown = more === undefined ? shown + 1 : 0
+    counted += Number(more ?? 1)
+    if (more !== undefined) summaries += 1
+    assert(shown <= REFUSALS_SHOWN, stderr)
+  }
+  assert.equal(counted, CONNECTIONS, stderr)
+  assert(summaries > 0, stderr)
+}

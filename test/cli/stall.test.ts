@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { explainStall, processorUse } from '../../src/cli/demo/stall.js'
-import { Cli } from './support.js'
+import { Cli, temporaryFolder } from './support.js'
 
 describe('why a demo does not get on', () => {
   it('is that the processors are busy, where a thread has waited for one', () => {
@@ -34,5 +36,21 @@ describe('why a demo does not get on', () => {
     assert(processors >= 1)
     assert(waitedMs === undefined || waitedMs >= 0)
     assert.equal(processorUse(2, [2 ** 22]).waitedMs, undefined)
+  })
+
+  it('counts the thread that has waited longest, and no vCPU', async () => {
+    const proc = await temporaryFolder()
+    const threads = [
+      ['7', 'node', 20],
+      ['8', 'vcpu/0', 90],
+      ['9', 'source', 30],
+    ] as const
+    for (const [id, name, waitedMs] of threads) {
+      const folder = join(proc, '7/task', id)
+      mkdirSync(folder, { recursive: true })
+      writeFileSync(join(folder, 'comm'), `${name}\n`)
+      writeFileSync(join(folder, 'schedstat'), `5000000 ${waitedMs * 1e6} 12\n`)
+    }
+    assert.equal(processorUse(1, [7], proc).waitedMs, 30)
   })
 })

@@ -40,24 +40,26 @@ describe('WorkerThread', () => {
     assert.match(stdout, /^evaluated: 1$/m)
   })
 
-  it('runs the example of the README under --input-type=module -e', () => {
-    const readme = readFileSync(new URL('README.md', root), 'utf8')
-    const [, example] = /## As a library\n+```ts\n(.*?)```/s.exec(readme) ?? []
-    assert(example !== undefined)
-    const code = example.replace(
-      "from 'postcopy'",
-      `from ${JSON.stringify(new URL('dist/src/index.js', root))}`,
-    )
-    // A flag of V8 too, which a worker must not be given.
-    const flags = ['--max-old-space-size=512', '--input-type=module', '-e', code]
-    const { status, stdout, stderr } = spawnSync(process.execPath, flags, {
-      encoding: 'utf8',
-      timeout: 50_000,
-      killSignal: 'SIGKILL',
+  for (const inputType of [['--input-type=module'], ['--input-type', 'module']]) {
+    it(`runs the example of the README under ${inputType.join(' ')} -e`, () => {
+      const readme = readFileSync(new URL('README.md', root), 'utf8')
+      const [, example] = /## As a library\n+```ts\n(.*?)```/s.exec(readme) ?? []
+      assert(example !== undefined)
+      const code = example.replace(
+        "from 'postcopy'",
+        `from ${JSON.stringify(new URL('dist/src/index.js', root))}`,
+      )
+      // A flag of V8 too, which a worker must not be given.
+      const flags = ['--max-old-space-size=512', ...inputType, '-e', code]
+      const { status, stdout, stderr } = spawnSync(process.execPath, flags, {
+        encoding: 'utf8',
+        timeout: 50_000,
+        killSignal: 'SIGKILL',
+      })
+      assert.equal(status, 0, stderr)
+      assert.match(stdout, /^completed$/m)
     })
-    assert.equal(status, 0, stderr)
-    assert.match(stdout, /^completed$/m)
-  })
+  }
 })
 
 describe('A worker that is terminated in the midst of calls of an addon', () => {

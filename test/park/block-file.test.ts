@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
-import { openSync, readdirSync, writeFileSync } from 'node:fs'
+import { openSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { BlockFile } from '../../src/park/block-file.js'
 import { PageBitmap } from '../../src/ram/page-bitmap.js'
 import { temporaryFolder } from '../cli/support.js'
+import { cleanups } from '../support/cleanup.js'
 
 const block = { name: 'ram', file: 'ram-0', lengthBytes: 8 * 4096, pageSizeBytes: 4096 }
 
@@ -30,4 +31,25 @@ describe('a file of RAM', () => {
       assert.equal(openFiles(), before)
     })
   }
+
+  it('has its checksum computed from its data alone, whatever its length', async () => {
+    const path = join(await temporaryFolder(), 'ram')
+    const lengthBytes = 4 * 2 ** 30
+    const fd = openSync(path, 'w+')
+    const file = BlockFile.create(fd, { ...block, lengthBytes })
+    cleanups.add(() => {
+      file.close()
+    })
+    file.page(2 ** 31, new Uint8Array(4096).fill(7), 0)
+    for (let offset = 0; offset < 2 ** 22; offset += 4096) file.zero(offset)
+    const before = bytesRead()
+    const checksum = file.checksum()
+    assert(bytesRead() - before < 2 ** 23, `${bytesRead() - before} bytes`)
+    assert.notEqual(checksum, '00000000')
+  })
 })
+
+/** By read(2) and the like, of this process. */
+function bytesRead(): number {
+  return Number(/^rchar: (\d+)/m.exec(readFileSync('/proc/self/io', 'utf8'))?.[1])
+}

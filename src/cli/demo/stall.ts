@@ -19,9 +19,12 @@ export interface ProcessorUse {
   readonly waitedMs: number | undefined
 }
 
-/** @param pids - of the processes that take part */
-export function processorUse(vcpus: number, pids: readonly number[]): ProcessorUse {
-  const waits = pids.flatMap(waitsOf)
+/**
+ * @param pids - of the processes that take part
+ * @param proc - where the kernel shows them
+ */
+export function processorUse(vcpus: number, pids: readonly number[], proc = '/proc'): ProcessorUse {
+  const waits = pids.flatMap((pid) => waitsOf(`${proc}/${pid}/task`))
   return {
     vcpus,
     processors: availableParallelism(),
@@ -50,10 +53,10 @@ export function explainStall(
 }
 
 /** Of all threads but the vCPUs, how long each has waited for a processor, in ms. */
-function waitsOf(pid: number): number[] {
+function waitsOf(tasks: string): number[] {
   try {
-    return readdirSync(`/proc/${pid}/task`).flatMap((id) => {
-      const thread = `/proc/${pid}/task/${id}`
+    return readdirSync(tasks).flatMap((id) => {
+      const thread = `${tasks}/${id}`
       if (VCPU.test(readFileSync(`${thread}/comm`, 'utf8'))) return []
       const [, waitedNs] = readFileSync(`${thread}/schedstat`, 'utf8').split(' ')
       return [Number(waitedNs) / NS_PER_MS]
