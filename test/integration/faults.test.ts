@@ -1,11 +1,19 @@
 /** Page faults at the destination: who asks for what, how often, and what is served without asking. */
 import assert from 'node:assert/strict'
 import type { Destination } from '../../src/destination/destination.js'
+import { PUSH_NEVER } from '../../src/migration/options.js'
 import * as stream from '../../src/stream/index.js'
 import { cleanups } from '../support/cleanup.js'
 import { FakeSource, discardAll, packageOf, part, prologue, ramEnd } from '../support/fake-peer.js'
 import { type MemoryKind, describeKinds, hostPageOf } from '../support/memory-kinds.js'
-import { guestPair, listenFor, migratePair, postcopy, reached } from '../support/migration.js'
+import {
+  guestPair,
+  listenFor,
+  migratePair,
+  postcopy,
+  reached,
+  startPair,
+} from '../support/migration.js'
 import { Parked } from '../support/park.js'
 import { requires } from '../support/requires.js'
 import { smapsOf } from '../support/smaps.js'
@@ -257,12 +265,19 @@ describe('devices that touch guest RAM while they load', () => {
         // As if it did not know which pages loading reads.
         Object.defineProperty(here, 'loadRanges', { value: [] })
         here.start()
-        const { destination } = await migratePair(here, there, {
+        // Pages that nobody asks for come after loading: on a busy host they could come before it.
+        const { source, destination } = await startPair(here, there, {
           capabilities: postcopy,
-          parameters: { 'x-read-ahead-pages': 0 },
-          now: true,
+          parameters: { 'x-read-ahead-pages': 0, 'x-push-after-quiet-ms': PUSH_NEVER },
           destination: { userModeOnly },
         })
+        source.startPostcopy()
+        await Promise.all([
+          reached(source, 'postcopy-active'),
+          reached(destination, 'postcopy-active'),
+        ])
+        source.setParameters({ 'x-push-after-quiet-ms': 0 })
+        await Promise.all([source.done, destination.done])
         assert.equal(destination.userModeOnly, userModeOnly)
         const requested = destination.pageArrivals.flatMap(({ name, requested: pages }) =>
           pages.count() > 0 ? [[name, [...pages.runs()]]] : [],
