@@ -4,6 +4,7 @@
  * nothing waits but the event loop.
  */
 import {
+  type Stats,
   close,
   closeSync,
   constants,
@@ -29,6 +30,15 @@ const READER_POLL_MS = 50
 const readFile = promisify(read)
 const writeWhole = promisify(writeFile)
 const closeFile = promisify(close)
+
+/** @returns undefined for what is not there @throws PostcopyError with the errno name */
+export function statUserFile(file: string): Stats | undefined {
+  try {
+    return statSync(file, { throwIfNoEntry: false })
+  } catch (error) {
+    throw explained(file, 'opened', error)
+  }
+}
 
 /** A file that is open for reading. */
 export interface InputFile {
@@ -88,16 +98,21 @@ export async function* pipeChunks(fd: number, signal?: AbortSignal): AsyncGenera
  * Reads a whole file or pipe.
  *
  * @param limitBytes - more is refused
- * @throws PostcopyError as {@link openToRead}; `EFBIG` for more bytes than `limitBytes`
+ * @throws PostcopyError as {@link openToRead}, also where it cannot be read; `EFBIG` for more bytes than
+ *   `limitBytes`
  */
 export async function readUserFile(file: string, limitBytes: number): Promise<Buffer> {
   const { fd, isPipe } = openToRead(file)
   const chunks: Uint8Array[] = []
   let lengthBytes = 0
-  for await (const chunk of isPipe ? pipeChunks(fd) : fileChunks(fd)) {
-    chunks.push(chunk)
-    lengthBytes += chunk.length
-    if (lengthBytes > limitBytes) throw tooLong(file, limitBytes)
+  try {
+    for await (const chunk of isPipe ? pipeChunks(fd) : fileChunks(fd)) {
+      chunks.push(chunk)
+      lengthBytes += chunk.length
+      if (lengthBytes > limitBytes) throw tooLong(file, limitBytes)
+    }
+  } catch (error) {
+    throw explained(file, 'read', error)
   }
   return Buffer.concat(chunks)
 }
@@ -134,6 +149,8 @@ function readRegular(file: string, begin: (size: number) => number): Buffer {
     const from = begin(stat.size)
     const bytes = Buffer.alloc(stat.size - from)
     return bytes.subarray(0, readSync(fd, bytes, 0, bytes.length, from))
+  } catch (error) {
+    throw explained(file, 'read', error)
   } finally {
     closeSync(fd)
   }
@@ -168,7 +185,7 @@ async function openToWrite(file: string, onWaiting: () => void): Promise<number>
       return openSync(file, flags, NEW_FILE_MODE)
     } catch (error) {
       // A FIFO without a reader. A socket gives the same error, and has no name that can be opened.
-      const isWaiting = codeOf(error) === 'ENXIO' && statSync(file).isFIFO()
+      const isWaiting = codeOf(error) === 'ENXIO' && statUserFile(file)?.isFIFO() === true
       if (!isWaiting) throw explained(file, 'written', error)
     }
     if (looks === 0) onWaiting()
@@ -225,7 +242,9 @@ function openExplained(file: string, flags: number): number {
   }
 }
 
+/** An error of ours explains itself already. */
 function explained(file: string, how: string, cause: unknown): PostcopyError {
+  if (cause instanceof PostcopyError) return cause
   const code = codeOf(cause)
   const why =
     code === 'ENOENT' && how === 'opened'

@@ -1,5 +1,4 @@
 /** `postcopy inspect`: says what stands in a saved stream or a parked VM. */
-import { statSync } from 'node:fs'
 import Table from 'cli-table3'
 import { Command } from 'commander'
 import { type PostcopyError, errorToRecord } from '../errors.js'
@@ -12,6 +11,7 @@ import {
 } from '../park/index.js'
 import { printable, printableJson } from '../printable.js'
 import { TARGET_PAGE_SIZE, formatByteSize } from '../units.js'
+import { statUserFile } from '../user-files.js'
 import { foreignDirectoryOption } from './options.js'
 import { output } from './output.js'
 import type { RunAction } from './run-command.js'
@@ -38,7 +38,7 @@ export function defineInspect(run: RunAction): Command {
 }
 
 async function runInspect(path: string, { json, ...options }: InspectOptions): Promise<number> {
-  const isDirectory = statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false
+  const isDirectory = statUserFile(path)?.isDirectory() ?? false
   if (isDirectory) {
     const report = inspectParked(path, {
       verify: options.verify === true,

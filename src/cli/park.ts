@@ -71,10 +71,16 @@ async function runPark(
   { scope, signals }: CommandRun,
 ): Promise<number> {
   const status = new StatusLine()
+  scope.defer(() => status.end())
+  const refusals = new RefusalLog({
+    one: (error) => status.note(describeRefusal(error)),
+    more: (count, last) => status.note(describeRefusals(count, last)),
+  })
+  // After the park has closed, which may still tell of some.
+  scope.defer(() => refusals.flush())
   const qmpSocket = await bindQmp(scope, options)
   // What gives up keeps what must not be lost: DIR.incomplete.
   const { park, directory } = await scope.use(begin(uri, options), (begun) => begun.park.close())
-  scope.defer(() => status.end())
   const states = describe(options.from)
   const end = settled(park, (state) => {
     const text = states.get(state)
@@ -91,11 +97,6 @@ async function runPark(
   }
   if (park.uri !== undefined) status.note(`waiting for a VM on ${park.uri}`)
   new InClearWarning().look(park)
-  const refusals = new RefusalLog({
-    one: (error) => status.note(describeRefusal(error)),
-    more: (count, last) => status.note(describeRefusals(count, last)),
-  })
-  scope.defer(() => refusals.flush())
   park.on('refused', (error) => refusals.note(error))
   status.follow(() => progress(park.counters))
   await end

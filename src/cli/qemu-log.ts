@@ -1,7 +1,6 @@
 /** `--qemu-log FILE`: what a QEMU writes to its standard error while it is sent a VM. */
-import { statSync } from 'node:fs'
 import { errorToRecord } from '../errors.js'
-import { readAdded } from '../user-files.js'
+import { readAdded, statUserFile } from '../user-files.js'
 
 /** A refusal is a line or two. */
 const LIMIT_BYTES = 64 * 1024
@@ -11,10 +10,13 @@ export class QemuLog {
   /** What is in it by now is of an earlier run. */
   readonly #from: number
 
-  /** @param file - may be missing; it is opened only by {@link read} */
+  /**
+   * @param file - may be missing; it is opened only by {@link read}
+   * @throws PostcopyError with the errno name where it cannot be looked at
+   */
   constructor(file: string) {
     this.#file = file
-    const stat = statSync(file, { throwIfNoEntry: false })
+    const stat = statUserFile(file)
     this.#from = stat?.isFile() === true ? stat.size : 0
   }
 

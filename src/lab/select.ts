@@ -1,8 +1,8 @@
 /** Which experiments a command line means. */
-import { statSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { PostcopyError } from '../errors.js'
+import { statUserFile } from '../user-files.js'
 import type { Described } from './describe.js'
 import { runChild } from './runner.js'
 import type { Row } from './runner.js'
@@ -48,7 +48,7 @@ function isFile(word: string): boolean {
 /** In a process of its own: a module may throw, hang or exit when it is loaded. */
 async function describeFile(path: string): Promise<{ experiments: Described[] } | Row> {
   const absolute = resolve(path)
-  const stat = statSync(absolute, { throwIfNoEntry: false })
+  const stat = lookAt(absolute)
   if (stat === undefined) {
     throw new PostcopyError('ERR_LAB_UNKNOWN', `there is no file ${absolute}`)
   }
@@ -78,6 +78,16 @@ async function describeFile(path: string): Promise<{ experiments: Described[] } 
     notes: [],
     plots: [],
     durationMs: 0,
+  }
+}
+
+/** @throws PostcopyError `ERR_LAB_UNKNOWN` where that cannot be done */
+function lookAt(file: string): ReturnType<typeof statUserFile> {
+  try {
+    return statUserFile(file)
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause)
+    throw new PostcopyError('ERR_LAB_UNKNOWN', why, { cause })
   }
 }
 

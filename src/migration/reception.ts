@@ -118,8 +118,9 @@ export class Reception {
   #reject(channel: Channel, code: string, why: string): void {
     if (!this.#forget(channel)) return
     const error = new ConnectionError(code, `${channel.peer} was turned away: ${why}`)
-    channel.destroy(error)
+    // The peer sees the connection close, and may then end this thread.
     this.#host.refused(error)
+    channel.destroy(error)
   }
 
   #forget(channel: Channel): boolean {

@@ -55,6 +55,42 @@ describe('the log of rejected connections', () => {
   })
 })
 
+describe('connections that are rejected while the command ends', () => {
+  const source = (path: string): string =>
+    JSON.stringify(new URL(`../../src/${path}`, import.meta.url).href)
+  /** Code that has `close()` of a class tell of rejected connections first. */
+  const telling = (module: string, name: string): NodeJS.ProcessEnv => {
+    const code = `import { isMainThread } from 'node:worker_threads'
+      if (isMainThread) {
+        const { ${name} } = await import(${source(module)})
+        const { ConnectionError } = await import(${source('errors.js')})
+        const { close } = ${name}.prototype
+        ${name}.prototype.close = function () {
+          for (let i = 0; i < ${CONNECTIONS}; i += 1) this.emit('refused', new ConnectionError('X', 'late'))
+          return close.call(this)
+        }
+      }`
+    return { NODE_OPTIONS: `--import data:text/javascript,${encodeURIComponent(code)}` }
+  }
+
+  it('are in the log of a guest', async () => {
+    const args = ['guest', '--ram', '8M', '--incoming', 'tcp:127.0.0.1:0']
+    const cli = new Cli(args, telling('monitor/monitor.js', 'Monitor'))
+    await cli.seen(/waiting for a guest/)
+    cli.child.stdin?.end('quit\n')
+    await assertShort(cli)
+  })
+
+  it('are in the log of a park', async () => {
+    const directory = join(await temporaryFolder(), 'vm')
+    const args = ['park', 'tcp:127.0.0.1:0', '--to', directory]
+    const cli = new Cli(args, telling('park/park.js', 'Park'))
+    await cli.seen(/waiting for a VM/)
+    cli.child.kill('SIGINT')
+    await assertShort(cli)
+  })
+})
+
 const CONNECTIONS = REFUSALS_SHOWN + 5
 
 /** Connections that are no migration, more than are printed, at once: a summary is due after 10 s. */

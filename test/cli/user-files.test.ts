@@ -1,12 +1,12 @@
-/** Files that a user names: a FIFO must make no command deaf to signals. */
+/** Files that a user names: a command that waits for the other end of a FIFO still ends at a signal. */
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { closeSync, constants, openSync, readFileSync, writeFileSync } from 'node:fs'
+import { closeSync, constants, openSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { makeDocument } from '../../src/lab/document.js'
 import { readHost } from '../../src/lab/host.js'
-import { readUserFile, writeUserFile } from '../../src/user-files.js'
+import { readRegularFile, readUserFile, writeUserFile } from '../../src/user-files.js'
 import { cleanups } from '../support/cleanup.js'
 import { golden } from '../stream/golden.js'
 import { Cli, MAIN, runCli, temporaryFolder } from './support.js'
@@ -108,9 +108,54 @@ describe('a file where a regular one is needed', () => {
   })
 })
 
+describe('a file that cannot be looked at or read', () => {
+  async function makeLoop(name: string): Promise<string> {
+    const loop = join(await temporaryFolder(), name)
+    symlinkSync(name, loop)
+    return loop
+  }
+
+  for (const [title, args, pattern] of [
+    ['inspect', ['inspect', 'FILE'], /file\.mjs: it cannot be opened \(ELOOP\) \[ELOOP\]/],
+    ['lab run', ['lab', 'run', 'FILE'], /file\.mjs.*ELOOP.* \[ERR_LAB_UNKNOWN\]/],
+    [
+      'resume --qemu-log',
+      ['resume', 'vm', 'unix:a', '--qemu-log', 'FILE'],
+      /file\.mjs: it cannot be opened \(ELOOP\) \[ELOOP\]/,
+    ],
+  ] as const) {
+    it(`is named with the reason by ${title}`, async () => {
+      const loop = await makeLoop('file.mjs')
+      const { status, stderr } = await runCli(args.map((arg) => (arg === 'FILE' ? loop : arg)))
+      assert.equal(status, 1)
+      assert.match(stderr, pattern)
+    })
+  }
+
+  it('is named where the kernel cannot read it', async () => {
+    // Address 0 of this process is not mapped.
+    await assert.rejects(readUserFile('/proc/self/mem', 2 ** 20), {
+      code: 'EIO',
+      message: '/proc/self/mem: it cannot be read (EIO)',
+    })
+  })
+
+  it('is named where a small file cannot be read', () => {
+    // The loopback interface has no speed: read(2) fails after open(2).
+    const file = '/sys/class/net/lo/speed'
+    assert.throws(() => readRegularFile(file, 2 ** 20), {
+      code: 'EINVAL',
+      message: `${file}: it cannot be read (EINVAL)`,
+    })
+  })
+})
+
 describe('pipes of the shell', () => {
-  const shell = (script: string, ...args: string[]) =>
-    spawnSync('bash', ['-c', script, process.execPath, MAIN, ...args], { encoding: 'utf8' })
+  /** At the deadline, timeout(1) kills the process group: bash and its children. */
+  const shell = (script: string, ...args: string[]) => {
+    const command = ['--signal=KILL', '50', 'bash', '-c', script, process.execPath, MAIN, ...args]
+    return spawnSync('timeout', command, { encoding: 'utf8' })
+  }
 
   it('are read by lab compare and written by lab report', async () => {
     const [document, folder] = [await labDocument(), await temporaryFolder()]
@@ -142,7 +187,7 @@ describe('pipes of the shell', () => {
     assert.equal(status, 0, stderr)
   })
 
-  it('standard output is written as a file, a device and a pipe', async () => {
+  it('standard output is written as a device and a pipe', async () => {
     const [document, folder] = [await labDocument(), await temporaryFolder()]
     const page = join(folder, 'page.html')
     const report = '"$0" "$1" lab report --input "$2" --output'
