@@ -118,7 +118,7 @@ export class Clone {
     if (isAtRest(state)) this.#end()
   }
 
-  #conclude(source: Source): ResumeResult {
+  async #conclude(source: Source): Promise<ResumeResult> {
     const { uri } = this
     const numbers = numbersOf(source)
     const result = { uri, status: source.state, stoppedMs: this.#stoppedMs, ...numbers }
@@ -136,7 +136,7 @@ export class Clone {
     const mayBeRefused = isOver || (source.state === 'postcopy-paused' && !wasHeard)
     const told =
       mayBeRefused && counters.transferredBytes > 0 && REFUSALS.includes(error.code)
-        ? explainRefusal(this.#vm, error, this.#evidence())
+        ? explainRefusal(this.#vm, error, await this.#evidence())
         : error
     const { code, message } = errorToRecord(told)
     const { directory } = this.#vm
@@ -148,8 +148,8 @@ export class Clone {
     return { ...result, status, guestLocation, error: { code, message } }
   }
 
-  #evidence(): RefusalEvidence {
-    const output = this.#qemuLog?.read((text) => this.#status.note(text))
+  async #evidence(): Promise<RefusalEvidence> {
+    const output = await this.#qemuLog?.read((text) => this.#status.note(text))
     return { stage: this.#stage, ...(output === undefined ? {} : { output }) }
   }
 

@@ -14,8 +14,8 @@ import {
   serveStreams,
 } from '../monitor/index.js'
 import { QmpServer, guestTarget } from '../monitor/qmp/index.js'
-import { commandText } from './command-text.js'
 import { InClearWarning } from './in-clear-warning.js'
+import { type KeptOptions, nextCommand } from './next-command.js'
 import {
   type GuestOptions,
   type QmpOptions,
@@ -130,7 +130,7 @@ async function runGuest(
   scope.defer(() => monitor.close())
   let server: (MonitorServer & { refresh?(): void }) | undefined
   const tell = json === true ? tellAsJson() : tellAsText(() => server?.refresh?.())
-  observe(monitor, tell)
+  observe(monitor, options, tell)
   monitor.on('refused', (error) => refusals.note(error))
   for (const name of options.capability ?? []) await monitor.setCapability(name, true)
   await monitor.setParameters(tlsParameters(options))
@@ -178,7 +178,11 @@ function tellAsText(refresh: () => void): Tell {
   }
 }
 
-function observe(monitor: Monitor, tell: Tell): void {
+function observe(
+  monitor: Monitor,
+  { allowForeignDirectory }: GuestCommandOptions,
+  tell: Tell,
+): void {
   const warning = new InClearWarning()
   monitor.on('migration', (status, error, role) => {
     if (role === 'source') warning.look(monitor.source)
@@ -194,7 +198,10 @@ function observe(monitor: Monitor, tell: Tell): void {
       tell('SPILLED', { 'error-desc': message }, text)
       return
     }
-    const command = commandText(['postcopy', 'resume', '--recover', end.path, 'URI'])
+    const command = nextCommand(['resume', '--recover', end.path, 'URI'], {
+      ...migrationOptions(monitor),
+      allowForeignDirectory,
+    })
     const next = `migrate_recover URI at the destination and ${command} go on`
     const text = `what the postcopy owes is on disk, in ${end.path}: if this process is lost, ${next}`
     tell('SPILLED', end, text)
@@ -206,6 +213,16 @@ function observe(monitor: Monitor, tell: Tell): void {
   monitor.on('running', (running) => {
     tell(running ? 'RESUME' : 'STOP', {}, running ? 'the guest runs' : 'the guest is stopped')
   })
+}
+
+/** The monitor may have changed what the command line said. */
+function migrationOptions(monitor: Monitor): KeptOptions {
+  const { 'tls-creds': tlsCreds, 'tls-hostname': tlsHostname } = monitor.queryParameters()
+  return {
+    ...(tlsCreds === '' ? {} : { tlsCreds }),
+    ...(tlsCreds === '' || tlsHostname === '' ? {} : { tlsHostname }),
+    preempt: monitor.queryCapabilities()['postcopy-preempt'],
+  }
 }
 
 function refusalLog(tell: Tell): RefusalLog {

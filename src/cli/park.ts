@@ -1,4 +1,5 @@
 /** `postcopy park`: takes a VM from a QEMU and keeps it in a directory. */
+import { resolve } from 'node:path'
 import { Command } from 'commander'
 import { PostcopyError } from '../errors.js'
 import { type Counters, now } from '../migration/counters.js'
@@ -7,8 +8,8 @@ import { type Manifest, Park } from '../park/index.js'
 import { printable } from '../printable.js'
 import { formatByteSize, TARGET_PAGE_SIZE } from '../units.js'
 import { bindQmp } from './bind.js'
-import { commandText } from './command-text.js'
 import { InClearWarning } from './in-clear-warning.js'
+import { nextCommand, uriForPeer } from './next-command.js'
 import {
   type QmpOptions,
   type TlsOptions,
@@ -102,7 +103,7 @@ async function runPark(
   await end
   const { manifest } = park
   if (manifest === undefined || park.state !== 'completed') {
-    throw withNextCommand(park, directory, options)
+    throw withNextCommand(park, uri, options)
   }
   if (options.recover !== undefined && park.uri === undefined) {
     status.note('no page was missing any more: QEMU is not needed for it, and may be ended')
@@ -113,24 +114,28 @@ async function runPark(
   return 0
 }
 
-/** Why it has not ended well; where QEMU has the rest of the VM, with the commands that go on. */
+/** Why it has not ended well; after a postcopy, with the commands that go on. */
 function withNextCommand(
   park: Park,
-  directory: string,
+  uri: string | undefined,
   options: ParkCommandOptions,
 ): PostcopyError {
   const { error } = park
   if (error === undefined) return new PostcopyError('ERR_INTERNAL', 'parking ended without a word')
   // Where there is a manifest, all of the VM is in DIR.
   if (park.state !== 'postcopy-paused' || park.manifest !== undefined) return error
-  const where = park.uri ?? 'tcp:HOST:PORT'
-  const command = commandText([
-    ...['postcopy', 'park', where, '--recover', `${directory}.incomplete`],
-    ...(options.tlsCreds === undefined ? [] : ['--tls-creds', options.tlsCreds]),
-    ...(options.allowForeignDirectory === true ? ['--allow-foreign-directory'] : []),
-  ])
-  const next = `To go on: ${command}; when it waits, in QEMU's monitor: migrate -r ${where}`
+  const where = park.uri ?? uri ?? 'tcp:HOST:PORT'
+  const command = nextCommand(['park', where, '--recover', incompleteDirectory(options)], options)
+  const atSource = park.isKeptWhole
+    ? ''
+    : `; when it waits, in QEMU's monitor: migrate -r ${uriForPeer(where)}`
+  const next = `To go on: ${command}${atSource}`
   return new PostcopyError(error.code, `${error.message}. ${next}`, { cause: error })
+}
+
+/** `vm` for `vm/`, as the directory itself is named. */
+function incompleteDirectory({ to = '', recover }: ParkCommandOptions): string {
+  return recover === undefined ? `${resolve(to)}.incomplete` : resolve(recover)
 }
 
 /** The way in that the user has chosen, and where the VM will be. */

@@ -1,9 +1,14 @@
 /** `--qemu-log FILE`: what a QEMU writes to its standard error while it is sent a VM. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { errorToRecord } from '../errors.js'
 import { readAdded, statUserFile } from '../user-files.js'
 
 /** A refusal is a line or two. */
 const LIMIT_BYTES = 64 * 1024
+/** QEMU may close its connections before it writes why. */
+const MOST_WAITS = 20
+/** What has not grown for so long is complete. */
+const WAIT_MS = 100
 
 export class QemuLog {
   readonly #file: string
@@ -21,17 +26,28 @@ export class QemuLog {
   }
 
   /**
-   * The end of what QEMU has written since then.
+   * The end of what QEMU has written since then. Waits up to two seconds for it.
    *
    * @param onUnreadable - called with why it cannot be read; the result is then undefined
    */
-  read(onUnreadable: (text: string) => void): string | undefined {
+  async read(onUnreadable: (text: string) => void): Promise<string | undefined> {
     try {
-      return readAdded(this.#file, this.#from, LIMIT_BYTES).toString()
+      let added = this.#readAdded()
+      for (let waits = 0; waits < MOST_WAITS; waits += 1) {
+        await sleep(WAIT_MS)
+        const before = added
+        added = this.#readAdded()
+        if (added.length > 0 && added.equals(before)) break
+      }
+      return added.toString()
     } catch (error) {
       const { code, message } = errorToRecord(error)
       onUnreadable(`--qemu-log cannot be read: ${message} [${code}]`)
       return undefined
     }
+  }
+
+  #readAdded(): Buffer {
+    return readAdded(this.#file, this.#from, LIMIT_BYTES)
   }
 }

@@ -84,8 +84,11 @@ export function readLines(
     input.pause()
     later(splitter.split(Buffer.from(chunk)), () => void input.resume())
   }
+  const end = (): void => later(splitter.end(), onEnd)
   input.on('data', look)
-  input.on('end', () => later(splitter.end(), onEnd))
+  // A client that half-closed before it was served emits no further event.
+  if (input.readableEnded) end()
+  else input.on('end', end)
   return () => {
     isClosed = true
     input.off('data', look)

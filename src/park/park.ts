@@ -43,6 +43,7 @@ export class Park extends Migration {
   readonly #worker: WorkerThread<ParkRequest, ParkNotice>
   #uri: string | undefined
   #manifest: Manifest | undefined
+  #isKeptWhole = false
 
   /**
    * Resolves when a source may connect.
@@ -118,6 +119,14 @@ export class Park extends Migration {
     return this.#manifest
   }
 
+  /**
+   * Whether it is `postcopy-paused` with every page in `DIR.incomplete`: {@link Park.recover} finishes it
+   * without a source.
+   */
+  get isKeptWhole(): boolean {
+    return this.#isKeptWhole
+  }
+
   /** Gives up, as if the connection had broken. Nothing happens when it is over. */
   stop(): void {
     this.#stop(new PostcopyError('ABORT_ERR', 'parking was stopped, as asked for'))
@@ -151,6 +160,9 @@ export class Park extends Migration {
         break
       case 'parked':
         this.#manifest = notice.manifest
+        break
+      case 'kept-whole':
+        this.#isKeptWhole = true
         break
       case 'state':
         this.setState(notice.state, notice.error)

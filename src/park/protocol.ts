@@ -35,3 +35,5 @@ export type ParkNotice =
   | { readonly type: 'refused'; readonly error: ErrorRecord }
   | { readonly type: 'state'; readonly state: MigrationState; readonly error?: ErrorRecord }
   | { readonly type: 'parked'; readonly manifest: Manifest }
+  /** It is paused, and `DIR.incomplete` has every page. */
+  | { readonly type: 'kept-whole' }

@@ -42,6 +42,8 @@ export interface ParkHost {
   stateChanged(state: MigrationState, error: unknown): void
   /** DIR is there. */
   parked(manifest: Manifest): void
+  /** `DIR.incomplete` has every page: a recovery needs no source. */
+  keptWhole(): void
 }
 
 export class ParkReceiver {
@@ -202,15 +204,19 @@ export class ParkReceiver {
   }
 
   #keep(error: unknown): void {
-    const owes = this.#store.hasAllPages
-      ? 'no page is missing: park --recover finishes it'
-      : 'the other pages are with the source, which must not be ended'
+    let isWhole = this.#store.hasAllPages
     let kept = `what has come is in ${this.#store.path}`
     try {
       this.#store.leaveIncomplete()
     } catch (failure) {
       kept += ` (without the list of pages that came: ${messageOf(failure)})`
+      // A recovery gets all of them again.
+      isWhole = false
     }
+    const owes = isWhole
+      ? 'no page is missing: park --recover finishes it'
+      : 'the other pages are with the source, which must not be ended'
+    if (isWhole) this.#host.keptWhole()
     const text = `${messageOf(error)}; ${kept}; ${owes}`
     const isUnderWay = this.#state.is('postcopy-device', 'postcopy-active')
     this.#state.enter(

@@ -47,7 +47,11 @@ async function park(): Promise<void> {
     ? VmStore.reopen(directory, counters, data)
     : VmStore.create(directory, counters, data)
   const receiver = new ParkReceiver(
-    { stateChanged, parked: (manifest) => notify({ type: 'parked', manifest }) },
+    {
+      stateChanged,
+      parked: (manifest) => notify({ type: 'parked', manifest }),
+      keptWhole: () => notify({ type: 'kept-whole' }),
+    },
     store,
     parameters,
     counters,

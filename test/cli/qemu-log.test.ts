@@ -5,6 +5,7 @@ import { once } from 'node:events'
 import { appendFileSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import { join } from 'node:path'
+import { QemuLog } from '../../src/cli/qemu-log.js'
 import { parkBytes } from '../park/support.js'
 import { cleanups } from '../support/cleanup.js'
 import { golden } from '../stream/golden.js'
@@ -15,13 +16,24 @@ const MISSING_CPU =
 const OTHER_RAM =
   'qemu-system-x86_64: Size mismatch: pc.ram: 0x4000000 != 0x6000000: Invalid argument\n'
 
-/** Takes the first bytes of a VM, writes its last words, and closes. */
-async function refusingQemu(lastWords: () => void): Promise<string> {
+/** Takes the first bytes of a VM, writes its last words, and closes; newer versions close first. */
+async function refusingQemu(
+  lastWords: () => void,
+  order: 'writes first' | 'closes first' = 'writes first',
+): Promise<string> {
   const path = join(await temporaryFolder(), 'qemu')
   const server = net.createServer((socket) => {
     socket.on('error', () => undefined)
     socket.once('data', () => {
-      lastWords()
+      if (order === 'closes first') {
+        // Until after resume has seen the end of the connection.
+        const timer = setTimeout(lastWords, 150)
+        cleanups.add(() => {
+          clearTimeout(timer)
+        })
+      } else {
+        lastWords()
+      }
       socket.destroy()
     })
   })
@@ -31,9 +43,12 @@ async function refusingQemu(lastWords: () => void): Promise<string> {
   return `unix:${path}`
 }
 
-async function refuse(log: string, lastWords: () => void = () => undefined): Promise<string> {
+async function refuse(
+  log: string,
+  ...[lastWords = () => undefined, order]: Partial<Parameters<typeof refusingQemu>>
+): Promise<string> {
   const { directory } = await parkBytes(golden('precopy'))
-  const uri = await refusingQemu(lastWords)
+  const uri = await refusingQemu(lastWords, order)
   const { status, stderr } = await runCli(['resume', directory, uri, '--qemu-log', log])
   assert.equal(status, 1, stderr)
   assert.match(stderr, /\n +It takes a "pc-/, 'it was refused')
@@ -47,6 +62,23 @@ describe('resume --qemu-log', () => {
     const stderr = await refuse(log, () => appendFileSync(log, OTHER_RAM))
     assert.match(stderr, /RAM block "pc\.ram" has 64\.0 MiB here and 96\.0 MiB there: -m,/)
     assert.doesNotMatch(stderr, /cpu_common|-smp has to be/)
+  })
+
+  it('waits for the last words of a QEMU that closes its connections before', async () => {
+    const log = join(await temporaryFolder(), 'log')
+    writeFileSync(log, MISSING_CPU)
+    const stderr = await refuse(log, () => appendFileSync(log, OTHER_RAM), 'closes first')
+    assert.match(stderr, /RAM block "pc\.ram" has 64\.0 MiB here and 96\.0 MiB there: -m,/)
+  })
+
+  it('waits for the rest of a line', async () => {
+    const file = join(await temporaryFolder(), 'log')
+    writeFileSync(file, 'earlier\n')
+    const log = new QemuLog(file)
+    appendFileSync(file, OTHER_RAM.slice(0, 20))
+    const reading = log.read((text) => assert.fail(text))
+    appendFileSync(file, OTHER_RAM.slice(20))
+    assert.equal(await reading, OTHER_RAM)
   })
 
   it('shows lines that it does not know, a few and printable', async () => {

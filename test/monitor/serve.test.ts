@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import diagnostics from 'node:diagnostics_channel'
 import { once } from 'node:events'
 import net from 'node:net'
 import { PassThrough } from 'node:stream'
@@ -7,6 +8,8 @@ import { defaultCapabilities } from '../../src/migration/options.js'
 import {
   type MonitorFormat,
   MonitorSession,
+  bindUnix,
+  serveBound,
   serveStreams,
   serveUnix,
 } from '../../src/monitor/index.js'
@@ -101,6 +104,28 @@ describe('a client of the monitor on a unix socket', () => {
     while (socket.write('help\n'.repeat(10_000))) await new Promise(setImmediate)
     assert.equal(await ask(path, 'info status'), 'VM status: paused\n')
     socket.destroy()
+  })
+
+  it('that has connected and sent its last byte before the monitor serves is answered and closed', async () => {
+    const { session: text } = await session()
+    const path = join(await temporaryFolder(), 'monitor')
+    const bound = await bindUnix(path)
+    cleanups.add(() => bound.close())
+    const accepted = new Promise<net.Socket>((resolve) => {
+      const look = (message: unknown): void => resolve((message as { socket: net.Socket }).socket)
+      diagnostics.subscribe('net.server.socket', look)
+      cleanups.add(() => {
+        diagnostics.unsubscribe('net.server.socket', look)
+      })
+    })
+    const client = await connectTo(path)
+    const answer = client.setEncoding('utf8').toArray()
+    const ended = once(await accepted, 'end')
+    client.end()
+    await ended
+    const server = serveBound(text, bound)
+    cleanups.add(() => server.close())
+    assert.equal((await answer).join(''), '(postcopy) ')
   })
 
   it('that is one too many is turned away, and has its place when another one leaves', async () => {

@@ -1,0 +1,128 @@
+/** Messages that name the command that goes on. */
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { nextCommand, uriForPeer } from '../../src/cli/next-command.js'
+import { makeCredentials } from '../support/certificates.js'
+import { cleanups } from '../support/cleanup.js'
+import {
+  FakeSource,
+  allPages,
+  discardAll,
+  packageOf,
+  part,
+  prologue,
+} from '../support/fake-peer.js'
+import { requires } from '../support/requires.js'
+import { TestMachine } from '../support/test-machine.js'
+import { Cli, type CliResult, MAIN, temporaryFolder } from './support.js'
+
+/** Runs a printed command in a shell. */
+async function paste(command: string, folder: string): Promise<{ status: unknown; said: string }> {
+  const run = `postcopy() { ${process.execPath} ${MAIN} "$@"; }; ${command}`
+  const child = spawn('sh', ['-c', run], { cwd: folder, stdio: ['ignore', 'ignore', 'pipe'] })
+  cleanups.add(() => child.kill('SIGKILL'))
+  let said = ''
+  child.stderr.on('data', (chunk: Buffer) => {
+    said += chunk.toString()
+  })
+  const [status] = (await once(child, 'close')) as [unknown]
+  return { status, said }
+}
+
+/** A park whose source is lost after the switch, with all pages or none. */
+async function losePark(
+  uri: string,
+  to: string,
+  has: 'all pages' | 'no page',
+): Promise<CliResult & { uri: string }> {
+  const machine = new TestMachine({ blocks: { ram: 2 ** 16 } })
+  const cli = new Cli(['park', uri, '--to', to])
+  const [, where = ''] = await cli.seen(/waiting for a VM on (\S+)/)
+  const source = await FakeSource.connect(where, machine)
+  for (const bytes of [prologue(machine), discardAll(machine), packageOf(machine)]) {
+    source.send(bytes)
+  }
+  if (has === 'all pages') source.send(part(allPages(machine)))
+  await cli.seen(/its other pages follow/)
+  source.end()
+  return { ...(await cli.ended), uri: where }
+}
+
+describe('the command that goes on', () => {
+  it('has the options of the one before it', () => {
+    const kept = { tlsCreds: "it's", tlsHostname: 'name', preempt: true }
+    assert.equal(
+      nextCommand(['resume', 'URI'], { ...kept, allowForeignDirectory: true }),
+      "postcopy resume URI --tls-creds 'it'\\''s' --tls-hostname name --preempt --allow-foreign-directory",
+    )
+    assert.equal(nextCommand(['park'], { allowForeignDirectory: false }), 'postcopy park')
+  })
+
+  it('has a place for the host where every address is listened on', () => {
+    for (const host of ['0.0.0.0', '[::]', '0', '[0:0::0]', '[::ffff:0.0.0.0]']) {
+      assert.equal(uriForPeer(`tcp:${host}:1`), 'tcp:HOST:1')
+    }
+    for (const uri of ['tcp:127.0.0.1:1', 'tcp:[::1]:1', 'tcp:a:1', 'unix:0.0.0.0']) {
+      assert.equal(uriForPeer(uri), uri)
+    }
+  })
+})
+
+describe('park that is left in postcopy', () => {
+  it('names the directory that is there, however DIR was spelled', async () => {
+    const folder = await temporaryFolder()
+    const { stderr } = await losePark('tcp:127.0.0.1:0', `${folder}/vm/./`, 'no page')
+    const [, directory = ''] = /--recover (\S+\.incomplete)/.exec(stderr) ?? []
+    assert(existsSync(directory), stderr)
+  })
+
+  it('names HOST to the source where it listens on every address', async () => {
+    const folder = await temporaryFolder()
+    const { stderr, uri } = await losePark('tcp:0.0.0.0:0', join(folder, 'vm'), 'no page')
+    const port = /\d+$/.exec(uri)?.[0] ?? ''
+    assert.match(stderr, new RegExp(`in QEMU's monitor: migrate -r tcp:HOST:${port} `))
+    assert.match(stderr, new RegExp(`postcopy park ${uri} --recover`))
+  })
+
+  it('names the command alone where no page is missing, and that finishes it', async () => {
+    const folder = await temporaryFolder()
+    const { stderr } = await losePark('tcp:127.0.0.1:0', join(folder, 'vm'), 'all pages')
+    assert.match(stderr, /no page is missing/)
+    assert.doesNotMatch(stderr, /migrate -r|monitor/)
+    const [, command = ''] = /To go on: (postcopy .*\.incomplete)/.exec(stderr) ?? []
+    const { status, said } = await paste(command, folder)
+    assert.equal(status, 0, said)
+    assert(existsSync(join(folder, 'vm')))
+  })
+})
+
+describe('guest --spill in postcopy', () => {
+  before(function () {
+    requires(this, 'openssl')
+  })
+
+  it('names a command with the options that its migration has', async () => {
+    const folder = await temporaryFolder()
+    const { directory: credentials } = makeCredentials(folder)
+    const tls = ['--tls-creds', credentials]
+    const postcopy = ['--capability', 'postcopy-ram', '--capability', 'postcopy-preempt']
+    const listening = ['--incoming', 'tcp:127.0.0.1:0', ...postcopy, ...tls]
+    const there = new Cli(['guest', '--ram', '8M', ...listening])
+    const [, uri = ''] = await there.seen(/waiting for a guest on (\S+)/)
+    const spill = ['--spill', join(folder, 'owed'), '--allow-foreign-directory']
+    const here = new Cli(['guest', '--ram', '8M', ...postcopy, ...spill])
+    here.type(
+      `migrate_set_parameter tls-creds ${credentials}`,
+      'migrate_set_parameter tls-hostname localhost',
+      'migrate_set_parameter max-postcopy-bandwidth 1',
+      `migrate -d ${uri}`,
+      'migrate_start_postcopy',
+    )
+    const [, command = ''] = await here.seen(/and (postcopy resume .*) go on/)
+    const kept = `--tls-creds ${credentials} --tls-hostname localhost --preempt --allow-foreign-directory`
+    assert.equal(command, `postcopy resume --recover ${folder}/owed.incomplete URI ${kept}`)
+  })
+})
