@@ -4,12 +4,13 @@
  */
 import { join } from 'node:path'
 import { formatByteSize } from '../units.js'
-import { readNumber, readText } from './proc.js'
+import { fieldOf, readNumber, readText } from './proc.js'
 
 export interface GroupLimit {
   /** The file that sets the limit. */
   readonly path: string
   readonly limitBytes: number
+  /** Without page cache that the kernel reclaims first. */
   readonly usedBytes: number
   /** The limit less what is used, not below 0. */
   readonly headroomBytes: number
@@ -19,6 +20,8 @@ export interface GroupLimit {
 interface Files {
   readonly limit: string
   readonly used: string
+  /** The field of `memory.stat` with bytes of `used` that are reclaimed before the limit is enforced. */
+  readonly reclaimable?: string
 }
 
 interface Controller {
@@ -29,8 +32,14 @@ interface Controller {
 
 const memory: Controller = {
   name: 'memory',
-  v1: [{ limit: 'memory.limit_in_bytes', used: 'memory.usage_in_bytes' }],
-  v2: [{ limit: 'memory.max', used: 'memory.current' }],
+  v1: [
+    {
+      limit: 'memory.limit_in_bytes',
+      used: 'memory.usage_in_bytes',
+      reclaimable: 'total_inactive_file',
+    },
+  ],
+  v2: [{ limit: 'memory.max', used: 'memory.current', reclaimable: 'inactive_file' }],
 }
 
 /** A page counts as used from its first touch; as reserved from mmap(2) on. */
@@ -79,11 +88,19 @@ function tightest(controller: Controller): GroupLimit | undefined {
 function limitIn(folder: string, files: Files): GroupLimit | undefined {
   const path = join(folder, files.limit)
   const limitBytes = readNumber(path)
-  const usedBytes = readNumber(join(folder, files.used))
+  const countedBytes = readNumber(join(folder, files.used))
   // "max" is not a number; version 1 writes "no limit" as one near 2^63.
   if (limitBytes === undefined || Number.isNaN(limitBytes) || limitBytes > 2 ** 60) return undefined
-  if (usedBytes === undefined) return undefined
+  if (countedBytes === undefined) return undefined
+  const usedBytes = Math.max(0, countedBytes - reclaimableIn(folder, files))
   return { path, limitBytes, usedBytes, headroomBytes: Math.max(0, limitBytes - usedBytes) }
+}
+
+function reclaimableIn(folder: string, { reclaimable }: Files): number {
+  if (reclaimable === undefined) return 0
+  return Number(
+    fieldOf(join(folder, 'memory.stat'), new RegExp(`^${reclaimable} (\\d+)$`, 'm')) ?? 0,
+  )
 }
 
 interface GroupFolder {

@@ -1,25 +1,54 @@
 /** Warns of a control group that grants less memory than the RAM of a machine. */
+import type { MemoryRegion } from '../kernel/index.js'
 import { memoryLimit } from '../kernel/control-groups.js'
 import { formatByteSize } from '../units.js'
-import type { MigratableMachine } from './machine.js'
+import type { MachineBlock, MigratableMachine } from './machine.js'
 
-const warnedOf = new WeakSet<MigratableMachine>()
+const MINCORE_PAGE_BYTES = 4096
+/** Of RAM that is looked at with one buffer. */
+const SLICE_BYTES = 2 ** 30
+
+const checked = new WeakSet<MigratableMachine>()
 
 /**
- * Emits a warning of the process with the code `POSTCOPY_MEMORY_LIMIT`, once for each machine: RAM that
- * is not there yet does not fit in. Huge pages have a limit of their own, and are refused.
+ * Emits a warning of the process with the code `POSTCOPY_MEMORY_LIMIT` where RAM that is not there yet
+ * exceeds what the control group has left. Looks once at each machine: later, its RAM is there. Huge
+ * pages have a limit of their own, and are refused.
  */
 export function warnOfMemoryLimit(machine: MigratableMachine): void {
-  if (warnedOf.has(machine)) return
+  if (checked.has(machine)) return
+  checked.add(machine)
   const limit = memoryLimit()
-  const ramBytes = machine.blocks
-    .filter(({ region }) => region.kind === 'anon' || region.kind === 'memfd')
-    .reduce((sum, { lengthBytes }) => sum + lengthBytes, 0)
-  if (limit === undefined || limit.headroomBytes >= ramBytes) return
-  warnedOf.add(machine)
+  if (limit === undefined) return
+  const blocks = machine.blocks.filter(
+    ({ region }) => region.kind === 'anon' || region.kind === 'memfd',
+  )
+  const ramBytes = sum(blocks, ({ lengthBytes }) => lengthBytes)
+  if (limit.headroomBytes >= ramBytes) return
+  const missingBytes = ramBytes - sum(blocks, residentBytes)
+  if (limit.headroomBytes >= missingBytes) return
   const [ram, left, all] = [ramBytes, limit.headroomBytes, limit.limitBytes].map(formatByteSize)
   process.emitWarning(
     `the guest's RAM has ${ram}, and the control group has ${left} left of ${all} (${limit.path}); beyond it the kernel ends the process`,
     { code: 'POSTCOPY_MEMORY_LIMIT' },
   )
+}
+
+function sum(blocks: readonly MachineBlock[], of: (block: MachineBlock) => number): number {
+  return blocks.reduce((total, block) => total + of(block), 0)
+}
+
+/** What the control group counts of a block already. */
+function residentBytes({ region, lengthBytes }: MachineBlock): number {
+  let pages = 0
+  for (let offset = 0; offset < lengthBytes; offset += SLICE_BYTES) {
+    pages += residentPages(region, offset, Math.min(SLICE_BYTES, lengthBytes - offset))
+  }
+  return pages * MINCORE_PAGE_BYTES
+}
+
+function residentPages(region: MemoryRegion, offset: number, lengthBytes: number): number {
+  let pages = 0
+  for (const isResident of region.mincore(offset, lengthBytes)) pages += isResident
+  return pages
 }

@@ -1,10 +1,12 @@
 /** Huge pages and memory under a control group's limit: the number is known before the guest depends on them. */
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { KernelError } from '../../src/errors.js'
 import { MemoryRegion } from '../../src/kernel/index.js'
 import { HostChanges, availableHugePages, runConfined } from '../../src/testing/index.js'
 import type { GroupLimits } from '../../src/testing/index.js'
+import { temporaryFolder } from '../cli/support.js'
 import { cleanups } from '../support/cleanup.js'
 import { lendHugePages } from '../support/huge-pages.js'
 import { requires } from '../support/requires.js'
@@ -19,6 +21,20 @@ const noteWarnings = `
   process.removeAllListeners('warning')
   process.on('warning', ({ code, message }) => console.log(code, message))
   const { Destination, Guest } = await import(${JSON.stringify(library)})`
+
+/** For {@link inGroup}: a machine of the user's own with RAM in a memfd, and a way to listen for it. */
+const ownMachine = (lengthBytes: number): string => `
+  const region = MemoryRegion.create({ kind: 'memfd', lengthBytes: ${lengthBytes} })
+  const idle = () => undefined
+  const machine = {
+    machineType: 'own', blocks: [{ name: 'ram', region, lengthBytes: ${lengthBytes} }], running: false,
+    start: idle, stop: idle, saveDevices: idle, loadDevice: idle, resumeAfterLoad: idle,
+    vcpuThreadIds: idle,
+  }
+  const listenOnce = async () => {
+    const destination = await Destination.listen(machine, { uri: 'tcp:127.0.0.1:0' })
+    await destination.close()
+  }`
 
 /** What a script of the kernel's interface prints in a group of its own. */
 async function inGroup(limits: GroupLimits, body: string): Promise<string> {
@@ -127,17 +143,62 @@ describe('a process whose control group has too little memory for RAM', () => {
     const said = await inGroup(
       { memoryBytes: 2 ** 30 },
       `${noteWarnings}
-       const region = MemoryRegion.create({ kind: 'memfd', lengthBytes: 2 ** 32 })
-       const idle = () => undefined
-       const machine = {
-         machineType: 'own', blocks: [{ name: 'ram', region, lengthBytes: 2 ** 32 }], running: false,
-         start: idle, stop: idle, saveDevices: idle, loadDevice: idle, resumeAfterLoad: idle,
-         vcpuThreadIds: idle,
-       }
-       const destination = await Destination.listen(machine, { uri: 'tcp:127.0.0.1:0' })
-       await destination.close()`,
+       ${ownMachine(2 ** 32)}
+       await listenOnce()`,
     )
     assert.match(said, /^POSTCOPY_MEMORY_LIMIT the guest's RAM has 4\.00 GiB, .*\n$/)
+  })
+
+  for (const [when, before] of [
+    ['at first', ''],
+    ['at the next listen', 'await listenOnce()'],
+  ] as const) {
+    it(`is not warned of RAM that is there already ${when}`, async function () {
+      requires(this, 'root')
+      const said = await inGroup(
+        { memoryBytes: 2 ** 29 },
+        `${noteWarnings}
+         ${ownMachine(2 ** 28)}
+         ${before}
+         region.touch(0, ${2 ** 28}, 'write')
+         await listenOnce()`,
+      )
+      assert.equal(said, '')
+    })
+  }
+
+  it('is warned of RAM of which too much is not there yet', async function () {
+    requires(this, 'root')
+    const said = await inGroup(
+      { memoryBytes: 2 ** 29 },
+      `${noteWarnings}
+       ${ownMachine(2 ** 30)}
+       region.touch(0, ${2 ** 28}, 'write')
+       await listenOnce()`,
+    )
+    assert.match(said, /^POSTCOPY_MEMORY_LIMIT the guest's RAM has 1\.00 GiB, .*\n$/)
+  })
+
+  it('is not warned where page cache that can be reclaimed fills its memory', async function () {
+    requires(this, 'root')
+    const file = join(await temporaryFolder(), 'read-once')
+    const said = await inGroup(
+      { memoryBytes: 2 ** 29 },
+      `${noteWarnings}
+       import { dirname, join } from 'node:path'
+       import { openSync, readFileSync, readSync, truncateSync, writeFileSync } from 'node:fs'
+       writeFileSync(${JSON.stringify(file)}, '')
+       truncateSync(${JSON.stringify(file)}, ${2 ** 28})
+       const fd = openSync(${JSON.stringify(file)})
+       const buffer = new Uint8Array(2 ** 20)
+       while (readSync(fd, buffer) > 0);
+       const stat = join(dirname(readPrivileges().memoryGroup.path), 'memory.stat')
+       const [, cached] = /^inactive_file (\\d+)/m.exec(readFileSync(stat, 'utf8'))
+       console.log(cached >= ${2 ** 27} ? 'cached' : cached)
+       ${ownMachine(2 ** 28)}
+       await listenOnce()`,
+    )
+    assert.equal(said, 'cached\n')
   })
 })
 
