@@ -153,6 +153,7 @@ export class Receiver {
     const { ownerThreadId } = this.#options
     if (ownerThreadId === undefined) return
     this.#guard = new OwnerGuard(uffd, ownerThreadId, this.#blocks)
+    if (this.#guestRuns) this.#guard.guestRunning()
   }
 
   #disarm(): void {
@@ -241,6 +242,7 @@ export class Receiver {
   /** The main thread has taken the guest; it runs, or is stopped here. */
   guestRunning(): void {
     this.#guestRuns = true
+    this.#guard?.guestRunning()
     if (this.#postcopy === 'listening') this.#postcopy = 'running'
     if (this.#state.is('postcopy-device')) this.#state.enter('postcopy-active')
     this.#finishIfDone()

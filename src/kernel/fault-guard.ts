@@ -3,7 +3,7 @@ import { native } from './load.js'
 import type { NativeFaultGuard } from './native.js'
 import { type Userfaultfd, userfaultfdHandle } from './userfaultfd.js'
 
-/** Memory that is registered for missing faults, and what to write when a page of it cannot come. */
+/** Memory that is registered for missing faults, and what to write when a page of it cannot arrive. */
 export interface GuardedRange {
   readonly address: number
   readonly lengthBytes: number
