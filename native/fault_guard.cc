@@ -10,6 +10,7 @@
 
 #include "args.h"
 #include "callbacks.h"
+#include "records.h"
 #include "uapi.h"
 #include "userfaultfd.h"
 
@@ -18,6 +19,7 @@ namespace postcopy {
 namespace {
 
 constexpr int kExitStatus = 1;
+constexpr uint64_t kMaxPageBytes = uint64_t{1} << 30;
 
 // A pipe that is full must not keep the process.
 void WriteLastWords(const std::string& text) noexcept {
@@ -44,12 +46,41 @@ long FaultGuard::Start(int fd, uint32_t thread_id, std::shared_ptr<FaultGuard>* 
   return 0;
 }
 
-void FaultGuard::Describe(uint64_t start, uint64_t length, std::string before, std::string after) {
+void FaultGuard::PageSet::Freeze() noexcept {
+  if (live.empty()) return;
+  copy.assign(live.begin(), live.end());
+  live = {};
+}
+
+bool FaultGuard::PageSet::HasAll(uint64_t page, uint64_t pages) const noexcept {
+  if (copy.empty()) return false;
+  for (const uint64_t end = page + pages; page < end; ++page) {
+    if (((copy[page >> 3] >> (page & 7)) & 1) == 0) return false;
+  }
+  return true;
+}
+
+void FaultGuard::Describe(uint64_t start, Range range) {
   const std::lock_guard lock(mutex_);
-  ranges_.insert_or_assign(start, Range{length, std::move(before), std::move(after)});
+  // Begin() must not need memory.
+  range.received.copy.reserve(range.received.live.size());
+  range.zeroed.copy.reserve(range.zeroed.live.size());
+  if (zeros_.size() < range.page_size) zeros_.resize(range.page_size);
+  if (state_ == State::kBegun) {
+    range.received.Freeze();
+    range.zeroed.Freeze();
+  }
+  ranges_.insert_or_assign(start, std::move(range));
 }
 
 void FaultGuard::Begin() noexcept {
+  {
+    const std::lock_guard lock(mutex_);
+    for (auto& [start, range] : ranges_) {
+      range.received.Freeze();
+      range.zeroed.Freeze();
+    }
+  }
   Enter(State::kBegun);
 }
 
@@ -92,10 +123,12 @@ FaultGuard::State FaultGuard::AwaitChange() noexcept {
 
 void FaultGuard::WakeAll() noexcept {
   const std::lock_guard lock(mutex_);
-  for (const auto& [start, range] : ranges_) {
-    uapi::UffdioRange request{.start = start, .len = range.length};
-    ::ioctl(fd_, uapi::kUffdioWake, &request);
-  }
+  for (const auto& [start, range] : ranges_) Wake(start, range.length);
+}
+
+bool FaultGuard::Wake(uint64_t start, uint64_t length) const noexcept {
+  uapi::UffdioRange range{.start = start, .len = length};
+  return ::ioctl(fd_, uapi::kUffdioWake, &range) == 0;
 }
 
 void FaultGuard::ReadMessages() noexcept {
@@ -104,27 +137,48 @@ void FaultGuard::ReadMessages() noexcept {
   for (long at = 0; at < bytes; at += static_cast<long>(sizeof(uapi::UffdMsg))) {
     const uapi::UffdMsg& message = messages[static_cast<size_t>(at) / sizeof(uapi::UffdMsg)];
     if (message.event != uapi::kEventPagefault) continue;
-    if (message.arg.pagefault.ptid == thread_id_) EndIfGuarded(message.arg.pagefault.address);
+    Serve(message.arg.pagefault.address, message.arg.pagefault.ptid);
   }
 }
 
-void FaultGuard::EndIfGuarded(uint64_t address) noexcept {
+void FaultGuard::Serve(uint64_t address, uint32_t thread_id) noexcept {
   const std::lock_guard lock(mutex_);
   const auto above = ranges_.upper_bound(address);
   if (above == ranges_.begin()) return;
   const auto& [start, range] = *std::prev(above);
   if (address - start >= range.length) return;
+  const uint64_t at = (address - start) / range.page_size * range.page_size;
+  const uint64_t page = at / kTargetPageBytes;
+  const uint64_t pages = range.page_size / kTargetPageBytes;
+  if (range.zeroed.HasAll(page, pages)) {
+    if (PlaceZeros(start + at, range.page_size)) return;
+  } else if (range.received.HasAll(page, pages)) {
+    // It was placed while the fault was sent.
+    Wake(start + at, range.page_size);
+    return;
+  }
+  if (thread_id_ == 0 || thread_id != thread_id_) return;
   WriteLastWords(range.before + std::to_string(address - start) + range.after);
   ::_exit(kExitStatus);
 }
 
-// (uffd, threadId): a handle, or -errno. An earlier guard of this userfaultfd has ended.
+bool FaultGuard::PlaceZeros(uint64_t page, uint64_t page_size) const noexcept {
+  uapi::UffdioTransfer copy{.dst = page,
+                            .src = reinterpret_cast<uint64_t>(zeros_.data()),
+                            .len = page_size,
+                            .mode = 0,
+                            .done = 0};
+  if (::ioctl(fd_, uapi::kUffdioCopy, &copy) == 0) return true;
+  // EEXIST: the page is present. EAGAIN: the thread that waits sends its fault again.
+  return (errno == EEXIST || errno == EAGAIN) && Wake(page, page_size);
+}
+
+// (uffd, threadId): a handle, or -errno. 0 guards no thread. An earlier guard of this userfaultfd
+// has ended.
 Napi::Value GuardStart(const Napi::CallbackInfo& info) {
   Args args(info);
   const auto uffd = args.Object<Userfaultfd>(0, "userfaultfd");
   const uint64_t thread_id = args.Number(1, "threadId", INT32_MAX);
-  // The kernel reports 0 where it does not know which thread waits.
-  args.Require(thread_id > 0, "threadId", "positive");
   if (!args.ok()) return {};
   std::shared_ptr<FaultGuard> guard;
   const long result = FaultGuard::Start(uffd->fd(), static_cast<uint32_t>(thread_id), &guard);
@@ -133,7 +187,8 @@ Napi::Value GuardStart(const Napi::CallbackInfo& info) {
   return NewHandle(args.env(), std::move(guard));
 }
 
-// (guard, start, length, before, after)
+// (guard, start, length, before, after, pageSize, received, zeroed). The bitmaps are empty, or must
+// not be collected before guardBegin() or guardStop().
 Napi::Value GuardDescribe(const Napi::CallbackInfo& info) {
   Args args(info);
   const auto guard = args.Object<FaultGuard>(0, "guard");
@@ -141,8 +196,22 @@ Napi::Value GuardDescribe(const Napi::CallbackInfo& info) {
   const uint64_t length = args.Number(2, "length");
   std::string before = args.Text(3, "before");
   std::string after = args.Text(4, "after");
+  const uint64_t page_size = args.Number(5, "pageSizeBytes", kMaxPageBytes);
+  const Bytes received = args.Uint8s(6, "received");
+  args.Require(page_size > 0 && page_size % kTargetPageBytes == 0 && length % page_size == 0,
+               "pageSizeBytes", "the size of pages that fill the range");
+  const Bytes zeroed = args.Uint8s(7, "zeroed");
+  for (const Bytes& bits : {received, zeroed}) {
+    args.Require(bits.empty() || bits.size() * 8 >= length / kTargetPageBytes,
+                 "received and zeroed", "one bit for each page of 4096 bytes");
+  }
   if (!args.ok()) return {};
-  guard->Describe(start, length, std::move(before), std::move(after));
+  guard->Describe(start, {.length = length,
+                          .page_size = page_size,
+                          .before = std::move(before),
+                          .after = std::move(after),
+                          .received = {.live = received, .copy = {}},
+                          .zeroed = {.live = zeroed, .copy = {}}});
   return {};
 }
 

@@ -7,7 +7,10 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "sys.h"
 #include "thread.h"
@@ -15,8 +18,9 @@
 namespace postcopy {
 
 // A thread of its own, which sleeps until Begin(). From then on it reads the messages of the
-// userfaultfd, and ends the process when one tells that the guarded thread waits for a page. It
-// takes the messages of other threads too: the next one that serves faults has to wake all ranges.
+// userfaultfd. It places pages that were received as zeros, for all threads, and ends the process
+// when the guarded thread waits for a page that was not received. Other threads that wait for such
+// a page stay parked: the next thread that serves faults has to wake all ranges.
 //
 // The thread is there from the start, because the worker that it stands in for may end where no
 // thread can be made, and without running JavaScript again.
@@ -34,20 +38,33 @@ class FaultGuard {
   FaultGuard& operator=(const FaultGuard&) = delete;
   ~FaultGuard() { Stop(); }
 
+  // Pages of the range: a bitmap of the environment that serves faults, until Begin() copies it.
+  struct PageSet {
+    std::span<const uint8_t> live;
+    std::vector<uint8_t> copy;
+
+    void Freeze() noexcept;
+    bool HasAll(uint64_t page, uint64_t pages) const noexcept;
+  };
+
+  struct Range {
+    uint64_t length;
+    uint64_t page_size;
+    std::string before;
+    std::string after;
+    PageSet received;
+    PageSet zeroed;  // received as zeros, and may be missing
+  };
+
   // What is written for a page of this range: `before`, its offset in the range, `after`. Replaces
-  // a range with the same start.
-  void Describe(uint64_t start, uint64_t length, std::string before, std::string after);
+  // a range with the same start. Its bitmaps must stay valid until Begin() or Stop().
+  void Describe(uint64_t start, Range range);
   // Does nothing after Stop().
   void Begin() noexcept;
   // Returns when the thread has ended. May be called by several threads.
   void Stop() noexcept;
 
  private:
-  struct Range {
-    uint64_t length;
-    std::string before;
-    std::string after;
-  };
   enum class State : uint8_t { kIdle, kBegun, kStopped };
 
   FaultGuard(int fd, UniqueFd event, uint32_t thread_id) noexcept
@@ -58,7 +75,9 @@ class FaultGuard {
   State AwaitChange() noexcept;
   void WakeAll() noexcept;
   void ReadMessages() noexcept;
-  void EndIfGuarded(uint64_t address) noexcept;
+  void Serve(uint64_t address, uint32_t thread_id) noexcept;
+  bool PlaceZeros(uint64_t page, uint64_t page_size) const noexcept;
+  bool Wake(uint64_t start, uint64_t length) const noexcept;
 
   const int fd_;
   const UniqueFd event_;
@@ -68,6 +87,7 @@ class FaultGuard {
   std::mutex mutex_;  // for what follows
   State state_ = State::kIdle;
   std::map<uint64_t, Range> ranges_;  // by start
+  std::vector<uint8_t> zeros_;        // the largest page
 };
 
 }  // namespace postcopy

@@ -14,16 +14,17 @@ struct Loaded {
   size_t zero = 0;
 };
 
-// A page that never held anything is zero already, and stays untouched: an idle guest's free memory
-// costs nothing. `zeroed` says "received, and known to be zeros", so that zeros are not written
-// over zeros.
-inline Loaded LoadRecords(uint8_t* memory, Bitmap received, Bitmap zeroed, Incoming* in) noexcept {
+// With `emptied`, a page that was not received is zero already, and stays untouched: an idle
+// guest's free memory costs nothing. `zeroed` says "received, and known to be zeros", so that zeros
+// are not written over zeros.
+inline Loaded LoadRecords(uint8_t* memory, bool emptied, Bitmap received, Bitmap zeroed,
+                          Incoming* in) noexcept {
   Loaded loaded;
   Record record;
   for (size_t length = in->Peek(&record); length != 0; length = in->Peek(&record)) {
     const size_t page = record.offset / kTargetPageBytes;
     if (record.zero) {
-      if (received.Test(page) && !zeroed.Test(page))
+      if ((received.Test(page) || !emptied) && !zeroed.Test(page))
         std::memset(memory + record.offset, 0, kTargetPageBytes);
       zeroed.Set(page);
       ++loaded.zero;

@@ -84,7 +84,7 @@ void Load(std::vector<uint8_t> bytes) {
   Model model(memory);
   Incoming in{.bytes = bytes, .used_length = kUsedLength};
   const Loaded loaded =
-      LoadRecords(memory.data(), Bitmap(pages.received), Bitmap(pages.zeroed), &in);
+      LoadRecords(memory.data(), true, Bitmap(pages.received), Bitmap(pages.zeroed), &in);
   model.Take(std::span(bytes).first(in.at));
   Demand(memory == model.memory(), "loaded pages");
   Record record;

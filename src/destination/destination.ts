@@ -91,7 +91,8 @@ const NO_WAY_BACK =
 
 /**
  * An incoming migration, begun by {@link Destination.listen}. The machine's RAM is emptied when
- * the source arrives; its vCPUs are started when its state has been loaded.
+ * the source arrives; huge pages of it are made present before it listens, which takes a second for
+ * some GiB, and are overwritten page by page. Its vCPUs are started when its state has been loaded.
  *
  * A migration that fails before the guest is claimed here leaves it to the source. Later failures
  * lead to `postcopy-paused`: the guest runs on as far as its pages reach, threads that need a missing
@@ -139,7 +140,8 @@ export class Destination extends Migration {
   /**
    * Resolves when a source may connect.
    *
-   * @throws ConnectionError where it cannot listen; PostcopyError, as `Source.migrate` does, for
+   * @throws ConnectionError where it cannot listen; KernelError `ENOMEM` where huge pages are short;
+   *   PostcopyError, as `Source.migrate` does, for
    *   what it is given, before anything begins
    */
   static async listen(

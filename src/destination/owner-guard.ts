@@ -9,15 +9,20 @@ import { workerLost } from '../migration/migration.js'
 import { printable } from '../printable.js'
 import type { DestinationBlock } from './block.js'
 
+/** Places pages that were received as zeros, too, while no worker serves faults. */
 export class OwnerGuard {
   readonly #guard: FaultGuard
   readonly #blocks: readonly DestinationBlock[]
   #hasBegun = false
 
-  /** @param threadId - of the owner */
-  constructor(uffd: Userfaultfd, threadId: number, blocks: readonly DestinationBlock[]) {
+  /** @param threadId - of the owner, where that is the main thread */
+  constructor(
+    uffd: Userfaultfd,
+    threadId: number | undefined,
+    blocks: readonly DestinationBlock[],
+  ) {
     this.#blocks = blocks
-    this.#guard = new FaultGuard(uffd, threadId, lastWords(blocks, lost(), WHILE_LOADING))
+    this.#guard = new FaultGuard(uffd, threadId ?? 0, lastWords(blocks, lost(), WHILE_LOADING))
   }
 
   /** The devices are loaded. A migration that has paused meanwhile keeps its cause. */
@@ -62,9 +67,12 @@ function lastWords(
   advice: string,
 ): GuardedRange[] {
   const cause = error instanceof Error ? error.message : String(error)
-  return blocks.map(({ block: { name, region, lengthBytes } }) => ({
+  return blocks.map(({ block: { name, region, lengthBytes, hostPageSize }, received, zeroed }) => ({
     address: region.address,
     lengthBytes,
+    pageSizeBytes: hostPageSize,
+    received: received.bytes,
+    zeroed: zeroed.bytes,
     before: 'postcopy: the process ends: its main thread waits for the page at offset ',
     after: ` of RAM block ${JSON.stringify(name)}, which cannot arrive (${printable(cause)}). ${advice}\n`,
   }))

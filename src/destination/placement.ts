@@ -18,6 +18,8 @@ import {
 } from '../kernel/index.js'
 import type { Counters } from '../migration/counters.js'
 import { checkDiscards } from '../migration/discard-budget.js'
+import { populate } from '../migration/populate.js'
+import type { RamBlock } from '../ram/ram-block.js'
 import { RamFlag } from '../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import type { DestinationBlock } from './block.js'
@@ -48,13 +50,26 @@ export class Placement {
     this.#counters = counters
   }
 
-  /** Empties all RAM, as a destination does at ADVISE (protocol section 2.1). */
+  /**
+   * Makes huge pages present, before a source can connect: that takes seconds where there are many. They
+   * count against a control group's limit from here on, so a shortage fails the destination while the
+   * source has the guest. What is discarded later is given back, see placeOnce.
+   *
+   * @throws KernelError `ENOMEM`
+   */
+  async reserve(): Promise<void> {
+    for (const { block } of this.#blocks) {
+      if (isOnHugePages(block)) await populate(block.region, block.lengthBytes)
+    }
+  }
+
+  /**
+   * Empties all RAM, as a destination does at ADVISE (protocol section 2.1). Huge pages stay present:
+   * each of their target pages is overwritten, with zeros too, or discarded.
+   */
   empty(): void {
     for (const { block, received, zeroed } of this.#blocks) {
-      block.region.discard(0, block.lengthBytes)
-      // Huge pages count against a control group's limit from here on: a shortage fails the migration
-      // while the source has the guest. What is discarded later is given back, see placeOnce.
-      if (block.region.pageSizeBytes > TARGET_PAGE_SIZE) block.region.populate(0, block.lengthBytes)
+      if (!isOnHugePages(block)) block.region.discard(0, block.lengthBytes)
       received.clearRange(0, block.pageCount)
       zeroed.clearRange(0, block.pageCount)
     }
@@ -308,6 +323,10 @@ export class Placement {
         : `a page came again, or for another host page, while the one at ${offset} of "${name}" was not complete`,
     )
   }
+}
+
+function isOnHugePages({ region }: RamBlock): boolean {
+  return region.pageSizeBytes > TARGET_PAGE_SIZE
 }
 
 /**

@@ -150,9 +150,7 @@ export class Receiver {
 
   /** To be called before memory is armed, and before a worker that follows reads faults. */
   #guardOwner(uffd: Userfaultfd): void {
-    const { ownerThreadId } = this.#options
-    if (ownerThreadId === undefined) return
-    this.#guard = new OwnerGuard(uffd, ownerThreadId, this.#blocks)
+    this.#guard = new OwnerGuard(uffd, this.#options.ownerThreadId, this.#blocks)
     if (this.#guestRuns) this.#guard.guestRunning()
   }
 
@@ -162,9 +160,10 @@ export class Receiver {
     this.#guard?.stop()
   }
 
-  /** About to listen. */
-  begin(): void {
+  /** About to listen. @throws KernelError `ENOMEM` where huge pages are short */
+  async begin(): Promise<void> {
     if (this.#isRecovery) this.#state.enter('postcopy-recover-setup')
+    else await this.#placement.reserve()
   }
 
   /** A listener is open. */
@@ -384,7 +383,8 @@ export class Receiver {
         this.#postcopy,
       )
     }
-    this.#answers.collect((out) => encodePong(out, value))
+    // At once: what follows it may take longer than the source waits (emptying RAM).
+    this.pong(value)
   }
 
   /** Before any RAM: can this host do it, and do both ends mean the same pages? */

@@ -102,7 +102,7 @@ process.on('uncaughtException', (error) => receiver.abandon(error))
 
 async function receive(): Promise<void> {
   try {
-    receiver.begin()
+    await receiver.begin()
     listener = await listen(data.uri, {
       tls: data.tls,
       handshakes: data.parameters,

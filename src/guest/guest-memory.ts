@@ -1,7 +1,5 @@
 /** The memory of a guest's RAM blocks. */
 import { MemoryRegion } from '../kernel/index.js'
-import type { MachineBlock } from '../migration/machine.js'
-import { tick } from '../migration/signal.js'
 import { layOut, type Layout } from './layout.js'
 
 export type MemoryKind = 'anon' | 'memfd' | 'hugetlb'
@@ -30,21 +28,5 @@ export function allocate(kind: MemoryKind, ramBytes: number, vcpus: number): Gue
   } catch (error) {
     ram.close()
     throw error
-  }
-}
-
-/** Huge pages filled with zeros before other events of this thread get their turn. */
-const POPULATED_AT_ONCE_BYTES = 32 * 2 ** 20
-
-/**
- * Makes all huge pages present: only then they count against the limit of a control group, and no other
- * process can take them.
- *
- * @throws KernelError `ENOMEM` where they are short
- */
-export async function populate({ region, lengthBytes }: MachineBlock): Promise<void> {
-  for (let offset = 0; offset < lengthBytes; offset += POPULATED_AT_ONCE_BYTES) {
-    region.populate(offset, Math.min(POPULATED_AT_ONCE_BYTES, lengthBytes - offset))
-    await tick()
   }
 }

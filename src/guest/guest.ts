@@ -11,6 +11,7 @@ import type {
   RamRange,
 } from '../migration/machine.js'
 import { warnOfMemoryLimit } from '../migration/memory-warning.js'
+import { populate } from '../migration/populate.js'
 import { printable } from '../printable.js'
 import { Reader } from '../stream/index.js'
 import { TARGET_PAGE_SIZE, formatByteSize, parseByteSize } from '../units.js'
@@ -20,7 +21,7 @@ import { GlobalState, type RunState } from './devices/global-state.js'
 import { QueueDevice } from './devices/queue-device.js'
 import { VcpuDevice } from './devices/vcpu-device.js'
 import { VERDICTS, type Finding, type Verdict } from './findings.js'
-import { allocate, populate, type GuestMemory } from './guest-memory.js'
+import { allocate, type GuestMemory } from './guest-memory.js'
 import { VcpuSet } from './vcpu-set.js'
 import type { TouchHistogram, VcpuStats } from './vcpu-stats.js'
 import { IDLE_WORKLOAD, parseWorkload, type Workload } from './workload.js'
@@ -137,7 +138,7 @@ export class Guest implements MigratableMachine {
       return
     }
     const [ram] = this.blocks
-    if (ram?.region.kind === 'hugetlb') await populate(ram)
+    if (ram?.region.kind === 'hugetlb') await populate(ram.region, ram.lengthBytes)
     this.vcpus.adopt(workload)
     await this.vcpus.fill()
     this.#queue.initialise()

@@ -178,7 +178,8 @@ export class MemoryRegion {
   /**
    * Makes missing pages present, with zeros, and keeps the content of the others. A huge page counts
    * against `hugetlb.2MB.max` of the control group from here on: a shortage is an error here, and not
-   * SIGBUS at the first touch.
+   * SIGBUS at the first touch. Before Linux 5.14, which lacks `MADV_POPULATE_WRITE`, the pages are
+   * touched here: a shortage is then SIGBUS in this call.
    *
    * @throws KernelError `ENOMEM` where memory or huge pages are short; a part may be present
    */

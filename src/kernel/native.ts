@@ -163,6 +163,9 @@ export interface NativeAddon {
     length: number,
     before: string,
     after: string,
+    pageSizeBytes: number,
+    received: Uint8Array,
+    zeroed: Uint8Array,
   ): void
   guardBegin(guard: NativeFaultGuard): void
   guardStop(guard: NativeFaultGuard): void

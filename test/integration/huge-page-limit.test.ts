@@ -5,7 +5,7 @@ import { Guest } from '../../src/guest/index.js'
 import { HostChanges, runConfined } from '../../src/testing/index.js'
 import { cleanups } from '../support/cleanup.js'
 import { lendHugePages } from '../support/huge-pages.js'
-import { migratePair, postcopy } from '../support/migration.js'
+import { listenFor, migratePair, postcopy } from '../support/migration.js'
 import { requires } from '../support/requires.js'
 import { TestMachine } from '../support/test-machine.js'
 
@@ -47,10 +47,10 @@ describe('huge pages that another user of the control group takes', () => {
     assert.match(error, shortage)
   })
 
-  it('fail a migration before the switch, and the guest runs on at the source', async () => {
-    const { error, running } = await inGroup('beforeSwitch', 8)
+  it('fail a destination before it listens, which listens when they are free', async () => {
+    const { error, ...rest } = await inGroup('beforeListening', 8)
     assert.match(error, shortage)
-    assert.deepEqual(running, [true, false])
+    assert.deepEqual(rest, { isSame: true, running: [false, true] })
   })
 
   it('pause a migration after the switch until they are free, and a reader waits meanwhile', async () => {
@@ -76,6 +76,28 @@ describe('a machine on huge pages', () => {
     assert(ram !== undefined)
     assert(ram.region.mincore(0, ram.lengthBytes).every((present) => present === 1))
   })
+
+  it('has all of them present before its destination listens, with their content', async () => {
+    const blocks = { ram: 4 * HUGE }
+    const machine = new TestMachine({ kind: 'hugetlb', blocks })
+    const ram = machine.region('ram')
+    ram.write(0, Uint8Array.of(1))
+    await listenFor(machine, { capabilities: postcopy })
+    assert(ram.mincore(0, ram.lengthBytes).every((present) => present === 1))
+    assert.equal(machine.content('ram')[0], 1)
+  })
+
+  for (const now of [false, true]) {
+    it(`has the content of the source after ${now ? 'postcopy' : 'precopy'}, where it had another`, async () => {
+      const blocks = { ram: 4 * HUGE }
+      const here = new TestMachine({ kind: 'hugetlb', blocks })
+      here.region('ram').write(HUGE, Uint8Array.of(1))
+      const there = new TestMachine({ kind: 'hugetlb', blocks })
+      there.fill()
+      await migratePair(here, there, { capabilities: postcopy, now })
+      assert(there.content('ram').equals(here.content('ram')))
+    })
+  }
 
   for (const now of [false, true]) {
     it(`has all of them present after ${now ? 'postcopy' : 'precopy'}, also those that are zero`, async () => {

@@ -7,7 +7,14 @@ import { KernelError } from '../../src/errors.js'
 import { MemoryRegion } from '../../src/kernel/index.js'
 import { native } from '../../src/kernel/load.js'
 import { cleanups } from '../support/cleanup.js'
-import { ended, postcopy, reached, startPair } from '../support/migration.js'
+import {
+  ended,
+  listenFor,
+  migratePair,
+  postcopy,
+  reached,
+  startPair,
+} from '../support/migration.js'
 import { Parked } from '../support/park.js'
 import { TestMachine } from '../support/test-machine.js'
 
@@ -61,17 +68,18 @@ const scenarios: Record<string, (other: OtherUser) => Promise<object>> = {
     return Promise.resolve({ error })
   },
 
-  async beforeSwitch(other) {
+  async beforeListening(other) {
     const blocks = { ram: RAM_PAGES * HUGE }
     const here = new TestMachine({ kind: 'hugetlb', blocks })
     here.fill()
     const there = new TestMachine({ kind: 'hugetlb', blocks })
     other.takeAll()
     here.start()
-    const { source, destination } = await startPair(here, there, { capabilities: postcopy })
-    const failed = destination.done.then(() => '', told)
-    await source.done.catch(() => undefined)
-    return { error: await failed, running: [here.running, there.running] }
+    const error = await listenFor(there, { capabilities: postcopy }).then(() => '', told)
+    other.release()
+    await migratePair(here, there, { capabilities: postcopy, now: true })
+    const isSame = there.content('ram').equals(here.content('ram'))
+    return { error, isSame, running: [here.running, there.running] }
   },
 
   async afterSwitch(other) {

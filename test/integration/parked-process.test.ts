@@ -7,11 +7,12 @@ const module = (path: string): string =>
 const support = (path: string): string =>
   JSON.stringify(new URL(`../support/${path}`, import.meta.url).href)
 
-/** A postcopy whose source never sends a page, in a script. */
+/** A postcopy whose source sends the first page, in precopy and as zeros, and no other, in a script. */
 function stuckPostcopy(body: string): string {
   return `
     import { Worker } from 'node:worker_threads'
-    import { FakeSource, discardAll, packageOf, prologue } from ${support('fake-peer.js')}
+    import { FakeSource, packageOf, part, prologue } from ${support('fake-peer.js')}
+    import * as stream from ${module('stream/index.js')}
     import { listenFor, postcopy, reached } from ${support('migration.js')}
     import { TestMachine } from ${support('test-machine.js')}
     const machine = new TestMachine({ blocks: { ram: 2 ** 20 } })
@@ -19,9 +20,10 @@ function stuckPostcopy(body: string): string {
     const destination = await listenFor(machine, { capabilities: postcopy })
     const begin = async () => {
       const source = await FakeSource.connect(destination.uri, machine)
-      for (const part of [prologue(machine), discardAll(machine), packageOf(machine)]) {
-        source.send(part)
-      }
+      source.send(prologue(machine))
+      source.send(part((out) => stream.encodeRamZero(out, 'ram', 0)))
+      source.send((out) => stream.encodeRamDiscard(out, 'ram', [4096, 2 ** 20 - 4096]))
+      source.send(packageOf(machine))
       await reached(destination, 'postcopy-active')
     }
     const offset = 2 ** 20 - 4096
@@ -168,6 +170,28 @@ describe('a process with a destination', () => {
     assertEnded(ended, /the destination worker ended\)\. The guest does not run here: at a source/)
     assert.doesNotMatch(ended.output, /any more|recover|Do not touch/)
   })
+
+  for (const [how, stop] of [
+    ['while it is paused', 'destination.pause()'],
+    ['after its worker was terminated', 'void workers[0].terminate()'],
+  ] as const) {
+    it(`reads a page that was received as zeros ${how}`, () => {
+      const script = `
+        import { watchWorkers } from ${support('workers.js')}
+        const workers = watchWorkers()
+        ${stuckPostcopy(`await begin()
+          ${stop}
+          await reached(destination, 'postcopy-paused')
+          region.touch(0, 1, 'read')
+          const page = Buffer.alloc(4096, 1)
+          region.read(0, page)
+          console.log(page.every((byte) => byte === 0))
+          process.exit(5)`)}`
+      const { status, output } = outcome(script)
+      assert.equal(status, '5', output)
+      assert.match(output, /^true$/m)
+    })
+  }
 
   it('exits as ever while it is paused', () => {
     const { status, output } = outcome(

@@ -5,7 +5,7 @@ import type { Worker } from 'node:worker_threads'
 import type { Guest } from '../../src/guest/index.js'
 import * as stream from '../../src/stream/index.js'
 import { eventually } from '../guest/support.js'
-import { FakeSource, packageOf, part, prologue } from '../support/fake-peer.js'
+import { FakeSource, discardAll, packageOf, part, prologue } from '../support/fake-peer.js'
 import {
   ended,
   guestPair,
@@ -139,9 +139,7 @@ describe('a worker that dies', () => {
     const destination = await listenFor(machine, { capabilities: postcopy })
     const source = await FakeSource.connect(destination.uri, machine)
     source.send(prologue(machine))
-    // The first page came in precopy, so no source sends it again; it is placed when it is touched.
-    source.send(part((out) => stream.encodeRamZero(out, 'ram', 0)))
-    source.send((out) => stream.encodeRamDiscard(out, 'ram', [4096, 2 ** 20 - 4096]))
+    source.send(discardAll(machine))
     source.send(packageOf(machine))
     await reached(destination, 'postcopy-active')
     await kill(workers[0])
@@ -155,7 +153,24 @@ describe('a worker that dies', () => {
     const again = await FakeSource.connect(await destination.recover(), machine)
     again.send((out) => stream.encodeRecvBitmapRequest(out, 'ram'))
     again.send((out) => stream.encodeResume(out))
+    await again.heard('requestPages')
+    again.send(part((out) => stream.encodeRamPage(out, 'ram', 0, Buffer.alloc(4096, 7))))
     assert.equal(await parked.result, 'done')
+  })
+
+  it('at the destination, serves pages that were received as zeros, to every thread', async () => {
+    const machine = new TestMachine({ blocks: { ram: 2 ** 20 } })
+    const workers = watchWorkers()
+    const destination = await listenFor(machine, { capabilities: postcopy })
+    const source = await FakeSource.connect(destination.uri, machine)
+    source.send(prologue(machine))
+    source.send(part((out) => stream.encodeRamZero(out, 'ram', 0)))
+    source.send((out) => stream.encodeRamDiscard(out, 'ram', [4096, 2 ** 20 - 4096]))
+    source.send(packageOf(machine))
+    await reached(destination, 'postcopy-active')
+    await kill(workers[0])
+    await ended(destination)
+    assert.equal(await new Parked(machine.region('ram'), 'read', 0).result, 'done')
   })
 
   it('at the destination, with the guest running, leaves vCPUs parked, never with zeros', async () => {

@@ -151,10 +151,43 @@ describe('a fault guard', () => {
 
   it('refuses a thread id that is none', () => {
     assertPrinted(
-      `for (const id of [0, -1, 1.5, 2 ** 40]) {
+      `for (const id of [-1, 1.5, 2 ** 40]) {
          try { new FaultGuard(uffd, id, []) } catch (error) { console.log(error.name) }
        }`,
-      ['RangeError', 'RangeError', 'RangeError', 'RangeError'],
+      ['RangeError', 'RangeError', 'RangeError'],
     )
+  })
+
+  it('places pages that were received as zeros, and no other page', () => {
+    const body = `
+      const received = new Uint8Array(1)
+      const zeroed = new Uint8Array(1)
+      guard.describe(ranges('bits').map((range) => ({ ...range, received, zeroed })))
+      received[0] = zeroed[0] = 1
+      guard.begin()
+      const byte = new Uint8Array(1).fill(9)
+      region.read(0, byte)
+      console.log(byte[0])
+      touch(1)`
+    assertEnded(body, /^0\n[^]*^bits: page at 4096 of x$/m)
+  })
+
+  it('guards no thread for the id 0, and serves all of them', () => {
+    const body = `
+      const bits = Uint8Array.of(1)
+      const other = new FaultGuard(uffd, 0, ranges('x').map((range) => ({ ...range, received: bits, zeroed: bits })))
+      other.begin()
+      console.log(await park(0))
+      process.exit(0)`
+    assertPrinted(body, ['done'])
+  })
+
+  it('refuses bitmaps that are too short, and pages that do not fill the range', () => {
+    const body = `
+      for (const more of [{ received: new Uint8Array(1) }, { pageSizeBytes: 4095 }, { pageSizeBytes: 0 }]) {
+        const range = { ...ranges('x')[0], lengthBytes: 9 * 4096, ...more }
+        try { guard.describe([range]) } catch (error) { console.log(error.name) }
+      }`
+    assertPrinted(body, ['RangeError', 'RangeError', 'RangeError'])
   })
 })
