@@ -26,6 +26,9 @@ describe('migrate_pause', () => {
   for (const who of ['source', 'destination'] as const) {
     it(`at the ${who} pauses both ends, and nothing is lost there`, async () => {
       const { here, there } = await inPostcopy()
+      const { counters } = there.destination ?? assert.fail()
+      // Faults are not counted while the migration is paused.
+      while (counters.faults === 0) await sleep(5)
       assert.equal(await type(who === 'source' ? here : there, 'migrate_pause'), '')
       await Promise.all([here, there].map((end) => reached(end, 'postcopy-paused')))
       const asked = (who === 'source' ? here.source : there.destination)?.error
@@ -36,9 +39,7 @@ describe('migrate_pause', () => {
       await assert.rejects(type(here, 'quit'), { code: 'ERR_STATE_PAGES_OWED' })
 
       // The memory is still armed: the vCPU goes as far as its pages reach, and no further.
-      const { counters } = there.destination ?? assert.fail()
       const [before, after] = [there.queryCpus(), (await sleep(300), there.queryCpus())]
-      assert(counters.faults > 0)
       assert(after.some(({ touching }) => touching !== undefined && touching.sinceUs > 100_000))
       assert.equal(after[0]?.failedChecks, 0)
       assert(after[0].touches - (before[0]?.touches ?? 0) < 60)
