@@ -3,14 +3,18 @@ import { readFileSync, readdirSync, writeSync } from 'node:fs'
 import { describeExperiment } from './describe.js'
 import { experimentsIn } from './experiment.js'
 import { Lab, NotPossible } from './lab.js'
-import { ANSWER_FD } from './protocol.js'
+import { ANSWER_FD, BEGUN } from './protocol.js'
 import type { Answer, Order } from './protocol.js'
 import { registerHooks } from './module-hooks.js'
 import { syscall } from './raw.js'
 import { compare, expectationFor, judge } from './verdict.js'
 
 function answer(message: Answer): void {
-  const bytes = Buffer.from(`${JSON.stringify(message)}\n`)
+  send(`${JSON.stringify(message)}\n`)
+}
+
+function send(line: string): void {
+  const bytes = Buffer.from(line)
   for (let at = 0; at < bytes.length;) at += writeSync(ANSWER_FD, bytes, at)
 }
 
@@ -26,6 +30,7 @@ async function obey(order: Order): Promise<Answer> {
   const before = threadCount()
   const lab = new Lab(order.setting)
   const { record } = lab
+  send(BEGUN)
   try {
     const seen = await experiment.run(lab)
     const left = threadCount() - before

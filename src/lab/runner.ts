@@ -11,7 +11,7 @@ import type { Host } from './host.js'
 import type { FeatureName } from '../kernel/index.js'
 import { missingFor } from './needs.js'
 import type { Plot } from './plots.js'
-import type { Answer, Order } from './protocol.js'
+import { BEGUN, type Answer, type Order } from './protocol.js'
 import type { Finding, Verdict } from './verdict.js'
 
 /** One line of the table. */
@@ -127,7 +127,13 @@ export interface ChildEnd {
   how: string
 }
 
-/** Starts the process of an experiment and waits for its end, at most until the deadline. */
+/** How long a process may take until its modules are loaded: on a busy host, many times a second. */
+const START_MS = 60_000
+
+/**
+ * Starts the process of an experiment and waits for its end, at most until the deadline. That of an
+ * experiment counts from when it is run.
+ */
 export async function runChild(order: Order, deadlineMs: number): Promise<ChildEnd> {
   const path = fileURLToPath(new URL('./child.js', import.meta.url))
   // A process group of its own: what it starts ends with it.
@@ -136,14 +142,23 @@ export async function runChild(order: Order, deadlineMs: number): Promise<ChildE
     detached: true,
   })
   const said = { answers: '', output: '' }
-  collect(child, 3, (text) => (said.answers += text))
   collect(child, 1, (text) => (said.output += text))
   collect(child, 2, (text) => (said.output += text))
   let overdue: string | undefined
-  const timer = setTimeout(() => {
-    overdue = `still running after ${deadlineMs} ms (${describeThreads(child.pid)})`
-    killGroup(child.pid)
-  }, deadlineMs)
+  const endAfter = (ms: number, what: string): NodeJS.Timeout =>
+    setTimeout(() => {
+      overdue = `still ${what} after ${ms} ms (${describeThreads(child.pid)})`
+      killGroup(child.pid)
+    }, ms)
+  const isRun = order.type === 'run'
+  let timer = isRun ? endAfter(START_MS, 'starting') : endAfter(deadlineMs, 'running')
+  collect(child, 3, (text) => {
+    const hadBegun = said.answers.includes(BEGUN)
+    said.answers += text
+    if (hadBegun || !said.answers.includes(BEGUN)) return
+    clearTimeout(timer)
+    timer = endAfter(deadlineMs, 'running')
+  })
   const [status, signal] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve) => {
     child.once('error', (error) => {
       overdue = String(error)
@@ -181,8 +196,8 @@ async function drained(child: ChildProcess): Promise<void> {
 }
 
 function parseAnswer(text: string): Answer | undefined {
-  const line = text.split('\n')[0]
-  return line === undefined || !text.includes('\n') ? undefined : (JSON.parse(line) as Answer)
+  const [line, rest] = text.replace(BEGUN, '').split('\n')
+  return line === undefined || rest === undefined ? undefined : (JSON.parse(line) as Answer)
 }
 
 function killGroup(pid: number | undefined): void {
