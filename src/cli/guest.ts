@@ -14,6 +14,7 @@ import {
   serveStreams,
 } from '../monitor/index.js'
 import { QmpServer, guestTarget } from '../monitor/qmp/index.js'
+import { type EndingGuest, lastWords } from './last-words.js'
 import { InClearWarning } from './in-clear-warning.js'
 import { type KeptOptions, nextCommand } from './next-command.js'
 import {
@@ -160,7 +161,9 @@ async function runGuest(
   await shutdown.requested
   shutdown.close()
   close()
-  tell('SHUTDOWN', {}, 'the guest ends')
+  // Until it is closed, the guest may still leave, and what is owed may still get to the disk.
+  await monitor.close()
+  tell('SHUTDOWN', {}, lastWords(endingGuest(monitor, options)))
   return 0
 }
 
@@ -178,11 +181,31 @@ function tellAsText(refresh: () => void): Tell {
   }
 }
 
-function observe(
+function endingGuest(monitor: Monitor, options: GuestCommandOptions): EndingGuest {
+  const { source, destination, spillEnd } = monitor
+  const path = spillEnd !== undefined && 'path' in spillEnd ? spillEnd.path : undefined
+  return {
+    incoming: options.incoming !== undefined,
+    source,
+    destination,
+    spilled: path === undefined ? undefined : { path, goOn: howToGoOn(monitor, path, options) },
+  }
+}
+
+/** From a spill, after this process. */
+function howToGoOn(
   monitor: Monitor,
+  path: string,
   { allowForeignDirectory }: GuestCommandOptions,
-  tell: Tell,
-): void {
+): string {
+  const command = nextCommand(['resume', '--recover', path, 'URI'], {
+    ...migrationOptions(monitor),
+    allowForeignDirectory,
+  })
+  return `migrate_recover URI at the destination and ${command} go on`
+}
+
+function observe(monitor: Monitor, options: GuestCommandOptions, tell: Tell): void {
   const warning = new InClearWarning()
   monitor.on('migration', (status, error, role) => {
     if (role === 'source') warning.look(monitor.source)
@@ -198,11 +221,7 @@ function observe(
       tell('SPILLED', { 'error-desc': message }, text)
       return
     }
-    const command = nextCommand(['resume', '--recover', end.path, 'URI'], {
-      ...migrationOptions(monitor),
-      allowForeignDirectory,
-    })
-    const next = `migrate_recover URI at the destination and ${command} go on`
+    const next = howToGoOn(monitor, end.path, options)
     const text = `what the postcopy owes is on disk, in ${end.path}: if this process is lost, ${next}`
     tell('SPILLED', end, text)
   })

@@ -78,6 +78,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
   readonly #parameters: Parameters = { ...defaultParameters }
   #source: Source | undefined
   #spill: Spill | undefined
+  #spillEnd: SpillEnd | undefined
   readonly #incoming: Incoming
   #wasRunning: boolean
   #closed = false
@@ -107,6 +108,11 @@ export class Monitor extends EventEmitter<MonitorEvents> {
 
   get destination(): Destination | undefined {
     return this.#incoming.destination
+  }
+
+  /** What became of the last migration's spill; undefined before that is known, and without one. */
+  get spillEnd(): SpillEnd | undefined {
+    return this.#spillEnd
   }
 
   // --- capabilities and parameters
@@ -185,7 +191,11 @@ export class Monitor extends EventEmitter<MonitorEvents> {
     source.on('pass', (pass) => this.emit('pass', pass))
     source.on('guest', () => this.#noteRunning())
     this.#spill = spill === undefined ? undefined : Spill.follow(source, spill, trust)
-    void this.#spill?.written.then((end) => this.emit('spilled', end))
+    this.#spillEnd = undefined
+    void this.#spill?.written.then((end) => {
+      if (this.#source === source) this.#spillEnd = end
+      this.emit('spilled', end)
+    })
   }
 
   /** Resolves when the outgoing migration is over, or paused until somebody does something. */

@@ -5,6 +5,7 @@ import net from 'node:net'
 import { constants } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { type EndingGuest, lastWords } from '../../src/cli/last-words.js'
 import * as stream from '../../src/stream/index.js'
 import { cleanups } from '../support/cleanup.js'
 import { QmpClient } from '../support/qmp-client.js'
@@ -22,7 +23,7 @@ async function until(path: string, line: string, pattern: RegExp): Promise<strin
   }
 }
 
-async function twoGuests() {
+async function twoGuests(sourceOptions: readonly string[] = []) {
   const folder = await temporaryFolder()
   const [there, here] = [join(folder, 'there'), join(folder, 'here')]
   const destination = new Cli([
@@ -31,7 +32,7 @@ async function twoGuests() {
   ])
   const source = new Cli([
     ...['guest', ...ram, '--vcpus', '2', '--monitor', `unix:${here}`],
-    ...['--workload', 'random:writes=30,rate=50000'],
+    ...['--workload', 'random:writes=30,rate=50000', ...sourceOptions],
   ])
   const [, uri = ''] = await destination.seen(/waiting for a guest on (tcp:\S+)/)
   await source.seen(/the guest runs/)
@@ -134,6 +135,129 @@ describe('two guests, driven only by their monitors', () => {
     await until(there, 'info migrate', /status: completed/)
     assert.match(await ask(there, 'stop', 'verify'), /^content: good$/m)
   })
+})
+
+/** Two guests, the source in a postcopy that does not get on. */
+async function slowPostcopy(sourceOptions: readonly string[] = []) {
+  const guests = await twoGuests(sourceOptions)
+  const { there, here, uri } = guests
+  await ask(there, 'migrate_set_capability postcopy-ram on')
+  await ask(
+    here,
+    'migrate_set_capability postcopy-ram on',
+    'migrate_set_parameter max-postcopy-bandwidth 100K',
+    `migrate -d ${uri}`,
+    'migrate_start_postcopy',
+  )
+  await until(here, 'info migrate', /status: postcopy-active/)
+  return guests
+}
+
+describe('the last line of a guest process', () => {
+  it('says that the pages are lost where the destination still needs them', async () => {
+    const { there, here, source } = await slowPostcopy()
+    source.child.kill('SIGINT')
+    await source.seen(/ends when they are there/)
+    source.child.kill('SIGTERM')
+    const { status, stderr } = await source.ended
+    assert.equal(status, 128 + 15)
+    assert.doesNotMatch(stderr, /the guest ends/)
+    assert.match(stderr, /the guest is at the destination; the pages .* are lost with this process/)
+    assert.doesNotMatch(stderr, /--recover/)
+    assert.equal(existsSync(here), false)
+    await until(there, 'info migrate', /status: postcopy-paused/)
+    assert.match(await ask(there, 'quit -f'), /^$/)
+  })
+
+  it('says where the pages are after a spill, and which command goes on', async () => {
+    const spill = join(await temporaryFolder(), 'sp')
+    const { there, here, source } = await slowPostcopy(['--spill', spill])
+    await source.seen(/what the postcopy owes is on disk/)
+    await ask(here, 'migrate_pause')
+    await until(here, 'info migrate', /status: postcopy-paused/)
+    source.child.kill('SIGTERM')
+    await source.seen(/ends when they are there/)
+    source.child.kill('SIGTERM')
+    const { stderr } = await source.ended
+    const last = stderr.trimEnd().split('\n').at(-1) ?? ''
+    assert.match(last, /the guest is at the destination; the pages .* are in .*sp\.incomplete: /)
+    assert.match(last, /migrate_recover URI .* postcopy resume --recover .*sp\.incomplete URI/)
+    assert.doesNotMatch(stderr, /the guest ends|lost with this process/)
+    await until(there, 'info migrate', /status: postcopy-paused/)
+  })
+
+  it('says that no guest has arrived where none has', async () => {
+    const cli = new Cli(['guest', ...ram, '--incoming', 'tcp:127.0.0.1:0'])
+    await cli.seen(/waiting for a guest on/)
+    await cli.seen(/\(postcopy\)/)
+    cli.child.kill('SIGTERM')
+    assert.match((await cli.ended).stderr, /no guest has arrived/)
+    assert.doesNotMatch(cli.stderr, /the guest ends/)
+  })
+
+  const arrived = { state: 'completed', guestLocation: 'here' } as const
+  const texts: readonly (readonly [string, RegExp, Partial<EndingGuest>])[] = [
+    ['has never migrated', /^the guest ends$/, {}],
+    ['has arrived', /^the guest ends$/, { incoming: true, destination: arrived }],
+    [
+      'is still arriving',
+      /^the guest ends before all of its memory has arrived$/,
+      { incoming: true, destination: { state: 'postcopy-paused', guestLocation: 'here' } },
+    ],
+    [
+      'failed to arrive',
+      /^no guest has arrived$/,
+      { incoming: true, destination: { state: 'failed', guestLocation: 'elsewhere' } },
+    ],
+    [
+      'stays after a migration that failed',
+      /^the guest ends$/,
+      { source: { state: 'failed', guestLocation: 'here' } },
+    ],
+    [
+      'is stopped by a migration that has not handed it over',
+      /^the guest ends$/,
+      { source: { state: 'device', guestLocation: 'here' } },
+    ],
+    [
+      'has left',
+      /^the guest is at the destination, with all of its memory$/,
+      { source: { state: 'completed', guestLocation: 'elsewhere' } },
+    ],
+    [
+      'has left again after it had arrived',
+      /^the guest is at the destination, with all of its memory$/,
+      {
+        incoming: true,
+        destination: arrived,
+        source: { state: 'completed', guestLocation: 'elsewhere' },
+      },
+    ],
+    [
+      'has left without an answer',
+      /^whether the destination has the guest is not known: ask there \(info status\)$/,
+      { source: { state: 'completed', guestLocation: 'unknown' } },
+    ],
+    [
+      'was sent with a postcopy and without an answer',
+      /^whether the destination has the guest is not known: .*; if so, the pages .* are lost with/,
+      { source: { state: 'postcopy-device', guestLocation: 'unknown' } },
+    ],
+    [
+      'was sent without an answer, and spilled',
+      /^whether the destination .* not known: .*; if so, the pages .* are in d\.incomplete: GO ON$/,
+      {
+        source: { state: 'postcopy-paused', guestLocation: 'unknown' },
+        spilled: { path: 'd.incomplete', goOn: 'GO ON' },
+      },
+    ],
+  ]
+  for (const [title, expected, given] of texts) {
+    it(`is true where the guest ${title}`, () => {
+      const none = { incoming: false, source: undefined, destination: undefined }
+      assert.match(lastWords({ ...none, spilled: undefined, ...given }), expected)
+    })
+  }
 })
 
 /** A stream up to its RAM block list, by which a source is known, with a machine type of our choice. */
