@@ -78,7 +78,7 @@ export class Vm {
     process.once('exit', kill)
     child.once('exit', () => process.off('exit', kill))
     for (;;) {
-      const monitor = net.connect(unixUri(path).path)
+      const monitor = net.connect(unixUri(path, 'QMP address').path)
       try {
         await once(monitor, 'connect')
         const vm = new Vm(child, monitor)

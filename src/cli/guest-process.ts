@@ -9,6 +9,8 @@ import type { MigrationState } from '../migration/states.js'
 import type { BlockArrivals, MigrationInfo } from '../monitor/index.js'
 
 const MAIN = fileURLToPath(new URL('./main.js', import.meta.url))
+/** What a command that fails prints last: the message, and its code. */
+const LAST_LINE = /^([^]*) \[([A-Z][A-Z\d_]*)\]$/
 /** How long `quit` may take before the process is killed. */
 const QUIT_MS = 3000
 const STDERR_TAIL = 4000
@@ -105,7 +107,8 @@ export class GuestProcess extends EventEmitter<GuestProcessEvents> {
   /**
    * Runs one line of the monitor.
    *
-   * @throws PostcopyError with the code and message of the command, or `ERR_GUEST_PROCESS`
+   * @throws PostcopyError with the code and message of the command, or of the process' last line;
+   *   `ERR_GUEST_PROCESS` where that has none
    */
   command(line: string): Promise<Answer<unknown>> {
     return new Promise((resolve, reject) => {
@@ -226,9 +229,13 @@ export class GuestProcess extends EventEmitter<GuestProcessEvents> {
 
   #lost(why: string): void {
     if (this.#failure !== undefined) return
+    // Its last line names its own code, as this command's last line will.
+    const [, reason = why, code = 'ERR_GUEST_PROCESS'] = this.#ending
+      ? []
+      : (LAST_LINE.exec(why) ?? [])
     this.#failure = new PostcopyError(
-      'ERR_GUEST_PROCESS',
-      `the ${this.name}'s process ended${this.#ending ? '' : ` unexpectedly: ${why}`}`,
+      code,
+      `the ${this.name}'s process ended${this.#ending ? '' : ` unexpectedly: ${reason}`}`,
     )
     if (!this.#ending) this.#crash = this.#failure
     for (const { reject } of this.#waiting.splice(0)) reject(this.#failure)

@@ -3,7 +3,7 @@ import { Command } from 'commander'
 import { PostcopyError } from '../errors.js'
 import { Guest } from '../guest/index.js'
 import { capabilityName } from '../migration/options.js'
-import { parseUri } from '../migration/uri.js'
+import { unixUri } from '../migration/uri.js'
 import {
   Monitor,
   MonitorSession,
@@ -98,8 +98,7 @@ function monitorPath(text: string): string | undefined {
       'a monitor is on stdio or unix:PATH, or there is none',
     )
   }
-  const uri = parseUri(text)
-  return uri.type === 'unix' ? uri.path : undefined
+  return unixUri(text.slice('unix:'.length), 'monitor address').path
 }
 
 async function runGuest(

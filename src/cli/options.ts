@@ -97,7 +97,7 @@ export interface QmpOptions {
  */
 export function addQmpOptions(command: Command, note = ''): Command {
   return command
-    .option('--qmp <where>', `answer QMP on unix:PATH or tcp:HOST:PORT${note}`, uriOr())
+    .option('--qmp <where>', `answer QMP on unix:PATH or tcp:HOST:PORT${note}`, checked(qmpAddress))
     .option(
       '--qmp-tcp-insecure',
       'let --qmp be on tcp: it has no password, and each program that can connect controls the guest',
@@ -109,6 +109,10 @@ export function addQmpOptions(command: Command, note = ''): Command {
       }
       if (qmp !== undefined) checkQmpAddress(qmp, qmpServerOptions({ qmpTcpInsecure }))
     })
+}
+
+function qmpAddress(text: string): void {
+  parseUri(text, 'QMP address')
 }
 
 export function qmpServerOptions({

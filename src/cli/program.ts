@@ -30,7 +30,7 @@ export function createProgram(setStatus: (status: number) => void): Command {
           .trim()
           .replace(/^error: /, '')
           .replaceAll(/\s*\n\s*/g, ' ')
-        write(`postcopy: ${valueOnce(line)} [${USAGE_CODE}]; see ${commandLine()} --help\n`)
+        write(`postcopy: ${valueOnce(line)} [${USAGE_CODE}]; see ${commandLine(current)} --help\n`)
       },
     })
     .addHelpText(
@@ -43,8 +43,9 @@ Begin with:
     )
     .exitOverride()
   let current = program
-  const commandLine = (): string =>
-    current === program ? 'postcopy' : `postcopy ${current.name()}`
+  const setCurrent = (_parent: Command, command: Command): void => {
+    current = command
+  }
   const definitions = [
     defineDemo,
     defineGuest,
@@ -59,12 +60,17 @@ Begin with:
       program,
     )
     for (const nested of command.commands) nested.copyInheritedSettings(program)
+    command.hook('preSubcommand', setCurrent)
     program.addCommand(command)
   }
-  program.hook('preSubcommand', (_program, command) => {
-    current = command
-  })
+  program.hook('preSubcommand', setCurrent)
   return program
+}
+
+/** The names of a command and of those that it is part of. */
+function commandLine(command: Command): string {
+  const { parent } = command
+  return parent === null ? command.name() : `${commandLine(parent)} ${command.name()}`
 }
 
 /** Leaves commander's copy of a refused value out where the reason names the value, too. */

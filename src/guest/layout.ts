@@ -26,17 +26,27 @@ export interface Layout {
   readonly blockOffset: number
 }
 
-/** @throws PostcopyError `ERR_INVALID_MACHINE` where the vCPUs would have no pages */
+/** The ledger and the wire count pages in 32 bits. */
+const MOST_PAGES = 2 ** 32
+
+/** @throws PostcopyError `ERR_INVALID_MACHINE` where the vCPUs would have no pages, or too many */
 export function layOut(ramBytes: number, vcpus: number): Layout {
   const pages = ramBytes / TARGET_PAGE_SIZE
   const vcpuPages = pages - QUEUE_PAGES - BLOCK_PAGES
-  if (!Number.isInteger(pages) || vcpuPages < vcpus || pages > 0xffffffff) {
-    const least = (vcpus + QUEUE_PAGES + BLOCK_PAGES) * TARGET_PAGE_SIZE
-    throw new PostcopyError(
-      'ERR_INVALID_MACHINE',
-      `${ramBytes} bytes of RAM are not enough for ${vcpus} vCPUs or not in whole pages: ` +
-        `at least ${formatByteSize(least)}, a multiple of ${formatByteSize(TARGET_PAGE_SIZE)}`,
+  if (!Number.isInteger(pages)) {
+    const multiple = formatByteSize(TARGET_PAGE_SIZE)
+    throw invalid(`${ramBytes} bytes of RAM are not whole pages: give a multiple of ${multiple}`)
+  }
+  if (vcpuPages < vcpus) {
+    const least = formatByteSize((vcpus + QUEUE_PAGES + BLOCK_PAGES) * TARGET_PAGE_SIZE)
+    const count = vcpus === 1 ? '1 vCPU' : `${vcpus} vCPUs`
+    throw invalid(
+      `${formatByteSize(ramBytes)} of RAM is not enough for ${count}: at least ${least}`,
     )
+  }
+  if (pages >= MOST_PAGES) {
+    const limit = formatByteSize(MOST_PAGES * TARGET_PAGE_SIZE)
+    throw invalid(`${formatByteSize(ramBytes)} of RAM is too much: give less than ${limit}`)
   }
   return {
     ramBytes,
@@ -45,4 +55,8 @@ export function layOut(ramBytes: number, vcpus: number): Layout {
     queueOffset: vcpuPages * TARGET_PAGE_SIZE,
     blockOffset: (vcpuPages + QUEUE_PAGES) * TARGET_PAGE_SIZE,
   }
+}
+
+function invalid(message: string): PostcopyError {
+  return new PostcopyError('ERR_INVALID_MACHINE', message)
 }

@@ -13,12 +13,15 @@ export type MigrationUri =
  */
 const MAX_UNIX_PATH_BYTES = 107
 
+/** What an address is for, in the message of one that is refused. */
+export type UriKind = 'migration URI' | 'QMP address' | 'monitor address'
+
 /** @throws PostcopyError `ERR_INVALID_URI` with the forms that are taken, or the limit of a path */
-export function parseUri(text: string): MigrationUri {
-  if (text.startsWith('unix:')) return unixUri(text.slice('unix:'.length))
+export function parseUri(text: string, kind: UriKind = 'migration URI'): MigrationUri {
+  if (text.startsWith('unix:')) return unixUri(text.slice('unix:'.length), kind)
   const tcp = /^tcp:(?:\[([^\]]+)\]|([^:]*)):(\d{1,5})$/.exec(text)
   const port = Number(tcp?.[3])
-  if (tcp === null || port > 65535) throw invalid(text, 'give tcp:HOST:PORT or unix:PATH')
+  if (tcp === null || port > 65535) throw invalid(text, kind, 'give tcp:HOST:PORT or unix:PATH')
   return { type: 'tcp', host: tcp[1] ?? tcp[2] ?? '', port }
 }
 
@@ -27,14 +30,18 @@ export function parseUri(text: string): MigrationUri {
  *
  * @throws PostcopyError `ERR_INVALID_URI` for a path that the kernel would not take whole
  */
-export function unixUri(path: string): Extract<MigrationUri, { type: 'unix' }> {
+export function unixUri(
+  path: string,
+  kind: UriKind = 'migration URI',
+): Extract<MigrationUri, { type: 'unix' }> {
   const text = `unix:${path}`
-  if (path === '') throw invalid(text, 'give tcp:HOST:PORT or unix:PATH')
-  if (path.includes('\0')) throw invalid(text, 'the path has a zero byte')
+  if (path === '') throw invalid(text, kind, 'the path is empty')
+  if (path.includes('\0')) throw invalid(text, kind, 'the path has a zero byte')
   const lengthBytes = Buffer.byteLength(path)
   if (lengthBytes > MAX_UNIX_PATH_BYTES) {
     throw invalid(
       text,
+      kind,
       `the path has ${lengthBytes} bytes, that of a unix socket at most ${MAX_UNIX_PATH_BYTES}: choose a shorter one, or one relative to the working directory`,
     )
   }
@@ -46,6 +53,6 @@ export function formatUri(uri: MigrationUri): string {
   return `tcp:${uri.host.includes(':') ? `[${uri.host}]` : uri.host}:${uri.port}`
 }
 
-function invalid(text: string, why: string): PostcopyError {
-  return new PostcopyError('ERR_INVALID_URI', `"${text}" is not a migration URI: ${why}`)
+function invalid(text: string, kind: UriKind, why: string): PostcopyError {
+  return new PostcopyError('ERR_INVALID_URI', `"${text}" is not a ${kind}: ${why}`)
 }

@@ -167,7 +167,7 @@ export async function serveUnix(session: MonitorSession, path: string): Promise<
 
 /** Listens for a session that is still to be made. @throws as {@link serveUnix} */
 export function bindUnix(path: string): Promise<BoundServer> {
-  return BoundServer.listen(unixUri(path))
+  return BoundServer.listen(unixUri(path, 'monitor address'))
 }
 
 /** @param bound - from {@link bindUnix}; is closed with the server */

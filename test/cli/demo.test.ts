@@ -17,6 +17,7 @@ interface DemoObject {
   'postcopy-vcpu-blocktime'?: number[]
   'postcopy-latency-dist'?: number[]
   'error-desc'?: string
+  'x-error-code'?: string
 }
 
 const small = ['demo', '--json', '--ram', '64M', '--workload', 'random:writes=30,rate=50000']
@@ -81,6 +82,17 @@ describe('postcopy demo --json', () => {
     const { status, stdout } = await runCli([...small, '--workload', 'idle'])
     assert.equal(status, 0)
     assert.equal((JSON.parse(stdout) as DemoObject).verified, true)
+  })
+
+  it('ends with the one code of a guest that cannot be made', async () => {
+    const { status, stdout, stderr } = await runCli([...small, '--ram', '99999G'])
+    assert.equal(status, 1)
+    const object = JSON.parse(stdout) as DemoObject
+    assert.equal(object['x-error-code'], 'ERR_INVALID_MACHINE')
+    const text = /^(.*97\.7 TiB of RAM is too much[^\]]*) \[ERR_INVALID_MACHINE\]\n$/.exec(
+      stderr,
+    )?.[1]
+    assert.equal(text, `postcopy: ${object['error-desc']}`, stderr)
   })
 
   it('ends with status 1 and an object where the guest cannot be made', async () => {

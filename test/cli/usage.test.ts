@@ -20,10 +20,17 @@ describe('the command line', () => {
     [['demo', '--postcopy-after', 'later'], /milliseconds, now or never/],
     [['guest', '--incoming', 'udp:1'], /not a migration URI/],
     [['guest', '--monitor', 'tcp:127.0.0.1:1'], /stdio or unix:PATH/],
+    [['guest', '--monitor', 'unix:'], /"unix:" is not a monitor address: the path is empty/],
+    [
+      ['guest', '--monitor', `unix:/${'long/'.repeat(30)}`],
+      /is not a monitor address: the path has 151 bytes, .* at most 107/,
+    ],
     [
       ['guest', '--qmp', 'stdio'],
-      /option '--qmp <where>': "stdio" is not a migration URI: give tcp:HOST:PORT/,
+      /option '--qmp <where>': "stdio" is not a QMP address: give tcp:HOST:PORT/,
     ],
+    [['guest', '--qmp', 'unix:'], /"unix:" is not a QMP address: the path is empty/],
+    [['guest', '--incoming', 'unix:'], /"unix:" is not a migration URI: the path is empty/],
     [['guest', '--capability', 'postcopy'], /no capability "postcopy"/],
     [['guest', 'again'], /too many arguments/],
     [['park', 'udp:1'], /argument 'uri': "udp:1" is not a migration URI: give/],
@@ -37,6 +44,21 @@ describe('the command line', () => {
       assert.equal(stdout, '')
       assert.match(stderr, pattern)
       assert.match(stderr, /^postcopy: .* \[ERR_USAGE\]; see postcopy.* --help\n$/)
+    })
+  }
+
+  const nested: readonly (readonly [readonly string[], string])[] = [
+    [['lab', 'run', '--without', 'nope'], 'lab run'],
+    [['lab', 'report', '--nope'], 'lab report'],
+    [['lab', 'nope'], 'lab'],
+    [['park', '--nope'], 'park'],
+    [['--nope'], ''],
+  ]
+  for (const [args, command] of nested) {
+    it(`names the help of the command itself: ${args.join(' ')}`, async () => {
+      const { stderr } = await runCli(args)
+      const [, named] = /; see postcopy ?(.*?) ?--help\n$/.exec(stderr) ?? []
+      assert.equal(named, command, stderr)
     })
   }
 

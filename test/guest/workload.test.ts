@@ -68,8 +68,13 @@ describe('machine options', () => {
   const refused: [string, object, RegExp][] = [
     ['a hot set larger than RAM', { workload: 'sweep:hot=2M' }, /hot=2.00 MiB is more than/],
     ['no vCPU', { vcpus: 0 }, /0 vCPUs: 1 to 256/],
-    ['too little RAM', { ram: '48K' }, /49152 bytes of RAM are not enough for 1 vCPUs/],
-    ['RAM that is no whole pages', { ram: 2 ** 20 + 1 }, /a multiple of 4.00 KiB/],
+    ['too little RAM', { ram: '48K' }, /48\.0 KiB of RAM is not enough for 1 vCPU: at least/],
+    [
+      'RAM that is no whole pages',
+      { ram: 2 ** 20 + 1 },
+      /1048577 bytes of RAM are not whole pages: give a multiple of 4\.00 KiB/,
+    ],
+    ['too much RAM', { ram: '99999G' }, /97\.7 TiB of RAM is too much: give less than 16\.0 TiB/],
     ['a misspelt option', { vcpu: 2 }, /unknown option "vcpu"/],
   ]
   for (const [what, options, message] of refused) {

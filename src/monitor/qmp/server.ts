@@ -36,7 +36,7 @@ export interface QmpServerOptions {
 
 /** @throws PostcopyError as {@link QmpServer.listen} */
 export function checkQmpAddress(uri: string, options: QmpServerOptions): MigrationUri {
-  const where = parseUri(uri)
+  const where = parseUri(uri, 'QMP address')
   if (where.type === 'tcp' && options.allowInsecureTcp !== true) {
     throw new PostcopyError(
       'ERR_QMP_INSECURE',
