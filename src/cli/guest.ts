@@ -140,6 +140,7 @@ async function runGuest(
   const qmpSocket = await bindQmp(scope, options)
   if (isIncoming && incoming !== 'defer') await monitor.migrateIncoming(incoming)
   else if (!isIncoming) monitor.cont()
+  scope.throwIfClosed()
   const shutdown = new Shutdown(monitor, signals, (text) => tell('LOG', { text }, text))
   if (qmpSocket !== undefined) {
     const qmp = QmpServer.serve(guestTarget(monitor), qmpSocket)

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { errorToRecord } from '../errors.js'
 import { reportFailure } from './failure.js'
 import { output } from './output.js'
-import { Scope } from './scope.js'
+import { Scope, ScopeClosed } from './scope.js'
 import { Interrupted, Signals } from './signals.js'
 
 /** How long a command may take to end after all that it had is closed. */
@@ -51,7 +51,7 @@ async function lastWord(work: Promise<unknown>): Promise<void> {
   try {
     await Promise.race([work, sleep(LAST_WORD_MS, undefined, { ref: false })])
   } catch (error) {
-    reportFailure(error)
+    if (!(error instanceof ScopeClosed)) reportFailure(error)
   }
 }
 

@@ -1,28 +1,49 @@
-/** What a command has set up, and how each thing is undone: in reverse order, however the command ends. */
+/** The command has been ended, by a signal, before it had set up all that it needs. */
+export class ScopeClosed extends Error {
+  constructor() {
+    super('the command has ended')
+  }
+}
+
+/**
+ * What a command has set up, and how each thing is undone: in reverse order, however the command ends.
+ * A command that was ended goes on until it next uses its scope, which throws.
+ */
 export class Scope {
   readonly #undo: (() => unknown)[] = []
   readonly #onError: (error: unknown) => void
   #isClosed = false
 
-  /** @param onError - told what could not be undone; the others are undone all the same */
+  /** @param onError - called with what could not be undone; the others are undone all the same */
   constructor(onError: (error: unknown) => void) {
     this.#onError = onError
   }
 
-  /** What is set up too late, while the command is ending, is undone at once. */
+  /** @throws ScopeClosed while the command is ending; {@link close} then undoes this, too */
   defer(undo: () => unknown): void {
-    if (this.#isClosed) void this.#run(undo)
-    else this.#undo.push(undo)
+    this.#undo.push(undo)
+    this.throwIfClosed()
   }
 
-  /** @returns what was made; `close` is deferred */
+  /**
+   * @returns what was made; `close` is deferred, and waits for what is still being made
+   * @throws ScopeClosed while the command is ending
+   */
   async use<T>(made: T | Promise<T>, close: (made: T) => unknown): Promise<T> {
-    const resource = await made
-    this.defer(() => close(resource))
+    const making = Promise.resolve(made)
+    // What could not be made is the caller's error, and needs no undoing.
+    this.defer(() => making.then(close, () => undefined))
+    const resource = await making
+    this.throwIfClosed()
     return resource
   }
 
-  /** May be called twice. */
+  /** @throws ScopeClosed while the command is ending */
+  throwIfClosed(): void {
+    if (this.#isClosed) throw new ScopeClosed()
+  }
+
+  /** Call it again for what the command has set up since. */
   async close(): Promise<void> {
     this.#isClosed = true
     for (let undo = this.#undo.pop(); undo !== undefined; undo = this.#undo.pop()) {

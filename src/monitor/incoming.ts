@@ -2,6 +2,7 @@
 import { Destination, type DestinationOptions } from '../destination/destination.js'
 import { StateError } from '../errors.js'
 import type { MigratableMachine } from '../migration/machine.js'
+import { closedByOwner } from '../migration/migration.js'
 
 export interface IncomingHost {
   /** What a destination is made with, now. */
@@ -16,6 +17,7 @@ export class Incoming {
   #destination: Destination | undefined
   /** Clients of several monitors may ask at the same time: one after another. */
   #last: Promise<unknown> = Promise.resolve()
+  #isClosed = false
 
   constructor(machine: MigratableMachine, host: IncomingHost) {
     this.#machine = machine
@@ -28,10 +30,12 @@ export class Incoming {
 
   /**
    * @returns where it listens, with the port that the kernel picked
-   * @throws ConnectionError where it cannot; StateError where one is there that did not fail
+   * @throws ConnectionError where it cannot; StateError where one is there that did not fail;
+   *   PostcopyError `ERR_CLOSED` after {@link close}
    */
   listen(uri: string): Promise<string> {
     return this.#inTurn(async () => {
+      if (this.#isClosed) throw closedByOwner('monitor')
       const before = this.#destination
       if (before !== undefined && before.state !== 'failed') {
         throw new StateError(
@@ -49,7 +53,7 @@ export class Incoming {
   refresh(): Promise<void> {
     return this.#inTurn(async () => {
       const waiting = this.#destination
-      if (waiting?.state !== 'setup') return
+      if (this.#isClosed || waiting?.state !== 'setup') return
       // Nothing failed: another one takes its place.
       waiting.removeAllListeners()
       await waiting.close()
@@ -57,7 +61,9 @@ export class Incoming {
     })
   }
 
+  /** Nothing listens afterwards. */
   async close(): Promise<void> {
+    this.#isClosed = true
     await this.#inTurn(async () => this.#destination?.close())
   }
 
@@ -65,7 +71,8 @@ export class Incoming {
     this.#destination = undefined
     const destination = await Destination.listen(this.#machine, { uri, ...this.#host.options() })
     this.#destination = destination
-    this.#host.listening(destination)
+    // close() waits for this, and closes it.
+    if (!this.#isClosed) this.#host.listening(destination)
     return destination.uri
   }
 

@@ -1,14 +1,16 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import { constants } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
 import { Clone } from '../../src/cli/clone.js'
-import { Scope } from '../../src/cli/scope.js'
+import { Scope, ScopeClosed } from '../../src/cli/scope.js'
 import { PostcopyError } from '../../src/errors.js'
+import { Guest } from '../../src/guest/index.js'
+import { Monitor } from '../../src/monitor/index.js'
 import { ParkedVm, resume } from '../../src/park/index.js'
 import { Source } from '../../src/source/source.js'
 import { parkBytes } from '../park/support.js'
@@ -17,6 +19,8 @@ import { QmpClient } from '../support/qmp-client.js'
 import { TestMachine } from '../support/test-machine.js'
 import { golden } from '../stream/golden.js'
 import { Cli, MAIN, runCli, temporaryFolder } from './support.js'
+
+const RUN_COMMAND = new URL('../../src/cli/run-command.js', import.meta.url).href
 
 const quiet = { note: (): void => undefined }
 
@@ -261,7 +265,7 @@ describe('a set-up that fails', () => {
     }
   }
 
-  it('is undone in reverse order, all of it, what comes late at once', async () => {
+  it('is undone in reverse order, all of it', async () => {
     const [done, errors]: [string[], unknown[]] = [[], []]
     const scope = new Scope((error) => errors.push(error))
     scope.defer(() => done.push('first'))
@@ -271,8 +275,122 @@ describe('a set-up that fails', () => {
     await scope.close()
     assert.deepEqual(done, ['second', 'first'])
     assert.deepEqual(errors, [failure])
-    scope.defer(() => done.push('late'))
-    assert.deepEqual(done, ['second', 'first', 'late'])
+  })
+
+  it('is undone before the scope is closed where it is still being made', async () => {
+    const done: string[] = []
+    const scope = new Scope((error) => assert.fail(String(error)))
+    scope.defer(() => done.push('first'))
+    let make: (name: string) => void = () => undefined
+    const made = new Promise<string>((resolve) => {
+      make = resolve
+    })
+    const used = scope.use(made, async (name) => {
+      await turn()
+      done.push(name)
+    })
+    const rejected = assert.rejects(used, ScopeClosed)
+    const closing = scope.close()
+    make('second')
+    await closing
+    assert.deepEqual(done, ['second', 'first'])
+    await rejected
+  })
+
+  it('is undone where it comes late, stops the command, and is waited for', async () => {
+    const done: string[] = []
+    const scope = new Scope((error) => assert.fail(String(error)))
+    await scope.close()
+    const undo = (name: string) => async (): Promise<void> => {
+      await turn()
+      done.push(name)
+    }
+    assert.throws(() => scope.defer(undo('late')), ScopeClosed)
+    await assert.rejects(scope.use('later', undo('later')), ScopeClosed)
+    assert.throws(() => scope.throwIfClosed(), ScopeClosed)
+    await scope.close()
+    assert.deepEqual(done.sort(), ['late', 'later'])
+  })
+
+  it('reports what could not be made once, and not as something to undo', async () => {
+    const scope = new Scope((error) => assert.fail(String(error)))
+    const failure = new Error('no socket')
+    await assert.rejects(
+      scope.use(Promise.reject(failure), () => assert.fail('closed')),
+      failure,
+    )
+    await scope.close()
+  })
+})
+
+describe('a signal during the start of a command', () => {
+  it('waits until what is being made is undone, and stops the command there', async () => {
+    // Made only after the signal has arrived.
+    const script = `
+      import { setImmediate as turn } from 'node:timers/promises'
+      import { runCommand } from ${JSON.stringify(RUN_COMMAND)}
+      const alive = setInterval(() => {}, 1000) // a signal handler does not keep a process
+      const status = await runCommand(async ({ scope }) => {
+        const made = new Promise((resolve) => {
+          process.once('SIGINT', () => setImmediate(resolve, 'made'))
+        })
+        process.kill(process.pid, 'SIGINT')
+        await scope.use(made, async () => {
+          await turn()
+          console.log('undone')
+        })
+        console.log('went on')
+      })
+      console.log('status', status)
+      clearInterval(alive)`
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    cleanups.add(() => child.kill('SIGKILL'))
+    const said = { stdout: '', stderr: '' }
+    child.stdout.on('data', (text: Buffer) => (said.stdout += text.toString()))
+    child.stderr.on('data', (text: Buffer) => (said.stderr += text.toString()))
+    await once(child, 'close')
+    assert.deepEqual(said, {
+      stdout: 'undone\nstatus 130\n',
+      stderr: 'postcopy: ended by SIGINT\n',
+    })
+  })
+
+  const starting: readonly (readonly [string, readonly string[]])[] = [
+    ['park', ['unix:SOCKET', '--to', 'DIR']],
+    ['guest', ['--ram', '32M', '--incoming', 'unix:SOCKET', '--monitor', 'none']],
+  ]
+  for (const [name, args] of starting) {
+    it(`leaves nothing of ${name}, and no line after the one that it has ended`, async () => {
+      const folder = await temporaryFolder()
+      const at = (file: string): string => join(folder, file)
+      const words = args.map((word) =>
+        word.replace('SOCKET', at('socket')).replace('DIR', at('vm')),
+      )
+      const cli = new Cli([name, ...words, '--qmp', `unix:${at('qmp')}`])
+      while (!existsSync(at('qmp'))) await sleep(1)
+      cli.child.kill('SIGINT')
+      const { status, stderr } = await cli.ended
+      assert.equal(status, 128 + 2, stderr)
+      assert.deepEqual(readdirSync(folder), [])
+      assert.doesNotMatch(stderr, /ended by SIGINT\n[^]/)
+    })
+  }
+
+  it('that closes a monitor leaves no destination that begins to listen afterwards', async () => {
+    const guest = await Guest.create({ ram: '8M', incoming: true })
+    cleanups.add(() => guest.close())
+    const monitor = new Monitor(guest, { incoming: true })
+    const uri = `unix:${join(await temporaryFolder(), 'migration')}`
+    const told: string[] = []
+    monitor.on('listening', (where) => told.push(where))
+    const [begun, closing] = [monitor.migrateIncoming(uri), monitor.close()]
+    const late = monitor.migrateIncoming(uri)
+    await assert.rejects(late, { code: 'ERR_CLOSED' })
+    await Promise.all([begun, closing])
+    assert.deepEqual(told, [])
+    assert.equal(existsSync(uri.slice('unix:'.length)), false)
   })
 })
 
