@@ -125,9 +125,17 @@ async function runGuest(
     allowForeignDirectory: options.allowForeignDirectory === true,
   })
   const refusals = refusalLog((...event) => tell(...event))
-  // After the monitor has closed, which may still tell of some.
-  scope.defer(() => refusals.flush())
-  scope.defer(() => monitor.close())
+  let closing: Promise<void> | undefined
+  const closeMonitor = async (): Promise<void> => {
+    closing ??= monitor.close()
+    try {
+      await closing
+    } finally {
+      // A monitor that closes may still tell of some.
+      refusals.flush()
+    }
+  }
+  scope.defer(closeMonitor)
   let server: (MonitorServer & { refresh?(): void }) | undefined
   const tell = json === true ? tellAsJson() : tellAsText(() => server?.refresh?.())
   observe(monitor, options, tell)
@@ -162,7 +170,7 @@ async function runGuest(
   shutdown.close()
   close()
   // Until it is closed, the guest may still leave, and what is owed may still get to the disk.
-  await monitor.close()
+  await closeMonitor()
   tell('SHUTDOWN', {}, lastWords(endingGuest(monitor, options)))
   return 0
 }
