@@ -114,7 +114,7 @@ async function runPark(
   return 0
 }
 
-/** Why it has not ended well; after a postcopy, with the commands that go on. */
+/** Why it has not ended well; where DIR.incomplete is left, with the commands that go on. */
 function withNextCommand(
   park: Park,
   uri: string | undefined,
@@ -122,14 +122,15 @@ function withNextCommand(
 ): PostcopyError {
   const { error } = park
   if (error === undefined) return new PostcopyError('ERR_INTERNAL', 'parking ended without a word')
+  const isKept = park.state === 'postcopy-paused' || options.recover !== undefined
   // Where there is a manifest, all of the VM is in DIR.
-  if (park.state !== 'postcopy-paused' || park.manifest !== undefined) return error
+  if (!isKept || park.manifest !== undefined) return error
   const where = park.uri ?? uri ?? 'tcp:HOST:PORT'
-  const command = nextCommand(['park', where, '--recover', incompleteDirectory(options)], options)
-  const atSource = park.isKeptWhole
-    ? ''
-    : `; when it waits, in QEMU's monitor: migrate -r ${uriForPeer(where)}`
-  const next = `To go on: ${command}${atSource}`
+  const directory = incompleteDirectory(options)
+  const command = nextCommand(['park', where, '--recover', directory], options)
+  const next = park.isKeptWhole
+    ? `To go on: ${command}`
+    : `If that QEMU is gone, the other pages are lost with it: nothing can be resumed, and ${directory} may be removed. To go on: ${command}; when it waits, in QEMU's monitor: migrate -r ${uriForPeer(where)}`
   return new PostcopyError(error.code, `${error.message}. ${next}`, { cause: error })
 }
 

@@ -82,13 +82,14 @@ function whyGone(source: Outgoing | undefined): string {
 }
 
 function whyElsewhere({ state }: Outgoing): string {
-  const where = 'the guest runs elsewhere: the destination has it'
+  const where =
+    'the destination has confirmed that it has the guest, which is there unless that process has ended since'
   if (state === 'completed') {
     return `${where}. Only if it does not run there any more, cont -f takes it back`
   }
-  const needs = `${where}, and needs the pages that are here`
-  if (state !== 'postcopy-paused') return needs
-  return `${needs}: migrate -r goes on. Only if it is lost, cont -f takes the guest back as it was at the switch`
+  const needs = 'it needs the pages that are here'
+  if (state !== 'postcopy-paused') return `${where}; ${needs}`
+  return `${where}. If the guest is there, ${needs}: migrate_recover there and migrate -r here go on; only if it is lost, cont -f takes the guest back as it was at the switch`
 }
 
 function whyUnknown(source: Outgoing | undefined): string {

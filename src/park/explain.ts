@@ -1,5 +1,5 @@
 /** What is known of why a QEMU has refused a VM, the likely reason first. */
-import { PostcopyError } from '../errors.js'
+import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
 import { printable } from '../printable.js'
 import { TARGET_PAGE_SIZE, formatByteSize } from '../units.js'
 import { describeDevices, listDevices } from './device-list.js'
@@ -40,6 +40,21 @@ export function explainRefusal(
   const reason = known ?? likelyReason(vm, stage)
   const text = `${reason}.\n${cause.message}. ${runsNot}${vm.directory} is as it was.\n${needs(vm)}${lastWords(output)}`
   return new PostcopyError(cause.code, text, { cause })
+}
+
+/**
+ * Why a VM was not parked, and where its guest is: it was never taken over, and nothing is on disk.
+ *
+ * @param mayHaveSwitched - the source may be in postcopy, where it does not start the guest by itself
+ * @returns an error of the same class
+ */
+export function explainFailure(cause: unknown, mayHaveSwitched: boolean): PostcopyError {
+  const keeps = 'Nothing is left on disk. The source keeps its guest, if its process still runs'
+  const next = mayHaveSwitched
+    ? ', unless it has switched to postcopy (info migrate)'
+    : ': where it is stopped there (info status), cont starts it'
+  const record = errorToRecord(cause)
+  return errorFromRecord({ ...record, message: `${record.message}. ${keeps}${next}` })
 }
 
 /** The end of what QEMU has written, in lines of their own. */

@@ -31,6 +31,7 @@ import {
   findPackagePings,
 } from '../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
+import { explainFailure } from './explain.js'
 import { MOST_DEVICE_BYTES, type Manifest } from './manifest.js'
 import { holdSecondConnection } from './second-connection.js'
 import type { VmStore } from './vm-store.js'
@@ -199,8 +200,16 @@ export class ParkReceiver {
     } else {
       this.#store.remove()
       this.#hangUp(1)
-      this.#state.enter('failed', error)
+      this.#state.enter('failed', this.#withoutGuest(error))
     }
+  }
+
+  /** Why nothing was parked, and where the guest is then. */
+  #withoutGuest(error: unknown): unknown {
+    if (this.#channel === undefined) return error
+    // ADVISE comes before the section of RAM.
+    const mayHaveSwitched = this.#postcopy !== 'none' || this.#ramSectionId === undefined
+    return explainFailure(error, mayHaveSwitched)
   }
 
   #keep(error: unknown): void {

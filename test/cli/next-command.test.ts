@@ -87,6 +87,32 @@ describe('park that is left in postcopy', () => {
     assert.match(stderr, new RegExp(`postcopy park ${uri} --recover`))
   })
 
+  it('says what is left if its source is gone, where pages are missing', async () => {
+    const folder = await temporaryFolder()
+    const [some, none] = [
+      await losePark('tcp:127.0.0.1:0', join(folder, 'some'), 'no page'),
+      await losePark('tcp:127.0.0.1:0', join(folder, 'none'), 'all pages'),
+    ]
+    const gone =
+      /If that QEMU is gone, the other pages are lost with it: nothing can be resumed, and \S+some\.incomplete may be removed/
+    assert.match(some.stderr, gone)
+    assert.doesNotMatch(none.stderr, /is gone|may be removed/)
+  })
+
+  it('names them again after a recovery that was stopped before its source connected', async () => {
+    const folder = await temporaryFolder()
+    await losePark('tcp:127.0.0.1:0', join(folder, 'vm'), 'no page')
+    const directory = join(folder, 'vm.incomplete')
+    const cli = new Cli(['park', `unix:${folder}/again`, '--recover', directory])
+    await cli.seen(/waiting for a VM/)
+    cli.child.kill('SIGINT')
+    const { stderr } = await cli.ended
+    assert.match(stderr, /To go on: postcopy park \S+again --recover \S+vm\.incomplete;/)
+    assert.match(stderr, /in QEMU's monitor: migrate -r unix:\S+again[ .]/)
+    assert.match(stderr, /If that QEMU is gone/)
+    assert(existsSync(directory))
+  })
+
   it('names the command alone where no page is missing, and that finishes it', async () => {
     const folder = await temporaryFolder()
     const { stderr } = await losePark('tcp:127.0.0.1:0', join(folder, 'vm'), 'all pages')

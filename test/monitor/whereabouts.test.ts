@@ -43,12 +43,25 @@ describe('a monitor', () => {
   }
 
   for (const state of ['postcopy-active', 'postcopy-paused', 'completed'] as const) {
-    it(`tells of a source that is ${state} that the destination has the guest`, () => {
+    it(`tells of a source that is ${state} that the destination has the guest, if it still lives`, () => {
       for (const message of messages(state, 'elsewhere')) {
-        assert.match(message, /the guest runs elsewhere: the destination has it/)
+        assert.match(
+          message,
+          /the destination has confirmed that it has the guest, which is there unless that process has ended since/,
+        )
+        assert.doesNotMatch(message, /runs elsewhere|not known/)
       }
     })
   }
+
+  it('tells when to recover, and when to take the guest back, after a break', () => {
+    for (const message of messages('postcopy-paused', 'elsewhere')) {
+      assert.match(
+        message,
+        /If the guest is there, .*migrate -r here go on.*only if it is lost, cont -f/,
+      )
+    }
+  })
 
   it('tells that the guest goes on here where it was not handed over', () => {
     for (const message of messages('device', 'here')) {

@@ -215,6 +215,44 @@ describe('what a park does with', () => {
     assert(!existsSync(`${directory}.partial`))
   })
 
+  const given: readonly (readonly [string, (script: Script) => void, RegExp])[] = [
+    [
+      'precopy without postcopy-ram: the source keeps its guest',
+      (script) => script.prologue(),
+      /\. Nothing is left on disk\. The source keeps its guest, if its process still runs: where it is stopped there \(info status\), cont starts it$/,
+    ],
+    [
+      'precopy with postcopy-ram: the source keeps its guest unless it has switched',
+      (script) => script.prologue({ postcopy: true }),
+      /\. Nothing is left on disk\. The source keeps its guest, if its process still runs, unless it has switched to postcopy \(info migrate\)$/,
+    ],
+  ]
+  for (const [title, begin, expected] of given) {
+    for (const how of ['cancelled', 'stopped'] as const) {
+      it(`${how} in ${title}`, async () => {
+        const { park, directory } = await listen()
+        const script = new Script(park)
+        begin(script)
+        const answered = once(script.socket, 'data')
+        script.say((out) => stream.encodePing(out, 1))
+        await answered
+        if (how === 'cancelled') script.socket.end()
+        else park.stop()
+        await settled(park)
+        assert.equal(park.state, 'failed')
+        assert.match(park.error?.message ?? '', expected)
+        assert(!existsSync(`${directory}.partial`))
+      })
+    }
+  }
+
+  it('a stop before a source connects: says nothing of a guest', async () => {
+    const { park } = await listen()
+    park.stop()
+    await settled(park)
+    assert.equal(park.error?.message, 'parking was stopped, as asked for')
+  })
+
   it('a failure that it cannot tell: closes at once', async () => {
     const { park } = await listen()
     const script = new Script(park)

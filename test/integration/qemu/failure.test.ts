@@ -109,9 +109,29 @@ describe('a park that is disturbed', function () {
     await sendSlowly(source, park, false)
     park.stop()
     assert.equal(await settled(park), 'failed')
+    assert.match(park.error?.message ?? '', /Nothing is left on disk\. The source keeps its guest/)
     isGone(directory)
     await goesOn(source)
   })
+
+  for (const capabilities of [[], ['postcopy-ram']]) {
+    it(`says that QEMU keeps its guest after migrate_cancel, with ${capabilities.join() || 'no capability'}`, async () => {
+      const folder = await temporaryFolder()
+      const directory = join(folder, 'vm')
+      const source = await startSource(folder)
+      const park = await listen({ directory })
+      await source.enable(...capabilities)
+      await sendSlowly(source, park, false)
+      await source.execute('migrate_cancel')
+      assert.equal(await settled(park), 'failed')
+      assert.match(
+        park.error?.message ?? '',
+        /Nothing is left on disk\. The source keeps its guest/,
+      )
+      isGone(directory)
+      await goesOn(source)
+    })
+  }
 
   it('keeps what came when QEMU is killed in postcopy, and does not take it for a VM', async () => {
     const folder = await temporaryFolder()
