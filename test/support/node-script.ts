@@ -9,7 +9,7 @@ export interface ScriptResult {
   stderr: string
 }
 
-/** Runs ES module source; anything but exit status 0 within 20 s is an error with the output. */
+/** Runs ES module source; anything but exit status 0 within 50 s is an error with the output. */
 export function runNode(
   source: string,
   flags: readonly string[] = [],
@@ -22,7 +22,7 @@ export function runNode(
   const [command = process.execPath, ...args] = argv
   const result = spawnSync(command, args, {
     encoding: 'utf8',
-    timeout: 20_000,
+    timeout: 50_000,
     killSignal: 'SIGKILL',
     env: { ...process.env, ...options.env },
   })
