@@ -12,6 +12,7 @@ import { nearest, select } from '../lab/select.js'
 import { countsText, listText, resultText, rowLine } from '../lab/text.js'
 import { output } from './output.js'
 import type { RunAction } from './run-command.js'
+import type { Scope } from './scope.js'
 import { writePage } from './write-page.js'
 
 interface RunOptions {
@@ -56,8 +57,8 @@ function defineRun(run: RunAction): Command {
     .description('run experiments and show what was seen beside what was expected')
     .option('--json', 'print one JSON object, for report and compare')
     .action((words: string[], options: RunOptions) =>
-      run(async () => {
-        const document = await runAll(words, options)
+      run(async ({ scope }) => {
+        const document = await runAll(words, options, scope)
         print(options.json, document, () => resultText(document, output.columns))
         return document.counts.broken > 0 ? 1 : 0
       }),
@@ -70,10 +71,10 @@ function defineReport(run: RunAction): Command {
     .option('--input <file>', 'draw what an earlier "lab run --json" printed, and run nothing')
     .option('--output <file>', 'where the page goes', 'postcopy-lab.html')
     .action((words: string[], options: RunOptions & { input?: string; output: string }) =>
-      run(async () => {
+      run(async ({ scope }) => {
         const { input, output: file } = options
         const document =
-          input === undefined ? await runAll(words, options) : await readDocument(input)
+          input === undefined ? await runAll(words, options, scope) : await readDocument(input)
         // Loaded here, since drawing is slow to load and only this command draws.
         const { reportPage } = await import('../lab/report-page.js')
         await writePage(file, reportPage(document))
@@ -116,16 +117,24 @@ function collectFeature(text: string, before: FeatureName[] = []): FeatureName[]
   throw new InvalidArgumentError(near === undefined ? 'No such feature.' : `Did you mean ${near}?`)
 }
 
-async function runAll(words: readonly string[], options: RunOptions): Promise<LabDocument> {
+async function runAll(
+  words: readonly string[],
+  options: RunOptions,
+  scope: Scope,
+): Promise<LabDocument> {
   const startedAt = new Date()
   const { experiments, broken } = await select(await loadCatalogue(), words)
+  scope.throwIfClosed()
   const hide = options.without ?? []
-  const rows = await runExperiments(experiments, {
+  const running = runExperiments(experiments, {
     hide,
+    signal: scope.signal,
     onRow: (row) => {
       if (options.quiet !== true) output.say(rowLine(row))
     },
   })
+  // A command that is ending waits for the experiment that it interrupts.
+  const rows = await scope.use(running, () => undefined)
   return makeDocument(readHost(hide).fingerprint, [...broken, ...rows], startedAt)
 }
 

@@ -12,7 +12,7 @@ export class ScopeClosed extends Error {
 export class Scope {
   readonly #undo: (() => unknown)[] = []
   readonly #onError: (error: unknown) => void
-  #isClosed = false
+  readonly #closing = new AbortController()
 
   /** @param onError - called with what could not be undone; the others are undone all the same */
   constructor(onError: (error: unknown) => void) {
@@ -38,14 +38,19 @@ export class Scope {
     return resource
   }
 
+  /** Aborted with {@link ScopeClosed} when the command is ending. */
+  get signal(): AbortSignal {
+    return this.#closing.signal
+  }
+
   /** @throws ScopeClosed while the command is ending */
   throwIfClosed(): void {
-    if (this.#isClosed) throw new ScopeClosed()
+    this.signal.throwIfAborted()
   }
 
   /** Call it again for what the command has set up since. */
   async close(): Promise<void> {
-    this.#isClosed = true
+    this.#closing.abort(new ScopeClosed())
     for (let undo = this.#undo.pop(); undo !== undefined; undo = this.#undo.pop()) {
       await this.#run(undo)
     }

@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { chmodSync, readFileSync, readdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { HostChanges } from '../testing/host-changes.js'
+import { HostChanges, sleepMs } from '../testing/host-changes.js'
 import type { Described } from './describe.js'
 import { readHost } from './host.js'
 import type { Host } from './host.js'
@@ -38,9 +38,15 @@ export interface RunOptions {
   /** Called when an experiment begins and when it has ended. */
   onBegin?: (experiment: Described, index: number, total: number) => void
   onRow?: (row: Row) => void
+  /** Read after each experiment. A signal that undoes what one has changed ends its process first. */
+  signal?: AbortSignal
 }
 
-/** Runs these, in order. Always gives a row for each. */
+/**
+ * Runs these, in order. Gives a row for each.
+ *
+ * @throws the signal's reason, instead of a row for what was interrupted
+ */
 export async function runExperiments(
   experiments: readonly Described[],
   options: RunOptions = {},
@@ -49,6 +55,7 @@ export async function runExperiments(
   for (const [index, experiment] of experiments.entries()) {
     options.onBegin?.(experiment, index, experiments.length)
     const row = await runOne(experiment, options.hide ?? [])
+    options.signal?.throwIfAborted()
     options.onRow?.(row)
     rows.push(row)
   }
@@ -82,7 +89,9 @@ async function outcomeOf(experiment: Described, hide: readonly FeatureName[]): P
     chmodSync(scratch, 0o755) // another user's child may have to get in
     const { module, id, deadlineMs } = experiment
     const setting = { scratch, changes: experiment.changes, ...settingOf(readHost(hide)) }
-    return toOutcome(await runChild({ type: 'run', module, id, setting }, deadlineMs))
+    // Its process ends before anything is taken away under it.
+    const onBegun = (end: () => void): void => changes.defer(end)
+    return toOutcome(await runChild({ type: 'run', module, id, setting }, deadlineMs, onBegun))
   } catch (error) {
     // Somebody else may have taken from the pool since it was looked at.
     if (error instanceof PostcopyError && error.code === 'ERR_HUGE_PAGES') {
@@ -133,13 +142,24 @@ const START_MS = 60_000
 /**
  * Starts the process of an experiment and waits for its end, at most until the deadline. That of an
  * experiment counts from when it is run.
+ *
+ * @param onBegun - called with what ends the process; that does nothing after its end
  */
-export async function runChild(order: Order, deadlineMs: number): Promise<ChildEnd> {
+export async function runChild(
+  order: Order,
+  deadlineMs: number,
+  onBegun?: (end: () => void) => void,
+): Promise<ChildEnd> {
   const path = fileURLToPath(new URL('./child.js', import.meta.url))
   // A process group of its own: what it starts ends with it.
   const child = spawn(process.execPath, ['--no-warnings', path, JSON.stringify(order)], {
     stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
     detached: true,
+  })
+  onBegun?.(() => {
+    if (child.exitCode !== null || child.signalCode !== null) return
+    killGroup(child.pid)
+    awaitEnd(child.pid)
   })
   const said = { answers: '', output: '' }
   collect(child, 1, (text) => (said.output += text))
@@ -209,16 +229,36 @@ function killGroup(pid: number | undefined): void {
   }
 }
 
+/** Waits, at most a second, until a process that was killed runs no code any more. */
+function awaitEnd(pid: number | undefined): void {
+  for (let attempt = 0; attempt < 100; attempt += 1) {
+    const states = threadStates(pid)
+    if (states.every((state) => state === 'Z' || state === 'X')) return
+    sleepMs(10)
+  }
+}
+
 /** States of a process' threads, which tell a fault (S) from an event (D) from a loop (R). */
 function describeThreads(pid: number | undefined): string {
+  const [main, ...others] = threadStates(pid)
+  return main === undefined ? 'gone' : `main thread ${main}, others ${others.join('') || 'none'}`
+}
+
+/** One letter for each thread, `X` for one that has ended; none for a process that is gone. */
+function threadStates(pid: number | undefined): string[] {
+  const folder = `/proc/${pid ?? 0}/task`
   try {
-    const folder = `/proc/${pid ?? 0}/task`
-    const states = readdirSync(folder).map((thread) => {
-      const stat = readFileSync(`${folder}/${thread}/stat`, 'utf8')
-      return stat.slice(stat.lastIndexOf(')') + 2)[0] ?? '?'
-    })
-    return `main thread ${states[0] ?? '?'}, others ${states.slice(1).join('') || 'none'}`
+    return readdirSync(folder).map((thread) => threadState(`${folder}/${thread}/stat`))
   } catch {
-    return 'gone'
+    return []
+  }
+}
+
+function threadState(path: string): string {
+  try {
+    const stat = readFileSync(path, 'utf8')
+    return stat.slice(stat.lastIndexOf(')') + 2)[0] ?? '?'
+  } catch {
+    return 'X'
   }
 }

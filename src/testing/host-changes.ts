@@ -79,7 +79,7 @@ function isStale(path: string): boolean {
 }
 
 /** Without the event loop: changes are taken back while a process ends. */
-function sleepMs(milliseconds: number): void {
+export function sleepMs(milliseconds: number): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds)
 }
 

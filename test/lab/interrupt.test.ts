@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { constants, tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -26,6 +27,24 @@ const hanging = (marker: string, value: number) => `
     },
   })`
 
+/** Several that work in their folders, and fail without them. */
+const working = (marker: string) => `
+  import { appendFileSync, existsSync, writeFileSync } from 'node:fs'
+  import { setImmediate as turn } from 'node:timers/promises'
+  import { experiment } from 'postcopy/lab'
+  const works = (id) => experiment({
+    id, tags: [], question: '?', method: '.', deadlineMs: 60_000, expected: [],
+    async run(lab) {
+      const marker = ${JSON.stringify(marker)}
+      appendFileSync(marker, (existsSync(marker) ? ' ' : '') + lab.scratch)
+      for (let i = 0; ; i += 1) {
+        writeFileSync(lab.scratch + '/file', String(i))
+        await turn()
+      }
+    },
+  })
+  export const [first, second, third] = [works('first'), works('second'), works('third')]`
+
 describe('an interrupted lab', () => {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     it(`puts the host back and ends its child on ${signal}`, async function () {
@@ -51,6 +70,29 @@ describe('an interrupted lab', () => {
       assert.ok(!existsSync(scratch))
       while (existsSync(`/proc/${pid}`) && Date.now() < deadline) await sleep(20)
       assert.ok(!existsSync(`/proc/${pid}`))
+    })
+  }
+
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    it(`gives no verdict on what ${signal} has interrupted, and begins no other experiment`, async () => {
+      const folder = mkdtempSync(join(tmpdir(), 'postcopy-test-'))
+      cleanups.add(() => rmSync(folder, { recursive: true }))
+      const [file, marker] = [join(folder, 'works.mjs'), join(folder, 'marker')]
+      writeFileSync(file, working(marker))
+      const lab = spawn(process.execPath, [main, 'lab', 'run', file])
+      cleanups.add(() => lab.kill('SIGKILL'))
+      const said = { stdout: '', stderr: '' }
+      lab.stdout.on('data', (text: Buffer) => (said.stdout += text.toString()))
+      lab.stderr.on('data', (text: Buffer) => (said.stderr += text.toString()))
+      const ended = once(lab, 'close')
+      while (!existsSync(marker) && lab.exitCode === null) await sleep(20)
+      assert.equal(lab.exitCode, null, said.stderr)
+      lab.kill(signal)
+      assert.deepEqual(await ended, [128 + constants.signals[signal], null])
+      assert.deepEqual(said, { stdout: '', stderr: `postcopy: ended by ${signal}\n` })
+      const scratch = readFileSync(marker, 'utf8').split(' ')
+      assert.equal(scratch.length, 1, 'one experiment has begun')
+      assert.equal(existsSync(scratch[0] ?? ''), false)
     })
   }
 })
