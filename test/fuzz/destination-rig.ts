@@ -117,7 +117,8 @@ export class DestinationRig {
       this.#counters,
       faultLog,
     )
-    this.receiver.begin()
+    // Done at once: no block has huge pages to reserve. A rejection ends the process.
+    void this.receiver.begin()
     this.receiver.listening()
     this.receiver.accept(this.main.asChannel)
   }
