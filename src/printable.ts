@@ -31,6 +31,11 @@ export function printableMessage(text: string): string {
   return printableText(bounded(text, MESSAGE_LIMIT)).replaceAll(/\n(?! {2})/g, '\n  ')
 }
 
+/** A message that another sentence follows: it ends with one mark. */
+export function sentence(text: string): string {
+  return /[.?!]$/.test(text) ? text : `${text}.`
+}
+
 /** As `JSON.stringify`; what JSON may leave raw (8-bit controls, directions) is escaped, too. */
 export function printableJson(value: unknown): string {
   // Half of a surrogate pair never matches here: JSON.stringify has escaped it.

@@ -2,7 +2,13 @@
 import { KernelError, PostcopyError, errorToRecord } from '../errors.js'
 import type { GuestLocation } from '../migration/guest-location.js'
 import { isAtRest, isFinal } from '../migration/states.js'
-import { type ParkedVm, type RefusalEvidence, explainRefusal } from '../park/index.js'
+import {
+  type ParkedVm,
+  type RefusalEvidence,
+  explainRecoveryRefusal,
+  explainRefusal,
+} from '../park/index.js'
+import { sentence } from '../printable.js'
 import type { Source } from '../source/source.js'
 import { formatByteSize } from '../units.js'
 import type { QemuLog } from './qemu-log.js'
@@ -27,6 +33,8 @@ export interface ResumeResult {
 
 /** What a source says where its peer has closed, or has sent SHUT 1; nothing else is a refusal. */
 const REFUSALS = ['ERR_CONNECTION_CLOSED', 'ERR_PEER_REFUSED']
+
+const GO_ON = 'migrate_recover there and resume --recover here go on'
 
 export interface CloneOptions {
   readonly uri: string
@@ -129,28 +137,66 @@ export class Clone {
       return result
     }
     const error = source.error ?? leftError(source)
-    const { guestLocation, counters } = source
+    const { guestLocation } = source
     const isOver = guestLocation === 'here' && isFinal(source.state)
-    // Before anything was sent, the reason is not the VM.
-    const wasHeard = this.#stoppedMs !== undefined || this.#isRecovery
-    const mayBeRefused = isOver || (source.state === 'postcopy-paused' && !wasHeard)
-    const told =
-      mayBeRefused && counters.transferredBytes > 0 && REFUSALS.includes(error.code)
-        ? explainRefusal(this.#vm, error, await this.#evidence())
-        : error
-    const { code, message } = errorToRecord(told)
-    const { directory } = this.#vm
-    const kept =
-      error instanceof KernelError ? `restore ${directory} first` : `${directory} is as it was`
-    const advice = howToGoOn(kept, guestLocation)
-    this.#status.note(`${uri}: ${message}${advice} [${code}]`)
+    const { code, message } = errorToRecord(await this.#explain(source, error, isOver))
+    this.#status.note(`${uri}: ${message} [${code}]`)
     const status = isOver ? 'failed' : source.state
     return { ...result, status, guestLocation, error: { code, message } }
   }
 
+  /** What happened, where the guest is then, and what its user can do: each of them once. */
+  async #explain(source: Source, error: PostcopyError, isOver: boolean): Promise<PostcopyError> {
+    const { guestLocation, counters } = source
+    const isPaused = source.state === 'postcopy-paused'
+    const isRefusal = REFUSALS.includes(error.code)
+    const reason = reasonOf(source, error)
+    if (this.#isRecovery && isPaused && guestLocation === 'unknown' && isRefusal) {
+      return explainRecoveryRefusal(this.#vm, reason, await this.#output())
+    }
+    // Before anything was sent, the reason is not the VM.
+    const wasHeard = this.#stoppedMs !== undefined || this.#isRecovery
+    const mayBeRefused = isOver || (isPaused && !wasHeard)
+    const told =
+      mayBeRefused && counters.transferredBytes > 0 && isRefusal
+        ? explainRefusal(this.#vm, reason, await this.#evidence())
+        : reason
+    // One that was left in postcopy-device says so itself.
+    if (guestLocation === 'here' || (guestLocation === 'unknown' && !isPaused)) return told
+    const advice = guestLocation === 'unknown' ? this.#ifUnknown() : this.#ifElsewhere(source)
+    const { directory } = this.#vm
+    const kept =
+      reason instanceof KernelError ? `Restore ${directory} first` : `${directory} is as it was`
+    const message = `${sentence(told.message)} ${advice}. ${kept}`
+    return new PostcopyError(told.code, message, { cause: told })
+  }
+
+  #ifUnknown(): string {
+    const sent = this.#isRecovery ? 'The' : 'The guest was sent, but the'
+    return `${sent} destination has not confirmed that it has the guest: whether it runs there is not known. Ask it (info status): where it has the guest (running or paused), ${GO_ON}; otherwise end that QEMU before you resume again`
+  }
+
+  /** A destination that has confirmed may have ended since. */
+  #ifElsewhere({ counters }: Source): string {
+    const whole =
+      counters.remainingPages === 0
+        ? 'Where its migration is completed (info migrate), it has all of its memory. '
+        : ''
+    // What was spilled is not the whole VM.
+    const again =
+      this.#vm.manifest.state === 'complete'
+        ? ': a plain resume into a new QEMU starts it as it was parked'
+        : ''
+    return `${whole}If the QEMU there still runs, its guest waits for the rest of its memory: ${GO_ON}. If it is gone, the guest is lost there${again}`
+  }
+
   async #evidence(): Promise<RefusalEvidence> {
-    const output = await this.#qemuLog?.read((text) => this.#status.note(text))
+    const output = await this.#output()
     return { stage: this.#stage, ...(output === undefined ? {} : { output }) }
+  }
+
+  async #output(): Promise<string | undefined> {
+    return await this.#qemuLog?.read((text) => this.#status.note(text))
   }
 
   #notBegun(cause: unknown): ResumeResult {
@@ -178,17 +224,9 @@ function numbersOf(source: Source): Omit<ResumeResult, 'uri' | 'status' | 'stopp
   return { durationMs, transferredBytes, normalPages, zeroPages, requestedPages, replayedPages }
 }
 
-/**
- * @param kept - what is to be known of the parked VM
- * @param location - of the guest; `here`: it was never handed over, or was refused
- */
-function howToGoOn(kept: string, location: GuestLocation): string {
-  switch (location) {
-    case 'here':
-      return ''
-    case 'elsewhere':
-      return `; the guest there waits for the rest of its memory: resume --recover goes on, ${kept}`
-    case 'unknown':
-      return `. ${kept}. Where that QEMU has the guest (running or paused), migrate_recover there and resume --recover here go on; otherwise end that QEMU before you resume again`
-  }
+/** Why it has ended, without what the library advises: the command has advice of its own. */
+function reasonOf({ state, guestLocation, counters }: Source, error: PostcopyError): PostcopyError {
+  const hasAdvice = guestLocation === 'unknown' || counters.remainingPages === 0
+  const { cause } = error
+  return state === 'postcopy-paused' && hasAdvice && cause instanceof PostcopyError ? cause : error
 }

@@ -5,7 +5,7 @@ import { PostcopyError } from '../errors.js'
 import { type Counters, now } from '../migration/counters.js'
 import { type QmpTarget, QmpServer, migrationTarget } from '../monitor/qmp/index.js'
 import { type Manifest, Park } from '../park/index.js'
-import { printable } from '../printable.js'
+import { printable, sentence } from '../printable.js'
 import { formatByteSize, TARGET_PAGE_SIZE } from '../units.js'
 import { bindQmp } from './bind.js'
 import { InClearWarning } from './in-clear-warning.js'
@@ -131,7 +131,7 @@ function withNextCommand(
   const next = park.isKeptWhole
     ? `To go on: ${command}`
     : `If that QEMU is gone, the other pages are lost with it: nothing can be resumed, and ${directory} may be removed. To go on: ${command}; when it waits, in QEMU's monitor: migrate -r ${uriForPeer(where)}`
-  return new PostcopyError(error.code, `${error.message}. ${next}`, { cause: error })
+  return new PostcopyError(error.code, `${sentence(error.message)} ${next}`, { cause: error })
 }
 
 /** `vm` for `vm/`, as the directory itself is named. */

@@ -1,6 +1,6 @@
 /** What is known of why a QEMU has refused a VM, the likely reason first. */
 import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
-import { printable } from '../printable.js'
+import { printable, sentence } from '../printable.js'
 import { TARGET_PAGE_SIZE, formatByteSize } from '../units.js'
 import { describeDevices, listDevices } from './device-list.js'
 import type { ParkedVm } from './parked-vm.js'
@@ -38,7 +38,35 @@ export function explainRefusal(
   // After the package, silence alone does not tell that the guest does not run there.
   const runsNot = known !== undefined || stage === 'setup' ? 'The guest does not run there, ' : ''
   const reason = known ?? likelyReason(vm, stage)
-  const text = `${reason}.\n${cause.message}. ${runsNot}${vm.directory} is as it was.\n${needs(vm)}${lastWords(output)}`
+  const text = `${reason}.\n${sentence(cause.message)} ${runsNot}${vm.directory} is as it was.\n${needs(vm)}${lastWords(output)}`
+  return new PostcopyError(cause.code, text, { cause })
+}
+
+/**
+ * Why a recovery was not taken: a QEMU without a paused postcopy ends at the first bytes of one.
+ *
+ * @param cause - why it failed before the destination answered
+ * @param output - what QEMU has written to its stderr, where that is at hand
+ */
+export function explainRecoveryRefusal(
+  vm: ParkedVm,
+  cause: PostcopyError,
+  output = '',
+): PostcopyError {
+  const isKnown = output.includes('Not a migration stream')
+  const reason = isKnown
+    ? 'the QEMU there has no paused postcopy: it took the recovery for a new migration and refused it'
+    : 'the QEMU there may have no paused postcopy: only its own output tells ("Not a migration stream")'
+  const goOn = 'migrate_recover there and resume --recover here go on'
+  const where = isKnown
+    ? `Where another QEMU is postcopy-paused (info migrate), ${goOn}`
+    : `Where it is postcopy-paused (info migrate), ${goOn}`
+  // What was spilled is not the whole VM.
+  const again =
+    vm.manifest.state === 'complete'
+      ? 'Where no QEMU has the guest, a plain resume into a new QEMU starts it as it was parked. '
+      : ''
+  const text = `${reason}. ${where}. ${again}${vm.directory} is as it was.\n${sentence(cause.message)}${lastWords(output)}`
   return new PostcopyError(cause.code, text, { cause })
 }
 
@@ -54,7 +82,7 @@ export function explainFailure(cause: unknown, mayHaveSwitched: boolean): Postco
     ? ', unless it has switched to postcopy (info migrate)'
     : ': where it is stopped there (info status), cont starts it'
   const record = errorToRecord(cause)
-  return errorFromRecord({ ...record, message: `${record.message}. ${keeps}${next}` })
+  return errorFromRecord({ ...record, message: `${sentence(record.message)} ${keeps}${next}` })
 }
 
 /** The end of what QEMU has written, in lines of their own. */

@@ -454,7 +454,11 @@ export class Source extends Migration {
 
   #explain(state: MigrationState, error: ErrorRecord): ErrorRecord {
     return state === 'postcopy-paused'
-      ? explainPause(error, this.guestLocation, this.counters.remainingPages === 0)
+      ? explainPause(error, {
+          location: this.guestLocation,
+          isAllSent: this.counters.remainingPages === 0,
+          isTakenOver: this.#isTakenOver,
+        })
       : this.#withStartFailure(error)
   }
 

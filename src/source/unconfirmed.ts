@@ -1,6 +1,7 @@
 /** What a source tells its user after it has handed the guest over and the connection broke. */
 import { ConnectionError, type ErrorRecord } from '../errors.js'
 import type { GuestLocation } from '../migration/guest-location.js'
+import { sentence } from '../printable.js'
 
 const UNKNOWN =
   'the destination has not confirmed that it has the guest: whether it runs there is not known'
@@ -16,16 +17,29 @@ export function unconfirmed(cause: unknown): ConnectionError {
   )
 }
 
+export interface PauseEvidence {
+  readonly location: GuestLocation
+  /** The destination may have every page. */
+  readonly isAllSent: boolean
+  /** Another source has sent the guest, see {@link Source.takeOver}. */
+  readonly isTakenOver: boolean
+}
+
 /**
  * Why a postcopy paused, with what is known of the guest and what its user can do.
  *
- * @param isAllSent - the destination may have every page
+ * @returns `error` itself where its reason tells enough; otherwise it is the `cause`
  */
 export function explainPause(
   error: ErrorRecord,
-  location: GuestLocation,
-  isAllSent: boolean,
+  { location, isAllSent, isTakenOver }: PauseEvidence,
 ): ErrorRecord {
+  if (location === 'unknown' && isTakenOver) {
+    return withAdvice(
+      error,
+      'The destination has not answered the recovery: whether the guest is there is not known. Ask it (info migrate; QMP query-migrate): where it is postcopy-paused, recover at both ends; where it is not, it has no guest to recover',
+    )
+  }
   const completed = isAllSent ? `; ${COMPLETED}` : ''
   if (location === 'unknown') {
     return withAdvice(
@@ -41,5 +55,5 @@ export function explainPause(
 }
 
 function withAdvice(error: ErrorRecord, advice: string): ErrorRecord {
-  return { ...error, message: `${error.message}. ${advice}` }
+  return { ...error, message: `${sentence(error.message)} ${advice}`, cause: error }
 }

@@ -1,5 +1,6 @@
 /** Why a real QEMU refuses a VM: the hint is right, or says that it is not known. */
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { countingFirmware } from '../../../src/bench/qemu-guest.js'
@@ -111,5 +112,18 @@ describe('a VM that QEMU refuses', function () {
     assert.equal(status, 1)
     assert.match(stderr, /incoming-\d+: QEMU may have refused a device: .* virtio-rng at 00:05\.0/)
     assert.match(stderr, /\n +It takes a "pc-i440fx-7\.2" with the RAM blocks/)
+  })
+
+  it('says of a recovery that this QEMU has no paused postcopy', async () => {
+    const folder = await temporaryFolder()
+    const vm = await parkMachine(folder)
+    const { qemu, uri } = await Qemu.incoming(folder, machine(folder))
+    const closed = once(qemu.child, 'close')
+    const args = ['resume', '--recover', vm.directory, uri]
+    const { status, stderr } = await new Cli(args).ended
+    assert.equal(status, 1)
+    assert.match(stderr, /incoming-\d+: the QEMU there may have no paused postcopy: only its own/)
+    await closed
+    assert.match(qemu.stderr, /Not a migration stream/)
   })
 })

@@ -1,0 +1,73 @@
+/** What `resume` says of a QEMU whose connection has ended before all of the memory was there. */
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { appendFileSync, writeFileSync } from 'node:fs'
+import net from 'node:net'
+import { join } from 'node:path'
+import { parkBytes } from '../park/support.js'
+import { golden } from '../stream/golden.js'
+import { cleanups } from '../support/cleanup.js'
+import { FakeDestination } from '../support/fake-peer.js'
+import { Cli, runCli, temporaryFolder } from './support.js'
+
+/** Takes first bytes and closes, as a QEMU does that waits for a new migration. */
+async function refuseRecovery(onData: () => void): Promise<string> {
+  const path = join(await temporaryFolder(), 'qemu')
+  const server = net.createServer((socket) => {
+    socket.on('error', () => undefined)
+    socket.once('data', () => {
+      onData()
+      socket.destroy()
+    })
+  })
+  cleanups.add(() => server.close())
+  server.listen(path)
+  await once(server, 'listening')
+  return `unix:${path}`
+}
+
+describe('resume whose QEMU is lost', () => {
+  it('says what to do where that QEMU still runs, and where it is gone', async () => {
+    const { directory } = await parkBytes(golden('precopy'))
+    const qemu = await FakeDestination.listen()
+    const cli = new Cli(['resume', directory, qemu.uri, '--on-demand=never'])
+    await cli.seen(/the guest runs at/)
+    qemu.reset()
+    const { status, stderr } = await cli.ended
+    assert.equal(status, 1)
+    assert.match(
+      stderr,
+      /messages may have one\. If the QEMU there still runs, its guest waits for the rest of its memory: migrate_recover there and resume --recover here go on/,
+    )
+    assert.match(
+      stderr,
+      /If it is gone, the guest is lost there: a plain resume into a new QEMU starts it as it was parked/,
+    )
+    assert.match(stderr, /\S+vm is as it was \[ERR_CONNECTION_CLOSED\]\n$/)
+  })
+
+  for (const hasLog of [true, false]) {
+    it(`says that there is no paused postcopy to recover, ${hasLog ? 'by its log' : 'where that is likely'}`, async () => {
+      const { folder, directory } = await parkBytes(golden('precopy'))
+      const log = join(folder, 'log')
+      writeFileSync(log, 'qemu-system-x86_64: of an earlier run\n')
+      const uri = await refuseRecovery(() =>
+        appendFileSync(log, 'qemu-system-x86_64: Not a migration stream\n'),
+      )
+      const withLog = hasLog ? ['--qemu-log', log] : []
+      const args = ['resume', '--recover', directory, uri, '--json', ...withLog]
+      const { status, stdout, stderr } = await runCli(args)
+      assert.equal(status, 1)
+      const first = hasLog
+        ? /: the QEMU there has no paused postcopy: it took the recovery for a new migration and refused it\. /
+        : /: the QEMU there may have no paused postcopy: only its own output tells \("Not a migration stream"\)\. /
+      assert.match(stderr, first)
+      assert.match(stderr, /migrate_recover there and resume --recover/)
+      assert.match(stderr, /a plain resume into a new QEMU starts it as it was parked/)
+      assert.equal(/has written:\n +qemu-system-x86_64: Not a migr/.test(stderr), hasLog, stderr)
+      assert.doesNotMatch(stderr, /The guest was sent|quit -f|\?\.|earlier run/)
+      const result = JSON.parse(stdout) as { status: string; guestLocation: string }
+      assert.deepEqual([result.status, result.guestLocation], ['postcopy-paused', 'unknown'])
+    })
+  }
+})
