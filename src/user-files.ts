@@ -5,6 +5,7 @@
  */
 import {
   type Stats,
+  accessSync,
   close,
   closeSync,
   constants,
@@ -16,6 +17,7 @@ import {
   writeFile,
 } from 'node:fs'
 import { Socket } from 'node:net'
+import { dirname } from 'node:path'
 import { isatty } from 'node:tty'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
@@ -153,6 +155,23 @@ function readRegular(file: string, begin: (size: number) => number): Buffer {
     throw explained(file, 'read', error)
   } finally {
     closeSync(fd)
+  }
+}
+
+/**
+ * Whether {@link writeUserFile} may write a file, as far as that is known before. Makes nothing.
+ *
+ * @throws PostcopyError with the errno name where it cannot
+ */
+export function checkWritable(file: string): void {
+  try {
+    const stat = statSync(file, { throwIfNoEntry: false })
+    // A FIFO may get its reader later.
+    if (stat?.isFIFO() === true) return
+    if (stat === undefined) accessSync(dirname(file), constants.W_OK | constants.X_OK)
+    else closeSync(openSync(file, constants.O_WRONLY | constants.O_NONBLOCK))
+  } catch (error) {
+    throw explained(file, 'written', error)
   }
 }
 

@@ -10,6 +10,7 @@ import { endProcess } from '../cli/end-process.js'
 import { output } from '../cli/output.js'
 import { runCommand } from '../cli/run-command.js'
 import { writePage } from '../cli/write-page.js'
+import { checkWritable } from '../user-files.js'
 import type { Benchmark, Outcome } from './benchmark.js'
 import { faultBenchmark } from './fault.js'
 import { IdleMigrations } from './idle-rounds.js'
@@ -74,6 +75,8 @@ await new Command('bench')
 await endProcess(status)
 
 async function run(chosen: string[] | undefined, options: Options): Promise<number> {
+  if (options.html !== undefined) checkWritable(options.html)
+  if (options.svg !== undefined) makeWritableFolder(options.svg)
   const quick = options.quick === true
   const rounds = options.rounds ?? (quick ? 1 : ROUNDS)
   const outcomes = new Map<Benchmark, Outcome>()
@@ -106,7 +109,6 @@ async function run(chosen: string[] | undefined, options: Options): Promise<numb
   }
   if (options.svg !== undefined) {
     const { picturesOf } = await import('./draw.js')
-    mkdirSync(options.svg, { recursive: true })
     for (const [{ name }, outcome] of outcomes) {
       for (const [index, svg] of picturesOf(outcome).entries()) {
         await writePage(join(options.svg, `${name}-${index}.svg`), svg)
@@ -114,4 +116,9 @@ async function run(chosen: string[] | undefined, options: Options): Promise<numb
     }
   }
   return 0
+}
+
+function makeWritableFolder(folder: string): void {
+  mkdirSync(folder, { recursive: true })
+  checkWritable(join(folder, 'any.svg'))
 }

@@ -1,6 +1,7 @@
 /** `postcopy demo`: one migration between two processes on this host, checked page by page. */
 import { Command, InvalidArgumentError } from 'commander'
 import { errorToRecord } from '../errors.js'
+import { checkWritable } from '../user-files.js'
 import { GuestProcess, type Role } from './guest-process.js'
 import { Progress } from './demo/progress.js'
 import { MigrationRun, type PostcopyAfter, type RunResult } from './demo/run.js'
@@ -49,6 +50,7 @@ function parsePostcopyAfter(text: string): PostcopyAfter {
 
 async function runDemo(options: DemoOptions, { scope, signals }: CommandRun): Promise<number> {
   const { ram, memory, vcpus, workload, postcopyAfter, json, report } = options
+  if (report !== undefined) checkWritable(report)
   const progress = new Progress()
   const both = ['--ram', ram, '--memory', memory, '--vcpus', String(vcpus)]
   // Also in plain precopy the source waits for the destination's word: then the downtime is true.
@@ -80,15 +82,14 @@ async function runDemo(options: DemoOptions, { scope, signals }: CommandRun): Pr
       progress.note(text)
     },
   })
+  let result: RunResult
   try {
     await Promise.all([source, destination].map((guest) => guest.command('info status')))
     progress.note(
       `a guest with ${ram} of RAM and ${vcpus} vCPUs (${workload}) runs in process ${source.pid}; ` +
         `process ${destination.pid} waits for it`,
     )
-    const result = await run.run()
-    progress.end()
-    return await conclude(result, options)
+    result = await run.run()
   } catch (error) {
     if (signals.received !== undefined) return 1 // both guests were killed
     if (json === true) {
@@ -102,17 +103,20 @@ async function runDemo(options: DemoOptions, { scope, signals }: CommandRun): Pr
     }
     throw error
   }
+  progress.end()
+  return conclude(result, options)
 }
 
 async function conclude(result: RunResult, options: DemoOptions): Promise<number> {
   const verdict = judge(result)
+  if (options.json === true) output.json(summaryObject(result))
+  else printSummary(result, verdict, options)
   if (options.report !== undefined) {
     // Loaded only here: drawing is large, and most runs do not draw.
     const { renderReport } = await import('./report/page.js')
     await writePage(options.report, renderReport(result, verdict, options))
+    if (options.json !== true) output.print(`  pictures: ${options.report}\n`)
   }
-  if (options.json === true) output.json(summaryObject(result))
-  else printSummary(result, verdict, options)
   return verdict.verified ? 0 : 1
 }
 
@@ -134,7 +138,6 @@ function printSummary(result: RunResult, verdict: Verdict, options: DemoOptions)
     ...(result.info['x-user-mode-only'] === true && faults > 0
       ? ['  Only faults of user code were handled: postcopy doctor says what this user lacks.']
       : []),
-    ...(options.report === undefined ? [] : [`  pictures: ${options.report}`]),
   ]
   output.print(`${lines.join('\n')}\n`)
 }

@@ -10,6 +10,7 @@ import { readHost } from '../lab/host.js'
 import { runExperiments } from '../lab/runner.js'
 import { nearest, select } from '../lab/select.js'
 import { countsText, listText, resultText, rowLine } from '../lab/text.js'
+import { checkWritable } from '../user-files.js'
 import { output } from './output.js'
 import type { RunAction } from './run-command.js'
 import type { Scope } from './scope.js'
@@ -73,11 +74,18 @@ function defineReport(run: RunAction): Command {
     .action((words: string[], options: RunOptions & { input?: string; output: string }) =>
       run(async ({ scope }) => {
         const { input, output: file } = options
+        checkWritable(file)
         const document =
           input === undefined ? await runAll(words, options, scope) : await readDocument(input)
         // Loaded here, since drawing is slow to load and only this command draws.
         const { reportPage } = await import('../lab/report-page.js')
-        await writePage(file, reportPage(document))
+        try {
+          await writePage(file, reportPage(document))
+        } catch (error) {
+          // Then this is all that there is of the run.
+          if (input === undefined) output.print(resultText(document, output.columns))
+          throw error
+        }
         output.print(`${countsText(document)}\nwrote ${file}\n`)
         return document.counts.broken > 0 ? 1 : 0
       }),

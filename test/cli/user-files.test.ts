@@ -1,9 +1,21 @@
 /** Files that a user names: a command that waits for the other end of a FIFO still ends at a signal. */
 import assert from 'node:assert/strict'
-import { execFileSync, spawnSync } from 'node:child_process'
-import { closeSync, constants, openSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { execFile, execFileSync, spawnSync } from 'node:child_process'
+import {
+  closeSync,
+  constants,
+  openSync,
+  readFileSync,
+  readdirSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { loadCatalogue } from '../../src/lab/catalogue.js'
+import { select } from '../../src/lab/select.js'
 import { makeDocument } from '../../src/lab/document.js'
 import { readHost } from '../../src/lab/host.js'
 import { readRegularFile, readUserFile, writeUserFile } from '../../src/user-files.js'
@@ -86,6 +98,72 @@ describe('a command that writes to a FIFO without a reader', () => {
     const read = await readUserFile(fifo, 10_000_000)
     await writing
     assert.equal(read.toString(), text)
+  })
+})
+
+describe('a page that cannot be written', () => {
+  const bench = fileURLToPath(new URL('../../src/bench/main.js', import.meta.url))
+  const demo = ['demo', '--ram', '8M', '--postcopy-after', 'now', '--report']
+
+  for (const [kind, code] of [
+    ['a missing folder', 'ENOENT'],
+    ['a directory', 'EISDIR'],
+    ['a file as folder', 'ENOTDIR'],
+  ] as const) {
+    it(`is refused before anything runs where its name is that of ${kind}`, async () => {
+      const folder = await temporaryFolder()
+      writeFileSync(join(folder, 'file'), '')
+      const names = { ENOENT: 'nodir/x.html', EISDIR: '', ENOTDIR: 'file/x.html' }
+      const file = join(folder, names[code])
+      const runs = [
+        runCli([...demo, file]),
+        runCli(['lab', 'report', '--output', file]),
+        promisify(execFile)(process.execPath, [bench, 'push', '--quick', '--html', file]).then(
+          (said) => ({ status: 0, ...said }),
+          (error: unknown) => {
+            const { code: status, ...said } = error as {
+              code: number
+              stdout: string
+              stderr: string
+            }
+            return { status, ...said }
+          },
+        ),
+      ]
+      for (const { status, stdout, stderr } of await Promise.all(runs)) {
+        assert.equal(status, 1, stdout)
+        assert.equal(stdout, '')
+        assert.equal(stderr, `postcopy: ${file}: it cannot be written (${code}) [${code}]\n`)
+      }
+      assert.deepEqual(readdirSync(folder), ['file'])
+    })
+  }
+
+  it('loses nothing of the result of a demo where the disk is full', async () => {
+    const { status, stdout, stderr } = await runCli([...demo, '/dev/full'])
+    assert.equal(status, 1)
+    assert.match(stdout, /✔/)
+    assert.doesNotMatch(stdout, /pictures:/)
+    assert.match(stderr, /\/dev\/full: it cannot be written \(ENOSPC\) \[ENOSPC\]\n$/)
+  })
+
+  it('leaves a demo with --json one object, with its result', async () => {
+    const { status, stdout } = await runCli([...demo, '/dev/full', '--json'])
+    assert.equal(status, 1)
+    const [line = '', ...more] = stdout.trim().split('\n')
+    assert.deepEqual(more, [])
+    assert.equal((JSON.parse(line) as { verified: boolean }).verified, true)
+  })
+
+  it('loses nothing of the result of a lab where the disk is full', async () => {
+    const { experiments } = await select(await loadCatalogue(), [])
+    const id = experiments[0]?.id ?? ''
+    const args = ['lab', 'report', id, '--quiet', '--output', '/dev/full']
+    const { status, stdout, stderr } = await runCli(args)
+    assert.equal(status, 1)
+    assert.match(stderr, /ENOSPC/)
+    assert(stdout.includes(id), stdout)
+    assert.doesNotMatch(stdout, /wrote/)
   })
 })
 
