@@ -149,6 +149,9 @@ describe('a process whose control group has too little memory for RAM', () => {
     assert.match(said, /^POSTCOPY_MEMORY_LIMIT the guest's RAM has 4\.00 GiB, .*\n$/)
   })
 
+  // Room for the RAM and a process with sanitizers, and not for the RAM twice.
+  const LIMIT = 2 ** 31
+  const RAM = 2 ** 30
   for (const [when, before] of [
     ['at first', ''],
     ['at the next listen', 'await listenOnce()'],
@@ -156,11 +159,11 @@ describe('a process whose control group has too little memory for RAM', () => {
     it(`is not warned of RAM that is there already ${when}`, async function () {
       requires(this, 'root')
       const said = await inGroup(
-        { memoryBytes: 2 ** 29 },
+        { memoryBytes: LIMIT },
         `${noteWarnings}
-         ${ownMachine(2 ** 28)}
+         ${ownMachine(RAM)}
          ${before}
-         region.touch(0, ${2 ** 28}, 'write')
+         region.touch(0, ${RAM}, 'write')
          await listenOnce()`,
       )
       assert.equal(said, '')
@@ -170,32 +173,32 @@ describe('a process whose control group has too little memory for RAM', () => {
   it('is warned of RAM of which too much is not there yet', async function () {
     requires(this, 'root')
     const said = await inGroup(
-      { memoryBytes: 2 ** 29 },
+      { memoryBytes: LIMIT },
       `${noteWarnings}
-       ${ownMachine(2 ** 30)}
-       region.touch(0, ${2 ** 28}, 'write')
+       ${ownMachine(2 ** 32)}
+       region.touch(0, ${RAM}, 'write')
        await listenOnce()`,
     )
-    assert.match(said, /^POSTCOPY_MEMORY_LIMIT the guest's RAM has 1\.00 GiB, .*\n$/)
+    assert.match(said, /^POSTCOPY_MEMORY_LIMIT the guest's RAM has 4\.00 GiB, .*\n$/)
   })
 
   it('is not warned where page cache that can be reclaimed fills its memory', async function () {
     requires(this, 'root')
     const file = join(await temporaryFolder(), 'read-once')
     const said = await inGroup(
-      { memoryBytes: 2 ** 29 },
+      { memoryBytes: LIMIT },
       `${noteWarnings}
        import { dirname, join } from 'node:path'
        import { openSync, readFileSync, readSync, truncateSync, writeFileSync } from 'node:fs'
        writeFileSync(${JSON.stringify(file)}, '')
-       truncateSync(${JSON.stringify(file)}, ${2 ** 28})
+       truncateSync(${JSON.stringify(file)}, ${RAM})
        const fd = openSync(${JSON.stringify(file)})
        const buffer = new Uint8Array(2 ** 20)
        while (readSync(fd, buffer) > 0);
        const stat = join(dirname(readPrivileges().memoryGroup.path), 'memory.stat')
        const [, cached] = /^inactive_file (\\d+)/m.exec(readFileSync(stat, 'utf8'))
-       console.log(cached >= ${2 ** 27} ? 'cached' : cached)
-       ${ownMachine(2 ** 28)}
+       console.log(cached >= ${RAM / 2} ? 'cached' : cached)
+       ${ownMachine(RAM)}
        await listenOnce()`,
     )
     assert.equal(said, 'cached\n')
