@@ -106,7 +106,10 @@ describe('the monitor', () => {
     await type(here, 'migrate_start_postcopy')
     await Promise.all([ended(here), ended(there)])
     assert.deepEqual(here.queryStatus(), { running: false, status: 'postmigrate' })
-    await assert.rejects(type(here, 'cont'), { code: 'ERR_STATE_GUEST', message: /elsewhere/ })
+    await assert.rejects(type(here, 'cont'), {
+      code: 'ERR_STATE_GUEST',
+      message: /destination has confirmed/,
+    })
     await assert.rejects(type(here, `migrate ${uri}`), { code: 'ERR_STATE_GUEST' })
     await type(here, 'migrate_start_postcopy', 'migrate_cancel')
     assert.equal(there.queryStatus().status, 'running')
