@@ -265,7 +265,7 @@ describe('devices that touch guest RAM while they load', () => {
         // As if it did not know which pages loading reads.
         Object.defineProperty(here, 'loadRanges', { value: [] })
         here.start()
-        // Pages that nobody asks for come after loading: on a busy host they could come before it.
+        // Pushes nothing: on a busy host, a pushed page may arrive before the devices touch it.
         const { source, destination } = await startPair(here, there, {
           capabilities: postcopy,
           parameters: { 'x-read-ahead-pages': 0, 'x-push-after-quiet-ms': PUSH_NEVER },

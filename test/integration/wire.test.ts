@@ -152,7 +152,7 @@ describe('the stream of a source', () => {
     assert.deepEqual(names.slice(-4), ['sectionEnd', 'ramEndOfSection', 'footer', 'endOfStream'])
   })
 
-  it('names the block of the first page behind the package', async () => {
+  it('names the block of the first page after the package', async () => {
     const one = await begin({ blocks: { ram: 2 ** 20 } })
     one.source.startPostcopy()
     await finish(one)

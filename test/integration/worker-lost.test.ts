@@ -49,6 +49,19 @@ const standstill = { 'max-bandwidth': 1 } as const
 const stuck = { 'max-postcopy-bandwidth': 1 } as const
 const options = { ram: '4M', vcpus: 2, workload: 'random:writes=50' }
 
+/** Two guests, the first of them running, and a postcopy between them that is stuck after the switch. */
+async function stuckPostcopy() {
+  const { here, there } = await guestPair(options)
+  here.start()
+  const workers = watchWorkers()
+  const { source, destination } = await startPair(here, there, {
+    capabilities: postcopy,
+    parameters: stuck,
+  })
+  source.startPostcopy()
+  return { here, there, workers, source, destination }
+}
+
 describe('a worker that dies', () => {
   for (const dirtyLog of ['async', 'sync'] as const) {
     it(`at the source, in precopy, leaves the guest running and free, ${dirtyLog}`, async () => {
@@ -74,14 +87,7 @@ describe('a worker that dies', () => {
   }
 
   it('at the source, behind the package, pauses both sides', async () => {
-    const { here, there } = await guestPair(options)
-    here.start()
-    const workers = watchWorkers()
-    const { source, destination } = await startPair(here, there, {
-      capabilities: postcopy,
-      parameters: stuck,
-    })
-    source.startPostcopy()
+    const { here, there, workers, source, destination } = await stuckPostcopy()
     await reached(source, 'postcopy-active')
     await kill(workers[1])
     await Promise.all([ended(source), ended(destination)])
@@ -109,14 +115,7 @@ describe('a worker that dies', () => {
   })
 
   it('at the destination, with vCPUs parked, loses no page of a recovery', async () => {
-    const { here, there } = await guestPair(options)
-    here.start()
-    const workers = watchWorkers()
-    const { source, destination } = await startPair(here, there, {
-      capabilities: postcopy,
-      parameters: stuck,
-    })
-    source.startPostcopy()
+    const { there, workers, source, destination } = await stuckPostcopy()
     await reached(destination, 'postcopy-active')
     await kill(workers[0])
     await Promise.all([ended(source), ended(destination)])
@@ -174,14 +173,7 @@ describe('a worker that dies', () => {
   })
 
   it('at the destination, with the guest running, leaves vCPUs parked, never with zeros', async () => {
-    const { here, there } = await guestPair(options)
-    here.start()
-    const workers = watchWorkers()
-    const { source, destination } = await startPair(here, there, {
-      capabilities: postcopy,
-      parameters: stuck,
-    })
-    source.startPostcopy()
+    const { here, there, workers, source, destination } = await stuckPostcopy()
     await reached(destination, 'postcopy-active')
     await kill(workers[0])
     await Promise.all([ended(source), ended(destination)])

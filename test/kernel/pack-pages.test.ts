@@ -227,7 +227,7 @@ describe('sendPages', () => {
     assert(Buffer.concat([await received(there, sentBytes), rest]).equals(wanted))
   })
 
-  it('stops behind the piece after which something has come', async () => {
+  it('stops after the piece during which something has come', async () => {
     const { here, there, fd } = await connection()
     const bitmap = pageSet(pages, ...Array.from({ length: pages }, (_, page) => page))
     const wanted = packed(bitmap, { to: 8 })
