@@ -121,7 +121,8 @@ function withNextCommand(
   options: ParkCommandOptions,
 ): PostcopyError {
   const { error } = park
-  if (error === undefined) return new PostcopyError('ERR_INTERNAL', 'parking ended without a word')
+  if (error === undefined)
+    return new PostcopyError('ERR_INTERNAL', 'parking ended without a result and without an error')
   const isKept = park.state === 'postcopy-paused' || options.recover !== undefined
   // Where there is a manifest, all of the VM is in DIR.
   if (!isKept || park.manifest !== undefined) return error
