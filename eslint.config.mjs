@@ -2,40 +2,6 @@ import js from '@eslint/js'
 import tsdoc from 'eslint-plugin-tsdoc'
 import tseslint from 'typescript-eslint'
 
-// One direction: a floor imports only what stands before it in this list (docs/architecture.md).
-const floors = [
-  ['kernel'],
-  ['stream'],
-  ['ram'],
-  ['migration'],
-  ['source', 'destination'],
-  ['guest', 'park'],
-  ['monitor', 'cli', 'lab', 'testing', 'bench', 'soak'],
-]
-
-const floorRules = floors.slice(0, -1).flatMap((rooms, index) =>
-  rooms.map((room) => ({
-    files: [`src/${room}/**/*.ts`],
-    rules: {
-      'no-restricted-imports': [
-        'error',
-        {
-          patterns: [
-            {
-              group: [
-                ...floors.slice(index + 1).flat(),
-                ...rooms.filter((other) => other !== room),
-                ...(room === 'stream' ? ['kernel'] : []),
-              ].map((other) => `**/${other}/**`),
-              message: `src/${room}/ may only use the floors below it (docs/architecture.md).`,
-            },
-          ],
-        },
-      ],
-    },
-  })),
-)
-
 export default tseslint.config(
   { ignores: ['dist', 'build*', 'node_modules'] },
   js.configs.recommended,
@@ -64,7 +30,6 @@ export default tseslint.config(
     files: ['**/*.mjs'],
     languageOptions: { globals: { process: 'readonly', console: 'readonly', URL: 'readonly' } },
   },
-  ...floorRules,
   {
     files: ['src/cli/**/*.ts', 'src/soak/main.ts', 'src/bench/main.ts'],
     ignores: [

@@ -1,4 +1,4 @@
-// Every function that the lab's addon exports; typed in src/lab/native.ts.
+// Every function that the lab's addon exports; typed in src/host/native.ts.
 #pragma once
 
 #include <napi.h>

@@ -4,18 +4,27 @@
  * @packageDocumentation
  */
 export * from './errors.js'
-export { Destination } from './destination/destination.js'
-export type { DestinationOptions, PageArrivals } from './destination/destination.js'
-export type { FaultReport } from './destination/fault-log.js'
+export {
+  Destination,
+  type DestinationOptions,
+  type FaultReport,
+  type PageArrivals,
+} from './destination/index.js'
 export * from './guest/index.js'
-export type { Counters } from './migration/counters.js'
-export type { DeviceState, MachineBlock, MigratableMachine } from './migration/machine.js'
-export type { MigrationEvents } from './migration/migration.js'
-export { defaultCapabilities, defaultParameters } from './migration/options.js'
-export type { Capabilities, MigrationOptions, Parameters } from './migration/options.js'
-export type { GuestLocation } from './migration/guest-location.js'
-export type { MigrationState } from './migration/states.js'
+export {
+  type Capabilities,
+  type Counters,
+  defaultCapabilities,
+  defaultParameters,
+  type DeviceState,
+  type GuestLocation,
+  type MachineBlock,
+  type MigratableMachine,
+  type MigrationEvents,
+  type MigrationOptions,
+  type MigrationState,
+  type Parameters,
+} from './migration/index.js'
 export * from './park/index.js'
-export { PageOrder } from './ram/page-order.js'
-export { Source } from './source/source.js'
-export type { SourceOptions } from './source/source.js'
+export { PageOrder } from './ram/index.js'
+export { Source, type SourceOptions } from './source/index.js'

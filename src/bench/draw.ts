@@ -7,7 +7,7 @@ import {
   TitleComponent,
 } from 'echarts/components'
 import { type EChartsCoreOption, use } from 'echarts/core'
-import { drawSvg } from '../svg.js'
+import { drawSvg } from '../view/index.js'
 import type { Comparison, Outcome, Picture } from './benchmark.js'
 import { number, summarize } from './table.js'
 

@@ -3,12 +3,11 @@
  * what to do over IPC, one message a round.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Destination } from '../destination/destination.js'
+import { Destination } from '../destination/index.js'
 import { Guest } from '../guest/index.js'
-import { compileWithoutThreads } from '../migration/compile-threads.js'
-import { PUSH_NEVER } from '../migration/options.js'
-import type { Counters } from '../migration/counters.js'
-import { Source } from '../source/source.js'
+import { compileWithoutThreads } from '../cli/index.js'
+import { type Counters, PUSH_NEVER } from '../migration/index.js'
+import { Source } from '../source/index.js'
 import { assertNever } from '../units.js'
 import type { Answer, Command, EndResult, RoundOptions } from './round.js'
 import { TouchWatch, touchesOf } from './touch-watch.js'

@@ -4,8 +4,7 @@
  */
 import { execFile } from 'node:child_process'
 import { PostcopyError } from '../errors.js'
-import { buildAdvice } from '../kernel/build-advice.js'
-import { builtFile } from '../kernel/load.js'
+import { buildAdvice, builtFile } from '../kernel/internal.js'
 
 export interface FloorPushOptions {
   /** `records`: one ioctl a page. `runs`: one for all pages in a row that one read brought. */

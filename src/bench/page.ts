@@ -1,5 +1,5 @@
 /** A run as one HTML page that needs nothing else: the table, bars of ratios, curves, all SVG. */
-import { escapeHtml } from '../html.js'
+import { escapeHtml } from '../view/index.js'
 import type { Benchmark, Comparison, Outcome } from './benchmark.js'
 import { picturesOf } from './draw.js'
 import { cellsOf, summarize } from './table.js'

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { PostcopyError } from '../errors.js'
-import { unixUri } from '../migration/uri.js'
+import { unixUri } from '../net/index.js'
 
 /** No benchmark waits longer than this for one thing. */
 const DEADLINE_MS = 120_000

@@ -1,5 +1,5 @@
 /** What the bench tells the two processes of a round, and what they answer. */
-import type { Parameters } from '../migration/options.js'
+import type { Parameters } from '../migration/index.js'
 
 export interface RoundOptions {
   readonly ramBytes: number

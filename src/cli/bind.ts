@@ -1,6 +1,6 @@
 /** Sockets that a command listens on, before there is what they serve. */
 import type { BoundServer } from '../monitor/index.js'
-import { QmpServer } from '../monitor/qmp/index.js'
+import { QmpServer } from '../monitor/internal.js'
 import { type QmpOptions, qmpServerOptions } from './options.js'
 import type { Scope } from './scope.js'
 

@@ -1,15 +1,14 @@
 /** One QEMU that gets a parked VM: what is told of it while its memory follows, and how it ends. */
 import { KernelError, PostcopyError, errorToRecord } from '../errors.js'
-import type { GuestLocation } from '../migration/guest-location.js'
-import { isAtRest, isFinal } from '../migration/states.js'
+import { type GuestLocation, isAtRest, isFinal } from '../migration/index.js'
 import {
-  type ParkedVm,
-  type RefusalEvidence,
   explainRecoveryRefusal,
   explainRefusal,
+  type ParkedVm,
+  type RefusalEvidence,
 } from '../park/index.js'
 import { sentence } from '../printable.js'
-import type { Source } from '../source/source.js'
+import type { Source } from '../source/index.js'
 import { formatByteSize } from '../units.js'
 import type { QemuLog } from './qemu-log.js'
 import type { StatusLine } from './status-line.js'

@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { PostcopyError } from '../errors.js'
 import type { VcpuStats, VerifyReport } from '../guest/index.js'
-import type { MigrationState } from '../migration/states.js'
+import type { MigrationState } from '../migration/index.js'
 import type { BlockArrivals, MigrationInfo } from '../monitor/index.js'
 
 const MAIN = fileURLToPath(new URL('./main.js', import.meta.url))

@@ -2,18 +2,18 @@
 import { Command } from 'commander'
 import { PostcopyError } from '../errors.js'
 import { Guest } from '../guest/index.js'
-import { capabilityName } from '../migration/options.js'
-import { unixUri } from '../migration/uri.js'
+import { capabilityName } from '../migration/index.js'
+import { unixUri } from '../net/index.js'
 import {
-  Monitor,
-  MonitorSession,
-  type MonitorServer,
-  jsonLine,
   bindUnix,
+  jsonLine,
+  Monitor,
+  type MonitorServer,
+  MonitorSession,
   serveBound,
   serveStreams,
 } from '../monitor/index.js'
-import { QmpServer, guestTarget } from '../monitor/qmp/index.js'
+import { guestTarget, QmpServer } from '../monitor/internal.js'
 import { type EndingGuest, lastWords } from './last-words.js'
 import { InClearWarning } from './in-clear-warning.js'
 import { type KeptOptions, nextCommand } from './next-command.js'

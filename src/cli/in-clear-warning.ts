@@ -1,5 +1,5 @@
 /** Says once, on stderr, that guest memory can be read on its way. */
-import type { Migration } from '../migration/migration.js'
+import type { Migration } from '../migration/index.js'
 import { output } from './output.js'
 
 export class InClearWarning {
@@ -7,7 +7,7 @@ export class InClearWarning {
 
   /** Warns where it applies to this end of a migration. */
   look(migration: Migration | undefined): void {
-    if (this.#hasWarned || migration?.inClear !== true) return
+    if (this.#hasWarned || migration?.isPlaintext !== true) return
     this.#hasWarned = true
     output.note(
       'warning: guest memory crosses the network unencrypted, and anybody there may ' +

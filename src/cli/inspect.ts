@@ -4,10 +4,10 @@ import { Command } from 'commander'
 import { type PostcopyError, errorToRecord } from '../errors.js'
 import {
   type DeviceSize,
-  type ParkedReport,
-  type StreamReport,
   inspectParked,
   inspectStream,
+  type ParkedReport,
+  type StreamReport,
 } from '../park/index.js'
 import { printable, printableJson } from '../printable.js'
 import { TARGET_PAGE_SIZE, formatByteSize } from '../units.js'

@@ -1,15 +1,22 @@
 /** `postcopy lab`: what this kernel really does, as a table, in seconds. */
 import { Command, InvalidArgumentError } from 'commander'
-import { featureNames } from '../kernel/index.js'
-import type { FeatureName } from '../kernel/index.js'
-import { loadCatalogue } from '../lab/catalogue.js'
-import { compareDocuments, comparisonText } from '../lab/comparison.js'
-import { makeDocument, readDocument } from '../lab/document.js'
-import type { LabDocument } from '../lab/document.js'
-import { readHost } from '../lab/host.js'
-import { runExperiments } from '../lab/runner.js'
-import { nearest, select } from '../lab/select.js'
-import { countsText, listText, resultText, rowLine } from '../lab/text.js'
+import { type FeatureName, featureNames } from '../kernel/index.js'
+import {
+  compareDocuments,
+  comparisonText,
+  countsText,
+  type LabDocument,
+  listText,
+  loadCatalogue,
+  makeDocument,
+  nearest,
+  readDocument,
+  resultText,
+  rowLine,
+  runExperiments,
+  select,
+} from '../lab/internal.js'
+import { readHost } from '../host/index.js'
 import { checkWritable } from '../user-files.js'
 import { output } from './output.js'
 import type { RunAction } from './run-command.js'

@@ -1,6 +1,5 @@
 /** What a guest process says of its guest when it ends. */
-import type { GuestLocation } from '../migration/guest-location.js'
-import type { MigrationState } from '../migration/states.js'
+import type { GuestLocation, MigrationState } from '../migration/index.js'
 
 interface End {
   readonly state: MigrationState

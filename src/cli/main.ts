@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** The command `postcopy`. */
 import { CommanderError } from 'commander'
-import { compileWithoutThreads } from '../migration/compile-threads.js'
+import { compileWithoutThreads } from './compile-threads.js'
 import { endProcess } from './end-process.js'
 import { reportFailure } from './failure.js'
 import { createProgram } from './program.js'

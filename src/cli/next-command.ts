@@ -1,5 +1,5 @@
 /** What a message says of how to go on: a command to paste, and where its peer connects. */
-import { parseUri } from '../migration/uri.js'
+import { parseUri } from '../net/index.js'
 import { commandText } from './command-text.js'
 import type { TlsOptions } from './options.js'
 

@@ -2,8 +2,8 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { PostcopyError } from '../errors.js'
 import { parseWorkload } from '../guest/index.js'
-import { parseUri } from '../migration/uri.js'
-import { type QmpServerOptions, checkQmpAddress } from '../monitor/qmp/index.js'
+import { parseUri } from '../net/index.js'
+import { checkQmpAddress, type QmpServerOptions } from '../monitor/internal.js'
 import { parseByteSize } from '../units.js'
 
 /** Of every command that sends or takes a guest. */

@@ -1,6 +1,6 @@
 /** When a guest process ends: by `quit`, by a signal, or because its monitor's input has ended. */
 import { errorToRecord } from '../errors.js'
-import { isAtRest, isInPostcopy } from '../migration/states.js'
+import { isAtRest, isInPostcopy } from '../migration/index.js'
 import type { Monitor, QuitReason } from '../monitor/index.js'
 import type { Signals } from './signals.js'
 

@@ -1,6 +1,6 @@
 /** What both ends must agree on before any RAM comes. */
 import { PeerError } from '../errors.js'
-import { RamBlock } from '../ram/ram-block.js'
+import { RamBlock } from '../ram/index.js'
 import type { RamBlockInfo } from '../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import type { DestinationBlock } from './block.js'

@@ -1,6 +1,5 @@
 /** A RAM block on the destination, with what is known of each of its pages. */
-import { PageBitmap } from '../ram/page-bitmap.js'
-import { RamBlock } from '../ram/ram-block.js'
+import { PageBitmap, RamBlock } from '../ram/index.js'
 import type { SharedBlock } from './protocol.js'
 
 export interface DestinationBlock {

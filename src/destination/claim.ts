@@ -1,5 +1,4 @@
-import type { GuestLocation } from '../migration/guest-location.js'
-import { SharedState } from '../migration/shared-state.js'
+import { type GuestLocation, SharedState } from '../migration/index.js'
 
 const states = ['none', 'loading', 'lost', 'running', 'whole'] as const
 export type ClaimState = (typeof states)[number]

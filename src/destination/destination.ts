@@ -9,46 +9,52 @@ import {
   errorToRecord,
 } from '../errors.js'
 import type { Userfaultfd } from '../kernel/index.js'
-import { exitWithParkedThreads } from '../kernel/exit.js'
-import { AutoRecovery } from '../migration/auto-recovery.js'
-import { checkMachine } from '../migration/check-machine.js'
-import type { GuestLocation } from '../migration/guest-location.js'
-import { callHook, checkTaken, checkThreadIds } from '../migration/hooks.js'
-import type { MigratableMachine } from '../migration/machine.js'
-import { warnOfMemoryLimit } from '../migration/memory-warning.js'
+import { exitWithParkedThreads } from '../kernel/internal.js'
 import {
-  Migration,
   attachWhileOpen,
-  closeForGood,
-  closedByOwner,
-  refusePause,
-  refuseRecover,
-  workerLost,
-} from '../migration/migration.js'
-import {
+  AutoRecovery,
+  callHook,
   type Capabilities,
-  type MigrationOptions,
-  type Parameters,
+  checkMachine,
   checkOptionNames,
   checkOptionValues,
+  checkTaken,
+  checkThreadIds,
+  closedByOwner,
+  type GuestLocation,
+  isAtRest,
   isBoolean,
+  isFinal,
+  type MigratableMachine,
+  Migration,
+  type MigrationOptions,
+  type MigrationState,
+  own,
+  type Parameters,
+  refusePause,
+  refuseRecover,
+  releaseUserfaultfd,
   resolveOptions,
-} from '../migration/options.js'
-import { own } from '../migration/ownership.js'
-import { type MigrationState, isAtRest, isFinal } from '../migration/states.js'
-import { isInClear } from '../migration/in-clear.js'
-import { removeStale } from '../migration/listen-on.js'
-import { type TlsCredentials, serverCredentials } from '../migration/tls-credentials.js'
-import { formatUri, parseUri } from '../migration/uri.js'
-import { WorkerThread } from '../migration/worker-thread.js'
-import { PageBitmap } from '../ram/page-bitmap.js'
+  warnOfMemoryLimit,
+  workerLost,
+  WorkerThread,
+} from '../migration/index.js'
 import {
-  type Reader,
-  type SectionHeader,
+  formatUri,
+  isPlaintext,
+  parseUri,
+  removeStale,
+  serverCredentials,
+  type TlsCredentials,
+} from '../net/index.js'
+import { PageBitmap } from '../ram/index.js'
+import {
   decodeDeviceSections,
-  PingValue,
   decodePackage,
   findPackagePings,
+  PingValue,
+  type Reader,
+  type SectionHeader,
 } from '../stream/index.js'
 import { TARGET_PAGE_SIZE, assertNever } from '../units.js'
 import { Claim, locationAtDestination } from './claim.js'
@@ -218,8 +224,8 @@ export class Destination extends Migration {
     return this.#uri
   }
 
-  override get inClear(): boolean {
-    return isInClear(parseUri(this.#uri), this.#parameters)
+  override get isPlaintext(): boolean {
+    return isPlaintext(parseUri(this.#uri), this.#parameters)
   }
 
   /** Changes what the next {@link recover} goes by. */
@@ -520,6 +526,6 @@ export class Destination extends Migration {
       this.#enter('postcopy-paused', error)
       return // while the userfaultfd is open, missing pages stay missing
     }
-    closeForGood(this.#uffd)
+    releaseUserfaultfd(this.#uffd)
   }
 }

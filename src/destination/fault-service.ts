@@ -5,7 +5,7 @@
  */
 import { PostcopyError } from '../errors.js'
 import { EVENT_STRIDE, UffdEvent, type Userfaultfd } from '../kernel/index.js'
-import type { Counters } from '../migration/counters.js'
+import type { Counters } from '../migration/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import type { DestinationBlock } from './block.js'
 import type { FaultLog } from './fault-log.js'

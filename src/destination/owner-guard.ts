@@ -5,7 +5,7 @@
  * The text is set before a worker can be lost without running JavaScript again, and so for each stage.
  */
 import { FaultGuard, type GuardedRange, type Userfaultfd } from '../kernel/index.js'
-import { workerLost } from '../migration/migration.js'
+import { workerLost } from '../migration/index.js'
 import { printable } from '../printable.js'
 import type { DestinationBlock } from './block.js'
 

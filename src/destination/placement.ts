@@ -5,21 +5,19 @@
 import { constants } from 'node:os'
 import { KernelError, PeerError } from '../errors.js'
 import {
-  AssembleStop,
-  type HostPageAssembly,
-  PlaceStop,
-  type Userfaultfd,
   assembleRecords,
+  AssembleStop,
   createHostPageAssembly,
+  type HostPageAssembly,
   hugePageShortage,
   kernelError,
   loadRecords,
   placeRecords,
+  PlaceStop,
+  type Userfaultfd,
 } from '../kernel/index.js'
-import type { Counters } from '../migration/counters.js'
-import { checkDiscards } from '../migration/discard-budget.js'
-import { populate } from '../migration/populate.js'
-import type { RamBlock } from '../ram/ram-block.js'
+import type { Counters } from '../migration/index.js'
+import { checkDiscards, populate, type RamBlock } from '../ram/index.js'
 import { RamFlag } from '../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import type { DestinationBlock } from './block.js'

@@ -6,7 +6,7 @@
  * channel, all are read, and the first one that brings a page is it.
  */
 import type { ConnectionError } from '../errors.js'
-import type { Channel } from '../migration/channel.js'
+import type { Channel } from '../net/index.js'
 import { PreemptDecoder, type RamBlockInfo, type RamHandler } from '../stream/index.js'
 
 export interface PreemptEvents {

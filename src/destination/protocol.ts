@@ -1,10 +1,8 @@
 /** What the main thread and the destination's worker say to each other. */
 import type { ErrorRecord } from '../errors.js'
-import type { Capabilities, Parameters } from '../migration/options.js'
-import type { MigrationState } from '../migration/states.js'
-import type { TlsCredentials } from '../migration/tls-credentials.js'
-import type { MigrationUri } from '../migration/uri.js'
-import type { RamBlockDescriptor } from '../ram/ram-block.js'
+import type { Capabilities, MigrationState, Parameters } from '../migration/index.js'
+import type { MigrationUri, TlsCredentials } from '../net/index.js'
+import type { RamBlockDescriptor } from '../ram/index.js'
 import type { RamBlockInfo } from '../stream/index.js'
 import type { SharedFaultLog } from './fault-log.js'
 

@@ -17,21 +17,26 @@
 import type { PostcopyError } from '../errors.js'
 import { ConnectionError, StateError } from '../errors.js'
 import { Userfaultfd } from '../kernel/index.js'
-import { Answers } from '../migration/answers.js'
-import type { Channel } from '../migration/channel.js'
-import { type Counters, now } from '../migration/counters.js'
-import { pausedOnPurpose } from '../migration/migration.js'
-import type { Capabilities, Parameters } from '../migration/options.js'
-import { type MigrationState, StateMachine } from '../migration/states.js'
+import { ReturnPathWriter } from './return-path-writer.js'
+import type { Channel } from '../net/index.js'
 import {
-  type RamBlockInfo,
-  type RamHandler,
-  StreamDecoder,
-  type StreamHandler,
+  type Capabilities,
+  type Counters,
+  type MigrationState,
+  now,
+  type Parameters,
+  pausedOnPurpose,
+  StateMachine,
+} from '../migration/index.js'
+import {
   checkListen,
   encodePong,
   encodeResumeAck,
   encodeShut,
+  type RamBlockInfo,
+  type RamHandler,
+  StreamDecoder,
+  type StreamHandler,
 } from '../stream/index.js'
 import {
   capabilityMismatch,
@@ -98,7 +103,7 @@ export class Receiver {
   #ramSectionId = 0
   #announced: readonly RamBlockInfo[]
   #postcopy: PostcopyState
-  readonly #answers: Answers
+  readonly #answers: ReturnPathWriter
   #uffd: Userfaultfd | undefined
   #faults: FaultService | undefined
   #guard: OwnerGuard | undefined
@@ -124,7 +129,7 @@ export class Receiver {
     const isResumed = resumption !== undefined
     this.#announced = resumption?.announced.blocks ?? []
     // A source that recovers says neither that it listens nor that the guest is to run: it does.
-    this.#answers = new Answers(options.parameters['x-max-unread-bytes'])
+    this.#answers = new ReturnPathWriter(options.parameters['x-max-unread-bytes'])
     this.#answers.isOpen = isResumed
     this.#guestRuns = isResumed
     this.#postcopy = isResumed ? 'running' : 'none'
@@ -235,7 +240,7 @@ export class Receiver {
 
   /** Answers a ping that stood in the package, when everything before it is loaded. */
   pong(value: number): void {
-    this.#answers.say((out) => encodePong(out, value))
+    this.#answers.send((out) => encodePong(out, value))
   }
 
   /** The main thread has taken the guest; it runs, or is stopped here. */
@@ -276,7 +281,7 @@ export class Receiver {
       this.#faults?.settle()
       if (taken > LONG_READ_BYTES) this.#faults?.drain()
       this.#answers.flush()
-      this.#answers.checkRead()
+      this.#answers.checkUnread()
       this.#finishIfDone()
       return taken
     } catch (error) {
@@ -312,7 +317,7 @@ export class Receiver {
       recvBitmap: (name) => {
         if (!this.#state.is('postcopy-recover')) this.#misplaced('RECV_BITMAP')
         const { received } = this.#target(name)
-        this.#answers.collectBitmap(name, received.bytes)
+        this.#answers.queueBitmap(name, received.bytes)
       },
     }
   }
@@ -320,7 +325,7 @@ export class Receiver {
   /** The source knows what is missing. What is waited for is asked for again. */
   #resume(): void {
     if (!this.#state.is('postcopy-recover')) this.#misplaced('POSTCOPY_RESUME')
-    this.#answers.say(encodeResumeAck)
+    this.#answers.send(encodeResumeAck)
     this.#state.enter('postcopy-active')
     this.#startPreempt()
     this.#faults?.restart(
@@ -473,7 +478,7 @@ export class Receiver {
       (target, offset) => {
         const name = target === this.#lastRequested ? undefined : target.block.name
         this.#lastRequested = target
-        this.#answers.collectRequest(name, offset, target.block.hostPageSize)
+        this.#answers.queueRequest(name, offset, target.block.hostPageSize)
       },
     )
   }
@@ -551,7 +556,7 @@ export class Receiver {
    * would otherwise reset the connection, and the word be lost.
    */
   #hangUp(shutStatus: number): void {
-    this.#answers.say((out) => encodeShut(out, shutStatus))
+    this.#answers.send((out) => encodeShut(out, shutStatus))
     const channel = this.#channel
     if (channel === undefined) return
     channel.endWriting()

@@ -2,12 +2,9 @@
 import { parentPort } from 'node:worker_threads'
 import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
 import type { Userfaultfd } from '../kernel/index.js'
-import { type Listener, listen } from '../migration/connection.js'
-import { Reception } from '../migration/reception.js'
-import { goFirst } from '../migration/thread-priority.js'
-import { createCounters } from '../migration/counters.js'
-import { isAtRest } from '../migration/states.js'
-import { runWorker, workerInput } from '../migration/worker-input.js'
+import { listen, type Listener, SourceGate } from '../net/index.js'
+import { raiseThreadPriority } from '../kernel/internal.js'
+import { createCounters, isAtRest, runWorker, workerInput } from '../migration/index.js'
 import { assertNever } from '../units.js'
 import { attachBlocks } from './block.js'
 import { Claim } from './claim.js'
@@ -63,7 +60,7 @@ const receiver = new Receiver(
   new FaultLog(data.faultLog),
 )
 
-const reception = new Reception(data.resumption?.announced, data.parameters, {
+const reception = new SourceGate(data.resumption?.announced, data.parameters, {
   accept: (channel) => receiver.accept(channel),
   acceptEarly: (channel) => receiver.acceptEarly(channel),
   refused: (error) => notify({ type: 'refused', error: errorToRecord(error) }),
@@ -72,7 +69,7 @@ const reception = new Reception(data.resumption?.announced, data.parameters, {
 /** Lets go of what keeps this thread alive; the connection may still say its last word. */
 function release(): void {
   listener?.close()
-  reception.close()
+  reception.drop()
   uffd?.close()
   for (const { block } of blocks) block.close()
   port?.close()
@@ -109,7 +106,7 @@ async function receive(): Promise<void> {
       accepted: (channel) => {
         // The preempt channel may be silent for long.
         if (receiver.isConnected) receiver.accept(channel)
-        else reception.take(channel)
+        else reception.add(channel)
       },
       refused: (error) => notify({ type: 'refused', error: errorToRecord(error) }),
     })
@@ -122,6 +119,6 @@ async function receive(): Promise<void> {
 
 runWorker(() => {
   port.on('message', obey)
-  goFirst()
+  raiseThreadPriority()
   void receive()
 })

@@ -3,15 +3,15 @@
  * a queue and a block device. Its RAM checks itself, see native/content.h.
  */
 import { PostcopyError, StateError } from '../errors.js'
-import { checkOptions } from '../kernel/check.js'
-import type {
-  DeviceState,
-  MachineBlock,
-  MigratableMachine,
-  RamRange,
-} from '../migration/machine.js'
-import { warnOfMemoryLimit } from '../migration/memory-warning.js'
-import { populate } from '../migration/populate.js'
+import { checkOptions } from '../kernel/internal.js'
+import {
+  type DeviceState,
+  type MachineBlock,
+  type MigratableMachine,
+  type RamRange,
+  warnOfMemoryLimit,
+} from '../migration/index.js'
+import { populate } from '../ram/index.js'
 import { printable } from '../printable.js'
 import { Reader } from '../stream/index.js'
 import { TARGET_PAGE_SIZE, formatByteSize, parseByteSize } from '../units.js'

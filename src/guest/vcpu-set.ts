@@ -1,7 +1,7 @@
 /** The vCPUs of a machine: native threads that never call into JavaScript. */
 import { constants } from 'node:os'
 import { PostcopyError, StateError } from '../errors.js'
-import { check, closedError } from '../kernel/check.js'
+import { check, closedError } from '../kernel/internal.js'
 import type { MemoryRegion } from '../kernel/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import type { Seal } from './devices/device.js'

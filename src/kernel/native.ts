@@ -47,7 +47,7 @@ export type RegionKind = (typeof regionKinds)[number]
 export interface NativeUserfaultfdInfo {
   id: number
   fd: number
-  /** Index into {@link doors}. */
+  /** Index into {@link openMethods}. */
   door: number
   userModeOnly: boolean
   features: bigint
@@ -55,7 +55,10 @@ export interface NativeUserfaultfdInfo {
 }
 
 /** In the order of the addon's numbers. */
-export const doors = ['device', 'syscall'] as const
+export const openMethods = ['device', 'syscall'] as const
+
+/** How a userfaultfd is opened: `/dev/userfaultfd` (Linux 6.1), or userfaultfd(2). */
+export type OpenMethod = (typeof openMethods)[number]
 
 type Region = NativeRegion
 type Uffd = NativeUserfaultfd

@@ -1,10 +1,10 @@
 /** What can help where a userfaultfd does not open: only what this process' own answers allow. */
 import type { Confinement } from './confinement.js'
-import type { Door } from './open-userfaultfd.js'
+import type { OpenMethod } from './native.js'
 
 /** A way to open a userfaultfd, and the name of the errno that it gave; undefined: it opened. */
-export interface DoorAnswer {
-  readonly door: Door
+export interface OpenMethodAnswer {
+  readonly door: OpenMethod
   readonly userModeOnly: boolean
   readonly error: string | undefined
 }
@@ -15,8 +15,8 @@ export interface DoorAnswer {
  * @param answers - of all doors: together they tell a filter from a lack of rights
  */
 export function remedyFor(
-  { door, userModeOnly, error }: DoorAnswer,
-  answers: readonly DoorAnswer[],
+  { door, userModeOnly, error }: OpenMethodAnswer,
+  answers: readonly OpenMethodAnswer[],
   confinement: Confinement,
 ): string | undefined {
   if (error === undefined) return undefined
@@ -30,7 +30,10 @@ export function remedyFor(
 }
 
 /** The remedies of all doors that are closed, each once. */
-export function remediesFor(answers: readonly DoorAnswer[], confinement: Confinement): string {
+export function remediesFor(
+  answers: readonly OpenMethodAnswer[],
+  confinement: Confinement,
+): string {
   return joinRemedies(answers.map((answer) => remedyFor(answer, answers, confinement)))
 }
 
@@ -39,7 +42,7 @@ export function joinRemedies(remedies: readonly (string | undefined)[]): string 
 }
 
 /** Since Linux 5.11 the kernel itself refuses the call for user-mode faults to no user. */
-function isRefusedByFilter(answers: readonly DoorAnswer[], { kernel }: Confinement): boolean {
+function isRefusedByFilter(answers: readonly OpenMethodAnswer[], { kernel }: Confinement): boolean {
   const narrow = answers.find(({ door, userModeOnly }) => door === 'syscall' && userModeOnly)
   return narrow?.error === 'EPERM' && !isBefore(kernel, 5, 11)
 }

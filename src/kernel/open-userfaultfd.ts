@@ -5,12 +5,9 @@ import { readConfinement } from './confinement.js'
 import { featureSince, featuresFromMask, featuresToMask } from './features.js'
 import type { FeatureName } from './features.js'
 import { native } from './load.js'
-import { doors } from './native.js'
-import type { NativeUserfaultfd } from './native.js'
+import { openMethods } from './native.js'
+import type { NativeUserfaultfd, OpenMethod } from './native.js'
 import { joinRemedies, remedyFor } from './open-remedy.js'
-
-/** How a userfaultfd is opened: `/dev/userfaultfd` (Linux 6.1), or userfaultfd(2). */
-export type Door = (typeof doors)[number]
 
 export interface UserfaultfdOptions {
   /** Features that must be there, by their names in `linux/userfaultfd.h`. Default none. */
@@ -23,7 +20,7 @@ export interface UserfaultfdOptions {
    */
   userModeOnly?: boolean
   /** Default: the device, then the system call. */
-  door?: Door
+  door?: OpenMethod
 }
 
 export const userfaultfdOptionNames: readonly string[] = [
@@ -34,28 +31,32 @@ export const userfaultfdOptionNames: readonly string[] = [
 ]
 
 interface Attempt {
-  door: Door
+  door: OpenMethod
   userModeOnly: boolean
 }
 
 /** What one door said: the kernel's features, or why not. */
-export interface DoorReport extends Attempt {
+export interface OpenMethodReport extends Attempt {
   /** `undefined` if it opened. */
   error: string | undefined
   available: ReadonlySet<FeatureName>
 }
 
 /** Tries a door and closes it again. */
-export function probeDoor(door: Door, userModeOnly: boolean): DoorReport {
-  const answer = native().uffdProbe(doors.indexOf(door), userModeOnly)
+export function probeOpenMethod(door: OpenMethod, userModeOnly: boolean): OpenMethodReport {
+  const answer = native().uffdProbe(openMethods.indexOf(door), userModeOnly)
   return typeof answer === 'number'
     ? { door, userModeOnly, error: errnoName(answer), available: new Set() }
     : { door, userModeOnly, error: undefined, available: featuresFromMask(answer) }
 }
 
 /** What each door answers. */
-export function probeDoors(): DoorReport[] {
-  return [probeDoor('device', false), probeDoor('syscall', false), probeDoor('syscall', true)]
+export function probeOpenMethods(): OpenMethodReport[] {
+  return [
+    probeOpenMethod('device', false),
+    probeOpenMethod('syscall', false),
+    probeOpenMethod('syscall', true),
+  ]
 }
 
 /** Opens the first door that lets us in. */
@@ -64,7 +65,7 @@ export function openUserfaultfd(options: UserfaultfdOptions): NativeUserfaultfd 
   for (const attempt of attempts(options)) {
     // The kernel tells what it has only to a descriptor that asks for nothing, and a descriptor is
     // configured once: hence one to ask with, and another to use.
-    const answer = native().uffdProbe(doors.indexOf(attempt.door), attempt.userModeOnly)
+    const answer = native().uffdProbe(openMethods.indexOf(attempt.door), attempt.userModeOnly)
     if (typeof answer === 'bigint') return handshake(attempt, answer, options)
     refusals.push({ attempt, errno: answer })
   }
@@ -77,7 +78,7 @@ export function openUserfaultfd(options: UserfaultfdOptions): NativeUserfaultfd 
 }
 
 function attempts({ door, userModeOnly }: UserfaultfdOptions): Attempt[] {
-  const chosen: readonly Door[] = door === undefined ? doors : [door]
+  const chosen: readonly OpenMethod[] = door === undefined ? openMethods : [door]
   const full = chosen.map((each) => ({ door: each, userModeOnly: userModeOnly ?? false }))
   if (userModeOnly !== undefined) return full
   // A device that opens always gives the full one, so only the call has a second try.
@@ -102,7 +103,7 @@ function handshake(
   }
   const wanted = featuresToMask([...features, ...optional.filter((name) => available.has(name))])
   const { door, userModeOnly } = attempt
-  const opened = native().uffdOpen(doors.indexOf(door), userModeOnly, wanted)
+  const opened = native().uffdOpen(openMethods.indexOf(door), userModeOnly, wanted)
   if (typeof opened === 'number') throw kernelError(opened, 'userfaultfd', describe(attempt))
   if (!Array.isArray(opened)) return opened
   const names = [...featuresFromMask(wanted)].join(' | ')
@@ -119,7 +120,7 @@ const forkHint = 'EVENT_FORK needs CAP_SYS_PTRACE, whoever opened the descriptor
 
 /** What helps with the doors that were tried. */
 function openHint({ door, userModeOnly }: UserfaultfdOptions): string {
-  const answers = probeDoors()
+  const answers = probeOpenMethods()
   const confinement = readConfinement()
   const tried = answers.filter(
     (answer) =>

@@ -3,8 +3,8 @@ import { readConfinement } from './confinement.js'
 import type { Confinement } from './confinement.js'
 import { hugePageLimit, memoryLimit } from './control-groups.js'
 import type { GroupLimit } from './control-groups.js'
-import { probeDoors } from './open-userfaultfd.js'
-import type { DoorReport } from './open-userfaultfd.js'
+import { probeOpenMethods } from './open-userfaultfd.js'
+import type { OpenMethodReport } from './open-userfaultfd.js'
 import { fieldOf, readNumber } from './proc.js'
 
 /** The capabilities that matter here, by their bits (capabilities(7)). */
@@ -18,7 +18,7 @@ export interface Privileges {
   /** Effective ones, of those that matter here. CAP_SYS_PTRACE decides about kernel faults and EVENT_FORK. */
   capabilities: ReadonlySet<CapabilityName>
   /** Each way to open a userfaultfd, and what it answered. */
-  doors: readonly DoorReport[]
+  doors: readonly OpenMethodReport[]
   confinement: Confinement
   /** vm.unprivileged_userfaultfd: 1 lets everybody handle kernel faults. */
   unprivilegedUserfaultfd: number | undefined
@@ -47,7 +47,7 @@ export function readPrivileges(): Privileges {
   return {
     uid: process.getuid?.() ?? -1,
     capabilities: effectiveCapabilities(),
-    doors: probeDoors(),
+    doors: probeOpenMethods(),
     confinement: readConfinement(),
     unprivilegedUserfaultfd: readNumber('/proc/sys/vm/unprivileged_userfaultfd'),
     hugePages:

@@ -5,10 +5,10 @@ import { NO_HANDLE_HINT, check, checkOptions, closedError, hex, kernelError } fr
 import { featuresFromMask, ioctlsFromMask } from './features.js'
 import type { FeatureName, IoctlName } from './features.js'
 import { native } from './load.js'
-import { doors } from './native.js'
-import type { NativeUserfaultfd, NativeWatch } from './native.js'
+import { openMethods } from './native.js'
+import type { NativeUserfaultfd, NativeWatch, OpenMethod } from './native.js'
 import { openUserfaultfd, userfaultfdOptionNames } from './open-userfaultfd.js'
-import type { Door, UserfaultfdOptions } from './open-userfaultfd.js'
+import type { UserfaultfdOptions } from './open-userfaultfd.js'
 
 const MOST_EVENTS = 128
 
@@ -71,7 +71,7 @@ export class Userfaultfd {
   readonly available: ReadonlySet<FeatureName>
   /** Faults from inside the kernel are not handled but fail with `EFAULT`. */
   readonly userModeOnly: boolean
-  readonly door: Door
+  readonly door: OpenMethod
   /** What {@link Userfaultfd.read} read last: {@link EVENT_STRIDE} numbers each. Always the same array. */
   readonly events = new Float64Array(MOST_EVENTS * EVENT_STRIDE)
   #handle: NativeUserfaultfd | undefined
@@ -85,7 +85,7 @@ export class Userfaultfd {
     this.features = featuresFromMask(info.features)
     this.available = featuresFromMask(info.available)
     this.userModeOnly = info.userModeOnly
-    this.door = doors[info.door] ?? 'syscall'
+    this.door = openMethods[info.door] ?? 'syscall'
     forgotten.register(this, this.id, this)
   }
 

@@ -6,7 +6,7 @@ import { Lab, NotPossible } from './lab.js'
 import { ANSWER_FD, BEGUN } from './protocol.js'
 import type { Answer, Order } from './protocol.js'
 import { registerHooks } from './module-hooks.js'
-import { syscall } from './raw.js'
+import { syscall } from '../host/index.js'
 import { compare, expectationFor, judge } from './verdict.js'
 
 function answer(message: Answer): void {

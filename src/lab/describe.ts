@@ -1,6 +1,7 @@
 /** Experiments without their functions: what can be printed, kept and sent to another process. */
 import { experimentsIn } from './experiment.js'
-import type { Experiment, Needs } from './experiment.js'
+import type { Needs } from '../host/index.js'
+import type { Experiment } from './experiment.js'
 import { showExpected } from './match.js'
 
 export interface DescribedExpectation {

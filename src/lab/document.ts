@@ -1,7 +1,7 @@
 /** A run as a file: what `lab run --json` prints, and `report` and `compare` read. */
 import { PostcopyError } from '../errors.js'
 import { readUserFile } from '../user-files.js'
-import type { Fingerprint } from './host.js'
+import type { Fingerprint } from '../host/index.js'
 import type { Row } from './runner.js'
 import { verdicts } from './verdict.js'
 import type { Verdict } from './verdict.js'

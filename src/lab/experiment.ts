@@ -1,39 +1,8 @@
 /** What an experiment is: a question to the kernel, what it needs, what is expected, how to ask. */
-import type { FeatureName } from '../kernel/index.js'
+import type { Needs } from '../host/index.js'
 import type { Lab } from './lab.js'
 import type { Match } from './match.js'
-
-/** One fact that was seen. Lists are compared element by element. */
-export type Observation = string | number | boolean | readonly (string | number | boolean)[]
-
-/** Facts by name. */
-export type Observations = Record<string, Observation>
-
-/** What an experiment asks of the host. What is missing gives the row "not possible here". */
-export interface Needs {
-  root?: boolean
-  /** Other users can run node and this installation: the experiment has children that do. */
-  otherUsers?: boolean
-  /** Faults from inside the kernel, not only those of user code. */
-  kernelFaults?: boolean
-  features?: readonly FeatureName[]
-  /** `6.7`: for what no feature bit tells. */
-  minimumKernel?: string
-  /** 2 MiB pages, lent for the length of the experiment where that is allowed. */
-  hugePages?: number
-  /** 2 MiB pages that a part of the experiment can do without: lent where that is allowed. */
-  optionalHugePages?: number
-  /** Files that must be there, such as `/sys/kernel/mm/ksm/run`. */
-  files?: readonly string[]
-  /** Commands on the PATH. */
-  commands?: readonly string[]
-  /** MiB of memory that must be available. */
-  memoryMiB?: number
-  /** Processors. */
-  cpus?: number
-  /** A userfaultfd of any kind; default true. */
-  userfaultfd?: boolean
-}
+import type { Observation, Observations } from './observation.js'
 
 /** What should be seen on a range of kernels, and where that is written. */
 export interface Expectation {

@@ -4,14 +4,32 @@
  * @packageDocumentation
  */
 export { experiment } from './experiment.js'
-export type {
-  Expectation,
-  Experiment,
-  ExperimentDefinition,
-  Needs,
-  Observation,
-  Observations,
-} from './experiment.js'
+export type { Expectation, Experiment, ExperimentDefinition } from './experiment.js'
+export {
+  addressOf,
+  cString,
+  LabResponder,
+  LabThread,
+  Madv,
+  MapFlag,
+  must,
+  type Needs,
+  outcomeName,
+  peek,
+  poke,
+  Prot,
+  type RawArgument,
+  type ResponderOptions,
+  step,
+  type Step,
+  type StepResult,
+  type SweepOptions,
+  syscall,
+  type ThreadOptions,
+  threadState,
+  userSignalCount,
+} from '../host/index.js'
+export type { Observation, Observations } from './observation.js'
 export { anything, atLeast, atMost, between, oneOf } from './match.js'
 export type { Match } from './match.js'
 export type { Lab } from './lab.js'
@@ -21,18 +39,3 @@ export { distributionOf, median } from './plots.js'
 export type { Curve, Distribution, Plot } from './plots.js'
 export { Fill, Ioctl, Mode, RawUserfaultfd, openDevice, openSyscall } from './raw-userfaultfd.js'
 export type { IoctlAnswer, Message, RawOpenOptions } from './raw-userfaultfd.js'
-export {
-  Madv,
-  MapFlag,
-  Prot,
-  addressOf,
-  cString,
-  must,
-  outcomeName,
-  peek,
-  poke,
-  syscall,
-} from './raw.js'
-export type { RawArgument } from './native.js'
-export { LabResponder, LabThread, step, threadState, userSignalCount } from './thread.js'
-export type { ResponderOptions, Step, StepResult, SweepOptions, ThreadOptions } from './thread.js'

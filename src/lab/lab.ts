@@ -3,19 +3,30 @@ import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { basename } from 'node:path'
 import { PostcopyError } from '../errors.js'
-import { MemoryRegion, Userfaultfd } from '../kernel/index.js'
-import type { FeatureName, RegionOptions, UserfaultfdOptions } from '../kernel/index.js'
-import type { Needs } from './experiment.js'
+import {
+  type FeatureName,
+  MemoryRegion,
+  type RegionOptions,
+  Userfaultfd,
+  type UserfaultfdOptions,
+} from '../kernel/index.js'
+import {
+  availableHugePages,
+  createMemoryGroup,
+  LabResponder,
+  LabThread,
+  type MemoryGroup,
+  type Needs,
+  type ResponderOptions,
+  type Step,
+  type ThreadOptions,
+} from '../host/index.js'
 import { mapMemory } from './memory.js'
 import type { LabMemory, LabMemoryKind, MemoryOptions } from './memory.js'
 import { distributionOf } from './plots.js'
 import type { Distribution, Plot } from './plots.js'
 import { RawUserfaultfd } from './raw-userfaultfd.js'
 import type { RawOpenOptions } from './raw-userfaultfd.js'
-import { availableHugePages, createMemoryGroup } from '../testing/host-changes.js'
-import type { MemoryGroup } from '../testing/host-changes.js'
-import { LabResponder, LabThread } from './thread.js'
-import type { ResponderOptions, Step, ThreadOptions } from './thread.js'
 
 /** What the parent tells the child's lab. */
 export interface LabSetting {

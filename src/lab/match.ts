@@ -1,6 +1,6 @@
 /** What an observation may be, where more than one value is right. */
 import { isDeepStrictEqual } from 'node:util'
-import type { Observation } from './experiment.js'
+import type { Observation } from './observation.js'
 
 const isMatch = Symbol.for('postcopy.lab.match')
 

@@ -1,7 +1,7 @@
 /** Mappings of every kind that userfaultfd meets, by raw mmap(2). */
 import { openSync } from 'node:fs'
 import { join } from 'node:path'
-import { MapFlag, Prot, cString, must, outcomeName, peek, poke, syscall } from './raw.js'
+import { cString, MapFlag, must, outcomeName, peek, poke, Prot, syscall } from '../host/index.js'
 
 /** `file` is a regular file in the experiment's scratch folder, shared. */
 export const memoryKinds = [

@@ -1,6 +1,6 @@
 /** What /proc/PID/pagemap says of pages, raw. */
 import { closeSync, openSync, readSync } from 'node:fs'
-import { addressOf, syscall } from './raw.js'
+import { addressOf, syscall } from '../host/index.js'
 
 /** Bits of an entry, Documentation/admin-guide/mm/pagemap.rst. */
 const bits = { writeProtected: 57n, file: 61n, swapped: 62n, present: 63n } as const

@@ -3,9 +3,9 @@
  * tidied. `Userfaultfd` of `postcopy/kernel` is the one for work.
  */
 import { closeSync, openSync, readlinkSync } from 'node:fs'
-import { featuresFromMask, featuresToMask } from '../kernel/features.js'
+import { featuresFromMask, featuresToMask } from '../kernel/internal.js'
 import type { FeatureName } from '../kernel/index.js'
-import { addressOf, must, outcomeName, syscall } from './raw.js'
+import { addressOf, must, outcomeName, syscall } from '../host/index.js'
 
 /** What one ioctl answered. */
 export interface IoctlAnswer {

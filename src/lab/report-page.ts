@@ -1,5 +1,5 @@
 /** A run as one HTML page that needs nothing else: no script, no request, plots as SVG. */
-import { escapeHtml } from '../html.js'
+import { escapeHtml } from '../view/index.js'
 import type { LabDocument } from './document.js'
 import { drawPlot } from './draw.js'
 import type { Row } from './runner.js'

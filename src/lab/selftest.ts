@@ -1,7 +1,9 @@
 /** Experiments that mirror the kernel's own tests of userfaultfd: one for each test and family of memory. */
 import type { FeatureName } from '../kernel/index.js'
 import { experiment } from './experiment.js'
-import type { Expectation, Experiment, Needs, Observations } from './experiment.js'
+import type { Needs } from '../host/index.js'
+import type { Expectation, Experiment } from './experiment.js'
+import type { Observations } from './observation.js'
 import type { Lab } from './lab.js'
 import { selftestKinds } from './memory.js'
 

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { PostcopyError } from '../errors.js'
 import { Mode } from './raw-userfaultfd.js'
 import type { Message, RawUserfaultfd } from './raw-userfaultfd.js'
-import type { LabThread } from './thread.js'
+import type { LabThread } from '../host/index.js'
 
 export type Fault = Extract<Message, { event: 'PAGEFAULT' }>
 

@@ -2,7 +2,7 @@
 import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Lab } from './lab.js'
-import { cString, outcomeName, syscall } from './raw.js'
+import { cString, outcomeName, syscall } from '../host/index.js'
 
 const pageBytes = 4096
 const pages = 2048

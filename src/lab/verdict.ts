@@ -1,6 +1,8 @@
 /** Compares what was seen with what was expected on this kernel. */
-import type { Expectation, Observation, Observations } from './experiment.js'
+import { isOlder } from '../host/index.js'
+import type { Expectation } from './experiment.js'
 import { satisfies, showExpected, showObservation } from './match.js'
+import type { Observation, Observations } from './observation.js'
 
 /** A difference is a finding; only `broken` is a failure. */
 export type Verdict = 'as expected' | 'differs' | 'not possible here' | 'broken'
@@ -35,13 +37,6 @@ export function expectationFor(
       (since === undefined || !isOlder(kernelVersion, since)) &&
       (before === undefined || isOlder(kernelVersion, before)),
   )
-}
-
-/** Whether version `a` (`6.18.44-fc`) comes before `b` (`6.8`); only two numbers count. */
-export function isOlder(a: string, b: string): boolean {
-  const [majorA = 0, minorA = 0] = a.split(/[.-]/).map(Number)
-  const [majorB = 0, minorB = 0] = b.split(/[.-]/).map(Number)
-  return majorA === majorB ? minorA < minorB : majorA < majorB
 }
 
 /** One finding for each fact that was expected or seen. */

@@ -1,8 +1,7 @@
 /** Checks what a user calls a machine, before anything begins. */
 import { MachineError, PostcopyError } from '../errors.js'
 import { MemoryRegion } from '../kernel/index.js'
-import { PageBitmap } from '../ram/page-bitmap.js'
-import { bytesOfName } from '../ram/ram-block.js'
+import { bytesOfName, PageBitmap } from '../ram/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import type { MachineBlock, MigratableMachine, RamRange } from './machine.js'
 

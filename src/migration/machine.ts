@@ -3,7 +3,7 @@
  * stop and start, and device state that can be saved and loaded is another.
  */
 import type { MemoryRegion } from '../kernel/index.js'
-import type { PageBitmap } from '../ram/page-bitmap.js'
+import type { PageBitmap } from '../ram/index.js'
 
 /** A RAM block as its owner sees it. Name and length must be the same on both ends. */
 export interface MachineBlock {

@@ -1,6 +1,6 @@
 /** Warns of a control group that grants less memory than the RAM of a machine. */
 import type { MemoryRegion } from '../kernel/index.js'
-import { memoryLimit } from '../kernel/control-groups.js'
+import { memoryLimit } from '../kernel/internal.js'
 import { formatByteSize } from '../units.js'
 import type { MachineBlock, MigratableMachine } from './machine.js'
 

@@ -66,7 +66,7 @@ export abstract class Migration extends EventEmitter<MigrationEvents> {
   }
 
   /** Guest memory crosses an address other than loopback without TLS. */
-  get inClear(): boolean {
+  get isPlaintext(): boolean {
     return false
   }
 
@@ -183,7 +183,7 @@ export function attachWhileOpen(id: number): Userfaultfd | undefined {
 }
 
 /** Closes a hold of {@link attachWhileOpen}, and what a worker that died has left open. */
-export function closeForGood(uffd: Userfaultfd | undefined): void {
+export function releaseUserfaultfd(uffd: Userfaultfd | undefined): void {
   if (uffd === undefined) return
   uffd.close()
   attachWhileOpen(uffd.id)?.close()

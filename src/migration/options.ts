@@ -1,5 +1,6 @@
 /** Capabilities and parameters by QEMU's names, with QEMU's defaults, checked on the way in. */
 import { PostcopyError } from '../errors.js'
+import type { ConnectionParameters } from '../net/index.js'
 
 export interface Capabilities {
   /** Both ends must agree. QEMU's first name for it, `x-postcopy-ram`, is taken too. */
@@ -45,7 +46,7 @@ export function capabilityName(name: string): CapabilityName {
   return real as CapabilityName
 }
 
-export interface Parameters {
+export interface Parameters extends ConnectionParameters {
   /** Bytes per second in precopy; 0 is no limit. QEMU starts with 128 MiB/s, as we do. */
   'max-bandwidth': number
   /** Bytes per second of background pages in postcopy; 0 is no limit. Requested pages bypass it. */
@@ -77,16 +78,6 @@ export interface Parameters {
   /** Bytes that a source may leave unread of what it is told, besides received bitmaps. */
   'x-max-unread-bytes': number
   /**
-   * Connections at one time whose role is not known yet; a further one has the oldest rejected.
-   * From 1.
-   */
-  'x-max-connections': number
-  /**
-   * Milliseconds until a connection whose role is not known yet is rejected, and for a TLS
-   * handshake; 0 is never.
-   */
-  'x-handshake-timeout': number
-  /**
    * Milliseconds to wait for a connection, for an answer, and for a guest to stop. From 1: there is
    * no waiting without an end.
    */
@@ -96,13 +87,6 @@ export interface Parameters {
    * any more, although nobody has closed it; 0 is never.
    */
   'x-silence-timeout': number
-  /**
-   * Directory of x509 files by the names of QEMU's `tls-creds-x509`: every connection is TLS 1.3,
-   * with a certificate on both ends. Empty: in clear. Applies to the next connection.
-   */
-  'tls-creds': string
-  /** The name that the destination's certificate must have; empty: the host of the URI. */
-  'tls-hostname': string
   /** `x-auto-recover`: milliseconds before the first try; each further one waits twice as long. */
   'x-recover-delay': number
   /** `x-auto-recover`: the longest such wait, in milliseconds. */

@@ -1,7 +1,6 @@
 /** A socket on which a server will listen: what can fail fails before there is anything to serve. */
 import net from 'node:net'
-import { type Listening, listenOn } from '../migration/listen-on.js'
-import type { MigrationUri } from '../migration/uri.js'
+import { type Listening, listenOn, type MigrationUri } from '../net/index.js'
 import { MAX_CLIENTS } from './limits.js'
 
 export class BoundServer {

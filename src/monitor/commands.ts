@@ -1,7 +1,7 @@
 /** HMP's commands, in the order in which `help` shows them. */
 import { PostcopyError } from '../errors.js'
 import { formatFinding } from '../guest/index.js'
-import { type ParameterValue, defaultParameters, parameterName } from '../migration/options.js'
+import { defaultParameters, parameterName, type ParameterValue } from '../migration/index.js'
 import { parseByteSize } from '../units.js'
 import { type Command, type Reply, findCommand, usage } from './hmp.js'
 import { formatMigration } from './format.js'

@@ -1,8 +1,7 @@
 /** The incoming side: one destination at a time, made anew when what it was told has changed. */
-import { Destination, type DestinationOptions } from '../destination/destination.js'
+import { Destination, type DestinationOptions } from '../destination/index.js'
 import { StateError } from '../errors.js'
-import type { MigratableMachine } from '../migration/machine.js'
-import { closedByOwner } from '../migration/migration.js'
+import { closedByOwner, type MigratableMachine } from '../migration/index.js'
 
 export interface IncomingHost {
   /** What a destination is made with, now. */

@@ -1,6 +1,6 @@
 /** What HMP's `info` can show. */
 import { PostcopyError } from '../errors.js'
-import type { ParameterValue } from '../migration/options.js'
+import type { ParameterValue } from '../migration/index.js'
 import { formatArrivals, formatCpus, formatMigration } from './format.js'
 import type { Command } from './hmp.js'
 

@@ -1,6 +1,6 @@
 /** Lines of a stream, one after another: the next one is looked at when the last one is done. */
 import type { Readable } from 'node:stream'
-import { GrowingBuffer } from '../stream/growing-buffer.js'
+import { GrowingBuffer } from '../growing-buffer.js'
 import { MAX_REQUEST_BYTES } from './limits.js'
 
 const LINE_FEED = 0x0a

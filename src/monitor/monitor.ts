@@ -4,25 +4,28 @@
  */
 import { EventEmitter } from 'node:events'
 import { isDeepStrictEqual } from 'node:util'
-import type { Destination } from '../destination/destination.js'
+import type { Destination } from '../destination/index.js'
 import type { PostcopyError } from '../errors.js'
 import { StateError } from '../errors.js'
 import type { Guest, VcpuStats, VerifyReport } from '../guest/index.js'
 import {
   type Capabilities,
-  type ParameterValue,
-  type Parameters,
   checkCapabilities,
   checkParameters,
   defaultCapabilities,
   defaultParameters,
-} from '../migration/options.js'
-import { type MigrationState, isAtRest, isFinal, isInPostcopy } from '../migration/states.js'
-import { serverCredentials } from '../migration/tls-credentials.js'
-import { parseUri } from '../migration/uri.js'
-import { refusePause, refuseRecover } from '../migration/migration.js'
+  isAtRest,
+  isFinal,
+  isInPostcopy,
+  type MigrationState,
+  type Parameters,
+  type ParameterValue,
+  refusePause,
+  refuseRecover,
+} from '../migration/index.js'
+import { parseUri, serverCredentials } from '../net/index.js'
 import { Spill, type SpillEnd } from '../park/index.js'
-import { Source } from '../source/source.js'
+import { Source } from '../source/index.js'
 import { Incoming } from './incoming.js'
 import { type BlockArrivals, mapArrivals } from './page-arrivals.js'
 import { type MigrationInfo, destinationInfo, sourceInfo } from './query-migrate.js'

@@ -1,5 +1,5 @@
 /** Counts how the pages of an incoming migration came, over all and in a grid for pictures. */
-import type { Destination, PageArrivals } from '../destination/destination.js'
+import type { Destination, PageArrivals } from '../destination/index.js'
 
 /** Target pages by how they came. */
 export interface ArrivalCounts {

@@ -1,11 +1,8 @@
 /** What `query-migrate` says, by QEMU's field names; names of our own begin with `x-`. */
-import type { Destination } from '../destination/destination.js'
-import type { FaultReport } from '../destination/fault-log.js'
-import { now } from '../migration/counters.js'
-import type { MachineBlock } from '../migration/machine.js'
-import { type MigrationState, isAtRest } from '../migration/states.js'
-import { parseUri } from '../migration/uri.js'
-import type { Source } from '../source/source.js'
+import type { Destination, FaultReport } from '../destination/index.js'
+import { isAtRest, type MachineBlock, type MigrationState, now } from '../migration/index.js'
+import { parseUri } from '../net/index.js'
+import type { Source } from '../source/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { type ArrivalCounts, countArrivals, hasSwitched } from './page-arrivals.js'
 

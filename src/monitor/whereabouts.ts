@@ -1,8 +1,8 @@
 /** Where the guest of this process is, and what may be done with it there. */
-import type { Destination } from '../destination/destination.js'
+import type { Destination } from '../destination/index.js'
 import { StateError } from '../errors.js'
-import { isFinal, isInPostcopy } from '../migration/states.js'
-import type { Source } from '../source/source.js'
+import { isFinal, isInPostcopy } from '../migration/index.js'
+import type { Source } from '../source/index.js'
 
 /**
  * - `here`: all of it

@@ -1,7 +1,7 @@
 /** A RAM block in a sparse file: pages in, holes where they are zero or discarded. */
 import { closeSync, fsyncSync, ftruncateSync } from 'node:fs'
-import { MemoryRegion, isZero, kernelError, storeRecords } from '../kernel/index.js'
-import { PageBitmap } from '../ram/page-bitmap.js'
+import { isZero, kernelError, MemoryRegion, storeRecords } from '../kernel/index.js'
+import { PageBitmap } from '../ram/index.js'
 import { RamFlag } from '../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { checksumBlock } from './checksum.js'

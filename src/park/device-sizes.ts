@@ -3,7 +3,7 @@
  * puts behind a precopy (protocol section 6.2). Every section is checked against its bytes.
  */
 import { ElementType, encodeName, Reader, SECTION_FOOTER } from '../stream/index.js'
-import { JsonReader } from '../stream/json-reader.js'
+import { JsonReader } from '../stream/internal.js'
 
 export interface DeviceSize {
   readonly idstr: string

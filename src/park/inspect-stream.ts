@@ -2,11 +2,11 @@
 import { PostcopyError } from '../errors.js'
 import {
   type ConfigurationSubsection,
+  findPackagePings,
   PingValue,
   type RamBlockInfo,
   StreamDecoder,
   type StreamHandler,
-  findPackagePings,
 } from '../stream/index.js'
 import { type DeviceSize, sizeDevices } from './device-sizes.js'
 import { openStream, readStream } from './read-stream.js'

@@ -1,13 +1,16 @@
 /** Parking as its user sees it: starts the worker, and tells what it does. */
 import { once } from 'node:events'
 import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
-import { isInClear } from '../migration/in-clear.js'
-import { Migration, closedByOwner } from '../migration/migration.js'
-import { type Parameters, checkOptionNames, resolveOptions } from '../migration/options.js'
-import { isAtRest } from '../migration/states.js'
-import { serverCredentials } from '../migration/tls-credentials.js'
-import { formatUri, parseUri } from '../migration/uri.js'
-import { WorkerThread } from '../migration/worker-thread.js'
+import { formatUri, isPlaintext, parseUri, serverCredentials } from '../net/index.js'
+import {
+  checkOptionNames,
+  closedByOwner,
+  isAtRest,
+  Migration,
+  type Parameters,
+  resolveOptions,
+  WorkerThread,
+} from '../migration/index.js'
 import { assertNever } from '../units.js'
 import type { Manifest } from './manifest.js'
 import type { TrustOptions } from './trusted-directory.js'
@@ -81,7 +84,7 @@ export class Park extends Migration {
     const place = 'uri' in origin ? 'uri' : 'file'
     checkOptionNames(options, [place, 'directory', 'parameters', 'allowForeignDirectory'])
     const { parameters } = resolveOptions({ parameters: options.parameters ?? {} })
-    this.#inClear = 'uri' in origin && isInClear(origin.uri, parameters)
+    this.#inClear = 'uri' in origin && isPlaintext(origin.uri, parameters)
     const workerData: ParkWorkerData = {
       origin,
       tls: 'uri' in origin ? serverCredentials(parameters) : undefined,
@@ -110,7 +113,7 @@ export class Park extends Migration {
     return this.#uri
   }
 
-  override get inClear(): boolean {
+  override get isPlaintext(): boolean {
     return this.#inClear
   }
 

@@ -1,9 +1,7 @@
 /** What the main thread and the worker that parks say to each other. */
 import type { ErrorRecord } from '../errors.js'
-import type { Parameters } from '../migration/options.js'
-import type { MigrationState } from '../migration/states.js'
-import type { TlsCredentials } from '../migration/tls-credentials.js'
-import type { MigrationUri } from '../migration/uri.js'
+import type { MigrationState, Parameters } from '../migration/index.js'
+import type { MigrationUri, TlsCredentials } from '../net/index.js'
 import type { Manifest } from './manifest.js'
 
 /** Where the stream comes from: a migration, or a file. */

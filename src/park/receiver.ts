@@ -16,19 +16,23 @@
  * ```
  */
 import { ConnectionError, PeerError, PostcopyError, StateError } from '../errors.js'
-import { Answers } from '../migration/answers.js'
-import type { Channel } from '../migration/channel.js'
-import { type Counters, now } from '../migration/counters.js'
-import type { Parameters } from '../migration/options.js'
-import { type MigrationState, StateMachine } from '../migration/states.js'
+import { ReturnPathWriter } from '../destination/index.js'
+import type { Channel } from '../net/index.js'
 import {
-  type RamBlockInfo,
-  StreamDecoder,
-  type StreamHandler,
+  type Counters,
+  type MigrationState,
+  now,
+  type Parameters,
+  StateMachine,
+} from '../migration/index.js'
+import {
   encodePong,
   encodeResumeAck,
   encodeShut,
   findPackagePings,
+  type RamBlockInfo,
+  StreamDecoder,
+  type StreamHandler,
 } from '../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { explainFailure } from './explain.js'
@@ -58,7 +62,7 @@ export class ParkReceiver {
   /** Connections that came later: of preempt, or about to be turned away. */
   readonly #further = new Set<Channel>()
   readonly #isRecovery: boolean
-  readonly #answers: Answers
+  readonly #answers: ReturnPathWriter
   #pageSizeSummary: number | undefined
   #configuration: { machineType: string; raw: Uint8Array } | undefined
   #ramSectionId: number | undefined
@@ -73,8 +77,8 @@ export class ParkReceiver {
     this.#counters = counters
     this.#state = new StateMachine((state, error) => host.stateChanged(state, error))
     // A source that recovers says neither who it is nor that it listens.
-    this.#isRecovery = store.hasPromised
-    this.#answers = new Answers(parameters['x-max-unread-bytes'])
+    this.#isRecovery = store.devicesCommitted
+    this.#answers = new ReturnPathWriter(parameters['x-max-unread-bytes'])
     this.#answers.isOpen = this.#isRecovery
     this.#decoder = new StreamDecoder(this.#handler(), {
       limits: {
@@ -151,7 +155,7 @@ export class ParkReceiver {
       // What is left over comes again and would be counted twice.
       this.#counters.transferredBytes -= end - start - taken
       this.#answers.flush()
-      this.#answers.checkRead()
+      this.#answers.checkUnread()
       if (this.#decoder.finished) this.#complete()
       return taken
     } catch (error) {
@@ -193,7 +197,7 @@ export class ParkReceiver {
       const end = this.#state.is('postcopy-active') ? 'postcopy-paused' : 'failed'
       this.#state.enter(end, unconfirmed(this.#store.path, error))
       this.#channel?.destroy()
-    } else if (this.#store.hasPromised) {
+    } else if (this.#store.devicesCommitted) {
       this.#keep(error)
       this.#closeFurther()
       this.#channel?.destroy()
@@ -242,7 +246,7 @@ export class ParkReceiver {
       openReturnPath: () => {
         this.#answers.isOpen = true
       },
-      ping: (value) => this.#answers.collect((out) => encodePong(out, value)),
+      ping: (value) => this.#answers.queue((out) => encodePong(out, value)),
       advise: (summary, targetPageSize) => this.#advise(summary, targetPageSize),
       sectionStart: ({ id }) => {
         this.#ramSectionId = id
@@ -264,13 +268,13 @@ export class ParkReceiver {
       recvBitmap: (name) => {
         if (!this.#state.is('active') || !this.#isRecovery) this.#misplaced('RECV_BITMAP')
         const { received } = this.#store.block(name)
-        this.#answers.collectBitmap(name, received.bytes)
+        this.#answers.queueBitmap(name, received.bytes)
       },
       resume: () => {
         if (!this.#state.is('active') || !this.#isRecovery) this.#misplaced('POSTCOPY_RESUME')
         this.#state.enter('postcopy-device')
         this.#state.enter('postcopy-active')
-        this.#answers.say(encodeResumeAck)
+        this.#answers.send(encodeResumeAck)
       },
     }
   }
@@ -306,9 +310,9 @@ export class ParkReceiver {
     this.#postcopy = 'listening'
     this.#state.enter('postcopy-device')
     this.#store.takeDevices(devices, 'postcopy')
-    this.#store.promise()
+    this.#store.commitDevices()
     this.#state.enter('postcopy-active')
-    for (const value of pings) this.#answers.collect((out) => encodePong(out, value))
+    for (const value of pings) this.#answers.queue((out) => encodePong(out, value))
   }
 
   /**
@@ -353,7 +357,7 @@ export class ParkReceiver {
       channel?.destroy()
       return
     }
-    this.#answers.say((out) => encodeShut(out, shutStatus))
+    this.#answers.send((out) => encodeShut(out, shutStatus))
     channel?.endWriting()
     setTimeout(() => channel?.destroy(), LINGER_MS).unref()
   }

@@ -1,6 +1,6 @@
 /** Sends a parked VM to a QEMU that waits for it, by postcopy from the first moment. */
-import type { MigrationOptions } from '../migration/options.js'
-import { Source, type SourceOptions } from '../source/source.js'
+import type { MigrationOptions } from '../migration/index.js'
+import { Source, type SourceOptions } from '../source/index.js'
 import type { ParkedVm } from './parked-vm.js'
 import type { WorkingSet } from './working-set.js'
 

@@ -4,7 +4,7 @@
  * for as long as nobody asks for pages, and nobody does here.
  */
 import { ConnectionError } from '../errors.js'
-import type { Channel } from '../migration/channel.js'
+import type { Channel } from '../net/index.js'
 import { MULTIFD_MAGIC, RamFlag } from '../stream/index.js'
 
 /** A u64: all that a preempt channel ever says to us, at its end. */

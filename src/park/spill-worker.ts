@@ -2,11 +2,9 @@
 import { parentPort } from 'node:worker_threads'
 import { PostcopyError, errorToRecord } from '../errors.js'
 import { packPages } from '../kernel/index.js'
-import { createCounters, now } from '../migration/counters.js'
-import { runWorker, workerInput } from '../migration/worker-input.js'
-import { PageBitmap } from '../ram/page-bitmap.js'
-import { RamBlock } from '../ram/ram-block.js'
-import type { Owed } from '../source/source.js'
+import { createCounters, now, runWorker, workerInput } from '../migration/index.js'
+import { PageBitmap, RamBlock } from '../ram/index.js'
+import type { Owed } from '../source/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { ParkDirectory } from './directory.js'
 import type { SpillNotice, SpillWorkerData } from './spill.js'
@@ -34,7 +32,7 @@ function spill(store: VmStore, { blocks: shared, ...identity }: Owed): void {
     ({ pageSizeBytes = TARGET_PAGE_SIZE }) => pageSizeBytes,
   )
   store.takeDevices(identity.devices, 'postcopy')
-  store.promise()
+  store.commitDevices()
   const batch = new Uint8Array(BATCH_PAGES * (8 + TARGET_PAGE_SIZE))
   const packed = new Float64Array(3)
   for (const [index, { name, region, pageCount }] of blocks.entries()) {

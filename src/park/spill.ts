@@ -4,10 +4,8 @@
  * the destination has everything.
  */
 import { type ErrorRecord, type PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
-import { closedByOwner, workerLost } from '../migration/migration.js'
-import { isFinal } from '../migration/states.js'
-import { WorkerThread } from '../migration/worker-thread.js'
-import type { Owed, Source } from '../source/source.js'
+import { closedByOwner, isFinal, workerLost, WorkerThread } from '../migration/index.js'
+import type { Owed, Source } from '../source/index.js'
 import { ParkDirectory, type ParkDirectoryHandle } from './directory.js'
 import type { TrustOptions } from './trusted-directory.js'
 

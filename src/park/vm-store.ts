@@ -1,8 +1,7 @@
 /** A VM on its way to disk: its blocks, its devices, and the manifest over them. */
 import { PeerError, PostcopyError } from '../errors.js'
-import type { Counters } from '../migration/counters.js'
-import { now } from '../migration/counters.js'
-import { checkDiscards } from '../migration/discard-budget.js'
+import { type Counters, now } from '../migration/index.js'
+import { checkDiscards } from '../ram/index.js'
 import type { RamBlockInfo } from '../stream/index.js'
 import { TARGET_PAGE_SIZE, formatByteSize } from '../units.js'
 import { BlockFile } from './block-file.js'
@@ -108,7 +107,7 @@ export class VmStore {
   }
 
   /** The source may rely on us: the devices are on disk, its pages must not be lost. */
-  get hasPromised(): boolean {
+  get devicesCommitted(): boolean {
     return this.#hasPromised
   }
 
@@ -186,7 +185,7 @@ export class VmStore {
   }
 
   /** Brings all but the pages to disk, before anybody relies on it: from now on nothing is removed. */
-  promise(): void {
+  commitDevices(): void {
     this.#writeIncomplete(false)
     this.#directory.keepIncomplete()
     this.#hasPromised = true
@@ -233,7 +232,7 @@ export class VmStore {
     }
   }
 
-  /** Keeps what has come, with what has not: only after {@link promise}. */
+  /** Keeps what has come, with what has not: only after {@link commitDevices}. */
   leaveIncomplete(): void {
     for (const block of this.#blocks) block.sync()
     this.#writeIncomplete(true)

@@ -1,11 +1,14 @@
 /** Entry of the worker that parks: writing to disk may block here, and nobody waits for it. */
 import { parentPort } from 'node:worker_threads'
 import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
-import { type Listener, listen } from '../migration/connection.js'
-import { createCounters } from '../migration/counters.js'
-import { Reception } from '../migration/reception.js'
-import { type MigrationState, isAtRest } from '../migration/states.js'
-import { runWorker, workerInput } from '../migration/worker-input.js'
+import { listen, type Listener, SourceGate } from '../net/index.js'
+import {
+  createCounters,
+  isAtRest,
+  type MigrationState,
+  runWorker,
+  workerInput,
+} from '../migration/index.js'
 import type { InputFile } from '../user-files.js'
 import type { ParkNotice, ParkRequest, ParkWorkerData } from './protocol.js'
 import { openStream, readStream } from './read-stream.js'
@@ -20,7 +23,7 @@ if (port === null) {
 const data = workerInput() as ParkWorkerData
 const { origin, tls, directory, isRecovery, parameters } = data
 let listener: Listener | undefined
-let reception: Reception | undefined
+let reception: SourceGate | undefined
 let isOver = false
 /** Ends the reading of a file or pipe. */
 const reading = new AbortController()
@@ -35,7 +38,7 @@ function stateChanged(state: MigrationState, error: unknown): void {
   isOver = true
   reading.abort()
   listener?.close()
-  reception?.close()
+  reception?.drop()
   port?.close()
 }
 
@@ -63,7 +66,7 @@ async function park(): Promise<void> {
     if (isRecovery && store.hasAllPages) {
       receiver.finish()
     } else if ('uri' in origin) {
-      const door = new Reception(isRecovery ? store.resumed : undefined, parameters, {
+      const door = new SourceGate(isRecovery ? store.resumed : undefined, parameters, {
         accept: (channel) => receiver.accept(channel),
         acceptEarly: (channel) => receiver.accept(channel),
         refused: (error) => notify({ type: 'refused', error: errorToRecord(error) }),
@@ -74,7 +77,7 @@ async function park(): Promise<void> {
         handshakes: parameters,
         accepted: (channel) => {
           if (receiver.isConnected) receiver.accept(channel)
-          else door.take(channel)
+          else door.add(channel)
         },
         refused: (error) => notify({ type: 'refused', error: errorToRecord(error) }),
       })

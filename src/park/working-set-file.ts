@@ -12,7 +12,7 @@
  * ```
  */
 import { PostcopyError } from '../errors.js'
-import { MOST_RUNS, PageOrder } from '../ram/page-order.js'
+import { MOST_RUNS, PageOrder } from '../ram/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { sha256 } from './checksum.js'
 import { type Fields, parseFields } from './fields.js'

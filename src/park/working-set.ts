@@ -4,7 +4,7 @@
  */
 import { basename, dirname, join, resolve } from 'node:path'
 import { PostcopyError } from '../errors.js'
-import { PageOrder } from '../ram/page-order.js'
+import { PageOrder } from '../ram/index.js'
 import type { ParkedVm } from './parked-vm.js'
 import { TrustedDirectory, type TrustOptions } from './trusted-directory.js'
 import {

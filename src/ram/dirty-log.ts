@@ -7,7 +7,7 @@
  * the page; tens of microseconds a page, and under user-mode-only a system call that writes to
  * guest memory fails with EFAULT instead of waiting.
  */
-import { EVENT_STRIDE, Userfaultfd, scanDirty } from '../kernel/index.js'
+import { EVENT_STRIDE, scanDirty, Userfaultfd } from '../kernel/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { PageBitmap } from './page-bitmap.js'
 import type { RamBlock } from './ram-block.js'

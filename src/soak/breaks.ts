@@ -1,9 +1,9 @@
 /** What happens to a connection, done. */
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { GuestProcess } from '../cli/guest-process.js'
+import type { GuestProcess } from '../cli/index.js'
 import { errorToRecord } from '../errors.js'
-import type { MigrationState } from '../migration/states.js'
+import type { MigrationState } from '../migration/index.js'
 import type { TwoHosts } from '../testing/index.js'
 import { assertNever } from '../units.js'
 import type { Side } from './ground.js'

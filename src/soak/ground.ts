@@ -1,6 +1,6 @@
 /** Where a soak runs: two hosts where it may make them, else two sides of loopback. */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
-import { HostChanges, HostLink, LinkProxy, TwoHosts, missing } from '../testing/index.js'
+import { HostChanges, HostLink, LinkProxy, missing, TwoHosts } from '../testing/index.js'
 
 export interface Side {
   readonly name: 'a' | 'b'

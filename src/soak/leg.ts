@@ -1,9 +1,9 @@
 /** One migration from one side to the other, with all that is to happen to it. */
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { GuestProcess } from '../cli/guest-process.js'
+import type { GuestProcess } from '../cli/index.js'
 import { PostcopyError } from '../errors.js'
-import type { MigrationState } from '../migration/states.js'
+import type { MigrationState } from '../migration/index.js'
 import { type BreakContext, act } from './breaks.js'
 import type { Ground, Side } from './ground.js'
 import type { Journal } from './journal.js'

@@ -4,10 +4,7 @@
  * wrong, with what is needed to have it again.
  */
 import { Command, InvalidArgumentError } from 'commander'
-import { parseCount } from '../cli/options.js'
-import { endProcess } from '../cli/end-process.js'
-import { output } from '../cli/output.js'
-import { type CommandRun, runCommand } from '../cli/run-command.js'
+import { type CommandRun, endProcess, output, parseCount, runCommand } from '../cli/index.js'
 import { errorToRecord } from '../errors.js'
 import { Ground } from './ground.js'
 import { Soak } from './soak.js'

@@ -1,5 +1,5 @@
 /** What the states of both ends mean for the guest once nothing moves any more. */
-import type { MigrationState } from '../migration/states.js'
+import type { MigrationState } from '../migration/index.js'
 
 /**
  * - `moved`: the destination has all of it

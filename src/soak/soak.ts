@@ -1,5 +1,5 @@
 /** Migrates guests to and fro, and checks each of them, until the time is over or something is wrong. */
-import { GuestProcess } from '../cli/guest-process.js'
+import { GuestProcess } from '../cli/index.js'
 import type { Ground } from './ground.js'
 import { type Side } from './ground.js'
 import { Journal } from './journal.js'

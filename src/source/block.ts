@@ -1,7 +1,5 @@
 /** A RAM block on the source, with what is known of each of its pages. */
-import type { TrackedBlock } from '../ram/dirty-log.js'
-import { PageBitmap } from '../ram/page-bitmap.js'
-import { RamBlock } from '../ram/ram-block.js'
+import { PageBitmap, RamBlock, type TrackedBlock } from '../ram/index.js'
 import type { SharedSourceBlock } from './protocol.js'
 
 export interface SourceBlock extends TrackedBlock {

@@ -3,8 +3,7 @@
  * freed, and that is better done while the guest still runs. What it writes meanwhile is named
  * in the next round, and the last round is short.
  */
-import type { PageBitmap } from '../ram/page-bitmap.js'
-import type { TrackedBlock } from '../ram/dirty-log.js'
+import type { PageBitmap, TrackedBlock } from '../ram/index.js'
 import { encodeDiscards } from './elements.js'
 import type { SourceLink } from './link.js'
 

@@ -1,14 +1,9 @@
 /** The elements of a migration that are not pages, as bytes. */
-import type { DeviceState } from '../migration/machine.js'
-import type { Capabilities } from '../migration/options.js'
-import type { TrackedBlock } from '../ram/dirty-log.js'
-import { RamBlock } from '../ram/ram-block.js'
+import type { Capabilities, DeviceState } from '../migration/index.js'
+import { RamBlock, type TrackedBlock } from '../ram/index.js'
 import {
   COMMAND_HEADER_BYTES,
   DeviceSectionWriter,
-  PingValue,
-  RAM_SECTION,
-  RAM_SECTION_VERSION,
   encode,
   encodeAdvise,
   encodeConfiguration,
@@ -24,6 +19,9 @@ import {
   encodeRamEndOfSection,
   encodeSectionStart,
   encodeVmDescription,
+  PingValue,
+  RAM_SECTION,
+  RAM_SECTION_VERSION,
 } from '../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import type { SavedDevices } from './protocol.js'

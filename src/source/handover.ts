@@ -1,5 +1,4 @@
-import type { GuestLocation } from '../migration/guest-location.js'
-import { SharedState } from '../migration/shared-state.js'
+import { type GuestLocation, SharedState } from '../migration/index.js'
 
 const states = ['none', 'precopy', 'postcopy', 'claimed', 'confirmed'] as const
 export type HandoverState = (typeof states)[number]

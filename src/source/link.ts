@@ -3,11 +3,9 @@
  * using it, and the way out is paced.
  */
 import { ConnectionError, type PostcopyError } from '../errors.js'
-import { BatchWriter } from '../migration/batch-writer.js'
-import type { Channel } from '../migration/channel.js'
-import type { Counters } from '../migration/counters.js'
-import { type Signal, tick } from '../migration/signal.js'
-import type { Consumer } from '../migration/channel.js'
+import { BatchWriter, type Channel, type Consumer } from '../net/index.js'
+import type { Counters } from '../migration/index.js'
+import { type Signal, tick } from './signal.js'
 import { type Shortcut, batchLength } from './ram-sender.js'
 import { formatByteSize } from '../units.js'
 import { RateLimiter, RateMeter } from './rate-limiter.js'

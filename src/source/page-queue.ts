@@ -3,8 +3,7 @@
  * what waits already is not queued again, and neither is what is not owed any more. So many
  * requests wait in order; what comes on top is remembered by a bit a page, and served behind them.
  */
-import type { TrackedBlock } from '../ram/dirty-log.js'
-import { PageBitmap } from '../ram/page-bitmap.js'
+import { PageBitmap, type TrackedBlock } from '../ram/index.js'
 
 /** A destination has one for each thread that waits. */
 const MOST_IN_ORDER = 65_536

@@ -1,6 +1,5 @@
 /** Precopy's rounds over the dirty bitmap, while the guest runs. */
-import type { Counters } from '../migration/counters.js'
-import type { Parameters } from '../migration/options.js'
+import type { Counters, Parameters } from '../migration/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import type { SourceLink } from './link.js'
 import { BATCH_PAGES, type RamSender } from './ram-sender.js'

@@ -1,11 +1,14 @@
 /** What the main thread and the source's worker say to each other. */
 import type { ErrorRecord } from '../errors.js'
-import type { MigratableMachine, RamRange } from '../migration/machine.js'
-import type { Capabilities, Parameters } from '../migration/options.js'
-import type { MigrationState } from '../migration/states.js'
-import type { TlsClient } from '../migration/tls-credentials.js'
-import type { MigrationUri } from '../migration/uri.js'
-import type { RamBlockDescriptor } from '../ram/ram-block.js'
+import type {
+  Capabilities,
+  MigratableMachine,
+  MigrationState,
+  Parameters,
+  RamRange,
+} from '../migration/index.js'
+import type { MigrationUri, TlsClient } from '../net/index.js'
+import type { RamBlockDescriptor } from '../ram/index.js'
 
 /** Bitmaps that outlive a worker, so that the next one can go on. */
 export interface SharedSourceBlock extends RamBlockDescriptor {

@@ -1,8 +1,7 @@
 /** Postcopy's sending: requested pages first, everything else behind them, until nothing is owed. */
-import type { Counters } from '../migration/counters.js'
-import type { Parameters } from '../migration/options.js'
-import type { Signal } from '../migration/signal.js'
-import type { TrackedBlock } from '../ram/dirty-log.js'
+import type { Counters, Parameters } from '../migration/index.js'
+import type { Signal } from './signal.js'
+import type { TrackedBlock } from '../ram/index.js'
 import { encode, encodePing } from '../stream/index.js'
 import type { SourceLink } from './link.js'
 import { PushWindow } from './push-window.js'

@@ -3,8 +3,8 @@
  * of it, after which the sweep goes on from there (protocol section 3.1).
  */
 import { packPages, sendPages } from '../kernel/index.js'
-import type { Counters } from '../migration/counters.js'
-import type { TrackedBlock } from '../ram/dirty-log.js'
+import type { Counters } from '../migration/index.js'
+import type { TrackedBlock } from '../ram/index.js'
 import { ElementType, RamFlag, SECTION_FOOTER } from '../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { PageQueue } from './page-queue.js'

@@ -11,13 +11,17 @@
  */
 import type { PostcopyError } from '../errors.js'
 import { ConnectionError, PeerError } from '../errors.js'
-import { type Counters, now } from '../migration/counters.js'
-import { pausedOnPurpose } from '../migration/migration.js'
-import type { Capabilities, Parameters } from '../migration/options.js'
-import { type MigrationState, StateMachine } from '../migration/states.js'
-import type { TlsClient } from '../migration/tls-credentials.js'
-import type { MigrationUri } from '../migration/uri.js'
-import type { PageBitmap } from '../ram/page-bitmap.js'
+import {
+  type Capabilities,
+  type Counters,
+  type MigrationState,
+  now,
+  type Parameters,
+  pausedOnPurpose,
+  StateMachine,
+} from '../migration/index.js'
+import type { MigrationUri, TlsClient } from '../net/index.js'
+import type { PageBitmap } from '../ram/index.js'
 import { encode, encodeRecvBitmapRequest, encodeResume } from '../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import type { SourceBlock } from './block.js'

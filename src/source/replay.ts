@@ -2,8 +2,7 @@
  * Pushes the pages that were asked for another time, in the order in which they were, before
  * anybody asks; and notes what is asked for in spite of it.
  */
-import type { TrackedBlock } from '../ram/dirty-log.js'
-import { PageOrder } from '../ram/page-order.js'
+import { PageOrder, type TrackedBlock } from '../ram/index.js'
 
 /** Target pages of whole host pages. */
 export interface ReplayRun {

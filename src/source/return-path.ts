@@ -1,7 +1,6 @@
 /** What the destination says, checked and remembered. */
 import { PeerError } from '../errors.js'
-import type { TrackedBlock } from '../ram/dirty-log.js'
-import { PageBitmap } from '../ram/page-bitmap.js'
+import { PageBitmap, type TrackedBlock } from '../ram/index.js'
 import { ReturnPathDecoder } from '../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 

@@ -10,15 +10,19 @@
  * then on the destination may run it: a failure pauses, and no page is let go.
  */
 import { PostcopyError } from '../errors.js'
-import { type Counters, now } from '../migration/counters.js'
-import type { RamRange } from '../migration/machine.js'
-import { pausedOnPurpose } from '../migration/migration.js'
-import type { Capabilities, Parameters } from '../migration/options.js'
-import { type MigrationState, StateMachine } from '../migration/states.js'
-import type { TlsClient } from '../migration/tls-credentials.js'
-import type { MigrationUri } from '../migration/uri.js'
-import { type DirtyLog, type TrackedBlock, openDirtyLog } from '../ram/dirty-log.js'
-import { PingValue, encode, encodePing } from '../stream/index.js'
+import {
+  type Capabilities,
+  type Counters,
+  type MigrationState,
+  now,
+  type Parameters,
+  pausedOnPurpose,
+  type RamRange,
+  StateMachine,
+} from '../migration/index.js'
+import type { MigrationUri, TlsClient } from '../net/index.js'
+import { type DirtyLog, openDirtyLog, type TrackedBlock } from '../ram/index.js'
+import { encode, encodePing, PingValue } from '../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { type FinalElements, encodePrecopyEnd, encodePrologue, encodeSwitch } from './elements.js'
 import type { SourceBlock } from './block.js'

@@ -7,37 +7,36 @@ import {
   StateError,
   errorToRecord,
 } from '../errors.js'
-import { AutoRecovery } from '../migration/auto-recovery.js'
-import { now } from '../migration/counters.js'
-import { checkMachine } from '../migration/check-machine.js'
-import { awaitHook, callHook, checkSaved } from '../migration/hooks.js'
-import type { GuestLocation } from '../migration/guest-location.js'
-import type { MigratableMachine } from '../migration/machine.js'
 import {
-  Migration,
-  closedByOwner,
-  refusePause,
-  refuseRecover,
-  workerLost,
-} from '../migration/migration.js'
-import {
+  AutoRecovery,
+  awaitHook,
+  callHook,
   type Capabilities,
-  type MigrationOptions,
-  type Parameters,
+  checkMachine,
   checkOptionNames,
   checkOptionValues,
+  checkSaved,
+  closedByOwner,
+  type GuestLocation,
+  isAtRest,
   isBoolean,
+  isFinal,
+  type MigratableMachine,
+  Migration,
+  type MigrationOptions,
+  type MigrationState,
+  now,
+  own,
+  type Parameters,
+  refuseOwned,
+  refusePause,
+  refuseRecover,
   resolveOptions,
-} from '../migration/options.js'
-import { own, refuseOwned } from '../migration/ownership.js'
-import { type MigrationState, isAtRest, isFinal } from '../migration/states.js'
-import { isInClear } from '../migration/in-clear.js'
-import { type TlsClient, clientCredentials } from '../migration/tls-credentials.js'
-import { parseUri } from '../migration/uri.js'
-import { WorkerThread } from '../migration/worker-thread.js'
-import { PageBitmap } from '../ram/page-bitmap.js'
-import { PageOrder } from '../ram/page-order.js'
-import type { RamBlockDescriptor } from '../ram/ram-block.js'
+  workerLost,
+  WorkerThread,
+} from '../migration/index.js'
+import { clientCredentials, isPlaintext, parseUri, type TlsClient } from '../net/index.js'
+import { PageBitmap, PageOrder, type RamBlockDescriptor } from '../ram/index.js'
 import { encode, encodeConfiguration } from '../stream/index.js'
 import { TARGET_PAGE_SIZE, assertNever } from '../units.js'
 import type {
@@ -321,8 +320,8 @@ export class Source extends Migration {
     return locationAtSource(this.#handover.state, mayPostcopy || hasReturnPath)
   }
 
-  override get inClear(): boolean {
-    return isInClear(parseUri(this.#uri), this.#parameters)
+  override get isPlaintext(): boolean {
+    return isPlaintext(parseUri(this.#uri), this.#parameters)
   }
 
   get parameters(): Readonly<Parameters> {

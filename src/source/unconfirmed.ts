@@ -1,6 +1,6 @@
 /** What a source tells its user after it has handed the guest over and the connection broke. */
 import { ConnectionError, type ErrorRecord } from '../errors.js'
-import type { GuestLocation } from '../migration/guest-location.js'
+import type { GuestLocation } from '../migration/index.js'
 import { sentence } from '../printable.js'
 
 const UNKNOWN =

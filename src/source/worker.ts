@@ -1,10 +1,8 @@
 /** Entry of the source's worker: joins a migration, or its recovery, to the main thread's messages. */
 import { parentPort } from 'node:worker_threads'
 import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
-import { goFirst } from '../migration/thread-priority.js'
-import { createCounters } from '../migration/counters.js'
-import type { MigrationState } from '../migration/states.js'
-import { runWorker, workerInput } from '../migration/worker-input.js'
+import { raiseThreadPriority } from '../kernel/internal.js'
+import { createCounters, type MigrationState, runWorker, workerInput } from '../migration/index.js'
 import { assertNever } from '../units.js'
 import { attachBlocks } from './block.js'
 import { Handover } from './handover.js'
@@ -87,6 +85,6 @@ function obey(request: SourceRequest): void {
 
 runWorker(() => {
   port.on('message', obey)
-  goFirst()
+  raiseThreadPriority()
   void role.run()
 })

@@ -8,8 +8,8 @@
  * so a candidate dies at the first one; every byte is looked at a constant number of times.
  */
 import { ElementType, SECTION_FOOTER } from './constants.js'
-import { checkLimit, GrowingBuffer } from './growing-buffer.js'
-import { refuse } from './errors.js'
+import { GrowingBuffer } from '../growing-buffer.js'
+import { checkLimit, refuse } from './errors.js'
 import { isJsonObject } from './json-reader.js'
 import { u32At } from './reader.js'
 

@@ -62,3 +62,15 @@ export function refuse(
 export function hex(value: number): string {
   return `0x${value.toString(16)}`
 }
+
+/** Refuses an announced length before anything is taken. */
+export function checkLimit(
+  what: string,
+  lengthBytes: number,
+  limitBytes: number,
+  streamOffset: number,
+): void {
+  if (lengthBytes > limitBytes) {
+    refuse('limit', `${what} of ${lengthBytes} bytes, the limit is ${limitBytes}`, streamOffset)
+  }
+}

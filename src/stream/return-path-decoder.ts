@@ -12,7 +12,7 @@ import {
   ReturnPathMessage,
 } from './constants.js'
 import { hex, refuse } from './errors.js'
-import { GrowingBuffer } from './growing-buffer.js'
+import { GrowingBuffer } from '../growing-buffer.js'
 import type { ReturnPathHandler } from './handler.js'
 import { checkRange, pageCountOf, RamBlockTable } from './ram-block-table.js'
 import { Reader, u16At, u32At } from './reader.js'

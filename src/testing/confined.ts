@@ -1,6 +1,6 @@
 /** Programs in what a container puts around them: a seccomp filter, a user namespace, a control group. */
 import { fileURLToPath } from 'node:url'
-import type { ControlGroup } from './control-group.js'
+import type { ControlGroup } from '../host/index.js'
 import { runProgram } from './run-program.js'
 import type { ProgramEnd, ProgramOptions } from './run-program.js'
 

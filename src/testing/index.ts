@@ -7,8 +7,23 @@
  */
 export { missing, requires } from './requires.js'
 export type { SkippableTest } from './requires.js'
-export { HostChanges, availableHugePages } from './host-changes.js'
-export type { MemoryGroup } from './host-changes.js'
+export {
+  availableHugePages,
+  type ControlGroup,
+  type GroupLimits,
+  HostChanges,
+  LabResponder,
+  LabThread,
+  type MemoryGroup,
+  type Missing,
+  type Needs,
+  type ResponderOptions,
+  step,
+  type Step,
+  type StepResult,
+  type SweepOptions,
+  type ThreadOptions,
+} from '../host/index.js'
 export { LinkProxy } from './link-proxy.js'
 export type { LinkChange, LinkOptions } from './link-proxy.js'
 export { TwoHosts } from './two-hosts.js'
@@ -16,17 +31,6 @@ export type { Host } from './host.js'
 export { HostLink } from './host-link.js'
 export { runAsUser } from './as-user.js'
 export type { AsUserOptions } from './as-user.js'
-export type { ControlGroup, GroupLimits } from './control-group.js'
 export { runConfined } from './confined.js'
 export type { ConfinedOptions, SeccompFilter } from './confined.js'
 export type { ProgramEnd, ProgramOptions } from './run-program.js'
-export type { Needs } from '../lab/experiment.js'
-export type { Missing } from '../lab/needs.js'
-export { LabResponder, LabThread, step } from '../lab/thread.js'
-export type {
-  ResponderOptions,
-  Step,
-  StepResult,
-  SweepOptions,
-  ThreadOptions,
-} from '../lab/thread.js'

@@ -1,7 +1,7 @@
 /** A network between two ends of a migration that a test can slow down, silence and cut. */
 import { PostcopyError } from '../errors.js'
-import { parseUri } from '../migration/uri.js'
-import { WorkerThread } from '../migration/worker-thread.js'
+import { parseUri } from '../net/index.js'
+import { WorkerThread } from '../migration/index.js'
 import type { LinkNotice, LinkRequest, LinkState, LinkWorkerData } from './link-protocol.js'
 
 export interface LinkOptions {

@@ -1,8 +1,5 @@
 /** What a test needs of the host, and the skip with a reason where it is missing. */
-import type { Needs } from '../lab/experiment.js'
-import { readHost } from '../lab/host.js'
-import { missingFor } from '../lab/needs.js'
-import type { Missing } from '../lab/needs.js'
+import { type Missing, missingFor, type Needs, readHost } from '../host/index.js'
 import { PostcopyError } from '../errors.js'
 
 /** Mocha's `this`, or the context of `node:test`. */

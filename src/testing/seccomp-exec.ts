@@ -5,7 +5,7 @@
  * @see seccomp(2)
  */
 import { constants } from 'node:os'
-import { addressOf, must, cString, syscall, syscallNumber } from '../lab/raw.js'
+import { addressOf, cString, must, syscall, syscallNumber } from '../host/index.js'
 
 const PR_SET_SECCOMP = 22
 const PR_SET_NO_NEW_PRIVS = 38

@@ -4,7 +4,7 @@
  */
 import { existsSync } from 'node:fs'
 import { Host, ip } from './host.js'
-import { HostChanges } from './host-changes.js'
+import { HostChanges } from '../host/index.js'
 
 /** Reserved for documentation (RFC 5737): nothing real is hidden by them, and nobody else sees them. */
 const ADDRESSES = { a: '192.0.2.1', b: '192.0.2.2' } as const

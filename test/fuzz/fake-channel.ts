@@ -1,6 +1,6 @@
 /** A connection without a socket: the test says what comes, and sees what was written. */
 import { ConnectionError } from '../../src/errors.js'
-import type { Channel, ChannelEvents } from '../../src/migration/channel.js'
+import type { Channel, ChannelEvents } from '../../src/net/channel.js'
 import { MAX_LOOK_AHEAD_BYTES } from '../../src/stream/index.js'
 import { demand } from './target.js'
 

@@ -1,7 +1,7 @@
 /** A destination that says what a script has for each moment of a migration, over a real socket. */
 import { once } from 'node:events'
 import net from 'node:net'
-import type { MigrationUri } from '../../src/migration/uri.js'
+import type { MigrationUri } from '../../src/net/uri.js'
 import * as stream from '../../src/stream/index.js'
 
 /** When it says something: what it has just heard. */

@@ -145,7 +145,7 @@ describe('descriptors', () => {
 
   it('are not readable to a spin whose poll(2) fails, which does not throw', () => {
     const kernel = JSON.stringify(new URL('../../src/kernel/index.js', import.meta.url))
-    const lab = JSON.stringify(new URL('../../src/lab/native.js', import.meta.url))
+    const lab = JSON.stringify(new URL('../../src/host/native.js', import.meta.url))
     // poll(2) fails with EINVAL for more descriptors than RLIMIT_NOFILE (7) allows.
     const { stdout } = runNode(
       `import { spinUntilReadable } from ${kernel}

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { closedToOthers } from '../../src/lab/needs.js'
+import { closedToOthers } from '../../src/host/needs.js'
 import { HostChanges, missing, requires, runAsUser } from '../../src/testing/index.js'
 import { temporaryFolder } from '../cli/support.js'
 import { requires as needsHere } from '../support/requires.js'

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { anything, atLeast, atMost, between, experiment, oneOf } from '../../src/lab/index.js'
 import { satisfies } from '../../src/lab/match.js'
-import { compare, expectationFor, isOlder, judge } from '../../src/lab/verdict.js'
+import { isOlder } from '../../src/host/needs.js'
+import { compare, expectationFor, judge } from '../../src/lab/verdict.js'
 
 const expectation = { values: { a: 1, b: between(1, 2) }, source: 'a book' }
 

@@ -51,7 +51,7 @@ function begin(steps: Steps): void {
   })
 }
 
-/** Whoever connects is let in at its first bytes (src/migration/reception.ts). */
+/** A connection is accepted as the source by its first bytes (src/net/source-gate.ts). */
 function meet(steps: Steps): void {
   const { inbox, torn, isRecovery } = steps.from.destination
   if (inbox.length > 0) {

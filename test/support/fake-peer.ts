@@ -3,7 +3,7 @@ import net from 'node:net'
 import { once } from 'node:events'
 import * as stream from '../../src/stream/index.js'
 import { type Event, recordReturnPath, recordStream } from '../stream/events.js'
-import { tick } from '../../src/migration/signal.js'
+import { tick } from '../../src/source/signal.js'
 import { cleanups } from './cleanup.js'
 import type { TestMachine } from './test-machine.js'
 

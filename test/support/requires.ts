@@ -4,7 +4,7 @@
  */
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { readPrivileges } from '../../src/kernel/index.js'
-import { closedToOthers } from '../../src/lab/needs.js'
+import { closedToOthers } from '../../src/host/needs.js'
 
 /** Every capability a test may ask for, with the check that gives a reason where it is missing. */
 const checks = {

@@ -1,5 +1,5 @@
 /** Says on stderr how the demo goes: a line that changes on a terminal, else a line now and then. */
-import { isAtRest } from '../../migration/states.js'
+import { isAtRest } from '../../migration/index.js'
 import { formatByteSize } from '../../units.js'
 import { output } from '../output.js'
 import type { Sample } from './run.js'

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { PostcopyError } from '../../errors.js'
 import type { VerifyReport } from '../../guest/index.js'
-import { type MigrationState, isAtRest } from '../../migration/states.js'
+import { isAtRest, type MigrationState } from '../../migration/index.js'
 import type { BlockArrivals, MigrationInfo } from '../../monitor/index.js'
 import { formatByteSize } from '../../units.js'
 import type { GuestProcess } from '../guest-process.js'

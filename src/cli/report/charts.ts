@@ -3,7 +3,7 @@ import { BarChart, CustomChart, LineChart } from 'echarts/charts'
 import { GridComponent, LegendComponent, MarkLineComponent } from 'echarts/components'
 import { type EChartsCoreOption, use } from 'echarts/core'
 import type { ArrivalCounts, BlockArrivals } from '../../monitor/index.js'
-import { drawSvg } from '../../svg.js'
+import { drawSvg } from '../../view/index.js'
 import type { Milestone, Sample } from '../demo/run.js'
 
 use([BarChart, CustomChart, LineChart, GridComponent, LegendComponent, MarkLineComponent])

@@ -1,7 +1,7 @@
 /** `demo --report`: one page that needs nothing but itself, with pictures of the migration. */
 import { release } from 'node:os'
 import type { BlockArrivals } from '../../monitor/index.js'
-import { escapeHtml } from '../../html.js'
+import { escapeHtml } from '../../view/index.js'
 import type { RunResult } from '../demo/run.js'
 import { type Verdict, count, summaryRows } from '../demo/summary.js'
 import { colors, latencyHistogram, pageMap, rateChart, workChart } from './charts.js'

@@ -10,7 +10,7 @@
  * u32 checksum of the disk.
  */
 import { MemoryRegion } from '../../kernel/index.js'
-import { Writer, type Reader } from '../../stream/index.js'
+import { type Reader, Writer } from '../../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../../units.js'
 import { BLOCK_PAGES } from '../layout.js'
 import { addon } from '../native.js'

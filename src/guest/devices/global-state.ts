@@ -5,7 +5,7 @@
  * State, version 1: u32 length of the name with its NUL, 100 bytes: name, NUL, zeros.
  */
 import { printable } from '../../printable.js'
-import { Writer, type Reader } from '../../stream/index.js'
+import { type Reader, Writer } from '../../stream/index.js'
 import { refuseState, type Device } from './device.js'
 
 const NAME_BYTES = 100

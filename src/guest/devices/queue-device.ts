@@ -9,7 +9,7 @@
  * State, version 1: u64 offset of the ring, u32 entries so far, u32 pages, u32 checksum of each.
  */
 import type { MemoryRegion } from '../../kernel/index.js'
-import { Writer, type Reader } from '../../stream/index.js'
+import { type Reader, Writer } from '../../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../../units.js'
 import { QUEUE_PAGES } from '../layout.js'
 import { addon } from '../native.js'

@@ -7,7 +7,7 @@
  * u64 each: hot, touches, rate, seed; u64 random (all 64 bits), position, touches, reads,
  * writes, failed checks, pages filled.
  */
-import { Writer, type Reader } from '../../stream/index.js'
+import { type Reader, Writer } from '../../stream/index.js'
 import type { VcpuSet } from '../vcpu-set.js'
 import { PATTERNS, formatWorkload, type Workload } from '../workload.js'
 import { refuseState, type Device } from './device.js'

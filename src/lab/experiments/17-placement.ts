@@ -13,7 +13,7 @@ import {
   syscall,
 } from '../index.js'
 import type { Curve, Lab } from '../index.js'
-import { labNative } from '../native.js'
+import { labNative } from '../../host/index.js'
 import { mustRegister } from '../serve.js'
 
 const pageBytes = 4096

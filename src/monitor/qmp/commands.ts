@@ -1,5 +1,5 @@
 /** QMP's commands: what each one takes, and which function of the target it needs. */
-import type { ParameterValue } from '../../migration/options.js'
+import type { ParameterValue } from '../../migration/index.js'
 import {
   type Checked,
   type Fields,

@@ -6,7 +6,7 @@
  * sent rubbish, or the byte 0xff on purpose, is understood again.
  */
 
-import { GrowingBuffer } from '../../stream/growing-buffer.js'
+import { GrowingBuffer } from '../../growing-buffer.js'
 import { MAX_REQUEST_BYTES } from '../limits.js'
 
 /** A value, or why there is none. */

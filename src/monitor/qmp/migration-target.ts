@@ -1,6 +1,5 @@
 /** A process that does one migration and nothing else, as QMP sees it: parking, resuming. */
-import type { Migration } from '../../migration/migration.js'
-import type { MigrationState } from '../../migration/states.js'
+import type { Migration, MigrationState } from '../../migration/index.js'
 import type { QmpControl, QmpTarget } from './target.js'
 
 /**

@@ -1,6 +1,6 @@
 /** QMP on a socket: any number of clients, whose commands are run one after another. */
 import type net from 'node:net'
-import { type MigrationUri, formatUri, parseUri } from '../../migration/uri.js'
+import { formatUri, type MigrationUri, parseUri } from '../../net/index.js'
 import { printableJson } from '../../printable.js'
 import { PostcopyError } from '../../errors.js'
 import { BoundServer } from '../bound-server.js'

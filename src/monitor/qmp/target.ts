@@ -1,5 +1,5 @@
 /** What a QMP server can be put on: a guest process, and whatever else migrates. */
-import type { ParameterValue } from '../../migration/options.js'
+import type { ParameterValue } from '../../migration/index.js'
 import type { MigrationInfo } from '../query-migrate.js'
 import type { StatusInfo } from '../whereabouts.js'
 

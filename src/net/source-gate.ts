@@ -6,10 +6,10 @@
 import { ConnectionError } from '../errors.js'
 import type { StreamDecoderOptions } from '../stream/index.js'
 import type { Channel } from './channel.js'
-import type { Parameters } from './options.js'
+import type { ConnectionParameters } from './parameters.js'
 import { MAX_UNKNOWN_BYTES, SourceProbe } from './source-probe.js'
 
-export interface ReceptionHost {
+export interface SourceGateEvents {
   /** The source; after it, connections that were made after its own. */
   accept(channel: Channel): void
   /**
@@ -26,22 +26,26 @@ interface Waiting {
   isSilent: boolean
 }
 
-export class Reception {
+export class SourceGate {
   readonly #resume: StreamDecoderOptions['resume']
-  readonly #parameters: Parameters
-  readonly #host: ReceptionHost
+  readonly #parameters: ConnectionParameters
+  readonly #host: SourceGateEvents
   /** In the order in which they were made. */
   readonly #waiting = new Map<Channel, Waiting>()
 
   /** @param resume - of the paused migration that a source has to go on with */
-  constructor(resume: StreamDecoderOptions['resume'], parameters: Parameters, host: ReceptionHost) {
+  constructor(
+    resume: StreamDecoderOptions['resume'],
+    parameters: ConnectionParameters,
+    host: SourceGateEvents,
+  ) {
     this.#resume = resume
     this.#parameters = parameters
     this.#host = host
   }
 
   /** Waits for its first bytes. */
-  take(channel: Channel): void {
+  add(channel: Channel): void {
     const { 'x-handshake-timeout': timeoutMs, 'x-max-connections': most } = this.#parameters
     const [oldest] = this.#waiting.keys()
     if (oldest !== undefined && this.#waiting.size >= most) {
@@ -71,7 +75,7 @@ export class Reception {
   }
 
   /** Closes all waiting connections. */
-  close(): void {
+  drop(): void {
     for (const channel of [...this.#waiting.keys()]) if (this.#forget(channel)) channel.destroy()
   }
 
@@ -112,7 +116,7 @@ export class Reception {
       const isSilent = this.#waiting.get(channel)?.isSilent === true
       if (isSilent && this.#forget(channel)) this.#host.acceptEarly(channel)
     }
-    this.close()
+    this.drop()
   }
 
   #reject(channel: Channel, code: string, why: string): void {

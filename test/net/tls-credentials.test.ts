@@ -6,8 +6,8 @@ import {
   clientCredentials,
   readCredentials,
   serverCredentials,
-} from '../../src/migration/tls-credentials.js'
-import { parseUri } from '../../src/migration/uri.js'
+} from '../../src/net/tls-credentials.js'
+import { parseUri } from '../../src/net/uri.js'
 import { temporaryFolder } from '../cli/support.js'
 import { Authority, makeCredentials } from '../support/certificates.js'
 import { cleanups } from '../support/cleanup.js'

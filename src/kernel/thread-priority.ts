@@ -6,7 +6,7 @@ import os from 'node:os'
  *
  * @see setpriority(2), "C library/kernel differences"
  */
-export function goFirst(): void {
+export function raiseThreadPriority(): void {
   try {
     os.setPriority(0, os.constants.priority.PRIORITY_ABOVE_NORMAL)
   } catch {

@@ -4,13 +4,13 @@
  */
 import { StreamError } from '../errors.js'
 import {
-  MULTIFD_MAGIC,
-  StreamDecoder,
-  StreamErrorCode,
-  type StreamDecoderOptions,
   encode,
   encodeFileHeader,
   encodeRecvBitmapRequest,
+  MULTIFD_MAGIC,
+  StreamDecoder,
+  type StreamDecoderOptions,
+  StreamErrorCode,
 } from '../stream/index.js'
 
 /**

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
-import { isInClear } from '../../src/migration/in-clear.js'
+import { isPlaintext } from '../../src/net/plaintext.js'
 import { defaultParameters } from '../../src/migration/options.js'
-import { parseUri } from '../../src/migration/uri.js'
+import { parseUri } from '../../src/net/uri.js'
 
 describe('guest memory crosses the network in clear', () => {
   const cases: readonly (readonly [string, boolean])[] = [
@@ -20,8 +20,8 @@ describe('guest memory crosses the network in clear', () => {
   ]
   for (const [uri, expected] of cases) {
     it(`${expected ? 'on' : 'not on'} ${uri}, and never with TLS`, () => {
-      assert.equal(isInClear(parseUri(uri), defaultParameters), expected)
-      assert.equal(isInClear(parseUri(uri), { ...defaultParameters, 'tls-creds': '/x' }), false)
+      assert.equal(isPlaintext(parseUri(uri), defaultParameters), expected)
+      assert.equal(isPlaintext(parseUri(uri), { ...defaultParameters, 'tls-creds': '/x' }), false)
     })
   }
 })

@@ -2,7 +2,7 @@
 import type net from 'node:net'
 import { ConnectionError } from '../errors.js'
 
-export interface Patience {
+export interface ConnectTimeout {
   /** Milliseconds until it is given up. */
   readonly timeoutMs: number
   /** Gives up at once. */
@@ -27,7 +27,7 @@ export interface Establishing {
 export function established(
   socket: net.Socket,
   wanted: Establishing,
-  { timeoutMs, signal }: Patience,
+  { timeoutMs, signal }: ConnectTimeout,
 ): Promise<void> {
   const { event, cannot, lateCode } = wanted
   return new Promise((resolve, reject) => {

@@ -4,7 +4,7 @@ import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:
 import net from 'node:net'
 import { join } from 'node:path'
 import { closeFd, listenUnixSocket } from '../../src/kernel/index.js'
-import { listenOn } from '../../src/migration/listen-on.js'
+import { listenOn } from '../../src/net/listen-on.js'
 import { temporaryFolder } from '../cli/support.js'
 import { cleanups } from '../support/cleanup.js'
 import { Destination } from '../../src/destination/destination.js'

@@ -4,10 +4,10 @@
  * cannot make it pile up.
  */
 import { PeerError } from '../errors.js'
-import { Writer, encodePageRequest, encodeRecvBitmap } from '../stream/index.js'
-import type { Channel } from './channel.js'
+import { encodePageRequest, encodeRecvBitmap, Writer } from '../stream/index.js'
+import type { Channel } from '../net/index.js'
 
-export class Answers {
+export class ReturnPathWriter {
   /** The source listens. */
   isOpen = false
   readonly #mostUnreadBytes: number
@@ -28,30 +28,30 @@ export class Answers {
   }
 
   /** To be said by the next {@link flush}. */
-  collect(put: (out: Writer) => void): void {
+  queue(put: (out: Writer) => void): void {
     if (this.isOpen) put(this.#out)
   }
 
   /** A function less for each fault. See {@link encodePageRequest}. */
-  collectRequest(name: string | undefined, offset: number, lengthBytes: number): void {
+  queueRequest(name: string | undefined, offset: number, lengthBytes: number): void {
     if (this.isOpen) encodePageRequest(this.#out, name, offset, lengthBytes)
   }
 
   /** Says it at once, and what was collected before it. */
-  say(put: (out: Writer) => void): void {
-    this.collect(put)
+  send(put: (out: Writer) => void): void {
+    this.queue(put)
     this.flush()
   }
 
   /** @throws PeerError `ERR_PEER_PROTOCOL` for a block that was asked for before */
-  collectBitmap(name: string, received: Uint8Array): void {
+  queueBitmap(name: string, received: Uint8Array): void {
     if (this.#bitmaps.has(name)) {
       const text = `the source asks for the received bitmap of "${name}" a second time`
       throw new PeerError('ERR_PEER_PROTOCOL', text)
     }
     this.#bitmaps.add(name)
     this.#bitmapBytes += received.length
-    this.collect((out) => encodeRecvBitmap(out, name, received))
+    this.queue((out) => encodeRecvBitmap(out, name, received))
   }
 
   /** @returns whether there was anything to say */
@@ -63,7 +63,7 @@ export class Answers {
   }
 
   /** @throws PeerError `ERR_PEER_UNREAD` where the source does not read what it is told */
-  checkRead(): void {
+  checkUnread(): void {
     const unread = (this.#channel?.unsentBytes ?? 0) - this.#bitmapBytes
     if (unread <= this.#mostUnreadBytes) return
     throw new PeerError(

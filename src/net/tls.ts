@@ -8,7 +8,7 @@
 import net from 'node:net'
 import tls from 'node:tls'
 import { ConnectionError } from '../errors.js'
-import { type Patience, established } from './established.js'
+import { type ConnectTimeout, established } from './established.js'
 import { type TlsClient, type TlsCredentials, tlsOptions } from './tls-credentials.js'
 
 /** As long as a timer can be. */
@@ -29,7 +29,7 @@ export async function secureClient(
   raw: net.Socket,
   peer: string,
   client: TlsClient,
-  patience: Patience,
+  patience: ConnectTimeout,
 ): Promise<tls.TLSSocket> {
   const { hostname } = client
   const socket = tls.connect({

@@ -2,10 +2,35 @@
 import { constants, existsSync, realpathSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { featureSince } from '../kernel/features.js'
-import type { Needs } from './experiment.js'
+import { featureSince } from '../kernel/internal.js'
+import type { FeatureName } from '../kernel/index.js'
 import type { Host } from './host.js'
-import { isOlder } from './verdict.js'
+
+/** What an experiment asks of the host. What is missing gives the row "not possible here". */
+export interface Needs {
+  root?: boolean
+  /** Other users can run node and this installation: the experiment has children that do. */
+  otherUsers?: boolean
+  /** Faults from inside the kernel, not only those of user code. */
+  kernelFaults?: boolean
+  features?: readonly FeatureName[]
+  /** `6.7`: for what no feature bit tells. */
+  minimumKernel?: string
+  /** 2 MiB pages, lent for the length of the experiment where that is allowed. */
+  hugePages?: number
+  /** 2 MiB pages that a part of the experiment can do without: lent where that is allowed. */
+  optionalHugePages?: number
+  /** Files that must be there, such as `/sys/kernel/mm/ksm/run`. */
+  files?: readonly string[]
+  /** Commands on the PATH. */
+  commands?: readonly string[]
+  /** MiB of memory that must be available. */
+  memoryMiB?: number
+  /** Processors. */
+  cpus?: number
+  /** A userfaultfd of any kind; default true. */
+  userfaultfd?: boolean
+}
 
 /** A need that the host does not meet. */
 export interface Missing {
@@ -90,4 +115,11 @@ function closedAbove(file: string): string | undefined {
 
 function onPath(command: string): boolean {
   return (process.env['PATH'] ?? '').split(':').some((folder) => existsSync(`${folder}/${command}`))
+}
+
+/** Whether version `a` (`6.18.44-fc`) comes before `b` (`6.8`); only two numbers count. */
+export function isOlder(a: string, b: string): boolean {
+  const [majorA = 0, minorA = 0] = a.split(/[.-]/).map(Number)
+  const [majorB = 0, minorB = 0] = b.split(/[.-]/).map(Number)
+  return majorA === majorB ? minorA < minorB : majorA < majorB
 }

@@ -1,5 +1,5 @@
+import { setImmediate } from 'node:timers/promises'
 import type { MemoryRegion } from '../kernel/index.js'
-import { tick } from './signal.js'
 
 /** Huge pages filled with zeros before other events of this thread get their turn. */
 const POPULATED_AT_ONCE_BYTES = 32 * 2 ** 20
@@ -13,6 +13,6 @@ const POPULATED_AT_ONCE_BYTES = 32 * 2 ** 20
 export async function populate(region: MemoryRegion, lengthBytes: number): Promise<void> {
   for (let offset = 0; offset < lengthBytes; offset += POPULATED_AT_ONCE_BYTES) {
     region.populate(offset, Math.min(POPULATED_AT_ONCE_BYTES, lengthBytes - offset))
-    await tick()
+    await setImmediate()
   }
 }

@@ -1,6 +1,6 @@
 /** Whether guest memory can be read on its way. */
 import net from 'node:net'
-import type { Parameters } from './options.js'
+import type { ConnectionParameters } from './parameters.js'
 import type { MigrationUri } from './uri.js'
 
 const loopback = new net.BlockList()
@@ -8,7 +8,7 @@ loopback.addSubnet('127.0.0.0', 8, 'ipv4')
 loopback.addAddress('::1', 'ipv6')
 
 /** `uri` is an address of other hosts too, and nothing on it is encrypted. */
-export function isInClear(uri: MigrationUri, parameters: Parameters): boolean {
+export function isPlaintext(uri: MigrationUri, parameters: ConnectionParameters): boolean {
   return uri.type === 'tcp' && parameters['tls-creds'] === '' && !isLoopback(uri.host)
 }
 

@@ -2,8 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { cpus, freemem, release, totalmem, version } from 'node:os'
 import { gunzipSync } from 'node:zlib'
-import { readPrivileges } from '../kernel/index.js'
-import type { FeatureName, Privileges } from '../kernel/index.js'
+import { type FeatureName, type Privileges, readPrivileges } from '../kernel/index.js'
 
 /** What two reports are compared by. */
 export interface Fingerprint {

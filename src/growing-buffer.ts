@@ -1,5 +1,3 @@
-import { refuse } from './errors.js'
-
 const FIRST_BYTES = 64 * 1024
 
 /**
@@ -47,17 +45,5 @@ export class GrowingBuffer {
   take(start = 0, end = this.length): Uint8Array<ArrayBuffer> {
     const isWhole = start === 0 && end === this.#bytes.length
     return isWhole ? this.#bytes : this.#bytes.slice(start, end)
-  }
-}
-
-/** Refuses an announced length before anything is taken. */
-export function checkLimit(
-  what: string,
-  lengthBytes: number,
-  limitBytes: number,
-  streamOffset: number,
-): void {
-  if (lengthBytes > limitBytes) {
-    refuse('limit', `${what} of ${lengthBytes} bytes, the limit is ${limitBytes}`, streamOffset)
   }
 }

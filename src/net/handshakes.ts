@@ -2,13 +2,13 @@
 import type net from 'node:net'
 import type { ConnectionError } from '../errors.js'
 import { Channel } from './channel.js'
-import type { Parameters } from './options.js'
+import type { ConnectionParameters } from './parameters.js'
 import { secureServer } from './tls.js'
 import type { TlsCredentials } from './tls-credentials.js'
 
 export interface HandshakesHost {
   /** How many there may be at once, and how long one may take. */
-  readonly handshakes: Pick<Parameters, 'x-max-connections' | 'x-handshake-timeout'>
+  readonly handshakes: Pick<ConnectionParameters, 'x-max-connections' | 'x-handshake-timeout'>
   /** It has a good certificate. A client's handshake is over before it has looked at ours. */
   accepted(channel: Channel): void
   refused(error: ConnectionError): void

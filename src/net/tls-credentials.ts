@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { type SecureContext, createSecureContext } from 'node:tls'
 import { PostcopyError } from '../errors.js'
 import { readRegularFile } from '../user-files.js'
-import type { Parameters } from './options.js'
+import type { ConnectionParameters } from './parameters.js'
 import type { MigrationUri } from './uri.js'
 
 /** The end that listens is the server, the end that connects the client. */
@@ -44,7 +44,7 @@ const purposes: Readonly<Record<TlsRole, string>> = {
  *
  * @throws PostcopyError `ERR_TLS_CREDENTIALS`, naming the file
  */
-export function serverCredentials(parameters: Parameters): TlsCredentials | undefined {
+export function serverCredentials(parameters: ConnectionParameters): TlsCredentials | undefined {
   const directory = parameters['tls-creds']
   return directory === '' ? undefined : readCredentials(directory, 'server')
 }
@@ -55,7 +55,7 @@ export function serverCredentials(parameters: Parameters): TlsCredentials | unde
  * @throws PostcopyError `ERR_TLS_CREDENTIALS`, naming the file; `ERR_TLS_HOSTNAME`
  */
 export function clientCredentials(
-  parameters: Parameters,
+  parameters: ConnectionParameters,
   uri: MigrationUri,
 ): TlsClient | undefined {
   const directory = parameters['tls-creds']

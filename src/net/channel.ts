@@ -8,7 +8,7 @@ import { TLSSocket } from 'node:tls'
 import { ConnectionError, PeerError } from '../errors.js'
 import { duplicateFd, sendNow, setSocketOption, spinUntilReadable } from '../kernel/index.js'
 import { MAX_LOOK_AHEAD_BYTES } from '../stream/index.js'
-import { type Patience, established } from './established.js'
+import { type ConnectTimeout, established } from './established.js'
 import { refuseTls, secureClient, sslError } from './tls.js'
 import type { TlsClient } from './tls-credentials.js'
 
@@ -80,7 +80,7 @@ export class Channel {
   static async connect(
     options: net.SocketConnectOpts,
     peer: string,
-    patience: Patience,
+    patience: ConnectTimeout,
     tls?: TlsClient,
   ): Promise<Channel> {
     if (tls !== undefined) {
@@ -325,7 +325,7 @@ export class Channel {
   }
 }
 
-function connected(socket: net.Socket, peer: string, patience: Patience): Promise<void> {
+function connected(socket: net.Socket, peer: string, patience: ConnectTimeout): Promise<void> {
   const cannot = `cannot connect to ${peer}`
   const explain = ({ code, message }: NodeJS.ErrnoException): ConnectionError => {
     const hint = code === 'ECONNREFUSED' ? '; does a destination listen there?' : ''

@@ -1,7 +1,7 @@
 /** Making and taking connections for migration URIs. */
 import net from 'node:net'
 import { Channel } from './channel.js'
-import type { Patience } from './established.js'
+import type { ConnectTimeout } from './established.js'
 import { Handshakes, type HandshakesHost } from './handshakes.js'
 import { listenOn } from './listen-on.js'
 import type { TlsClient, TlsCredentials } from './tls-credentials.js'
@@ -11,7 +11,7 @@ function socketOptions(uri: MigrationUri): net.TcpNetConnectOpts | net.IpcNetCon
   return uri.type === 'tcp' ? { host: uri.host || 'localhost', port: uri.port } : { path: uri.path }
 }
 
-export interface ConnectOptions extends Patience {
+export interface ConnectOptions extends ConnectTimeout {
   /** Undefined: in clear. */
   readonly tls: TlsClient | undefined
 }

@@ -1,0 +1,9 @@
+/** The commands. What benchmarks and long runs use of them. */
+export { compileWithoutThreads } from './compile-threads.js'
+export { endProcess } from './end-process.js'
+export { GuestProcess } from './guest-process.js'
+export { parseCount } from './options.js'
+export { output } from './output.js'
+export { runCommand } from './run-command.js'
+export type { CommandRun } from './run-command.js'
+export { writePage } from './write-page.js'

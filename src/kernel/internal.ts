@@ -1,0 +1,8 @@
+/** For the other rooms; no part of the package's interface. */
+export { buildAdvice } from './build-advice.js'
+export { check, checkOptions, closedError } from './check.js'
+export { memoryLimit } from './control-groups.js'
+export { exitWithParkedThreads } from './exit.js'
+export { featuresFromMask, featureSince, featuresToMask } from './features.js'
+export { builtFile } from './load.js'
+export { raiseThreadPriority } from './thread-priority.js'

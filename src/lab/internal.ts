@@ -1,0 +1,8 @@
+/** For the other rooms; no part of the package's interface. */
+export { loadCatalogue } from './catalogue.js'
+export { compareDocuments, comparisonText } from './comparison.js'
+export { makeDocument, readDocument } from './document.js'
+export type { LabDocument } from './document.js'
+export { runExperiments } from './runner.js'
+export { nearest, select } from './select.js'
+export { countsText, listText, resultText, rowLine } from './text.js'

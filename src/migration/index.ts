@@ -1,0 +1,40 @@
+/** The vocabulary of a migration, which both ends share: states, options, the machine, the events, the worker thread. */
+export { AutoRecovery } from './auto-recovery.js'
+export { checkMachine } from './check-machine.js'
+export { createCounters, now } from './counters.js'
+export type { Counters } from './counters.js'
+export type { GuestLocation } from './guest-location.js'
+export { awaitHook, callHook, checkSaved, checkTaken, checkThreadIds } from './hooks.js'
+export type { DeviceState, MachineBlock, MigratableMachine, RamRange } from './machine.js'
+export { warnOfMemoryLimit } from './memory-warning.js'
+export {
+  attachWhileOpen,
+  closedByOwner,
+  Migration,
+  pausedOnPurpose,
+  refusePause,
+  refuseRecover,
+  releaseUserfaultfd,
+  workerLost,
+} from './migration.js'
+export type { MigrationEvents } from './migration.js'
+export {
+  capabilityName,
+  checkCapabilities,
+  checkOptionNames,
+  checkOptionValues,
+  checkParameters,
+  defaultCapabilities,
+  defaultParameters,
+  isBoolean,
+  parameterName,
+  PUSH_NEVER,
+  resolveOptions,
+} from './options.js'
+export type { Capabilities, MigrationOptions, Parameters, ParameterValue } from './options.js'
+export { own, refuseOwned } from './ownership.js'
+export { SharedState } from './shared-state.js'
+export { isAtRest, isFinal, isInPostcopy, StateMachine } from './states.js'
+export type { MigrationState } from './states.js'
+export { runWorker, workerInput } from './worker-input.js'
+export { WorkerThread } from './worker-thread.js'

@@ -1,0 +1,3 @@
+/** The source: its state machine, and the worker it runs in. */
+export { Source } from './source.js'
+export type { Owed, SourceOptions } from './source.js'

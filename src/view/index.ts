@@ -1,0 +1,3 @@
+/** Pictures and pages as text. */
+export { escapeHtml } from './html.js'
+export { drawSvg } from './svg.js'
