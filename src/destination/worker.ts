@@ -60,7 +60,7 @@ const receiver = new Receiver(
   new FaultLog(data.faultLog),
 )
 
-const reception = new SourceGate(data.resumption?.announced, data.parameters, {
+const gate = new SourceGate(data.resumption?.announced, data.parameters, {
   accept: (channel) => receiver.accept(channel),
   acceptEarly: (channel) => receiver.acceptEarly(channel),
   refused: (error) => notify({ type: 'refused', error: errorToRecord(error) }),
@@ -69,7 +69,7 @@ const reception = new SourceGate(data.resumption?.announced, data.parameters, {
 /** Lets go of what keeps this thread alive; the connection may still say its last word. */
 function release(): void {
   listener?.close()
-  reception.drop()
+  gate.drop()
   uffd?.close()
   for (const { block } of blocks) block.close()
   port?.close()
@@ -95,7 +95,7 @@ function obey(request: DestinationRequest): void {
 }
 
 // The main thread may be parked on a page: it must be let go, or told, whatever has happened here.
-process.on('uncaughtException', (error) => receiver.abandon(error))
+process.on('uncaughtException', (error) => receiver.fail(error))
 
 async function receive(): Promise<void> {
   try {
@@ -106,14 +106,14 @@ async function receive(): Promise<void> {
       accepted: (channel) => {
         // The preempt channel may be silent for long.
         if (receiver.isConnected) receiver.accept(channel)
-        else reception.add(channel)
+        else gate.add(channel)
       },
       refused: (error) => notify({ type: 'refused', error: errorToRecord(error) }),
     })
     receiver.listening()
     notify({ type: 'listening', uri: listener.uri })
   } catch (error) {
-    receiver.listenFailed(error)
+    receiver.fail(error)
   }
 }
 

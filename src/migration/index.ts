@@ -33,6 +33,8 @@ export {
 } from './options.js'
 export type { Capabilities, MigrationOptions, Parameters, ParameterValue } from './options.js'
 export { own, refuseOwned } from './ownership.js'
+export { PhaseMachine } from './phases.js'
+export type { Cell, PhaseTable, StateChanged } from './phases.js'
 export { SharedState } from './shared-state.js'
 export { isAtRest, isFinal, isInPostcopy, StateMachine } from './states.js'
 export type { MigrationState } from './states.js'

@@ -1,34 +1,24 @@
 /**
- * Takes one migration and brings it to disk. Like a destination, but nothing ever runs here, so
- * no page is ever asked for.
+ * Receives one migration and writes it to disk, by the table of phases of a destination. Nothing
+ * runs here, so no page is ever asked for.
  *
  * ```
  * precopy    pages ─ devices, EOF ─ fsync, rename ─ SHUT 0
  * postcopy   pages ─ discards ─ package ─ fsync ─ PONG 0x42 ─ pages ─ EOF ─ fsync, rename ─ SHUT 0
+ * recovery   RECV_BITMAP ─ bitmaps ─ RESUME ─ RESUME_ACK ─ pages ─ EOF ─ fsync, rename ─ SHUT 0
  * ```
  *
- * Until the package is on disk, a failure leaves nothing here and the guest with its source. From
- * then on the source may hold nothing but pages for us: a failure only closes the connection, so
- * that it pauses, and what came stays. SHUT 0 is said when DIR is there, never before.
- *
- * ```
- * recovery   RECV_BITMAP ─ what came ─ RESUME ─ RESUME_ACK ─ pages ─ EOF ─ as above
- * ```
+ * Before the package is on disk, a failure leaves nothing here and the guest with its source. After
+ * that the source may have nothing but pages: a failure only closes the connection, so that the
+ * source pauses, and what was received stays. SHUT 0 is sent after DIR exists, never before.
  */
-import { ConnectionError, PeerError, PostcopyError, StateError } from '../errors.js'
-import { ReturnPathWriter } from '../destination/index.js'
+import { type IncomingActions, type IncomingEvent, IncomingSession } from '../destination/index.js'
+import { ConnectionError, PeerError, PostcopyError } from '../errors.js'
 import type { Channel } from '../net/index.js'
-import {
-  type Counters,
-  type MigrationState,
-  now,
-  type Parameters,
-  StateMachine,
-} from '../migration/index.js'
+import { type Counters, type MigrationState, now, type Parameters } from '../migration/index.js'
 import {
   encodePong,
   encodeResumeAck,
-  encodeShut,
   findPackagePings,
   type RamBlockInfo,
   StreamDecoder,
@@ -37,10 +27,11 @@ import {
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { explainFailure } from './explain.js'
 import { MOST_DEVICE_BYTES, type Manifest } from './manifest.js'
+import { parkPhases } from './phases.js'
 import { holdSecondConnection } from './second-connection.js'
 import type { VmStore } from './vm-store.js'
 
-/** How long a source may take to close after the last word. */
+/** How long a source may take to close the connection after SHUT. */
 const LINGER_MS = 5000
 
 export interface ParkHost {
@@ -56,69 +47,82 @@ export class ParkReceiver {
   readonly #store: VmStore
   readonly #parameters: Parameters
   readonly #counters: Counters
-  readonly #state: StateMachine
+  readonly #session: IncomingSession
   readonly #decoder: StreamDecoder
-  #channel: Channel | undefined
-  /** Connections that came later: of preempt, or about to be turned away. */
+  /** Later connections: of preempt, or about to be rejected. */
   readonly #further = new Set<Channel>()
-  readonly #isRecovery: boolean
-  readonly #answers: ReturnPathWriter
   #pageSizeSummary: number | undefined
   #configuration: { machineType: string; raw: Uint8Array } | undefined
   #ramSectionId: number | undefined
-  #postcopy: 'none' | 'advise' | 'discard' | 'listening' = 'none'
-  /** DIR is there, the source has still to hear of it. */
-  #hasParked = false
+  #isAdvised = false
 
   constructor(host: ParkHost, store: VmStore, parameters: Parameters, counters: Counters) {
     this.#host = host
     this.#store = store
     this.#parameters = parameters
     this.#counters = counters
-    this.#state = new StateMachine((state, error) => host.stateChanged(state, error))
-    // A source that recovers says neither who it is nor that it listens.
-    this.#isRecovery = store.devicesCommitted
-    this.#answers = new ReturnPathWriter(parameters['x-max-unread-bytes'])
-    this.#answers.isOpen = this.#isRecovery
+    const isRecovery = store.devicesCommitted
+    this.#session = new IncomingSession(
+      {
+        phases: parkPhases,
+        initial: isRecovery ? 'to-recover' : 'none',
+        counters,
+        parameters,
+        lingerMs: LINGER_MS,
+      },
+      {
+        stateChanged: (state, error) => host.stateChanged(state, error),
+        decode: (bytes, start, end) => this.#decoder.write(bytes, start, end),
+        afterRead: () => this.#afterRead(),
+        closed: (channel, cause) => {
+          if (cause === undefined) this.end(channel.peer)
+          else this.fail(cause)
+        },
+        giveBack: () => !store.devicesCommitted && !this.#session.phases.is('loaded-shut'),
+        explain: (error) => this.#explain(error),
+        failureActions: () => ({
+          refuse: () => {
+            store.remove()
+            this.#closeFurther()
+            this.#session.shut(1)
+          },
+          keepParked: () => undefined,
+          close: () => {
+            this.#closeFurther()
+            this.#session.channel?.destroy()
+          },
+        }),
+      },
+    )
+    // The source of a recovery reads the return path without opening it.
+    this.#session.returnPath.isOpen = isRecovery
     this.#decoder = new StreamDecoder(this.#handler(), {
       limits: {
         maxPackageBytes: Math.min(parameters['x-max-package-bytes'], MOST_DEVICE_BYTES),
       },
-      ...(this.#isRecovery ? { resume: store.resumed } : {}),
+      ...(isRecovery ? { resume: store.resumed } : {}),
     })
   }
 
   /** A listener is open, or a file. */
   ready(): void {
-    this.#state.enter('setup')
+    const { phases } = this.#session
+    phases.take(phases.accepts('recover') ? 'recover' : 'listen')
   }
 
-  /** The source is here. */
+  /** Whether the source has connected. */
   get isConnected(): boolean {
-    return this.#channel !== undefined
+    return this.#session.channel !== undefined
   }
 
-  /** Takes the migration from this connection; every other one is turned away. */
+  /** Takes the migration from this connection; every later one is rejected. */
   accept(channel: Channel): void {
-    channel.detectSilence(this.#parameters['x-silence-timeout'])
-    if (this.#channel !== undefined) {
-      this.#hold(channel)
-      return
-    }
-    this.#channel = channel
-    this.#answers.connect(channel)
-    this.begin()
-    channel.start({
-      consume: (bytes, start, end) => this.take(bytes, start, end),
-      end: () => this.end(channel.peer),
-      close: (error) => {
-        if (error === undefined) this.end(channel.peer)
-        else this.fail(error)
-      },
-    })
+    if (this.isConnected) this.#hold(channel)
+    else this.#session.accept(channel)
   }
 
   #hold(channel: Channel): void {
+    channel.detectSilence(this.#parameters['x-silence-timeout'])
     if (this.#further.size >= this.#parameters['x-max-connections']) {
       channel.destroy()
       return
@@ -134,9 +138,9 @@ export class ParkReceiver {
     })
   }
 
+  /** The first bytes of a file were read. */
   begin(): void {
-    this.#counters.startedAt = now()
-    this.#state.enter('active')
+    this.#session.begin()
   }
 
   /** Finishes a recovery for which the source owes nothing: all of its pages had been received. */
@@ -148,27 +152,15 @@ export class ParkReceiver {
 
   /** Takes the next bytes of the stream; returns how many it took. */
   take(bytes: Uint8Array, start: number, end: number): number {
-    if (this.#isOver || this.#hasParked) return end - start
-    try {
-      this.#counters.transferredBytes += end - start
-      const taken = this.#decoder.write(bytes, start, end)
-      // What is left over comes again and would be counted twice.
-      this.#counters.transferredBytes -= end - start - taken
-      this.#answers.flush()
-      this.#answers.checkUnread()
-      if (this.#decoder.finished) this.#complete()
-      return taken
-    } catch (error) {
-      this.fail(error)
-      return end - start
-    }
+    return this.#session.take(bytes, start, end)
   }
 
   /** The stream has ended, or its source has closed it: `leftoverBytes` were not taken. */
   end(peer: string, leftoverBytes = 0): void {
-    if (this.#isOver) return
-    if (this.#hasParked) {
-      this.#state.enter('completed')
+    const { phases } = this.#session
+    if (this.#session.isOver) return
+    if (this.#session.hasShut) {
+      phases.take('closed')
       return
     }
     try {
@@ -180,43 +172,40 @@ export class ParkReceiver {
       return
     }
     try {
-      // With a return path it waits for our word, which can no longer reach it.
-      if (!this.#complete())
+      this.#complete()
+      // With a return path the source waits for SHUT, which can no longer reach it.
+      if (this.#session.hasShut) {
         throw new ConnectionError('ERR_CONNECTION_CLOSED', `${peer} has closed`)
+      }
     } catch (error) {
       this.fail(error)
     }
   }
 
-  /** Gives up: before the package is kept, all of it; afterwards, what is still missing. */
+  /** Gives up: before the devices are on disk, all of it; afterwards, what is still missing. */
   fail(error: unknown): void {
-    if (this.#isOver) return
-    this.#counters.endedAt = now()
-    if (this.#hasParked) {
-      // In postcopy the source pauses as well.
-      const end = this.#state.is('postcopy-active') ? 'postcopy-paused' : 'failed'
-      this.#state.enter(end, unconfirmed(this.#store.path, error))
-      this.#channel?.destroy()
-    } else if (this.#store.devicesCommitted) {
-      this.#keep(error)
-      this.#closeFurther()
-      this.#channel?.destroy()
-    } else {
-      this.#store.remove()
-      this.#hangUp(1)
-      this.#state.enter('failed', this.#withoutGuest(error))
-    }
+    this.#session.fail(error)
   }
 
-  /** Why nothing was parked, and where the guest is then. */
-  #withoutGuest(error: unknown): unknown {
-    if (this.#channel === undefined) return error
-    // ADVISE comes before the section of RAM.
-    const mayHaveSwitched = this.#postcopy !== 'none' || this.#ramSectionId === undefined
+  #afterRead(): void {
+    const { returnPath } = this.#session
+    returnPath.flush()
+    returnPath.checkUnread()
+    if (this.#decoder.finished) this.#complete()
+  }
+
+  /** What is kept in DIR.incomplete after a failure, and what its user can do. */
+  #explain(error: unknown): unknown {
+    this.#counters.endedAt = now()
+    if (this.#session.hasShut) return unconfirmed(this.#store.path, error)
+    if (this.#store.devicesCommitted) return this.#keep(error)
+    if (this.#session.channel === undefined) return error
+    // ADVISE precedes the section of RAM.
+    const mayHaveSwitched = this.#isAdvised || this.#ramSectionId === undefined
     return explainFailure(error, mayHaveSwitched)
   }
 
-  #keep(error: unknown): void {
+  #keep(error: unknown): PostcopyError {
     let isWhole = this.#store.hasAllPages
     let kept = `what has come is in ${this.#store.path}`
     try {
@@ -231,56 +220,62 @@ export class ParkReceiver {
       : 'the other pages are with the source, which must not be ended'
     if (isWhole) this.#host.keptWhole()
     const text = `${messageOf(error)}; ${kept}; ${owes}`
-    const isUnderWay = this.#state.is('postcopy-device', 'postcopy-active')
-    this.#state.enter(
-      isUnderWay ? 'postcopy-paused' : 'failed',
-      new PostcopyError(codeOf(error), text, { cause: error }),
-    )
+    return new PostcopyError(codeOf(error), text, { cause: error })
   }
 
   #handler(): StreamHandler {
+    const take = (event: IncomingEvent, actions: IncomingActions): void =>
+      this.#session.phases.take(event, actions)
+    const beginDiscards = (): void => undefined
+    const checkComplete = (): void => undefined
     return {
       configuration: (machineType, raw) => {
         this.#configuration = { machineType, raw }
       },
       openReturnPath: () => {
-        this.#answers.isOpen = true
+        this.#session.returnPath.isOpen = true
       },
-      ping: (value) => this.#answers.queue((out) => encodePong(out, value)),
-      advise: (summary, targetPageSize) => this.#advise(summary, targetPageSize),
+      ping: (value) => this.#session.returnPath.queue((out) => encodePong(out, value)),
+      advise: (summary, targetPageSize) =>
+        take('POSTCOPY_ADVISE', { prepare: () => this.#prepare(summary, targetPageSize) }),
       sectionStart: ({ id }) => {
         this.#ramSectionId = id
       },
+      sectionPart: () => this.#session.phases.check('RAM'),
+      sectionEnd: () => this.#session.phases.check('RAM'),
       ramBlocks: (blocks) => this.#ramBlocks(blocks),
       ramRecords: (name, bytes, start, end) => this.#store.records(name, bytes, start, end),
       ramPage: (name, offset, bytes, start) => this.#store.page(name, offset, bytes, start),
       ramZero: (name, offset) => this.#store.zero(name, offset),
-      ramDiscard: (name, ranges) => {
-        if (this.#postcopy !== 'advise' && this.#postcopy !== 'discard') {
-          this.#misplaced('POSTCOPY_RAM_DISCARD')
-        }
-        this.#postcopy = 'discard'
-        this.#store.discard(name, ranges)
-      },
+      ramDiscard: (name, ranges) =>
+        take('POSTCOPY_RAM_DISCARD', {
+          beginDiscards,
+          discard: () => this.#store.discard(name, ranges),
+        }),
       packaged: (blob, streamOffset) => this.#package(blob, streamOffset),
-      deviceTail: (sections) => this.#store.takeDevices(sections, 'precopy'),
+      deviceTail: (sections) =>
+        take('DEVICES', {
+          checkComplete,
+          loadDevices: () => this.#store.takeDevices(sections, 'precopy'),
+        }),
+      endOfStream: () => take('EOF', { checkComplete, loadNothing: () => undefined }),
       vmDescription: (json) => this.#store.takeDescription(json),
-      recvBitmap: (name) => {
-        if (!this.#state.is('active') || !this.#isRecovery) this.#misplaced('RECV_BITMAP')
-        const { received } = this.#store.block(name)
-        this.#answers.queueBitmap(name, received.bytes)
-      },
-      resume: () => {
-        if (!this.#state.is('active') || !this.#isRecovery) this.#misplaced('POSTCOPY_RESUME')
-        this.#state.enter('postcopy-device')
-        this.#state.enter('postcopy-active')
-        this.#answers.send(encodeResumeAck)
-      },
+      recvBitmap: (name) =>
+        take('RECV_BITMAP', {
+          sendBitmap: () => {
+            const { received } = this.#store.block(name)
+            this.#session.returnPath.queueBitmap(name, received.bytes)
+          },
+        }),
+      resume: () =>
+        take('POSTCOPY_RESUME', {
+          askAgain: () => this.#session.phases.take('taken'),
+          acknowledge: () => this.#session.returnPath.send(encodeResumeAck),
+        }),
     }
   }
 
-  #advise(summary: number | undefined, targetPageSize: number | undefined): void {
-    if (this.#postcopy !== 'none') this.#misplaced('a second POSTCOPY_ADVISE')
+  #prepare(summary: number | undefined, targetPageSize: number | undefined): void {
     if (targetPageSize !== undefined && targetPageSize !== TARGET_PAGE_SIZE) {
       throw new PeerError(
         'ERR_PEER_PAGE_SIZE',
@@ -288,11 +283,11 @@ export class ParkReceiver {
       )
     }
     this.#pageSizeSummary = summary
-    this.#postcopy = 'advise'
+    this.#isAdvised = true
   }
 
   #ramBlocks(blocks: readonly RamBlockInfo[]): void {
-    this.#channel?.checkReturnPath(this.#answers.isOpen)
+    this.#session.channel?.checkReturnPath(this.#session.returnPath.isOpen)
     const configuration = this.#configuration
     if (configuration === undefined || this.#ramSectionId === undefined) return
     const { machineType, raw } = configuration
@@ -305,61 +300,44 @@ export class ParkReceiver {
   }
 
   #package(blob: Uint8Array, streamOffset: number): void {
-    if (this.#postcopy !== 'discard' && this.#postcopy !== 'advise') this.#misplaced('PACKAGED')
-    const { devices, pings } = findPackagePings(blob, streamOffset)
-    this.#postcopy = 'listening'
-    this.#state.enter('postcopy-device')
-    this.#store.takeDevices(devices, 'postcopy')
-    this.#store.commitDevices()
-    this.#state.enter('postcopy-active')
-    for (const value of pings) this.#answers.queue((out) => encodePong(out, value))
+    const { phases, returnPath } = this.#session
+    let content: ReturnType<typeof findPackagePings> | undefined
+    phases.take('PACKAGED', {
+      beginDiscards: () => undefined,
+      arm: () => {
+        content = findPackagePings(blob, streamOffset)
+      },
+      loadPackage: () => {
+        if (content === undefined) return
+        this.#store.takeDevices(content.devices, 'postcopy')
+        this.#store.commitDevices()
+        phases.take('taken')
+        for (const value of content.pings) returnPath.queue((out) => encodePong(out, value))
+      },
+    })
   }
 
-  /**
-   * Everything has come: brings it to disk, and only then says so.
-   *
-   * @returns whether that is the end, with nobody to hear of it
-   */
-  #complete(): boolean {
+  /** Everything has arrived: brings it to disk, and only then tells the source, if it can be told. */
+  #complete(): void {
+    const { phases, returnPath, channel } = this.#session
     const manifest = this.#store.complete()
-    this.#hasParked = true
     this.#counters.endedAt = now()
     this.#host.parked(manifest)
-    if (this.#channel === undefined || !this.#answers.isOpen) {
-      this.#closeFurther()
-      this.#state.enter('completed')
-      return true
+    this.#closeFurther()
+    if (phases.is('loading')) phases.take('taken')
+    const disarm = (): void => undefined
+    if (channel === undefined || !returnPath.isOpen) {
+      phases.take('whole', { disarm, confirm: () => undefined })
+      return
     }
-    this.#hangUp(0)
+    phases.take('shut', { confirm: () => this.#session.shut(0) })
     setTimeout(() => {
       this.fail(new ConnectionError('ETIMEDOUT', 'it does not close the connection'))
     }, LINGER_MS).unref()
-    return false
   }
 
   #closeFurther(): void {
     for (const channel of this.#further) channel.destroy()
-  }
-
-  #misplaced(command: string): never {
-    throw new StateError('ERR_STATE_COMMAND', `${command} has no place here`, this.#postcopy)
-  }
-
-  get #isOver(): boolean {
-    return this.#state.is('completed', 'failed', 'postcopy-paused')
-  }
-
-  #hangUp(shutStatus: number): void {
-    const channel = this.#channel
-    this.#closeFurther()
-    if (!this.#answers.isOpen) {
-      // It cannot be told; what it goes on sending must not look as if it were taken.
-      channel?.destroy()
-      return
-    }
-    this.#answers.send((out) => encodeShut(out, shutStatus))
-    channel?.endWriting()
-    setTimeout(() => channel?.destroy(), LINGER_MS).unref()
   }
 }
 

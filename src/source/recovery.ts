@@ -18,18 +18,21 @@ import {
   now,
   type Parameters,
   pausedOnPurpose,
-  StateMachine,
+  PhaseMachine,
 } from '../migration/index.js'
 import type { MigrationUri, TlsClient } from '../net/index.js'
 import type { PageBitmap } from '../ram/index.js'
 import { encode, encodeRecvBitmapRequest, encodeResume } from '../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import type { SourceBlock } from './block.js'
+import { type SourcePhaseMachine, sourcePhases } from './phases.js'
 import { Session } from './session.js'
 
 export interface RecoveryHost {
   /** `error` says why, where the state is a failure. */
   stateChanged(state: MigrationState, error: unknown): void
+  /** The destination has said that it has the guest. */
+  claimed(): void
   /** The destination needs nothing any more. */
   confirmed(): void
 }
@@ -48,12 +51,11 @@ export class Recovery {
   readonly #host: RecoveryHost
   readonly #blocks: readonly SourceBlock[]
   readonly #counters: Counters
-  readonly #state: StateMachine
+  readonly #phases: SourcePhaseMachine
   readonly #session: Session
   readonly #giveUp = new AbortController()
   /** Received bitmaps by block, as far as they have come. */
   readonly #received = new Map<SourceBlock, PageBitmap>()
-  #resumed = false
 
   constructor(
     host: RecoveryHost,
@@ -65,9 +67,8 @@ export class Recovery {
     this.#blocks = blocks
     this.#counters = counters
     this.#parameters = options.parameters
-    this.#state = new StateMachine(
-      (state, error) => host.stateChanged(state, error),
-      'postcopy-paused',
+    this.#phases = new PhaseMachine(sourcePhases, 'paused', (state, error) =>
+      host.stateChanged(state, error),
     )
     const { uri, tls, ramSectionId, capabilities, pageOrder } = options
     this.#session = new Session(
@@ -85,8 +86,8 @@ export class Recovery {
       {
         received: (tracked, bitmap) => this.#take(tracked.block.name, bitmap),
         resumeAcknowledged: () => {
-          if (!this.#state.is('postcopy-recover')) throw misplaced('RESUME_ACK')
-          this.#resumed = true
+          if (!this.#phases.accepts('RESUME_ACK')) throw misplaced('RESUME_ACK')
+          this.#phases.take('RESUME_ACK', { claim: () => host.claimed() })
         },
       },
     )
@@ -96,18 +97,24 @@ export class Recovery {
   /** Never throws: how it ended is the last state, and by then everything here is let go. */
   async run(): Promise<void> {
     this.#counters.endedAt = 0
-    this.#state.enter('postcopy-recover-setup')
-    let failure: { readonly error: unknown } | undefined
+    this.#phases.take('connect')
     try {
       await this.#recover()
+      this.#phases.take('confirmed', {
+        confirm: () => this.#host.confirmed(),
+        release: () => this.#release(),
+      })
     } catch (error) {
       const isOnPurpose = this.#giveUp.signal.aborted
-      failure = { error: isOnPurpose ? pausedOnPurpose() : this.#session.reasonFor(error) }
+      const reason = isOnPurpose ? pausedOnPurpose() : this.#session.reasonFor(error)
+      this.#release()
+      this.#phases.take('broken', {}, reason)
     }
+  }
+
+  #release(): void {
     this.#counters.endedAt = now()
     this.#session.close()
-    if (failure === undefined) this.#state.enter('completed')
-    else this.#state.enter('postcopy-paused', failure.error)
   }
 
   get parameters(): Parameters {
@@ -128,7 +135,7 @@ export class Recovery {
   async #recover(): Promise<void> {
     const { ram } = this.#session
     const link = await this.#session.connect()
-    this.#state.enter('postcopy-recover')
+    this.#phases.take('connected')
     link.write(
       encode((out) => {
         for (const { block } of this.#blocks) encodeRecvBitmapRequest(out, block.name)
@@ -144,13 +151,12 @@ export class Recovery {
     }
     ram.recount()
     await this.#session.openUrgentLink()
+    this.#phases.take('POSTCOPY_RESUME')
     link.write(encode(encodeResume))
-    await this.#answer('RESUME_ACK', () => this.#resumed)
-    this.#state.enter('postcopy-active')
+    await this.#answer('RESUME_ACK', () => this.#phases.is('pushing'))
     ram.beginPostcopy()
     await this.#session.sendAll(link)
     await this.#session.confirmed()
-    this.#host.confirmed()
   }
 
   async #answer(what: string, hasCome: () => boolean): Promise<void> {
@@ -164,10 +170,11 @@ export class Recovery {
 
   #take(name: string, bitmap: PageBitmap): void {
     const tracked = this.#blocks.find(({ block }) => block.name === name)
-    if (tracked === undefined || this.#received.has(tracked) || this.#resumed) {
+    const isExpected = this.#phases.accepts('RECV_BITMAP')
+    if (tracked === undefined || this.#received.has(tracked) || !isExpected) {
       throw misplaced(`RECV_BITMAP of "${name}"`)
     }
-    this.#received.set(tracked, bitmap)
+    this.#phases.take('RECV_BITMAP', { keepBitmap: () => this.#received.set(tracked, bitmap) })
   }
 }
 

@@ -1,13 +1,13 @@
 /**
- * The source's state machine, from the connection to the destination's last word.
+ * Sends one migration, by the table of phases (phases.ts).
  *
  * ```
  * connect ─ prologue ─ precopy rounds ─┬─ stop ─ END, devices ──────────────── SHUT 0
  *                                      └─ stop ─ discards, package ─ push all ─ SHUT 0
  * ```
  *
- * Until the end of the package is written, whatever fails leaves the guest running here. From
- * then on the destination may run it: a failure pauses, and no page is let go.
+ * Before the end of the package is written, every failure leaves the guest running here. After that
+ * the destination may run it: a failure pauses, and every page is kept.
  */
 import { PostcopyError } from '../errors.js'
 import {
@@ -18,7 +18,7 @@ import {
   type Parameters,
   pausedOnPurpose,
   type RamRange,
-  StateMachine,
+  PhaseMachine,
 } from '../migration/index.js'
 import type { MigrationUri, TlsClient } from '../net/index.js'
 import { type DirtyLog, openDirtyLog, type TrackedBlock } from '../ram/index.js'
@@ -29,6 +29,7 @@ import type { SourceBlock } from './block.js'
 import { DiscardAnnouncer, type TrackedRange } from './discard-announcer.js'
 import type { SourceLink } from './link.js'
 import type { DirtyLogChoice, SavedDevices } from './protocol.js'
+import { type SourcePhaseMachine, sourcePhases } from './phases.js'
 import { precopy } from './precopy.js'
 import { Session } from './session.js'
 import { unconfirmed } from './unconfirmed.js'
@@ -49,6 +50,8 @@ export interface SenderHost {
   handingOver(how: 'precopy' | 'postcopy'): void
   /** Called where the destination has refused it behind that: the guest is here to stay. */
   givenBack(): void
+  /** The destination has said that it has the guest. */
+  claimed(): void
   /** The destination needs nothing any more. */
   confirmed(): void
 }
@@ -76,12 +79,10 @@ export class Sender {
   readonly #session: Session
   readonly #loadRanges: readonly TrackedRange[]
   readonly #discards: DiscardAnnouncer
-  readonly #state: StateMachine
+  readonly #phases: SourcePhaseMachine
   readonly #cancel = new AbortController()
   #dirtyLog: DirtyLog | undefined
   #postcopyRequested: boolean
-  #guestStopped = false
-  #handover: 'not yet' | 'precopy' | 'postcopy' = 'not yet'
 
   constructor(
     host: SenderHost,
@@ -95,7 +96,9 @@ export class Sender {
     this.#counters = counters
     this.#blocks = blocks
     this.#postcopyRequested = options.postcopyAtOnce
-    this.#state = new StateMachine((state, error) => host.stateChanged(state, error))
+    this.#phases = new PhaseMachine(sourcePhases, 'none', (state, error) =>
+      host.stateChanged(state, error),
+    )
     this.#loadRanges = trackedRanges(blocks, options.loadRanges)
     this.#discards = new DiscardAnnouncer(blocks, this.#loadRanges)
     const { uri, tls, ramSectionId, capabilities, pageOrder } = options
@@ -119,19 +122,23 @@ export class Sender {
   /** Never throws: how it ended is the last state, and by then everything here is let go. */
   async run(): Promise<void> {
     this.#counters.startedAt = now()
-    let failure: { readonly error: unknown } | undefined
     try {
       await this.#migrate()
+      this.#phases.take('confirmed', {
+        confirm: () => this.#host.confirmed(),
+        release: () => this.#release(),
+      })
     } catch (error) {
-      failure = {
-        error: this.#cancel.signal.aborted ? cancelled() : this.#session.reasonFor(error),
-      }
+      const reason = this.#cancel.signal.aborted ? cancelled() : this.#session.reasonFor(error)
+      this.#release()
+      this.#fail(reason)
     }
+  }
+
+  #release(): void {
     this.#counters.endedAt = now()
     this.#dirtyLog?.close()
     this.#session.close()
-    if (failure === undefined) this.#state.enter('completed')
-    else this.#conclude(failure.error)
   }
 
   get parameters(): Parameters {
@@ -152,22 +159,22 @@ export class Sender {
 
   /** Gives the guest back, unless the end of its package is written: then nothing happens. */
   cancel(): void {
-    if (this.#handover !== 'not yet' || !this.#state.is('setup', 'active', 'device')) return
-    this.#state.enter('cancelling')
+    if (!this.#phases.accepts('cancel')) return
+    this.#phases.take('cancel')
     this.#cancel.abort()
-    // The peer may have stopped to read: nobody waits for it any more.
+    // The destination may have stopped reading: waits for nothing it has to do.
     this.#session.break(cancelled())
   }
 
   /** Breaks the connection of a guest that runs at the destination; else nothing happens. */
   pause(): void {
-    if (this.#state.is('postcopy-active')) this.#session.break(pausedOnPurpose())
+    if (this.#phases.is('pushing')) this.#session.break(pausedOnPurpose())
   }
 
   async #migrate(): Promise<void> {
     const session = this.#session
     const { capabilities, machineType, configuration, dirtyLog } = this.#options
-    this.#state.enter('setup')
+    this.#phases.take('connect')
     const link = await session.connect()
     link.write(
       encodePrologue({
@@ -185,7 +192,7 @@ export class Sender {
     if (dirtyLog !== 'none') this.#dirtyLog = openDirtyLog(this.#blocks, dirtyLog)
     this.#countPass()
     session.check()
-    this.#state.enter('active')
+    this.#phases.take('connected')
     this.#counters.setupMs = now() - this.#counters.startedAt
 
     const way = await this.#precopy(link)
@@ -229,9 +236,8 @@ export class Sender {
 
   async #stopGuest(): Promise<SavedDevices> {
     this.#session.check()
-    this.#state.enter('device')
+    this.#phases.take('stop')
     this.#counters.stoppedAt = now()
-    this.#guestStopped = true
     const devices = await this.#host.stopGuest()
     this.#session.check()
     // The look through all of RAM takes a millisecond for some GiB, in which the guest stands still.
@@ -262,7 +268,6 @@ export class Sender {
     for (const { dirty, owed } of this.#blocks) owed.bytes.set(dirty.bytes)
     this.#session.ram.beginPostcopy()
     await this.#handOver(link, encodeSwitch(devices, this.#session.ram.sectionId), 'postcopy')
-    this.#state.enter('postcopy-device')
     this.#noteReturnPath()
     link.write(encode((out) => encodePing(out, PingValue.afterPackage)))
   }
@@ -282,8 +287,10 @@ export class Sender {
   ): Promise<void> {
     await link.writeAll(body)
     this.#session.check()
-    this.#handover = how
-    this.#host.handingOver(how)
+    this.#phases.take(how === 'precopy' ? 'send-precopy' : 'send-package', {
+      handOverPrecopy: () => this.#host.handingOver('precopy'),
+      handOverPostcopy: () => this.#host.handingOver('postcopy'),
+    })
     link.write(last)
   }
 
@@ -294,34 +301,35 @@ export class Sender {
       if (!(await link.taken())) this.#session.check()
       link.endWriting()
     }
-    this.#host.confirmed()
     if (this.#counters.downtimeMs === 0)
       this.#counters.downtimeMs = now() - this.#counters.stoppedAt
-    if (this.#state.is('postcopy-device')) this.#state.enter('postcopy-active')
+    // A destination that has everything has loaded the devices, whether or not it has sent the pong.
+    if (this.#phases.is('package-sent')) this.#loaded()
   }
 
   /** After each piece of the return path. */
   #noteReturnPath(): void {
-    if (!this.#state.is('postcopy-device') || !this.#session.push.packageLoaded) return
+    if (!this.#phases.is('package-sent') || !this.#session.push.packageLoaded) return
     this.#counters.downtimeMs = now() - this.#counters.stoppedAt
-    this.#state.enter('postcopy-active')
+    this.#loaded()
   }
 
-  /** Sorts a failure: whose guest is it now? */
-  #conclude(error: unknown): void {
+  #loaded(): void {
+    this.#phases.take('loaded', { claim: () => this.#host.claimed() })
+  }
+
+  #fail(error: unknown): void {
     const status = this.#session.returnPath.shutStatus
-    const refused =
-      this.#state.is('device', 'postcopy-device') && status !== undefined && status !== 0
-    if (this.#handover === 'postcopy' && !refused) {
-      if (this.#state.is('device')) this.#state.enter('postcopy-device')
-      this.#state.enter('postcopy-paused', error)
-    } else if (this.#handover === 'precopy' && !refused) {
-      this.#state.enter('failed', unconfirmed(error))
-    } else {
-      if (refused) this.#host.givenBack()
-      if (this.#guestStopped) this.#host.resumeGuest()
-      this.#state.enter(this.#cancel.signal.aborted ? 'cancelled' : 'failed', error)
-    }
+    const event = status === undefined || status === 0 ? 'broken' : 'refused'
+    const isUnconfirmed = event === 'broken' && this.#phases.is('precopy-sent')
+    this.#phases.take(
+      event,
+      {
+        giveBack: () => this.#host.givenBack(),
+        resumeGuest: () => this.#host.resumeGuest(),
+      },
+      isUnconfirmed ? unconfirmed(error) : error,
+    )
   }
 
   get #mayPostcopy(): boolean {

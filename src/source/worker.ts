@@ -26,13 +26,13 @@ function notify(notice: SourceNotice): void {
 
 const host = {
   stateChanged: (state: MigrationState, error: unknown) => {
-    if (state === 'postcopy-active') handover.claim()
     notify({
       type: 'state',
       state,
       ...(error === undefined ? {} : { error: errorToRecord(error) }),
     })
   },
+  claimed: () => handover.claim(),
   confirmed: () => handover.confirm(),
 }
 

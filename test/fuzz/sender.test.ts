@@ -138,6 +138,7 @@ async function migrate(script: Script, postcopy: boolean, preempt: boolean): Pro
         seen.handover = how
       },
       givenBack: () => undefined,
+      claimed: () => undefined,
       confirmed: () => undefined,
     },
     [block()],
@@ -198,6 +199,7 @@ async function recover(script: Script, received: PageBitmap): Promise<void> {
   const recovery = new Recovery(
     {
       stateChanged: (state, error) => seen.stateChanged(state, error),
+      claimed: () => undefined,
       confirmed: () => undefined,
     },
     [own],

@@ -1,5 +1,6 @@
 /** The destination's worker: src/destination/receiver.ts and src/destination/worker.ts. */
-import { enterDestination } from './enter.js'
+import type { IncomingEvent } from '../../src/destination/phases.js'
+import { destinationAccepts, stateOfDestination, takeDestination } from './enter.js'
 import { close, sendToSource } from './link.js'
 import type { Steps } from './rules.js'
 import { type Draft, type ToDestination } from './state.js'
@@ -20,16 +21,20 @@ export function destinationWorkerSteps(steps: Steps): void {
       takeRequest(steps)
       break
     case 'refuses':
-      steps.add('program', 'destination says SHUT 1', (next) => {
-        hangUp(steps, next, 'SHUT 1')
-        enterDestination(next, 'failed')
+      steps.add('program', 'destination sends SHUT 1', (next) => {
+        if (steps.rules.returnPath) sendToSource(next, 'SHUT 1')
+        close(next, 'destination')
+        next.destination.worker = 'rest'
+        if (steps.has('the destination says SHUT 1 when it runs the guest'))
+          next.destination.phase = 'loading'
+        takeDestination(next, 'failed')
       })
       break
     case 'whole':
-      steps.add('program', 'destination says SHUT 0', (next) => {
+      steps.add('program', 'destination sends SHUT 0', (next) => {
         sendToSource(next, 'SHUT 0')
         close(next, 'destination')
-        enterDestination(next, 'completed')
+        takeDestination(next, 'whole')
         next.destination.worker = 'rest'
       })
       break
@@ -41,22 +46,22 @@ export function destinationWorkerSteps(steps: Steps): void {
 function begin(steps: Steps): void {
   const { isRecovery } = steps.from.destination
   steps.add('program', 'destination listens', (next) => {
-    enterDestination(next, isRecovery ? 'postcopy-recover-setup' : 'setup')
+    takeDestination(next, isRecovery ? 'recover' : 'listen')
     next.destination.worker = 'listening'
   })
   steps.add('failure', 'destination cannot listen', (next) => {
-    if (isRecovery) enterDestination(next, 'postcopy-recover-setup')
-    enterDestination(next, isRecovery ? 'postcopy-paused' : 'failed')
+    if (isRecovery) takeDestination(next, 'recover')
+    takeDestination(next, isRecovery ? 'lost' : 'failed')
     next.destination.worker = 'rest'
   })
 }
 
 /** A connection is accepted as the source by its first bytes (src/net/source-gate.ts). */
 function meet(steps: Steps): void {
-  const { inbox, torn, isRecovery } = steps.from.destination
+  const { inbox, torn } = steps.from.destination
   if (inbox.length > 0) {
     steps.add('program', 'destination lets the source in', (next) => {
-      enterDestination(next, isRecovery ? 'postcopy-recover' : 'active')
+      takeDestination(next, 'connect')
       next.destination.worker = 'works'
     })
   }
@@ -68,7 +73,8 @@ function meet(steps: Steps): void {
 }
 
 function receive(steps: Steps): void {
-  const { inbox, torn, state } = steps.from.destination
+  const { destination } = steps.from
+  const { inbox, torn, urgent } = destination
   const [message] = inbox
   if (message !== undefined) {
     steps.add('program', `destination takes ${message}`, (next) => {
@@ -80,8 +86,9 @@ function receive(steps: Steps): void {
       fail(steps, next)
     })
   }
-  const { urgent, phase } = steps.from.destination
-  if (urgent && phase !== 'none' && state !== 'postcopy-recover') {
+  const state = stateOfDestination(destination)
+  const isArmed = state === 'postcopy-device' || state === 'postcopy-active'
+  if (urgent && isArmed) {
     steps.add('program', 'destination takes PAGE by the preempt channel', (next) => {
       next.destination.urgent = false
       next.destination.received = true
@@ -90,15 +97,12 @@ function receive(steps: Steps): void {
   }
   if (torn) {
     steps.add('program', 'destination sees the connection break', (next) => {
-      const { destination } = next
-      destination.inbox = []
-      destination.torn = false
-      destination.connected = false
-      destination.urgent = false
-      if (!destination.streamEnded || !isComplete(steps, next)) fail(steps, next)
+      Object.assign(next.destination, { inbox: [], torn: false, connected: false, urgent: false })
+      const isExpected = destinationAccepts(next.destination, 'closed')
+      if (!isExpected || !isComplete(steps, next)) fail(steps, next)
     })
   }
-  if (state === 'postcopy-device' || state === 'postcopy-active') {
+  if (isArmed) {
     steps.add('failure', 'something goes wrong in the destination worker', (next) => {
       fail(steps, next)
     })
@@ -106,41 +110,53 @@ function receive(steps: Steps): void {
 }
 
 function take(steps: Steps, next: Draft, message: ToDestination): void {
-  const { destination } = next
-  const isRecovering = destination.state === 'postcopy-recover'
+  for (const event of eventsOf(steps, message)) {
+    if (!destinationAccepts(next.destination, event)) {
+      fail(steps, next)
+      return
+    }
+    if (event === 'RAM' && (message === 'PAGE' || message === 'LAST')) {
+      next.destination.received = true
+    }
+    let isRefused = false
+    takeDestination(next, event, {
+      // The page may still be on its way on the other channel.
+      checkComplete: () => {
+        isRefused = !isComplete(steps, next) && !steps.rules.preempt
+      },
+      loadPackage: () => load(next, 'package'),
+      loadDevices: () => load(next, 'devices'),
+      sendBitmap: () =>
+        sendToSource(next, next.destination.received ? 'all received' : 'nothing received'),
+      acknowledge: () => sendToSource(next, 'RESUME_ACK'),
+    })
+    if (isRefused) {
+      fail(steps, next)
+      return
+    }
+  }
+  if (message === 'FOREIGN') next.destination.mixed = true
+  finishIfDone(steps, next)
+}
+
+/** The elements of the stream that a message of the model stands for. */
+function eventsOf({ rules }: Steps, message: ToDestination): readonly IncomingEvent[] {
   switch (message) {
     case 'PROLOGUE':
-      break
+      return rules.postcopy ? ['POSTCOPY_ADVISE', 'RAM'] : ['RAM']
     case 'LAST':
-      destination.received = true
-      destination.streamEnded = true
-      load(next, 'devices')
-      break
+      return ['RAM', 'DEVICES', 'EOF']
     case 'RUN':
-      destination.phase = 'listening'
-      enterDestination(next, 'postcopy-device')
-      load(next, 'package')
-      break
+      return ['POSTCOPY_RAM_DISCARD', 'PACKAGED']
     case 'PAGE':
     case 'FOREIGN':
-      if (isRecovering) fail(steps, next)
-      else if (message === 'FOREIGN') destination.mixed = true
-      else destination.received = true
-      break
+      return ['RAM']
     case 'END':
-      // The page may still be on its way on the other channel.
-      if (isRecovering || !(isComplete(steps, next) || steps.rules.preempt)) fail(steps, next)
-      else {
-        destination.streamEnded = true
-        finishIfDone(steps, next)
-      }
-      break
+      return ['EOF']
     case 'RECV_BITMAP':
-      sendToSource(next, destination.received ? 'all received' : 'nothing received')
-      break
+      return ['RECV_BITMAP']
     case 'RESUME':
-      sendToSource(next, 'RESUME_ACK')
-      enterDestination(next, 'postcopy-active')
+      return ['POSTCOPY_RESUME']
   }
 }
 
@@ -164,24 +180,23 @@ function takeRequest(steps: Steps): void {
         sendToSource(next, 'LOADED')
         break
       case 'guest-running':
-        destination.guestRuns = true
-        if (destination.phase === 'listening') destination.phase = 'running'
-        if (destination.state === 'postcopy-device') enterDestination(next, 'postcopy-active')
+        // A machine that did not start may be stopped after another worker has begun to recover.
+        if (destinationAccepts(destination, 'taken')) takeDestination(next, 'taken')
         finishIfDone(steps, next)
         break
       case 'load-failed':
         refuse(next)
         break
       case 'pause':
-        if (destination.state !== 'postcopy-device') fail(steps, next)
+        if (destination.phase !== 'listening' && destination.phase !== 'listening-ended')
+          fail(steps, next)
     }
   })
 }
 
 function finishIfDone(steps: Steps, next: Draft): void {
   const { destination } = next
-  if (!destination.streamEnded || !destination.guestRuns) return
-  if (!isComplete(steps, next)) return
+  if (!destinationAccepts(destination, 'whole') || !isComplete(steps, next)) return
   destination.claim = 'whole'
   destination.worker = 'whole'
 }
@@ -193,9 +208,10 @@ function fail(steps: Steps, next: Draft): void {
   if (owner === 'loading') destination.claim = 'lost'
   const regardless = steps.has('the destination says SHUT 1 when it runs the guest')
   if ((owner !== 'running' && owner !== 'whole') || regardless) refuse(next)
-  else if (destination.phase !== 'none') {
+  else {
+    takeDestination(next, 'lost')
+    if (destination.phase !== 'paused') return
     close(next, 'destination')
-    enterDestination(next, 'postcopy-paused')
     destination.worker = 'rest'
   }
 }
@@ -203,10 +219,4 @@ function fail(steps: Steps, next: Draft): void {
 function refuse({ destination }: Draft): void {
   destination.disarmed = true
   destination.worker = 'refuses'
-}
-
-function hangUp(steps: Steps, next: Draft, word: 'SHUT 1'): void {
-  if (steps.rules.returnPath) sendToSource(next, word)
-  close(next, 'destination')
-  next.destination.worker = 'rest'
 }

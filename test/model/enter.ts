@@ -1,25 +1,78 @@
-/** Steps from state to state, by src/migration/states.ts and by nothing else. */
+/** Steps from phase to phase by the tables that the two ends use, and by nothing else. */
+import {
+  type IncomingAction,
+  type IncomingEvent,
+  incomingPhases,
+} from '../../src/destination/phases.js'
+import type { Cell } from '../../src/migration/phases.js'
 import { type MigrationState, isAtRest, isFinal, successors } from '../../src/migration/states.js'
+import { type SourceAction, type SourceEvent, sourcePhases } from '../../src/source/phases.js'
 import type { DestinationEnd, Draft, SourceEnd } from './state.js'
 
-function check(state: Draft, who: string, from: MigrationState, to: MigrationState): void {
-  if (!successors[from].includes(to)) state.wrong = `${who} goes from ${from} to ${to}`
+/** What an action of the table does to the model; nothing by default. */
+type Acts<Action extends string> = Partial<Record<Action, () => void>>
+
+export function sourceAccepts({ phase }: Readonly<SourceEnd>, event: SourceEvent): boolean {
+  return follows(sourcePhases[phase].on[event])
 }
 
-/** A worker enters a state and tells its main thread. */
-export function enterSource(state: Draft, to: MigrationState): void {
-  check(state, 'the source', state.source.state, to)
-  state.source.state = to
-  if (to === 'postcopy-active' && state.source.handover === 'postcopy') {
-    state.source.handover = 'claimed'
+export function destinationAccepts(
+  { phase }: Readonly<DestinationEnd>,
+  event: IncomingEvent,
+): boolean {
+  return follows(incomingPhases[phase].on[event])
+}
+
+function follows(cell: Cell<string, string> | undefined): boolean {
+  return cell !== undefined && !('error' in cell)
+}
+
+/** A worker takes an event, and tells its main thread of a new state. */
+export function takeSource(state: Draft, event: SourceEvent, acts: Acts<SourceAction> = {}): void {
+  const { source } = state
+  const cell = sourcePhases[source.phase].on[event]
+  if (cell === undefined || 'error' in cell) {
+    state.wrong = `the source takes ${event} in ${source.phase}`
+    return
   }
-  state.source.notices = [...state.source.notices, to]
+  const all: Acts<SourceAction> = {
+    claim: () => {
+      if (source.handover === 'postcopy') source.handover = 'claimed'
+    },
+    ...acts,
+  }
+  for (const action of cell.do ?? []) all[action]?.()
+  const before = stateOfSource(source)
+  source.phase = cell.to
+  const after = stateOfSource(source)
+  if (after !== before) source.notices = [...source.notices, after]
 }
 
-export function enterDestination(state: Draft, to: MigrationState): void {
-  check(state, 'the destination', state.destination.state, to)
-  state.destination.state = to
-  state.destination.notices = [...state.destination.notices, to]
+export function takeDestination(
+  state: Draft,
+  event: IncomingEvent,
+  acts: Acts<IncomingAction> = {},
+): void {
+  const { destination } = state
+  const cell = incomingPhases[destination.phase].on[event]
+  if (cell === undefined || 'error' in cell) {
+    state.wrong = `the destination takes ${event} in ${destination.phase}`
+    return
+  }
+  for (const action of cell.do ?? []) acts[action]?.()
+  const before = stateOfDestination(destination)
+  destination.phase = cell.to
+  const after = stateOfDestination(destination)
+  if (after !== before) destination.notices = [...destination.notices, after]
+  for (const action of cell.then ?? []) acts[action]?.()
+}
+
+export function stateOfSource({ phase }: Readonly<SourceEnd>): MigrationState {
+  return sourcePhases[phase].state
+}
+
+export function stateOfDestination({ phase }: Readonly<DestinationEnd>): MigrationState {
+  return incomingPhases[phase].state
 }
 
 /** A main thread announces a state; paused again, for another reason, is no step. */
@@ -27,7 +80,9 @@ export function announce(state: Draft, which: 'source' | 'destination', to: Migr
   const end: SourceEnd | DestinationEnd = state[which]
   end.recovering = 'no'
   if (isFinal(end.main)) return
-  if (end.main !== to) check(state, `the ${which}'s main thread`, end.main, to)
+  if (end.main !== to && !successors[end.main].includes(to)) {
+    state.wrong = `the ${which}'s main thread goes from ${end.main} to ${to}`
+  }
   end.main = to
 }
 

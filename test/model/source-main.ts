@@ -110,9 +110,10 @@ function command(steps: Steps): void {
   const { source } = steps.from
   const { main, closed } = source
   const isAsked = (what: string): boolean => source.requests.some((one) => one === what)
+  const isCancelling = source.phase.startsWith('cancelling')
   const mayCancel =
     source.handover === 'none' || steps.has('the source lets a cancel through behind the package')
-  if (!isAtRest(main) && mayCancel && !source.cancelled && !isAsked('cancel')) {
+  if (!isAtRest(main) && mayCancel && !isCancelling && !isAsked('cancel')) {
     if (source.step !== 'gone') {
       steps.add('command', 'cancel', (next) => {
         request(next, 'cancel')

@@ -1,5 +1,5 @@
 /** The source's worker: src/source/sender.ts and src/source/recovery.ts. */
-import { enterSource } from './enter.js'
+import { sourceAccepts, takeSource } from './enter.js'
 import { close, sendToDestination } from './link.js'
 import type { Steps } from './rules.js'
 import { type SourceEnd, type Draft, type ToSource } from './state.js'
@@ -7,7 +7,8 @@ import { type SourceEnd, type Draft, type ToSource } from './state.js'
 export function sourceWorkerSteps(steps: Steps): void {
   const { source } = steps.from
   if (!source.alive || source.step === 'gone' || source.step === 'rest') return
-  if (source.step !== 'conclude') {
+  // Between the exchange in shared memory and the announcement, the worker may die, but takes nothing.
+  if (source.step !== 'conclude' && source.step !== 'last bytes') {
     hear(steps)
     takeRequest(steps)
   }
@@ -42,14 +43,17 @@ function take(next: Draft, message: ToSource): void {
       source.shut = message === 'SHUT 0' ? '0' : '1'
       break
     case 'LOADED':
-      source.loaded = true
-      if (source.state === 'postcopy-device') enterSource(next, 'postcopy-active')
+      if (sourceAccepts(source, 'loaded')) takeSource(next, 'loaded')
       break
     case 'RESUME_ACK':
-      source.acknowledged = true
+      takeSource(next, 'RESUME_ACK')
       break
     default:
-      source.dirty = message === 'nothing received'
+      takeSource(next, 'RECV_BITMAP', {
+        keepBitmap: () => {
+          source.dirty = message === 'nothing received'
+        },
+      })
       if (source.step === 'bitmap') source.step = 'resume'
   }
 }
@@ -65,7 +69,7 @@ function takeRequest(steps: Steps): void {
         cancel(next, steps.has('the source lets a cancel through behind the package'))
         break
       case 'pause':
-        if (source.isRecovery || source.state === 'postcopy-active') source.broken = true
+        if (source.isRecovery || source.phase === 'pushing') source.broken = true
         break
       case 'guest-stopped':
         if (source.step === 'stopping') source.step = 'hand over'
@@ -78,12 +82,11 @@ function takeRequest(steps: Steps): void {
 
 function cancel(next: Draft, isLate: boolean): void {
   const { source } = next
-  if (isLate && source.state === 'postcopy-device') {
+  if (isLate && source.phase === 'package-sent') {
     source.notices = [...source.notices, 'resume-guest']
     source.handover = 'none'
-  } else if (source.handover === 'none' && ['setup', 'active', 'device'].includes(source.state)) {
-    enterSource(next, 'cancelling')
-    source.cancelled = true
+  } else if (sourceAccepts(source, 'cancel')) {
+    takeSource(next, 'cancel')
     source.broken = true
   }
 }
@@ -109,7 +112,7 @@ function goOn(steps: Steps): void {
   switch (source.step) {
     case 'begin':
       steps.add('program', 'source begins', (next) => {
-        enterSource(next, source.isRecovery ? 'postcopy-recover-setup' : 'setup')
+        takeSource(next, 'connect')
         next.source.step = 'connect'
       })
       break
@@ -119,7 +122,7 @@ function goOn(steps: Steps): void {
     case 'greet':
       steps.add('program', 'source sends the prologue', (next) => {
         sendToDestination(next, 'PROLOGUE')
-        enterSource(next, 'active')
+        takeSource(next, 'connected')
         next.source.step = 'precopy'
       })
       break
@@ -178,11 +181,10 @@ function endPrecopy(steps: Steps): void {
   const ways = steps.rules.postcopy ? (['precopy', 'postcopy'] as const) : (['precopy'] as const)
   for (const way of ways) {
     steps.add('program', `source stops the guest, for ${way}`, (next) => {
-      enterSource(next, 'device')
+      takeSource(next, 'stop')
       const { source } = next
       source.notices = [...source.notices, 'stop-guest']
       source.way = way
-      source.guestStopped = true
       const hurries = steps.has('the source hands over before the guest has stopped')
       source.step = hurries ? 'hand over' : 'stopping'
     })
@@ -198,30 +200,24 @@ function handOver(steps: Steps): void {
       next.source.step = 'last bytes'
     })
   } else if (step === 'last bytes') {
-    const last = way === 'postcopy' ? 'RUN' : 'LAST'
-    steps.add('program', `source sends ${last}`, (next) => {
-      sendToDestination(next, last)
+    steps.add('program', 'source announces that it hands over', (next) => {
+      takeSource(next, way === 'postcopy' ? 'send-package' : 'send-precopy')
       next.source.step = 'handed over'
     })
   } else {
-    steps.add('program', 'source has handed over', (next) => {
-      const { source } = next
-      if (way === 'precopy') {
-        source.everythingSent = true
-        source.step = 'confirm'
-        return
-      }
-      source.step = 'push'
-      enterSource(next, 'postcopy-device')
-      if (source.loaded) enterSource(next, 'postcopy-active')
+    const last = way === 'postcopy' ? 'RUN' : 'LAST'
+    steps.add('program', `source sends ${last}`, (next) => {
+      sendToDestination(next, last)
+      next.source.everythingSent = way === 'precopy'
+      next.source.step = way === 'precopy' ? 'confirm' : 'push'
     })
   }
 }
 
-/** To the end of the stream, and to the destination's last word. */
+/** To the end of the stream, and to the destination's SHUT. */
 function finish(steps: Steps): void {
   const { source } = steps.from
-  const { step, dirty, way } = source
+  const { step, dirty } = source
   if (step === 'push') {
     const message = dirty ? 'PAGE' : 'END'
     steps.add('program', `source sends ${message}`, (next) => {
@@ -237,39 +233,37 @@ function finish(steps: Steps): void {
     const early = steps.has('the source lets go before SHUT 0')
     if (source.shut !== '0' && steps.rules.returnPath && !early) return
     steps.add('program', 'source takes it for confirmed', (next) => {
+      if (next.source.phase === 'package-sent') takeSource(next, 'loaded')
       next.source.handover = 'confirmed'
       next.source.step = 'confirmed'
     })
   } else {
     steps.add('program', 'source completes', (next) => {
       close(next, 'source')
-      if (way === 'postcopy' && source.state === 'postcopy-device') {
-        enterSource(next, 'postcopy-active')
-      }
-      enterSource(next, 'completed')
+      takeSource(next, 'confirmed')
       next.source.step = 'rest'
     })
   }
 }
 
 function recover(steps: Steps): void {
-  const { step, acknowledged } = steps.from.source
+  const { step, phase } = steps.from.source
   const blindly = steps.has('the source recovers without the received bitmaps')
   if (step === 'ask') {
     steps.add('program', 'source asks for the received bitmaps', (next) => {
-      enterSource(next, 'postcopy-recover')
+      takeSource(next, 'connected')
       if (!blindly) sendToDestination(next, 'RECV_BITMAP')
       else next.source.dirty = false
       next.source.step = blindly ? 'resume' : 'bitmap'
     })
   } else if (step === 'resume') {
     steps.add('program', 'source sends RESUME', (next) => {
+      takeSource(next, 'POSTCOPY_RESUME')
       sendToDestination(next, 'RESUME')
       next.source.step = 'resumed'
     })
-  } else if (step === 'resumed' && acknowledged) {
+  } else if (step === 'resumed' && phase === 'pushing') {
     steps.add('program', 'source goes on', (next) => {
-      enterSource(next, 'postcopy-active')
       next.source.step = 'push'
     })
   } else {
@@ -279,32 +273,28 @@ function recover(steps: Steps): void {
   }
 }
 
-/** Whose guest is it now? */
+/** By what the destination may have. */
 function conclude(steps: Steps, next: Draft): void {
   const { source } = next
   source.step = 'rest'
-  if (source.isRecovery) {
-    enterSource(next, 'postcopy-paused')
-    return
-  }
-  const isRefused =
-    source.shut === '1' && (source.state === 'device' || source.state === 'postcopy-device')
-  const isLost =
+  const isSent = source.phase === 'package-sent' || source.phase === 'pushing'
+  const takesItBack =
     steps.has('the source resumes the guest on any break behind the package') ||
     (steps.has('the source takes a break in postcopy-device for a failure and resumes') &&
-      source.state === 'postcopy-device')
-  const wasSwitched = source.handover === 'postcopy' || source.handover === 'claimed'
-  if (wasSwitched && !isRefused && !isLost) {
-    if (source.state === 'device') enterSource(next, 'postcopy-device')
-    enterSource(next, 'postcopy-paused')
-  } else if (source.handover === 'precopy' && !isRefused) {
+      source.phase === 'package-sent')
+  if (isSent && takesItBack && !source.isRecovery) source.phase = 'stopping'
+  const event = source.shut === '1' ? 'refused' : 'broken'
+  if (event === 'broken' && source.phase === 'precopy-sent') {
     source.notices = [...source.notices, 'unconfirmed']
-    source.state = 'failed'
-  } else {
-    if (isRefused && !steps.has('a source whose worker dies behind a refusal pauses')) {
-      source.handover = 'none'
-    }
-    if (source.guestStopped) source.notices = [...source.notices, 'resume-guest']
-    enterSource(next, source.cancelled ? 'cancelled' : 'failed')
+    source.phase = 'failed'
+    return
   }
+  takeSource(next, event, {
+    giveBack: () => {
+      if (!steps.has('a source whose worker dies behind a refusal pauses')) source.handover = 'none'
+    },
+    resumeGuest: () => {
+      source.notices = [...source.notices, 'resume-guest']
+    },
+  })
 }

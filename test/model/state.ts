@@ -5,8 +5,10 @@
  * they share in memory (Handover, Claim) is exchanged in one step. RAM is one page.
  */
 import type { ClaimState } from '../../src/destination/claim.js'
+import type { IncomingPhase } from '../../src/destination/phases.js'
 import type { MigrationState } from '../../src/migration/states.js'
 import type { HandoverState } from '../../src/source/handover.js'
+import type { SourcePhase } from '../../src/source/phases.js'
 
 /** What is on its way from the source; FOREIGN is a page of another guest. */
 export type ToDestination =
@@ -68,15 +70,10 @@ export interface SourceEnd {
   handover: HandoverState
   step: SourceStep
   isRecovery: boolean
-  /** As its worker knows it. */
-  state: MigrationState
+  phase: SourcePhase
   requests: readonly SourceRequest[]
   way: 'precopy' | 'postcopy'
-  cancelled: boolean
-  guestStopped: boolean
-  loaded: boolean
   shut: '' | '0' | '1'
-  acknowledged: boolean
   /** The page is still to be sent. */
   dirty: boolean
   everythingSent: boolean
@@ -107,11 +104,8 @@ export interface DestinationEnd {
   hasPackage: boolean
   worker: 'begin' | 'listening' | 'works' | 'refuses' | 'whole' | 'rest' | 'gone'
   isRecovery: boolean
-  state: MigrationState
-  phase: 'none' | 'listening' | 'running'
+  phase: IncomingPhase
   requests: readonly DestinationRequest[]
-  guestRuns: boolean
-  streamEnded: boolean
   /** Memory is not armed any more: nobody waits for a page. */
   disarmed: boolean
   received: boolean
@@ -179,14 +173,10 @@ export function freshSourceWorker(isRecovery: boolean) {
   return {
     step: 'begin',
     isRecovery,
-    state: isRecovery ? 'postcopy-paused' : 'none',
+    phase: isRecovery ? 'paused' : 'none',
     requests: [],
     way: isRecovery ? 'postcopy' : 'precopy',
-    cancelled: false,
-    guestStopped: false,
-    loaded: isRecovery,
     shut: '',
-    acknowledged: false,
     dirty: true,
     everythingSent: false,
     connected: false,
@@ -200,11 +190,8 @@ export function freshDestinationWorker(isRecovery: boolean) {
   return {
     worker: 'begin',
     isRecovery,
-    state: isRecovery ? 'postcopy-paused' : 'none',
-    phase: isRecovery ? 'running' : 'none',
+    phase: isRecovery ? 'to-recover' : 'none',
     requests: [],
-    guestRuns: isRecovery,
-    streamEnded: false,
     connected: false,
     inbox: [],
     urgent: false,

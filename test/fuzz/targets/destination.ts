@@ -250,7 +250,7 @@ const actions: Readonly<Record<number, Action>> = {
     start(run, 0)
   },
   [Do.allPages]: (run, { a }) => part(run, false, (out) => run.allPages(out, a)),
-  [Do.abandon]: ({ rig }) => rig.receiver.abandon(new PostcopyError('ERR_WORKER', 'it died')),
+  [Do.abandon]: ({ rig }) => rig.receiver.fail(new PostcopyError('ERR_WORKER', 'it died')),
 }
 
 export const ACTION_COUNT = Object.keys(actions).length

@@ -1,0 +1,102 @@
+/** State machines as data: what each phase of an end takes, what it does then, and what follows. */
+import { PostcopyError, StateError } from '../errors.js'
+import type { MigrationState } from './states.js'
+
+/** What an event does in one phase. */
+export type Cell<Phase extends string, Action extends string> =
+  | {
+      /** The next phase; may be the same one. */
+      readonly to: Phase
+      /** Done before it is entered, in order. An action that throws keeps the phase. */
+      readonly do?: readonly Action[]
+      /** Done after it was entered and announced. */
+      readonly then?: readonly Action[]
+    }
+  | {
+      /** Why the event is refused, where "EVENT has no place here" does not say enough. */
+      readonly error: string
+    }
+
+export interface PhaseRow<Phase extends string, Event extends string, Action extends string> {
+  /** What users see of the phase. */
+  readonly state: MigrationState
+  /** Every other event is refused. */
+  readonly on: Readonly<Partial<Record<Event, Cell<Phase, Action>>>>
+}
+
+export type PhaseTable<
+  Phase extends string,
+  Event extends string,
+  Action extends string,
+> = Readonly<Record<Phase, PhaseRow<Phase, Event, Action>>>
+
+/** Announces a state that differs from the one before. `error`: why, where it is a failure. */
+export type StateChanged = (state: MigrationState, error: unknown) => void
+
+/** Goes from phase to phase by a table, and by nothing else. */
+export class PhaseMachine<Phase extends string, Event extends string, Action extends string> {
+  readonly #table: PhaseTable<Phase, Event, Action>
+  readonly #stateChanged: StateChanged
+  #phase: Phase
+
+  constructor(table: PhaseTable<Phase, Event, Action>, initial: Phase, stateChanged: StateChanged) {
+    this.#table = table
+    this.#phase = initial
+    this.#stateChanged = stateChanged
+  }
+
+  get phase(): Phase {
+    return this.#phase
+  }
+
+  get state(): MigrationState {
+    return this.#table[this.#phase].state
+  }
+
+  is(...phases: readonly Phase[]): boolean {
+    return phases.includes(this.#phase)
+  }
+
+  /** Whether the phase takes the event. */
+  accepts(event: Event): boolean {
+    const cell = this.#table[this.#phase].on[event]
+    return cell !== undefined && !('error' in cell)
+  }
+
+  /** @throws StateError `ERR_STATE_COMMAND` where the phase does not take the event */
+  check(event: Event): void {
+    if (!this.accepts(event)) this.#refuse(event)
+  }
+
+  /**
+   * @param actions - each action that the table names for the event
+   * @param error - why, where the next phase is a failure
+   * @throws StateError `ERR_STATE_COMMAND` as {@link check}; and what an action throws
+   */
+  take(
+    event: Event,
+    actions?: Readonly<Partial<Record<Action, () => void>>>,
+    error?: unknown,
+  ): void {
+    const cell = this.#table[this.#phase].on[event]
+    if (cell === undefined || 'error' in cell) this.#refuse(event)
+    const perform = (action: Action): void => {
+      const act = actions?.[action]
+      if (act === undefined) {
+        throw new PostcopyError('ERR_INTERNAL', `${event} in ${this.#phase} lacks ${action}`)
+      }
+      act()
+    }
+    cell.do?.forEach(perform)
+    const { state } = this
+    this.#phase = cell.to
+    if (this.state !== state) this.#stateChanged(this.state, error)
+    cell.then?.forEach(perform)
+  }
+
+  #refuse(event: Event): never {
+    const cell = this.#table[this.#phase].on[event]
+    const what = cell !== undefined && 'error' in cell ? cell.error : event
+    throw new StateError('ERR_STATE_COMMAND', `${what} has no place here`, this.#phase)
+  }
+}
