@@ -19,5 +19,6 @@ if (!existsSync(installed) || statSync(installed).mtimeMs < statSync(lock).mtime
 }
 run(process.execPath, [join(root, 'scripts/build-addon.mjs')])
 run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', root])
-const cli = join(root, 'dist/src/cli/main.js')
+run(process.execPath, [join(root, 'scripts/bundle.mjs')])
+const cli = join(root, 'dist/bundle/cli/main.js')
 if (existsSync(cli)) chmodSync(cli, 0o755)

@@ -1,4 +1,5 @@
 /** A `postcopy guest --json` of our own, driven by its monitor on stdin and stdout. */
+import { bundledEntry } from '../kernel/internal.js'
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { EventEmitter, once } from 'node:events'
 import { createInterface } from 'node:readline'
@@ -8,7 +9,7 @@ import type { VcpuStats, VerifyReport } from '../guest/index.js'
 import type { MigrationState } from '../migration/index.js'
 import type { BlockArrivals, MigrationInfo } from '../monitor/index.js'
 
-const MAIN = fileURLToPath(new URL('./main.js', import.meta.url))
+const MAIN = fileURLToPath(bundledEntry('cli/main'))
 /** What a command that fails prints last: the message, and its code. */
 const LAST_LINE = /^([^]*) \[([A-Z][A-Z\d_]*)\]$/
 /** How long `quit` may take before the process is killed. */

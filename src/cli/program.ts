@@ -1,6 +1,6 @@
 /** The commands and their options, without what they do. */
 import { Command } from 'commander'
-import { packageInfo } from '../package-info.js'
+import { packageInfo } from '../kernel/internal.js'
 import { USAGE_CODE } from './failure.js'
 import { defineDemo } from './demo.js'
 import { defineDoctor } from './doctor.js'

@@ -9,7 +9,7 @@ import {
   errorToRecord,
 } from '../errors.js'
 import type { Userfaultfd } from '../kernel/index.js'
-import { exitWithParkedThreads } from '../kernel/internal.js'
+import { bundledEntry, exitWithParkedThreads } from '../kernel/internal.js'
 import {
   attachWhileOpen,
   AutoRecovery,
@@ -213,7 +213,7 @@ export class Destination extends Migration {
       faultLog: this.#faultLog,
       claim: this.#claim.buffer,
     }
-    return new WorkerThread(new URL('./worker.js', import.meta.url), 'destination', workerData, {
+    return new WorkerThread(bundledEntry('destination/worker'), 'destination', workerData, {
       notice: (notice) => this.#notice(notice),
       ended: (cause) => this.#workerEnded(cause),
     })

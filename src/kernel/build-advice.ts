@@ -1,10 +1,7 @@
 /** What to run where a file that is built from `native/` is missing, or is not of this version. */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-
-/** From dist/src/kernel to the root of the package. */
-export const packageRoot = fileURLToPath(new URL('../../..', import.meta.url))
+import { packageRoot } from './package-info.js'
 
 /**
  * The command depends on what this package is: a clone has `npm run build`; an installed package has

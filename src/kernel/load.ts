@@ -3,8 +3,9 @@ import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { PostcopyError } from '../errors.js'
-import { buildAdvice, packageRoot } from './build-advice.js'
+import { buildAdvice } from './build-advice.js'
 import type { NativeAddon } from './native.js'
+import { packageRoot } from './package-info.js'
 
 /**
  * Where a file that was built from `native/` is: in `build/Release`, or in the folder that

@@ -1,4 +1,5 @@
 /** The experiments that come with the package: one file an area, in the order of the report. */
+import { compiledModule } from '../kernel/internal.js'
 import { describeModule } from './describe.js'
 import type { Described } from './describe.js'
 
@@ -30,7 +31,7 @@ export const areas = [
 /** Every experiment of the catalogue. */
 export async function loadCatalogue(): Promise<Described[]> {
   const lists = await Promise.all(
-    areas.map((area) => describeModule(new URL(`./experiments/${area}.js`, import.meta.url).href)),
+    areas.map((area) => describeModule(compiledModule(`lab/experiments/${area}.js`).href)),
   )
   return lists.flat()
 }

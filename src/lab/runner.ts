@@ -1,4 +1,5 @@
 /** Runs experiments one after another, each in a process of its own with a deadline. */
+import { compiledModule } from '../kernel/internal.js'
 import { PostcopyError } from '../errors.js'
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
@@ -147,7 +148,7 @@ export async function runChild(
   deadlineMs: number,
   onBegun?: (end: () => void) => void,
 ): Promise<ChildEnd> {
-  const path = fileURLToPath(new URL('./child.js', import.meta.url))
+  const path = fileURLToPath(compiledModule('lab/child.js'))
   // A process group of its own: what it starts ends with it.
   const child = spawn(process.execPath, ['--no-warnings', path, JSON.stringify(order)], {
     stdio: ['ignore', 'pipe', 'pipe', 'pipe'],

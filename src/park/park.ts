@@ -1,4 +1,5 @@
 /** Parking as its user sees it: starts the worker, and tells what it does. */
+import { bundledEntry } from '../kernel/internal.js'
 import { once } from 'node:events'
 import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
 import { formatUri, isPlaintext, parseUri, serverCredentials } from '../net/index.js'
@@ -99,13 +100,9 @@ export class Park extends Migration {
       ended: (cause: unknown) => this.#workerLost(cause),
     }
     // A pipe that it opens belongs to a socket, which closes it.
-    this.#worker = new WorkerThread(
-      new URL('./worker.js', import.meta.url),
-      'park',
-      workerData,
-      events,
-      { trackUnmanagedFds: false },
-    )
+    this.#worker = new WorkerThread(bundledEntry('park/worker'), 'park', workerData, events, {
+      trackUnmanagedFds: false,
+    })
   }
 
   /** Where it listens, with the port that the kernel picked. */

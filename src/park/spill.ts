@@ -3,6 +3,7 @@
  * process is lost: `DIR.incomplete`, in the format of a parked VM (manifest.ts). It is removed when
  * the destination has everything.
  */
+import { bundledEntry } from '../kernel/internal.js'
 import { type ErrorRecord, type PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
 import { closedByOwner, isFinal, workerLost, WorkerThread } from '../migration/index.js'
 import type { Owed, Source } from '../source/index.js'
@@ -85,20 +86,15 @@ export class Spill {
       return
     }
     const workerData: SpillWorkerData = { directory: this.#directory.handle, owed }
-    this.#worker = new WorkerThread(
-      new URL('./spill-worker.js', import.meta.url),
-      'spill',
-      workerData,
-      {
-        notice: (notice) =>
-          this.#settle('error' in notice ? { error: errorFromRecord(notice.error) } : notice),
-        ended: (cause) => {
-          if (this.#removed !== undefined) this.#settle({ isUnneeded: true })
-          else if (this.#closed) this.#settle({ error: closedByOwner('spill') })
-          else this.#settle({ error: workerLost('spill', cause) })
-        },
+    this.#worker = new WorkerThread(bundledEntry('park/spill-worker'), 'spill', workerData, {
+      notice: (notice) =>
+        this.#settle('error' in notice ? { error: errorFromRecord(notice.error) } : notice),
+      ended: (cause) => {
+        if (this.#removed !== undefined) this.#settle({ isUnneeded: true })
+        else if (this.#closed) this.#settle({ error: closedByOwner('spill') })
+        else this.#settle({ error: workerLost('spill', cause) })
       },
-    )
+    })
   }
 
   async #remove(): Promise<void> {

@@ -35,6 +35,7 @@ import {
   workerLost,
   WorkerThread,
 } from '../migration/index.js'
+import { bundledEntry } from '../kernel/internal.js'
 import { clientCredentials, isPlaintext, parseUri, type TlsClient } from '../net/index.js'
 import { PageBitmap, PageOrder, type RamBlockDescriptor } from '../ram/index.js'
 import { encode, encodeConfiguration } from '../stream/index.js'
@@ -219,7 +220,7 @@ export class Source extends Migration {
       counters: this.counters.buffer,
       handover: this.#handover.buffer,
     }
-    return new WorkerThread(new URL('./worker.js', import.meta.url), 'source', workerData, {
+    return new WorkerThread(bundledEntry('source/worker'), 'source', workerData, {
       notice: (notice) => this.#notice(notice),
       ended: (cause) => this.#workerEnded(cause),
     })

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { REFUSALS_SHOWN, RefusalLog } from '../../src/cli/refusal-log.js'
 import { ConnectionError } from '../../src/errors.js'
 import { cleanups } from '../support/cleanup.js'
-import { Cli, temporaryFolder } from './support.js'
+import { Cli, UNBUNDLED_MAIN, temporaryFolder } from './support.js'
 
 describe('the log of rejected connections', () => {
   it('has a line each for the first ones, and one for all others', () => {
@@ -75,7 +75,7 @@ describe('connections that are rejected while the command ends', () => {
 
   it('are in the log of a guest', async () => {
     const args = ['guest', '--ram', '8M', '--incoming', 'tcp:127.0.0.1:0']
-    const cli = new Cli(args, telling('monitor/monitor.js', 'Monitor'))
+    const cli = new Cli(args, telling('monitor/monitor.js', 'Monitor'), UNBUNDLED_MAIN)
     await cli.seen(/waiting for a guest/)
     cli.child.stdin?.end('quit\n')
     await assertShort(cli)
@@ -84,7 +84,7 @@ describe('connections that are rejected while the command ends', () => {
   it('are in the log of a park', async () => {
     const directory = join(await temporaryFolder(), 'vm')
     const args = ['park', 'tcp:127.0.0.1:0', '--to', directory]
-    const cli = new Cli(args, telling('park/park.js', 'Park'))
+    const cli = new Cli(args, telling('park/park.js', 'Park'), UNBUNDLED_MAIN)
     await cli.seen(/waiting for a VM/)
     cli.child.kill('SIGINT')
     await assertShort(cli)

@@ -9,7 +9,9 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { cleanups } from '../support/cleanup.js'
 
-export const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url))
+export const MAIN = fileURLToPath(new URL('../../bundle/cli/main.js', import.meta.url))
+/** The same, made of the modules that a test can import. */
+export const UNBUNDLED_MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url))
 
 export interface CliResult {
   status: number | null
@@ -27,8 +29,9 @@ export class Cli {
   #changed: (() => void)[] = []
   #hasEnded = false
 
-  constructor(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
-    const child = spawn(process.execPath, [MAIN, ...args], { env: { ...process.env, ...env } })
+  /** @param main - the command; {@link UNBUNDLED_MAIN} where a test changes its classes */
+  constructor(args: readonly string[], env: NodeJS.ProcessEnv = {}, main = MAIN) {
+    const child = spawn(process.execPath, [main, ...args], { env: { ...process.env, ...env } })
     this.child = child
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       this.stdout += text

@@ -21,16 +21,18 @@ describe('a destination', () => {
     const preload = `
       import { existsSync } from 'node:fs'
       import { isMainThread } from 'node:worker_threads'
-      import { MemoryRegion } from ${module('kernel/index.js')}
+      import { loadAddon } from ${module('kernel/index.js')}
       if (!isMainThread) {
-        const { discard } = MemoryRegion.prototype
-        MemoryRegion.prototype.discard = function (offset, length) {
+        // The worker is a bundle, and has the addon in common with this.
+        const addon = loadAddon('postcopy')
+        const { regionDiscard } = addon
+        addon.regionDiscard = (region, offset, length) => {
           const sleep = new Int32Array(new SharedArrayBuffer(4))
           for (let slept = 0; !existsSync(${answered}); slept += 1) {
             if (slept > 500) throw new Error('no PONG while RAM is emptied')
             Atomics.wait(sleep, 0, 0, 20)
           }
-          discard.call(this, offset, length)
+          return regionDiscard(region, offset, length)
         }
       }`
     const script = `

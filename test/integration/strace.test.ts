@@ -8,7 +8,7 @@ import { promisify } from 'node:util'
 import { cleanups } from '../support/cleanup.js'
 import { requires } from '../support/requires.js'
 
-const cli = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url))
+const cli = fileURLToPath(new URL('../../bundle/cli/main.js', import.meta.url))
 
 describe('a migration as the kernel sees it', () => {
   it('is made of userfaultfd ioctls: register, copy, unregister', async function () {

@@ -7,7 +7,7 @@ import { runConfined } from '../../src/testing/index.js'
 import type { ConfinedOptions } from '../../src/testing/index.js'
 import { requires } from '../support/requires.js'
 
-const main = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url))
+const main = fileURLToPath(new URL('../../bundle/cli/main.js', import.meta.url))
 const kernel = new URL('../../src/kernel/index.js', import.meta.url).href
 
 const plain: Confinement = {

@@ -12,7 +12,7 @@ import { lendHugePages } from '../support/huge-pages.js'
 import { requires } from '../support/requires.js'
 
 const kernel = new URL('../../src/kernel/index.js', import.meta.url).href
-const main = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url))
+const main = fileURLToPath(new URL('../../bundle/cli/main.js', import.meta.url))
 const library = new URL('../../src/index.js', import.meta.url).href
 const HUGE = 2 ** 21
 

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import type { LabDocument } from '../../src/lab/document.js'
 
 const here = dirname(fileURLToPath(import.meta.url))
-const main = join(here, '../../src/cli/main.js')
+const main = join(here, '../../bundle/cli/main.js')
 const fixtures = join(here, 'fixtures.js')
 
 function lab(...args: string[]): { status: number | null; stdout: string; stderr: string } {

@@ -8,7 +8,7 @@ import { requires } from '../support/requires.js'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-const main = join(dirname(fileURLToPath(import.meta.url)), '../../src/cli/main.js')
+const main = join(dirname(fileURLToPath(import.meta.url)), '../../bundle/cli/main.js')
 /** These take long, and what they judge depends on how busy the machine is. */
 const measuring = ['cost', 'latency', 'scaling']
 

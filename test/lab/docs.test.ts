@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { type Requirement, requires } from '../support/requires.js'
 
 const here = dirname(fileURLToPath(import.meta.url))
-const main = join(here, '../../src/cli/main.js')
+const main = join(here, '../../bundle/cli/main.js')
 
 interface Listing {
   language: string

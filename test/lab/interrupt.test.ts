@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { cleanups } from '../support/cleanup.js'
 import { requires } from '../support/requires.js'
 
-const main = join(dirname(fileURLToPath(import.meta.url)), '../../src/cli/main.js')
+const main = join(dirname(fileURLToPath(import.meta.url)), '../../bundle/cli/main.js')
 const setting = '/proc/sys/vm/swappiness'
 
 /** Changes a setting, writes down its process and where it works, and hangs. */

@@ -1,5 +1,5 @@
 /** Which QMP server this is. */
-import { packageInfo } from '../../package-info.js'
+import { packageInfo } from '../../kernel/internal.js'
 
 export interface VersionInfo {
   /** QMP has one name for it; the numbers are this package's. */

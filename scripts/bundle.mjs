@@ -1,0 +1,43 @@
+// Bundles what starts as a process or thread of its own into few files: Node reads and links 200
+// modules in 150 ms, and one in 10. The library itself stays as it was compiled.
+import { readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { build } from 'esbuild'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const outdir = join(root, 'dist/bundle')
+
+/** `BundledEntry` in src/kernel/package-info.ts. */
+const entries = [
+  'cli/main',
+  'source/worker',
+  'destination/worker',
+  'park/worker',
+  'park/spill-worker',
+]
+
+const { metafile } = await build({
+  absWorkingDir: root,
+  entryPoints: entries.map((entry) => `src/${entry}.ts`),
+  outbase: 'src',
+  outdir,
+  // As deep as dist/src/ROOM: what finds the package's root from its own place works in both.
+  chunkNames: 'chunks/[name]-[hash]',
+  bundle: true,
+  splitting: true,
+  format: 'esm',
+  platform: 'node',
+  target: 'node20',
+  packages: 'external',
+  sourcemap: 'linked',
+  metafile: true,
+  logLevel: 'warning',
+})
+
+// Chunks of an earlier build. A process that has started from them has loaded them.
+const made = new Set(Object.keys(metafile.outputs).map((file) => join(root, file)))
+for (const name of readdirSync(join(outdir, 'chunks'))) {
+  const file = join(outdir, 'chunks', name)
+  if (!made.has(file)) rmSync(file)
+}

@@ -1,0 +1,33 @@
+/** Where the files of this package are, and its name and version. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+
+/** From `dist/src/kernel` or `dist/bundle/chunks` to the root of the package. */
+export const packageRoot = fileURLToPath(new URL('../../..', import.meta.url))
+
+export interface PackageInfo {
+  readonly name: string
+  readonly version: string
+}
+
+let known: PackageInfo | undefined
+
+export function packageInfo(): PackageInfo {
+  const path = join(packageRoot, 'package.json')
+  known ??= JSON.parse(readFileSync(path, 'utf8')) as PackageInfo
+  return known
+}
+
+/** Files of their own process or thread that `scripts/bundle.mjs` makes: they start faster. */
+export type BundledEntry =
+  'cli/main' | 'source/worker' | 'destination/worker' | 'park/worker' | 'park/spill-worker'
+
+export function bundledEntry(entry: BundledEntry): URL {
+  return pathToFileURL(join(packageRoot, 'dist/bundle', `${entry}.js`))
+}
+
+/** A compiled module that is not bundled, because it loads others by name. */
+export function compiledModule(path: `${string}.js`): URL {
+  return pathToFileURL(join(packageRoot, 'dist/src', path))
+}
