@@ -1,38 +1,25 @@
 /** The destination as its user sees it: starts the worker, loads the devices and runs the guest. */
 import { once } from 'node:events'
 import { isMainThread } from 'node:worker_threads'
-import {
-  type ErrorRecord,
-  PostcopyError,
-  StateError,
-  errorFromRecord,
-  errorToRecord,
-} from '../errors.js'
+import { type ErrorRecord, PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
 import type { Userfaultfd } from '../kernel/index.js'
 import { bundledEntry, exitWithParkedThreads } from '../kernel/internal.js'
 import {
   attachWhileOpen,
-  AutoRecovery,
-  callHook,
-  type Capabilities,
   checkMachine,
   checkOptionNames,
   checkOptionValues,
-  checkTaken,
-  checkThreadIds,
   closedByOwner,
   type GuestLocation,
   isAtRest,
   isBoolean,
   isFinal,
   type MigratableMachine,
-  Migration,
   type MigrationOptions,
   type MigrationState,
   own,
-  type Parameters,
+  RecoverableEnd,
   refusePause,
-  refuseRecover,
   releaseUserfaultfd,
   resolveOptions,
   warnOfMemoryLimit,
@@ -41,23 +28,15 @@ import {
 } from '../migration/index.js'
 import {
   formatUri,
-  isPlaintext,
   parseUri,
   removeStale,
   serverCredentials,
   type TlsCredentials,
 } from '../net/index.js'
 import { PageBitmap } from '../ram/index.js'
-import {
-  decodeDeviceSections,
-  decodePackage,
-  findPackagePings,
-  PingValue,
-  type Reader,
-  type SectionHeader,
-} from '../stream/index.js'
 import { TARGET_PAGE_SIZE, assertNever } from '../units.js'
 import { Claim, locationAtDestination } from './claim.js'
+import { DeviceLoader } from './device-loader.js'
 import { type FaultReport, createFaultLog, reportFaults, setVcpus } from './fault-log.js'
 import type {
   Announced,
@@ -89,12 +68,6 @@ export interface PageArrivals {
   readonly received: PageBitmap
 }
 
-/** Added to the error, since the source cannot tell its user. */
-const NO_WAY_BACK =
-  '. The source did not wait for its devices to be loaded, as a QEMU before 10.2 does not: its guest ' +
-  'stays stopped there, as postcopy-paused, and cont is refused. Start it again from its disk or a snapshot; ' +
-  'a precopy loads the devices while the source can still take its guest back'
-
 /**
  * An incoming migration, begun by {@link Destination.listen}. The machine's RAM is emptied when
  * the source arrives; huge pages of it are made present before it listens, which takes a second for
@@ -114,34 +87,17 @@ const NO_WAY_BACK =
  * machine is stopped, all pages are received, {@link Migration.error} says why, `done` rejects with
  * that in the end, and the owner may call `start` of the machine at any time from then on.
  */
-export class Destination extends Migration {
-  readonly capabilities: Readonly<Capabilities>
+export class Destination extends RecoverableEnd<DestinationRequest, DestinationNotice> {
   readonly #machine: MigratableMachine
   readonly #options: DestinationOptions
-  #parameters: Parameters
   readonly #blocks: readonly SharedBlock[]
   readonly #faultLog = createFaultLog()
   readonly #claim = new Claim()
-  readonly #autoRecovery = new AutoRecovery({
-    parameters: () => this.#parameters,
-    recover: () => this.recover(),
-  })
-  #worker: WorkerThread<DestinationRequest, DestinationNotice>
-  /** The machine may be in another migration. */
-  readonly #disown: () => void
-  /** Why this machine cannot take what came: nothing more of it is looked at. */
-  #refusal: ErrorRecord | undefined
-  /** Why the machine did not start although the guest is here. */
-  #startFailure: ErrorRecord | undefined
+  readonly #devices: DeviceLoader
   #announced: Announced | undefined
-  /** Told to recover; `begun` by a worker that has not said so yet. */
-  #recovering: false | 'asked' | 'begun' = false
-  #uri: string
   #uffd: Userfaultfd | undefined
   #userModeOnly: boolean
   #hasPackage = false
-  /** What a refusal of the devices does at the source, where its user has to know. */
-  #endsAtSource = ''
 
   /**
    * Resolves when a source may connect.
@@ -160,17 +116,13 @@ export class Destination extends Migration {
   }
 
   private constructor(machine: MigratableMachine, options: DestinationOptions) {
-    super()
     checkOptionNames(options, ['uri', 'capabilities', 'parameters', 'userModeOnly'])
     checkOptionValues(options, { userModeOnly: isBoolean })
     checkMachine(machine)
     warnOfMemoryLimit(machine)
-    const { capabilities, parameters } = resolveOptions(options)
-    this.capabilities = capabilities
-    this.#parameters = parameters
+    super({ uri: options.uri, ...resolveOptions(options) })
     this.#machine = machine
     this.#options = options
-    this.#uri = options.uri
     this.#userModeOnly = options.userModeOnly ?? false
     this.#blocks = machine.blocks.map(({ name, region, lengthBytes, pageSizeBytes }) => {
       const bitmap = (): Uint8Array => new PageBitmap(lengthBytes / TARGET_PAGE_SIZE).bytes
@@ -182,15 +134,17 @@ export class Destination extends Migration {
       }
       return { name, regionId: region.id, lengthBytes, pageSizeBytes, ...bitmaps }
     })
+    this.#devices = new DeviceLoader(machine, this.#claim, {
+      post: (request) => this.post(request),
+      state: () => this.state,
+      isEnded: () => this.endedByOwner !== undefined,
+      setVcpus: (threadIds) => setVcpus(this.#faultLog, threadIds),
+      record: (error) => this.recordHookError(error),
+    })
     parseUri(options.uri)
-    const tls = serverCredentials(parameters)
-    this.#disown = own(machine, this, 'destination')
-    try {
-      this.#worker = this.#startWorker(options.uri, tls, undefined)
-    } catch (error) {
-      this.#disown()
-      throw error
-    }
+    const tls = serverCredentials(this.parameters)
+    const disown = own(machine, this, 'destination')
+    this.begin(() => this.#startWorker(options.uri, tls, undefined), disown)
   }
 
   #startWorker(
@@ -205,7 +159,7 @@ export class Destination extends Migration {
         this.#machine.checkConfiguration === undefined ? this.#machine.machineType : undefined,
       blocks: this.#blocks,
       capabilities: this.capabilities,
-      parameters: this.#parameters,
+      parameters: this.parameters,
       userModeOnly: this.#options.userModeOnly,
       ownerThreadId: isMainThread ? process.pid : undefined,
       resumption,
@@ -221,17 +175,7 @@ export class Destination extends Migration {
 
   /** Where it listens, with the port that the kernel picked. */
   get uri(): string {
-    return this.#uri
-  }
-
-  override get isPlaintext(): boolean {
-    return isPlaintext(parseUri(this.#uri), this.#parameters)
-  }
-
-  /** Changes what the next {@link recover} goes by. */
-  setParameters(parameters: Partial<Parameters>): void {
-    const resolved = resolveOptions({ parameters: { ...this.#parameters, ...parameters } })
-    this.#parameters = resolved.parameters
+    return this.currentUri ?? this.#options.uri
   }
 
   /** Whether the guest is `here`, running or stopped by its owner; otherwise it is the source's. */
@@ -274,7 +218,7 @@ export class Destination extends Migration {
    */
   pause(): void {
     refusePause(this.state)
-    this.#worker.post({ type: 'pause' })
+    this.post({ type: 'pause' })
   }
 
   /**
@@ -286,22 +230,27 @@ export class Destination extends Migration {
    * @throws StateError `ERR_STATE_RECOVER` outside `postcopy-paused`; ConnectionError where it
    *   cannot listen; PostcopyError `ERR_INVALID_URI`, `ERR_TLS_CREDENTIALS`, `ERR_CLOSED`
    */
-  async recover(uri: string = this.#uri): Promise<string> {
-    this.#refuseEnded()
-    refuseRecover(this.state, this.#recovering !== false)
+  override async recover(uri: string = this.uri): Promise<string> {
+    this.checkRecover()
     parseUri(uri)
-    const tls = serverCredentials(this.#parameters)
+    const tls = serverCredentials(this.parameters)
     const announced = this.#announced
     const uffd = this.#uffd
     if (announced === undefined || uffd === undefined) {
       throw new PostcopyError('ERR_INTERNAL', 'paused before anything was announced')
     }
-    this.#recovering = 'asked'
-    this.#autoRecovery.stop()
-    await this.#worker.ended
-    this.#refuseEnded()
-    this.#recovering = 'begun'
-    const listening = new Promise<void>((resolve, reject) => {
+    let listening: Promise<void> | undefined
+    await this.restart(() => {
+      listening = this.#listening()
+      return this.#startWorker(uri, tls, { announced, userfaultfdId: uffd.id })
+    })
+    await listening
+    return this.uri
+  }
+
+  /** Resolves when the source may connect; rejects with why it never can. */
+  #listening(): Promise<void> {
+    return new Promise((resolve, reject) => {
       const settle = (act: () => void): void => {
         this.off('listening', succeed)
         this.off('state', look)
@@ -314,9 +263,6 @@ export class Destination extends Migration {
       this.on('listening', succeed)
       this.on('state', look)
     })
-    this.#worker = this.#startWorker(uri, tls, { announced, userfaultfdId: uffd.id })
-    await listening
-    return this.#uri
   }
 
   /**
@@ -327,11 +273,11 @@ export class Destination extends Migration {
    */
   async close(): Promise<void> {
     this.endByOwner(closedByOwner())
-    this.#autoRecovery.stop()
+    this.stopAutoRecovery()
     // A worker that is done stays until the source has read its last word, and ends by itself.
-    if (isFinal(this.state)) await this.#worker.ended
-    else await this.#worker.terminate()
-    const uri = parseUri(this.#uri)
+    if (isFinal(this.state)) await this.worker?.ended
+    else await this.worker?.terminate()
+    const uri = parseUri(this.uri)
     // A worker that was ended leaves its socket's file behind.
     if (uri.type === 'unix') await removeStale(uri.path)
     if (this.state === 'postcopy-paused' && this.#uffd !== undefined) keptOpen.add(this.#uffd)
@@ -352,15 +298,11 @@ export class Destination extends Migration {
     if (this.state === 'postcopy-paused') exitWithParkedThreads()
   }
 
-  #refuseEnded(): void {
-    if (this.endedByOwner !== undefined) throw this.endedByOwner
-  }
-
   #notice(notice: DestinationNotice): void {
     switch (notice.type) {
       case 'listening':
-        this.#uri = formatUri(notice.uri)
-        this.emit('listening', this.#uri)
+        this.setUri(formatUri(notice.uri))
+        this.emit('listening', this.uri)
         break
       case 'refused':
         this.emit('refused', errorFromRecord(notice.error))
@@ -373,157 +315,39 @@ export class Destination extends Migration {
         this.#userModeOnly = notice.userModeOnly
         break
       case 'configuration':
-        this.#load(() => this.#checkConfiguration(notice.machineType, notice.raw))
+        this.#devices.checkConfiguration(notice.machineType, notice.raw)
         break
       case 'package':
         this.#hasPackage = true
-        this.#loadPackage(notice.blob, notice.streamOffset)
+        this.#devices.loadPackage(notice.blob, notice.streamOffset)
         break
       case 'devices':
-        this.#loadDevices(notice.sections, notice.streamOffset)
+        this.#devices.loadDevices(notice.sections, notice.streamOffset)
         break
       case 'state':
-        this.#workerEntered(notice.state, notice.error)
+        this.enter(notice.state, notice.error)
+        if (isFinal(notice.state)) this.#uffd?.close()
         break
       default:
         assertNever(notice)
     }
   }
 
-  /** Loading may touch guest RAM that is not there: this thread then waits for its own worker. */
-  #loadPackage(blob: Uint8Array, streamOffset: number): void {
-    this.#load(() => {
-      // Its end is checked first: the last pong is a promise to run.
-      const { devices, pings } = findPackagePings(blob, streamOffset)
-      if (!pings.includes(PingValue.packageLoaded)) this.#endsAtSource = NO_WAY_BACK
-      if (this.#machine.loadOpaque !== undefined) {
-        this.#loadOpaque(devices)
-        for (const value of pings) this.#pong(value)
-        this.#run()
-        return
-      }
-      decodePackage(
-        blob,
-        {
-          device: (header, body) => this.#loadDevice(header, body, blob, streamOffset),
-          ping: (value) => this.#pong(value),
-          run: () => this.#run(),
-        },
-        streamOffset,
-      )
-    })
-  }
-
-  #loadDevices(sections: Uint8Array, streamOffset: number): void {
-    this.#load(() => {
-      const load = (header: SectionHeader, body: Reader): void =>
-        this.#loadDevice(header, body, sections, streamOffset)
-      if (this.#machine.loadOpaque === undefined) {
-        decodeDeviceSections(sections, load, streamOffset)
-      } else this.#loadOpaque(sections)
-      this.#run()
-    })
-  }
-
-  #load(load: () => void): void {
-    // Of a worker that was ended, nobody would serve the pages that devices touch.
-    if (this.#refusal !== undefined || this.endedByOwner !== undefined) return
-    try {
-      load()
-    } catch (error) {
-      if (this.#claim.giveBack()) {
-        // Of the package's errors, all are made here.
-        if (error instanceof PostcopyError) error.message += this.#endsAtSource
-        this.#refusal = this.recordHookError(error)
-        this.#worker.post({ type: 'load-failed', error: this.#refusal })
-      } else void this.#startFailed(error)
-    }
-  }
-
-  /**
-   * The source was promised that the guest is here, and some vCPUs may have run: it stays, stopped
-   * again, and its pages are received to the end.
-   */
-  async #startFailed(error: unknown): Promise<void> {
-    this.#startFailure = this.recordHookError(error)
-    try {
-      await this.#machine.stop()
-    } catch {
-      // What runs on waits for pages as every guest does; `running` tells its owner.
-    }
-    this.#worker.post({ type: 'guest-running' })
-  }
-
-  #loadDevice(header: SectionHeader, body: Reader, bytes: Uint8Array, streamOffset: number): void {
-    const { idstr, instanceId, version } = header
-    const data = bytes.subarray(body.streamOffset - streamOffset)
-    const taken = callHook(
-      'loadDevice',
-      () => this.#machine.loadDevice(idstr, instanceId, version, data),
-      `${JSON.stringify(idstr)}, ${instanceId}, ${version}`,
-    )
-    body.bytes(checkTaken(taken, data.length, idstr))
-  }
-
-  #loadOpaque(sections: Uint8Array): void {
-    callHook('loadOpaque', () => this.#machine.loadOpaque?.(sections))
-  }
-
-  #checkConfiguration(machineType: string, raw: Uint8Array): void {
-    callHook('checkConfiguration', () => this.#machine.checkConfiguration?.(machineType, raw))
-  }
-
-  #pong(value: number): void {
-    if (value === PingValue.packageLoaded) this.#claimGuest()
-    this.#worker.post({ type: 'pong', value })
-  }
-
-  /** From here on the guest is ours to run, unless the worker has given it back before. */
-  #claimGuest(): void {
-    if (this.#claim.isTaken) return
-    callHook('finishLoading', () => this.#machine.finishLoading?.())
-    const threadIds = callHook('vcpuThreadIds', () => this.#machine.vcpuThreadIds())
-    setVcpus(this.#faultLog, checkThreadIds(threadIds))
-    if (!this.#claim.take()) {
-      throw new StateError(
-        'ERR_STATE_MIGRATION_LOST',
-        'the migration failed while its devices were loaded: the guest stays with the source',
-        this.state,
-      )
-    }
-  }
-
-  #run(): void {
-    this.#claimGuest()
-    callHook('resumeAfterLoad', () => this.#machine.resumeAfterLoad())
-    this.#worker.post({ type: 'guest-running' })
-  }
-
-  #workerEntered(state: MigrationState, error: ErrorRecord | undefined): void {
-    this.#enter(state, error)
-    if (isFinal(state)) this.#uffd?.close()
-  }
-
-  #enter(state: MigrationState, error?: ErrorRecord): void {
-    this.#recovering = false
-    if (isFinal(state)) this.#disown()
+  protected override enter(state: MigrationState, error?: ErrorRecord): void {
     const isThere = state === 'postcopy-active' || state === 'completed'
-    this.setState(state, error ?? (isThere ? this.#startFailure : undefined))
-    if (state === 'postcopy-active') this.#autoRecovery.recovered()
-    if (state !== 'postcopy-paused' || !this.capabilities['x-auto-recover']) return
-    if (this.endedByOwner === undefined) this.#autoRecovery.paused(this.error)
+    super.enter(state, error ?? (isThere ? this.#devices.startFailure : undefined))
   }
 
   /** It is ended when there is nothing for it to do. Otherwise something has happened to it. */
   #workerEnded(cause: unknown): void {
-    if (isAtRest(this.state) && this.#recovering !== 'begun') return
+    if (!this.isWorkerLost) return
     const error = errorToRecord(this.endedByOwner ?? workerLost('destination', cause))
-    if (this.#claim.giveBack()) this.#enter('failed', error)
+    if (this.#claim.giveBack()) this.enter('failed', error)
     else if (this.#claim.state === 'whole' || !this.#hasPackage) {
       // Nothing is missing after a plain precopy.
-      this.#enter('completed')
+      this.enter('completed')
     } else {
-      this.#enter('postcopy-paused', error)
+      this.enter('postcopy-paused', error)
       return // while the userfaultfd is open, missing pages stay missing
     }
     releaseUserfaultfd(this.#uffd)

@@ -8,14 +8,7 @@
 import { ConnectionError, type PostcopyError, StateError } from '../errors.js'
 import { Userfaultfd } from '../kernel/index.js'
 import type { Channel } from '../net/index.js'
-import {
-  type Capabilities,
-  type Counters,
-  type MigrationState,
-  now,
-  type Parameters,
-  pausedOnPurpose,
-} from '../migration/index.js'
+import { type Counters, type MigrationState, now, pausedOnPurpose } from '../migration/index.js'
 import {
   checkListen,
   encodePong,

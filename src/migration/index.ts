@@ -18,6 +18,7 @@ export {
   workerLost,
 } from './migration.js'
 export type { MigrationEvents } from './migration.js'
+export { MigrationEnd } from './migration-end.js'
 export {
   capabilityName,
   checkCapabilities,
@@ -35,6 +36,7 @@ export type { Capabilities, MigrationOptions, Parameters, ParameterValue } from 
 export { own, refuseOwned } from './ownership.js'
 export { PhaseMachine } from './phases.js'
 export type { Cell, PhaseTable, StateChanged } from './phases.js'
+export { RecoverableEnd } from './recoverable-end.js'
 export { SharedState } from './shared-state.js'
 export { isAtRest, isFinal, isInPostcopy, StateMachine } from './states.js'
 export type { MigrationState } from './states.js'

@@ -1,13 +1,13 @@
 /** Parking as its user sees it: starts the worker, and tells what it does. */
-import { bundledEntry } from '../kernel/internal.js'
 import { once } from 'node:events'
 import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
-import { formatUri, isPlaintext, parseUri, serverCredentials } from '../net/index.js'
+import { bundledEntry } from '../kernel/internal.js'
+import { formatUri, parseUri, serverCredentials } from '../net/index.js'
 import {
   checkOptionNames,
   closedByOwner,
   isAtRest,
-  Migration,
+  MigrationEnd,
   type Parameters,
   resolveOptions,
   WorkerThread,
@@ -42,10 +42,8 @@ export interface ParkFileOptions extends ParkSettings {
  * before the device state came leaves nothing; later it becomes `postcopy-paused`, with what came
  * in `DIR.incomplete` and the rest still in the source.
  */
-export class Park extends Migration {
-  readonly #inClear: boolean
-  readonly #worker: WorkerThread<ParkRequest, ParkNotice>
-  #uri: string | undefined
+export class Park extends MigrationEnd<ParkRequest, ParkNotice> {
+  #isListening = false
   #manifest: Manifest | undefined
   #isKeptWhole = false
 
@@ -81,11 +79,10 @@ export class Park extends Migration {
   }
 
   private constructor(origin: ParkOrigin, options: ParkSettings, isRecovery = false) {
-    super()
     const place = 'uri' in origin ? 'uri' : 'file'
     checkOptionNames(options, [place, 'directory', 'parameters', 'allowForeignDirectory'])
     const { parameters } = resolveOptions({ parameters: options.parameters ?? {} })
-    this.#inClear = 'uri' in origin && isPlaintext(origin.uri, parameters)
+    super({ uri: 'uri' in origin ? formatUri(origin.uri) : undefined, parameters })
     const workerData: ParkWorkerData = {
       origin,
       tls: 'uri' in origin ? serverCredentials(parameters) : undefined,
@@ -100,18 +97,16 @@ export class Park extends Migration {
       ended: (cause: unknown) => this.#workerLost(cause),
     }
     // A pipe that it opens belongs to a socket, which closes it.
-    this.#worker = new WorkerThread(bundledEntry('park/worker'), 'park', workerData, events, {
-      trackUnmanagedFds: false,
-    })
+    this.setWorker(
+      new WorkerThread(bundledEntry('park/worker'), 'park', workerData, events, {
+        trackUnmanagedFds: false,
+      }),
+    )
   }
 
-  /** Where it listens, with the port that the kernel picked. */
+  /** Where it listens, with the port that the kernel picked; undefined before it does. */
   get uri(): string | undefined {
-    return this.#uri
-  }
-
-  override get isPlaintext(): boolean {
-    return this.#inClear
+    return this.#isListening ? this.currentUri : undefined
   }
 
   /** What is in the directory, once it is there. */
@@ -140,20 +135,21 @@ export class Park extends Migration {
     const reason = closedByOwner('park')
     this.endByOwner(reason)
     this.#stop(reason)
-    await this.#worker.ended
+    await this.worker?.ended
     this.settleByOwner()
   }
 
   #stop(reason: PostcopyError): void {
     if (isAtRest(this.state)) return
-    this.#worker.post({ type: 'stop', error: errorToRecord(reason) })
+    this.post({ type: 'stop', error: errorToRecord(reason) })
   }
 
   #notice(notice: ParkNotice): void {
     switch (notice.type) {
       case 'listening':
-        this.#uri = formatUri(notice.uri)
-        this.emit('listening', this.#uri)
+        this.setUri(formatUri(notice.uri))
+        this.#isListening = true
+        this.emit('listening', formatUri(notice.uri))
         break
       case 'refused':
         this.emit('refused', errorFromRecord(notice.error))
@@ -173,7 +169,7 @@ export class Park extends Migration {
   }
 
   #workerLost(cause: unknown): void {
-    if (isAtRest(this.state)) return
+    if (!this.isWorkerLost) return
     const text =
       'the worker that parks has ended; what came may be in DIR.partial or DIR.incomplete'
     this.setState('failed', errorToRecord(new PostcopyError('ERR_WORKER_LOST', text, { cause })))

@@ -174,7 +174,7 @@ export class ParkReceiver {
     try {
       this.#complete()
       // With a return path the source waits for SHUT, which can no longer reach it.
-      if (this.#session.hasShut) {
+      if (phases.is('loaded-shut', 'running-shut')) {
         throw new ConnectionError('ERR_CONNECTION_CLOSED', `${peer} has closed`)
       }
     } catch (error) {

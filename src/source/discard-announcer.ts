@@ -1,13 +1,15 @@
 /**
- * Names what is owed in good time: at the destination the memory of a discarded page has to be
- * freed, and that is better done while the guest still runs. What it writes meanwhile is named
- * in the next round, and the last round is short.
+ * Sends discards while the guest still runs, because the destination has to free the memory of each
+ * discarded page. Pages written meanwhile are discarded in the next round, so the last round, with
+ * the guest stopped, is short.
  */
+import type { RamRange } from '../migration/index.js'
 import type { PageBitmap, TrackedBlock } from '../ram/index.js'
+import { TARGET_PAGE_SIZE } from '../units.js'
 import { encodeDiscards } from './elements.js'
 import type { SourceLink } from './link.js'
 
-/** So few pages of a block are left to the last round, in which the guest is stopped. */
+/** Stop announcing when fewer pages than this remain in a block. */
 const FEW_PAGES = 64
 
 /** Target pages of a block. */
@@ -15,6 +17,22 @@ export interface TrackedRange {
   readonly tracked: TrackedBlock
   readonly first: number
   readonly end: number
+}
+
+/**
+ * The pages of `ranges` in blocks whose host pages are target pages. Of larger host pages a part
+ * would be sent, and then the whole.
+ */
+export function trackedRanges(
+  blocks: readonly TrackedBlock[],
+  ranges: readonly RamRange[],
+): TrackedRange[] {
+  return ranges.flatMap(({ block: name, offset, lengthBytes }) => {
+    const tracked = blocks.find(({ block }) => block.name === name && block.hostPages === 1)
+    if (tracked === undefined) return []
+    const first = offset / TARGET_PAGE_SIZE
+    return [{ tracked, first, end: first + lengthBytes / TARGET_PAGE_SIZE }]
+  })
 }
 
 export class DiscardAnnouncer {

@@ -1,3 +1,4 @@
 /** The source: its state machine, and the worker it runs in. */
 export { Source } from './source.js'
-export type { Owed, SourceOptions } from './source.js'
+export type { SourceOptions } from './options.js'
+export type { Owed } from './source.js'

@@ -21,12 +21,11 @@ import {
   PhaseMachine,
 } from '../migration/index.js'
 import type { MigrationUri, TlsClient } from '../net/index.js'
-import { type DirtyLog, openDirtyLog, type TrackedBlock } from '../ram/index.js'
+import { type DirtyLog, openDirtyLog } from '../ram/index.js'
 import { encode, encodePing, PingValue } from '../stream/index.js'
-import { TARGET_PAGE_SIZE } from '../units.js'
 import { type FinalElements, encodePrecopyEnd, encodePrologue, encodeSwitch } from './elements.js'
 import type { SourceBlock } from './block.js'
-import { DiscardAnnouncer, type TrackedRange } from './discard-announcer.js'
+import { DiscardAnnouncer, type TrackedRange, trackedRanges } from './discard-announcer.js'
 import type { SourceLink } from './link.js'
 import type { DirtyLogChoice, SavedDevices } from './protocol.js'
 import { type SourcePhaseMachine, sourcePhases } from './phases.js'
@@ -339,19 +338,6 @@ export class Sender {
   get #hasReturnPath(): boolean {
     return this.#mayPostcopy || this.#options.capabilities['return-path']
   }
-}
-
-/** Where host pages are larger than target pages, a part of one would have to be sent twice. */
-function trackedRanges(
-  blocks: readonly TrackedBlock[],
-  ranges: readonly RamRange[],
-): TrackedRange[] {
-  return ranges.flatMap(({ block: name, offset, lengthBytes }) => {
-    const tracked = blocks.find(({ block }) => block.name === name && block.hostPages === 1)
-    if (tracked === undefined) return []
-    const first = offset / TARGET_PAGE_SIZE
-    return [{ tracked, first, end: first + lengthBytes / TARGET_PAGE_SIZE }]
-  })
 }
 
 function cancelled(): PostcopyError {

@@ -2,76 +2,47 @@
 import { once } from 'node:events'
 import {
   type ErrorRecord,
-  MachineError,
+  type MachineError,
   PostcopyError,
   StateError,
   errorToRecord,
 } from '../errors.js'
 import {
-  AutoRecovery,
-  awaitHook,
-  callHook,
-  type Capabilities,
   checkMachine,
-  checkOptionNames,
-  checkOptionValues,
-  checkSaved,
   closedByOwner,
   type GuestLocation,
   isAtRest,
-  isBoolean,
   isFinal,
   type MigratableMachine,
-  Migration,
-  type MigrationOptions,
   type MigrationState,
   now,
   own,
   type Parameters,
   refuseOwned,
+  RecoverableEnd,
   refusePause,
-  refuseRecover,
   resolveOptions,
   workerLost,
   WorkerThread,
 } from '../migration/index.js'
 import { bundledEntry } from '../kernel/internal.js'
-import { clientCredentials, isPlaintext, parseUri, type TlsClient } from '../net/index.js'
-import { PageBitmap, PageOrder, type RamBlockDescriptor } from '../ram/index.js'
+import { clientCredentials, parseUri, type TlsClient } from '../net/index.js'
+import { PageBitmap, type RamBlockDescriptor } from '../ram/index.js'
 import { encode, encodeConfiguration } from '../stream/index.js'
 import { TARGET_PAGE_SIZE, assertNever } from '../units.js'
 import type {
-  DirtyLogChoice,
   SavedDevices,
   SharedSourceBlock,
   SourceNotice,
   SourceRequest,
   SourceWorkerData,
 } from './protocol.js'
+import { GuestControl } from './guest-control.js'
 import { Handover, locationAtSource } from './handover.js'
 import { encodeDevices } from './elements.js'
+import { checkSourceOptions, type SourceOptions } from './options.js'
 import { RAM_SECTION_ID } from './ram-sender.js'
 import { explainPause, unconfirmed } from './unconfirmed.js'
-
-export interface SourceOptions extends MigrationOptions {
-  /** `tcp:HOST:PORT` or `unix:PATH` of a listening destination. */
-  uri: string
-  /**
-   * How writes of the running guest are found; `auto` is `async` where the kernel has it. `none`
-   * is for memory that nobody writes.
-   */
-  dirtyLog?: DirtyLogChoice
-  /** Postcopy from the first moment: no page is sent before the switch. Needs `postcopy-ram`. */
-  postcopyAtOnce?: boolean
-  /**
-   * Over the machine's blocks. Its pages are pushed first, in this order, as soon as the devices
-   * are loaded, whatever `x-push-after-quiet-ms` says. What the destination asks for is added to it
-   * while it does; nobody else may add then.
-   */
-  pageOrder?: PageOrder
-  /** Before the package is sent, abort cancels; later it does nothing. */
-  signal?: AbortSignal
-}
 
 /** What would be lost with the source of a postcopy. */
 export interface Owed {
@@ -92,33 +63,17 @@ export interface Owed {
  * broken connection leads to `postcopy-paused`: the guest stays stopped, all its pages are kept,
  * and {@link Source.recover} goes on as often as it takes.
  */
-export class Source extends Migration {
-  readonly capabilities: Readonly<Capabilities>
+export class Source extends RecoverableEnd<SourceRequest, SourceNotice> {
   readonly #machine: MigratableMachine
   readonly #options: SourceOptions
   readonly #blocks: readonly SharedSourceBlock[]
   readonly #handover = new Handover()
-  readonly #autoRecovery = new AutoRecovery({
-    parameters: () => this.#parameters,
-    recover: () => this.recover(),
-  })
-  #worker: WorkerThread<SourceRequest, SourceNotice>
   #devices: SavedDevices | undefined
-  #parameters: Parameters
-  #uri: string
-  /** Told to recover; `begun` by a worker that has not said so yet. */
-  #recovering: false | 'asked' | 'begun' = false
-  /** The machine may be in another migration. */
-  readonly #disown: () => void
+  readonly #guest: GuestControl
   /** Stops listening to the user's `AbortSignal`. */
   #ignoreSignal: () => void = () => undefined
   /** It has no guest that could run, see {@link Source.takeOver}. */
   readonly #isTakenOver: boolean
-  /** The migration has stopped a running guest: it is started again if it stays here. */
-  #stoppedRunning = false
-  #stopping = false
-  /** The guest stays here, but is still stopping. */
-  #resumeWhenStopped = false
   /** The guest stays here, but did not start. */
   #startFailure: MachineError | undefined
 
@@ -146,7 +101,6 @@ export class Source extends Migration {
   }
 
   private constructor(machine: MigratableMachine, options: SourceOptions, isRecovery: boolean) {
-    super()
     checkSourceOptions(options)
     checkMachine(machine)
     const { capabilities, parameters } = resolveOptions(options)
@@ -154,18 +108,20 @@ export class Source extends Migration {
       throw new PostcopyError('ERR_INVALID_CAPABILITY', 'postcopyAtOnce needs postcopy-ram')
     }
     const tls = clientCredentials(parameters, parseUri(options.uri))
-    // Only an answer tells that the destination has accepted our certificate.
-    this.capabilities = tls === undefined ? capabilities : { ...capabilities, 'return-path': true }
-    this.#parameters = parameters
     if (options.pageOrder?.fits(machine.blocks) === false) {
       throw new PostcopyError(
         'ERR_INVALID_BLOCK',
         "pageOrder is over other blocks than the machine's",
       )
     }
+    super({
+      uri: options.uri,
+      // Only an answer tells that the destination has accepted our certificate.
+      capabilities: tls === undefined ? capabilities : { ...capabilities, 'return-path': true },
+      parameters,
+    })
     this.#machine = machine
     this.#options = options
-    this.#uri = options.uri
     this.#isTakenOver = isRecovery
     this.#blocks = machine.blocks.map((block) => {
       const { name, region, lengthBytes, pageSizeBytes, available } = block
@@ -185,13 +141,18 @@ export class Source extends Migration {
       this.#handover.handOver('postcopy')
       this.counters.startedAt = now()
     }
-    this.#disown = own(machine, this, 'source')
-    try {
-      this.#worker = this.#startWorker(isRecovery, tls)
-    } catch (error) {
-      this.#disown()
-      throw error
-    }
+    this.#guest = new GuestControl(machine, {
+      changed: (error) => this.#guestChanged(error),
+      saved: (devices) => {
+        this.#devices = devices
+        this.#request({ type: 'guest-stopped', devices })
+      },
+      failed: (error) =>
+        this.#request({ type: 'guest-not-stopped', error: this.recordHookError(error) }),
+      startedMeanwhile: () => startedMeanwhile(this.state),
+    })
+    const disown = own(machine, this, 'source')
+    this.begin(() => this.#startWorker(options.uri, isRecovery, tls), disown)
     const cancel = (): void => this.#request({ type: 'cancel' })
     const { signal } = options
     signal?.addEventListener('abort', cancel, { once: true })
@@ -200,11 +161,12 @@ export class Source extends Migration {
   }
 
   #startWorker(
+    uri: string,
     isRecovery: boolean,
     tls: TlsClient | undefined,
   ): WorkerThread<SourceRequest, SourceNotice> {
     const workerData: SourceWorkerData = {
-      uri: parseUri(this.#uri),
+      uri: parseUri(uri),
       tls,
       machineType: this.#machine.machineType,
       configuration: this.#machine.configuration,
@@ -212,7 +174,7 @@ export class Source extends Migration {
       blocks: this.#blocks,
       loadRanges: this.#machine.loadRanges ?? [],
       capabilities: this.capabilities,
-      parameters: this.#parameters,
+      parameters: this.parameters,
       dirtyLog: this.#options.dirtyLog ?? 'auto',
       postcopyAtOnce: this.#options.postcopyAtOnce ?? false,
       pageOrder: this.#options.pageOrder?.buffer,
@@ -277,24 +239,17 @@ export class Source extends Migration {
    * @throws StateError `ERR_STATE_RECOVER` outside `postcopy-paused`; PostcopyError
    *   `ERR_INVALID_URI`, `ERR_TLS_CREDENTIALS`, `ERR_TLS_HOSTNAME`, `ERR_CLOSED`, `ERR_TAKEN_BACK`
    */
-  async recover(uri: string = this.#uri): Promise<void> {
-    this.#refuseEnded()
-    refuseRecover(this.state, this.#recovering !== false)
-    const tls = clientCredentials(this.#parameters, parseUri(uri))
-    this.#recovering = 'asked'
-    this.#uri = uri
-    this.#autoRecovery.stop()
-    await this.#worker.ended
-    this.#refuseEnded()
-    this.#recovering = 'begun'
-    const begun = once(this, 'state')
-    this.#worker = this.#startWorker(true, tls)
-    await Promise.race([begun, this.#worker.ended])
-    this.#refuseEnded()
-  }
-
-  #refuseEnded(): void {
-    if (this.endedByOwner !== undefined) throw this.endedByOwner
+  override async recover(uri: string = this.currentUri ?? this.#options.uri): Promise<void> {
+    this.checkRecover()
+    const tls = clientCredentials(this.parameters, parseUri(uri))
+    this.setUri(uri)
+    let begun: Promise<unknown> | undefined
+    await this.restart(() => {
+      begun = once(this, 'state')
+      return this.#startWorker(uri, true, tls)
+    })
+    await Promise.race([begun, this.worker?.ended])
+    this.refuseEnded()
   }
 
   /** All that a postcopy owes its destination; undefined before the guest was handed over by one. */
@@ -321,19 +276,10 @@ export class Source extends Migration {
     return locationAtSource(this.#handover.state, mayPostcopy || hasReturnPath)
   }
 
-  override get isPlaintext(): boolean {
-    return isPlaintext(parseUri(this.#uri), this.#parameters)
-  }
-
-  get parameters(): Readonly<Parameters> {
-    return this.#parameters
-  }
-
   /** Changes limits while the migration runs; what is about connections applies to the next one. */
-  setParameters(parameters: Partial<Parameters>): void {
-    const resolved = resolveOptions({ parameters: { ...this.#parameters, ...parameters } })
-    this.#parameters = resolved.parameters
-    this.#request({ type: 'set-parameters', parameters: this.#parameters })
+  override setParameters(parameters: Partial<Parameters>): void {
+    super.setParameters(parameters)
+    this.#request({ type: 'set-parameters', parameters: this.parameters })
   }
 
   /**
@@ -345,7 +291,7 @@ export class Source extends Migration {
    */
   takeBack(): void {
     const hasLeft = this.state === 'postcopy-paused' || this.state === 'completed'
-    if (!hasLeft || this.#recovering !== false || this.#isTakenOver) {
+    if (!hasLeft || this.isRecovering || this.#isTakenOver) {
       throw new StateError(
         'ERR_STATE_TAKE_BACK',
         'only a guest of a migration that is postcopy-paused or completed can be taken back',
@@ -354,8 +300,8 @@ export class Source extends Migration {
     }
     // One that was closed does not have the machine any more.
     if (this.endedByOwner !== undefined) refuseOwned(this.#machine)
-    this.#disown()
-    this.#autoRecovery.stop()
+    this.disown()
+    this.stopAutoRecovery()
     this.endByOwner(takenBack())
     this.#handover.takeBack()
     this.settleByOwner()
@@ -367,89 +313,51 @@ export class Source extends Migration {
    */
   async close(): Promise<void> {
     this.endByOwner(closedByOwner())
-    this.#autoRecovery.stop()
+    this.stopAutoRecovery()
     this.#ignoreSignal()
-    await this.#worker.terminate()
-    this.#disown()
+    await this.worker?.terminate()
+    this.disown()
     this.settleByOwner()
   }
 
   #request(request: SourceRequest): void {
-    if (!isAtRest(this.state)) this.#worker.post(request)
+    if (!isAtRest(this.state)) this.post(request)
   }
 
   #notice(notice: SourceNotice): void {
     switch (notice.type) {
       case 'state':
-        if (isAtRest(notice.state)) void this.#worker.terminate()
-        this.#enter(notice.state, notice.error)
+        if (isAtRest(notice.state)) void this.worker?.terminate()
+        this.enter(notice.state, notice.error)
         break
       case 'pass':
         this.emit('pass', notice.pass)
         break
       case 'stop-guest':
-        void this.#stopGuest()
+        void this.#guest.stop()
         break
       case 'resume-guest':
-        this.#resumeGuest()
+        this.#guest.resume()
         break
       default:
         assertNever(notice)
     }
   }
 
-  async #stopGuest(): Promise<void> {
-    this.#stopping = true
-    try {
-      this.#stoppedRunning = this.#isRunning()
-      await awaitHook('stop', () => this.#machine.stop())
-      this.#stopping = false
-      this.emit('guest')
-      // By its owner, or by a migration before this one that was still stopping it when it failed.
-      if (this.#isRunning()) throw startedMeanwhile(this.state)
-      const devices = checkSaved(callHook('saveDevices', () => this.#machine.saveDevices()))
-      this.#devices = devices
-      this.#request({ type: 'guest-stopped', devices })
-    } catch (error) {
-      this.#stopping = false
-      this.#request({ type: 'guest-not-stopped', error: this.recordHookError(error) })
+  #guestChanged(error: MachineError | undefined): void {
+    if (error !== undefined) {
+      if (isFinal(this.state)) this.failedToStart(error)
+      else this.#startFailure = error
     }
-    if (this.#resumeWhenStopped) this.#resumeGuest()
-  }
-
-  #isRunning(): boolean {
-    return callHook('running', () => this.#machine.running)
-  }
-
-  #resumeGuest(): void {
-    this.#resumeWhenStopped = this.#stopping
-    if (this.#stopping) return
-    const error = this.#stoppedRunning ? this.#startGuest() : undefined
-    this.#stoppedRunning = false
     this.emit('guest', error)
   }
 
-  #startGuest(): MachineError | undefined {
-    try {
-      callHook('start', () => this.#machine.start())
-      return undefined
-    } catch (error) {
-      if (!(error instanceof MachineError)) throw error
-      if (isFinal(this.state)) this.failedToStart(error)
-      else this.#startFailure = error
-      return error
-    }
-  }
+  /** After `completed` the guest has left: only its owner knows when the machine may be used again. */
+  protected override readonly keepsMachineIn: MigrationState = 'completed'
 
-  #enter(state: MigrationState, error?: ErrorRecord): void {
-    this.#recovering = false
-    // After `completed` the machine has left: only its owner knows when it may be used again.
-    if (isFinal(state) && state !== 'completed') this.#disown()
-    this.setState(state, error === undefined ? undefined : this.#explain(state, error))
-    if (state === 'postcopy-active') this.#autoRecovery.recovered()
+  protected override enter(state: MigrationState, error?: ErrorRecord): void {
+    super.enter(state, error === undefined ? undefined : this.#explain(state, error))
     if (isAtRest(state)) this.#ignoreSignal()
-    if (state !== 'postcopy-paused' || !this.capabilities['x-auto-recover']) return
-    if (this.endedByOwner === undefined) this.#autoRecovery.paused(this.error)
   }
 
   #explain(state: MigrationState, error: ErrorRecord): ErrorRecord {
@@ -471,48 +379,27 @@ export class Source extends Migration {
 
   /** It is ended when there is nothing for it to do. Otherwise something has happened to it. */
   #workerEnded(cause: unknown): void {
-    if (isAtRest(this.state) && this.#recovering !== 'begun') return
+    if (!this.isWorkerLost) return
     const reason = this.endedByOwner ?? workerLost('source', cause)
     const error = errorToRecord(reason)
     switch (this.#handover.state) {
       case 'confirmed':
-        if (this.state === 'postcopy-device') this.#enter('postcopy-active')
-        this.#enter('completed')
+        if (this.state === 'postcopy-device') this.enter('postcopy-active')
+        this.enter('completed')
         break
       case 'postcopy':
       case 'claimed':
-        if (this.state === 'device') this.#enter('postcopy-device')
-        this.#enter('postcopy-paused', error)
+        if (this.state === 'device') this.enter('postcopy-device')
+        this.enter('postcopy-paused', error)
         break
       case 'precopy':
-        this.#enter('failed', errorToRecord(unconfirmed(reason)))
+        this.enter('failed', errorToRecord(unconfirmed(reason)))
         break
       case 'none':
-        this.#resumeGuest()
-        this.#enter('failed', error)
+        this.#guest.resume()
+        this.enter('failed', error)
     }
   }
-}
-
-const optionNames = [
-  'uri',
-  'capabilities',
-  'parameters',
-  'dirtyLog',
-  'postcopyAtOnce',
-  'pageOrder',
-  'signal',
-]
-const dirtyLogs: readonly unknown[] = ['auto', 'async', 'sync', 'none']
-
-function checkSourceOptions(options: SourceOptions): void {
-  checkOptionNames(options, optionNames)
-  checkOptionValues(options, {
-    dirtyLog: (value) => dirtyLogs.includes(value),
-    postcopyAtOnce: isBoolean,
-    pageOrder: (value) => value instanceof PageOrder,
-    signal: (value) => value instanceof AbortSignal,
-  })
 }
 
 function takenBack(): PostcopyError {

@@ -1,7 +1,7 @@
 /** What a destination may say, and must not, to our source: whose guest is it afterwards? */
 import assert from 'node:assert/strict'
 import type { MigrationState } from '../../src/migration/states.js'
-import type { Source, SourceOptions } from '../../src/source/source.js'
+import type { Source, SourceOptions } from '../../src/source/index.js'
 import * as stream from '../../src/stream/index.js'
 import { FakeDestination } from '../support/fake-peer.js'
 import { ended, migrateTo, postcopy, reached, statesOf } from '../support/migration.js'

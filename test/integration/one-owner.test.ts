@@ -7,7 +7,7 @@ import { MemoryRegion } from '../../src/kernel/index.js'
 import type { MachineBlock, MigratableMachine } from '../../src/migration/machine.js'
 import { Park, ParkedVm } from '../../src/park/index.js'
 import { PageBitmap } from '../../src/ram/page-bitmap.js'
-import { Source, type SourceOptions } from '../../src/source/source.js'
+import { Source, type SourceOptions } from '../../src/source/index.js'
 import { temporaryFolder } from '../cli/support.js'
 import { cleanups } from '../support/cleanup.js'
 import {

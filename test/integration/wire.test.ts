@@ -1,7 +1,7 @@
 /** What our source puts on the wire, as a scripted destination hears it. */
 import assert from 'node:assert/strict'
 import { PUSH_NEVER } from '../../src/migration/options.js'
-import type { Source, SourceOptions } from '../../src/source/source.js'
+import type { Source, SourceOptions } from '../../src/source/index.js'
 import * as stream from '../../src/stream/index.js'
 import { FakeDestination } from '../support/fake-peer.js'
 import { describeKinds } from '../support/memory-kinds.js'

@@ -6,7 +6,7 @@ import type { MigratableMachine } from '../../src/migration/machine.js'
 import type { Migration } from '../../src/migration/migration.js'
 import type { MigrationOptions } from '../../src/migration/options.js'
 import { type MigrationState, isAtRest, isFinal } from '../../src/migration/states.js'
-import { Source, type SourceOptions } from '../../src/source/source.js'
+import { Source, type SourceOptions } from '../../src/source/index.js'
 import { cleanups } from './cleanup.js'
 
 export const postcopy = { 'postcopy-ram': true } as const
