@@ -1,0 +1,138 @@
+/** The tables of phases: that every phase is used, and that users and docs see what they say. */
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { incomingPhases } from '../../src/destination/phases.js'
+import { type PhaseTable, PhaseMachine } from '../../src/migration/phases.js'
+import { successors } from '../../src/migration/states.js'
+import { parkPhases } from '../../src/park/phases.js'
+import { sourcePhases } from '../../src/source/phases.js'
+
+type AnyTable = PhaseTable<string, string, string>
+
+const tables: Readonly<Record<string, { table: AnyTable; begins: readonly string[] }>> = {
+  source: { table: sourcePhases, begins: ['none', 'paused'] },
+  destination: { table: incomingPhases, begins: ['none', 'to-recover'] },
+}
+
+/** Events that the diagram leaves out: the text below it says where a failure leads. */
+const failures = ['failed', 'lost', 'broken', 'refused']
+
+interface Edge {
+  readonly from: string
+  readonly event: string
+  readonly to: string
+}
+
+function edgesOf(table: AnyTable): Edge[] {
+  return Object.entries(table).flatMap(([from, { on }]) =>
+    Object.entries(on).flatMap(([event, cell]) =>
+      cell === undefined || 'error' in cell ? [] : [{ from, event, to: cell.to }],
+    ),
+  )
+}
+
+/** A state diagram of Mermaid. */
+function diagram(table: AnyTable): string {
+  const labels = new Map<string, string[]>()
+  for (const { from, event, to } of edgesOf(table)) {
+    if (from === to || failures.includes(event)) continue
+    const edge = `${id(from)} --> ${id(to)}`
+    labels.set(edge, [...(labels.get(edge) ?? []), event])
+  }
+  const phases = Object.keys(table).map((phase) => `  ${id(phase)}: ${phase}`)
+  const edges = [...labels].map(([edge, events]) => `  ${edge}: ${events.join(', ')}`)
+  return ['```mermaid', 'stateDiagram-v2', ...phases, ...edges, '```'].join('\n')
+}
+
+function id(phase: string): string {
+  return phase.replaceAll('-', '_')
+}
+
+/** The text between a mark and the next one in docs/architecture.md. */
+function documented(mark: string): string {
+  const text = readFileSync(new URL('../../../docs/architecture.md', import.meta.url), 'utf8')
+  const [, after = ''] = text.split(`<!-- ${mark} -->`)
+  return (after.split('<!-- end -->')[0] ?? '').trim()
+}
+
+describe('the phases of an end', () => {
+  for (const [name, { table, begins }] of Object.entries(tables)) {
+    it(`are all reached: ${name}`, () => {
+      const reached = new Set(begins)
+      for (const phase of reached) {
+        for (const { from, to } of edgesOf(table)) if (from === phase) reached.add(to)
+      }
+      assert.deepEqual(Object.keys(table).sort(), [...reached].sort())
+    })
+
+    it(`announce states only in an order that users know: ${name}`, () => {
+      for (const { from, event, to } of edgesOf(table)) {
+        const [before, after] = [table[from]?.state, table[to]?.state]
+        assert(before !== undefined && after !== undefined)
+        const isKnown = before === after || successors[before].includes(after)
+        assert(isKnown, `${event} leads from ${from} (${before}) to ${to} (${after})`)
+      }
+    })
+
+    it(`are drawn in docs/architecture.md: ${name}`, () => {
+      const drawn = diagram(table)
+      assert.equal(documented(`phases of the ${name}`), drawn, `it has to be\n${drawn}`)
+    })
+  }
+
+  it('of parking are those of a destination, but for a recovery', () => {
+    const differing = Object.keys(incomingPhases).filter(
+      (phase) =>
+        parkPhases[phase as keyof typeof parkPhases] !==
+        incomingPhases[phase as keyof typeof parkPhases],
+    )
+    assert.deepEqual(differing, ['to-recover', 'recover-setup', 'recover'])
+  })
+})
+
+describe('a phase machine', () => {
+  const table: PhaseTable<'a' | 'b', 'go' | 'stay' | 'stop', 'first' | 'last'> = {
+    a: {
+      state: 'setup',
+      on: { go: { to: 'b', do: ['first'], then: ['last'] }, stay: { to: 'a' } },
+    },
+    b: { state: 'active', on: { stop: { error: 'stopping it here' } } },
+  }
+
+  function machine() {
+    const seen: string[] = []
+    const phases = new PhaseMachine(table, 'a', (state) => seen.push(state))
+    const note = (action: string) => () => void seen.push(action)
+    return { phases, seen, actions: { first: note('first'), last: note('last') } }
+  }
+
+  it('does what the table says before and after it announces the next state', () => {
+    const { phases, seen, actions } = machine()
+    phases.take('stay')
+    phases.take('go', actions)
+    assert.deepEqual([phases.phase, seen], ['b', ['first', 'active', 'last']])
+  })
+
+  it('refuses every other event, with the words of the table where it has some', () => {
+    const { phases, seen, actions } = machine()
+    assert.throws(() => phases.take('stop'), /^.*stop has no place here \(state a\)$/)
+    phases.take('go', actions)
+    assert.throws(() => phases.take('stop'), /stopping it here has no place here \(state b\)/)
+    assert.throws(() => phases.check('go'), { code: 'ERR_STATE_COMMAND' })
+    assert.equal(seen.length, 3)
+  })
+
+  it('stays where it is when an action throws', () => {
+    const { phases, seen } = machine()
+    const first = () => {
+      throw new Error('not possible')
+    }
+    assert.throws(() => phases.take('go', { first }), /not possible/)
+    assert.deepEqual([phases.phase, seen], ['a', []])
+  })
+
+  it('does not leave out an action', () => {
+    const { phases } = machine()
+    assert.throws(() => phases.take('go'), /go in a lacks first/)
+  })
+})
