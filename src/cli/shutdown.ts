@@ -51,9 +51,9 @@ export class Shutdown {
    * signal's default, which ends the process, is then the only thing that works.
    */
   #arm(): void {
-    const { destination, whereabouts } = this.#monitor
+    const { destination, presence } = this.#monitor
     const mayPark =
-      whereabouts === 'awaited' && destination !== undefined && isInPostcopy(destination.state)
+      presence === 'awaited' && destination !== undefined && isInPostcopy(destination.state)
     if (mayPark) this.#signals.disarm()
     else this.#signals.arm()
   }

@@ -22,8 +22,8 @@ export interface MigrationEvents {
   state: [state: MigrationState, error: PostcopyError | undefined]
   /** A destination listens on `uri`, with the port that the kernel picked. */
   listening: [uri: string]
-  /** A source begins to send what its dirty log found when it was read for the `pass`th time. */
-  pass: [pass: number]
+  /** A source has read its dirty log for the `count`th time, and sends what it found. */
+  'dirty-sync': [count: number]
   /** A peer was turned away; the right one may still come. */
   refused: [error: PostcopyError]
   /**

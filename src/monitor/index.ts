@@ -8,7 +8,7 @@ export type {
   RamInfo,
   SocketAddress,
 } from './query-migrate.js'
-export type { RunState, StatusInfo, Whereabouts } from './whereabouts.js'
+export type { RunState, StatusInfo, GuestPresence as Whereabouts } from './guest-presence.js'
 export type { ArrivalCounts, BlockArrivals } from './page-arrivals.js'
 export {
   MonitorSession,

@@ -31,13 +31,13 @@ import { type BlockArrivals, mapArrivals } from './page-arrivals.js'
 import { type MigrationInfo, destinationInfo, sourceInfo } from './query-migrate.js'
 import {
   type StatusInfo,
-  type Whereabouts,
+  type GuestPresence,
   refuseToLeave,
   refuseToRun,
   refuseWhileMigrating,
   statusOf,
-  whereaboutsOf,
-} from './whereabouts.js'
+  presenceOf,
+} from './guest-presence.js'
 
 export interface MonitorEvents {
   /** One end of a migration has changed its state. `error` says why, where that is a failure. */
@@ -50,8 +50,8 @@ export interface MonitorEvents {
   listening: [uri: string]
   /** A peer of an incoming migration was turned away; see `MigrationEvents`. */
   refused: [error: PostcopyError]
-  /** An outgoing migration begins to send what its dirty log found at the `pass`th look. */
-  pass: [pass: number]
+  /** As the event of `MigrationEvents`, of an outgoing migration. */
+  'dirty-sync': [count: number]
   /** What the outgoing postcopy owes is on disk, or cannot be. */
   spilled: [end: SpillEnd]
   /** The guest runs, or does not run any more. */
@@ -101,8 +101,8 @@ export class Monitor extends EventEmitter<MonitorEvents> {
     })
   }
 
-  get whereabouts(): Whereabouts {
-    return whereaboutsOf(this.#source, this.destination, this.#options.incoming === true)
+  get presence(): GuestPresence {
+    return presenceOf(this.#source, this.destination, this.#options.incoming === true)
   }
 
   get source(): Source | undefined {
@@ -163,7 +163,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
     const checked = checkParameters(wanted)
     const before = this.#parameters['tls-creds']
     // What waits for a source goes on with what it has unless it can be made anew.
-    if (this.whereabouts === 'awaited') serverCredentials({ ...this.#parameters, ...checked })
+    if (this.presence === 'awaited') serverCredentials({ ...this.#parameters, ...checked })
     Object.assign(this.#parameters, checked)
     if (this.#source !== undefined && !isFinal(this.#source.state)) {
       this.#source.setParameters(checked)
@@ -180,7 +180,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
    * @throws PostcopyError `ERR_INVALID_URI`; StateError where the guest is not here to leave
    */
   migrate(uri: string): void {
-    refuseToLeave(this.whereabouts, this.#source)
+    refuseToLeave(this.presence, this.#source)
     const { spill, allowForeignDirectory = false } = this.#options
     const trust = { allowForeignDirectory }
     if (spill !== undefined) Spill.checkFree(spill, trust)
@@ -191,7 +191,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
     })
     this.#source = source
     source.on('state', (state, error) => this.#migrationChanged(state, error, 'source'))
-    source.on('pass', (pass) => this.emit('pass', pass))
+    source.on('dirty-sync', (count) => this.emit('dirty-sync', count))
     source.on('guest', () => this.#noteRunning())
     this.#spill = spill === undefined ? undefined : Spill.follow(source, spill, trust)
     this.#spillEnd = undefined
@@ -334,7 +334,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
 
   queryStatus(): StatusInfo {
     const completed = this.#source?.state === 'completed'
-    return statusOf(this.whereabouts, this.guest.running, completed)
+    return statusOf(this.presence, this.guest.running, completed)
   }
 
   queryCpus(): VcpuStats[] {
@@ -343,8 +343,8 @@ export class Monitor extends EventEmitter<MonitorEvents> {
 
   /** @throws StateError where the guest is not here; harmless where it is stopped */
   async stop(): Promise<void> {
-    if (this.whereabouts === 'awaited' || this.whereabouts === 'leaving') {
-      refuseToRun('stop', this.whereabouts, this.#source)
+    if (this.presence === 'awaited' || this.presence === 'leaving') {
+      refuseToRun('stop', this.presence, this.#source)
     }
     await this.guest.stop()
     this.#noteRunning()
@@ -361,7 +361,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
       options.force === true &&
       (source?.state === 'completed' || source?.state === 'postcopy-paused')
     if (takeBack) source.takeBack()
-    else refuseToRun('cont', this.whereabouts, source)
+    else refuseToRun('cont', this.presence, source)
     this.guest.start()
     if (takeBack) {
       this.#source = undefined

@@ -8,7 +8,7 @@ import { TLSSocket } from 'node:tls'
 import { ConnectionError, PeerError } from '../errors.js'
 import { duplicateFd, sendNow, setSocketOption, spinUntilReadable } from '../kernel/index.js'
 import { MAX_LOOK_AHEAD_BYTES } from '../stream/index.js'
-import { type ConnectTimeout, established } from './established.js'
+import { type ConnectTimeout, established } from './connect-timeout.js'
 import { refuseTls, secureClient, sslError } from './tls.js'
 import type { TlsClient } from './tls-credentials.js'
 

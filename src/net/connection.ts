@@ -1,7 +1,7 @@
 /** Making and taking connections for migration URIs. */
 import net from 'node:net'
 import { Channel } from './channel.js'
-import type { ConnectTimeout } from './established.js'
+import type { ConnectTimeout } from './connect-timeout.js'
 import { Handshakes, type HandshakesHost } from './handshakes.js'
 import { listenOn } from './listen-on.js'
 import type { TlsClient, TlsCredentials } from './tls-credentials.js'

@@ -8,7 +8,7 @@
 import net from 'node:net'
 import tls from 'node:tls'
 import { ConnectionError } from '../errors.js'
-import { type ConnectTimeout, established } from './established.js'
+import { type ConnectTimeout, established } from './connect-timeout.js'
 import { type TlsClient, type TlsCredentials, tlsOptions } from './tls-credentials.js'
 
 /** As long as a timer can be. */

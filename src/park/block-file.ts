@@ -160,7 +160,7 @@ export class BlockFile {
   }
 
   /** Whether every page that was discarded has come again. */
-  get isPaidOff(): boolean {
+  get allDiscarded(): boolean {
     for (const [start, end] of this.discarded.runs()) {
       if (!this.received.all(start, end)) return false
     }

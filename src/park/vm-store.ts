@@ -202,7 +202,7 @@ export class VmStore {
    * @throws PeerError `ERR_PEER_INCOMPLETE` where the source still owes pages
    */
   complete(): Manifest {
-    const owing = this.#blocks.find(({ isPaidOff }) => !isPaidOff)
+    const owing = this.#blocks.find(({ allDiscarded: isPaidOff }) => !isPaidOff)
     if (owing !== undefined) {
       throw new PeerError(
         'ERR_PEER_INCOMPLETE',

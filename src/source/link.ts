@@ -6,7 +6,7 @@ import { ConnectionError, type PostcopyError } from '../errors.js'
 import { BatchWriter, type Channel, type Consumer } from '../net/index.js'
 import type { Counters } from '../migration/index.js'
 import { type Signal, tick } from './signal.js'
-import { type Shortcut, batchLength } from './ram-sender.js'
+import { type DirectSend, batchLength } from './ram-sender.js'
 import { formatByteSize } from '../units.js'
 import { RateLimiter, RateMeter } from './rate-limiter.js'
 
@@ -128,11 +128,11 @@ export class SourceLink {
    *
    * @param pack - as there, but returns where in the buffer it ends what it has not sent
    */
-  async sendSweep(pack: (out: Uint8Array, shortcut?: Shortcut) => number): Promise<number> {
+  async sendSweep(pack: (out: Uint8Array, direct?: DirectSend) => number): Promise<number> {
     const batch = await this.#batch()
     const fd = this.#channel.directFd
-    const shortcut = fd === undefined ? undefined : { fd, sentBytes: 0, unsentFrom: 0 }
-    return this.#send(batch, (out) => pack(out, shortcut), shortcut)
+    const direct = fd === undefined ? undefined : { fd, sentBytes: 0, unsentFrom: 0 }
+    return this.#send(batch, (out) => pack(out, direct), direct)
   }
 
   async #batch(): Promise<Uint8Array> {
@@ -147,15 +147,15 @@ export class SourceLink {
     return batch === undefined ? 0 : this.#send(batch, pack)
   }
 
-  #send(batch: Uint8Array, pack: (out: Uint8Array) => number, shortcut?: Shortcut): number {
+  #send(batch: Uint8Array, pack: (out: Uint8Array) => number, direct?: DirectSend): number {
     const end = pack(batch)
     if (end === 0) {
       this.#batches.giveBack(batch)
       return 0
     }
-    const lengthBytes = batchLength(end, shortcut)
+    const lengthBytes = batchLength(end, direct)
     this.#account(lengthBytes)
-    this.#batches.send(batch, shortcut?.unsentFrom ?? 0, end)
+    this.#batches.send(batch, direct?.unsentFrom ?? 0, end)
     return lengthBytes
   }
 

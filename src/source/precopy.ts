@@ -48,7 +48,7 @@ export async function precopy(
       if (!(await link.pace(limit))) continue
       const sent =
         limit === 0
-          ? await link.sendSweep((out, shortcut) => ram.packPart(out, BATCH_PAGES, shortcut))
+          ? await link.sendSweep((out, direct) => ram.packPart(out, BATCH_PAGES, direct))
           : await link.sendBatch((out) => ram.packPart(out, LIMITED_BATCH_PAGES))
       if (sent === 0) break
       counters.precopyBytes += sent

@@ -9,7 +9,7 @@ import {
   BATCH_PAGES,
   RECORD_BYTES,
   type RamSender,
-  type Shortcut,
+  type DirectSend,
   batchLength,
 } from './ram-sender.js'
 import { ReadAhead } from './read-ahead.js'
@@ -221,7 +221,7 @@ export class Push {
         this.#pinged(out, (room) => this.#ram.packReplay(room, replay, batchPages)),
       )
     }
-    return link.sendSweep((out, shortcut) => this.#packSweep(out, batchPages, shortcut))
+    return link.sendSweep((out, direct) => this.#packSweep(out, batchPages, direct))
   }
 
   get #limitedBytes(): number {
@@ -230,10 +230,10 @@ export class Push {
   }
 
   /** Each pong that comes cuts a batch short: what is left of one needs no ping of its own. */
-  #packSweep(out: Uint8Array, batchPages: number, shortcut?: Readonly<Shortcut>): number {
-    const end = this.#ram.packPart(out.subarray(0, out.length - PING_BYTES), batchPages, shortcut)
+  #packSweep(out: Uint8Array, batchPages: number, direct?: Readonly<DirectSend>): number {
+    const end = this.#ram.packPart(out.subarray(0, out.length - PING_BYTES), batchPages, direct)
     if (end === 0) return 0
-    const bytes = batchLength(end, shortcut)
+    const bytes = batchLength(end, direct)
     if (this.#window.unpingedBytes + bytes < (batchPages * RECORD_BYTES) / 2) {
       this.#window.count(bytes)
       return end

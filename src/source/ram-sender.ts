@@ -37,18 +37,18 @@ export interface EndPiece {
   readonly complete: boolean
 }
 
-/** A way past the buffer: what is packed goes out as it comes. */
-export interface Shortcut {
+/** Native code writes packed pages straight to the socket, and leaves the rest in the buffer. */
+export interface DirectSend {
   readonly fd: number
-  /** Gone that way. */
+  /** Written to the socket. */
   sentBytes: number
   /** Where in the buffer the rest begins. */
   unsentFrom: number
 }
 
 /** How much a batch is that ends in the buffer at `end`. */
-export function batchLength(end: number, shortcut: Readonly<Shortcut> | undefined): number {
-  return shortcut === undefined ? end : shortcut.sentBytes + end - shortcut.unsentFrom
+export function batchLength(end: number, direct: Readonly<DirectSend> | undefined): number {
+  return direct === undefined ? end : direct.sentBytes + end - direct.unsentFrom
 }
 
 export class RamSender {
@@ -135,13 +135,13 @@ export class RamSender {
    * Fills `out` with one PART of the next `maxPages` dirty pages of the sweep. In postcopy the
    * sweep goes round; in precopy it ends with the last block.
    *
-   * @param shortcut - may be used for a part of it
-   * @returns bytes to send (with a shortcut, where in `out` they end); 0 at the end of the sweep
+   * @param direct - may be used for a part of it
+   * @returns bytes to send (with `direct`, where in `out` they end); 0 at the end of the sweep
    */
-  packPart(out: Uint8Array, maxPages: number, shortcut?: Shortcut): number {
+  packPart(out: Uint8Array, maxPages: number, direct?: DirectSend): number {
     const before = this.remainingPages
     const start = writeHead(out, this.sectionId, ElementType.sectionPart)
-    const end = this.#packSweep(out, start, maxPages, shortcut)
+    const end = this.#packSweep(out, start, maxPages, direct)
     return this.remainingPages === before ? 0 : writeTail(out, this.sectionId, end)
   }
 
@@ -223,7 +223,7 @@ export class RamSender {
     return { lengthBytes: complete ? writeTail(out, this.sectionId, end) : end, complete }
   }
 
-  #packSweep(out: Uint8Array, start: number, maxPages: number, shortcut?: Shortcut): number {
+  #packSweep(out: Uint8Array, start: number, maxPages: number, direct?: DirectSend): number {
     let at = start
     let left = Math.min(maxPages, this.remainingPages)
     while (left > 0) {
@@ -235,7 +235,7 @@ export class RamSender {
       }
       const before = this.remainingPages
       const range = { from: this.#page, to: tracked.block.pageCount, maxPages: left }
-      at = this.#pack('main', out, at, tracked, range, shortcut)
+      at = this.#pack('main', out, at, tracked, range, direct)
       const [nextPage = 0] = this.#packed
       this.#page = nextPage
       left -= before - this.remainingPages
@@ -253,7 +253,7 @@ export class RamSender {
     at: number,
     tracked: TrackedBlock,
     { from, to, maxPages }: PageRange,
-    shortcut?: Shortcut,
+    direct?: DirectSend,
   ): number {
     const { block, dirty } = tracked
     const options = {
@@ -266,15 +266,14 @@ export class RamSender {
     const room = out.subarray(0, out.length - TAIL_BYTES)
     const packed = this.#packed
     let end: number
-    if (shortcut === undefined) {
+    if (direct === undefined) {
       end = at + packPages(block.region, dirty.bytes, options, room, at, packed)
     } else {
-      const { fd } = shortcut
-      const direct = { ...options, fd, piecePages: PIECE_PAGES }
-      end = sendPages(block.region, dirty.bytes, direct, room, at, packed)
+      const sendOptions = { ...options, fd: direct.fd, piecePages: PIECE_PAGES }
+      end = sendPages(block.region, dirty.bytes, sendOptions, room, at, packed)
       const [, , , sentBytes = 0, unsentFrom = 0] = packed
-      shortcut.sentBytes += sentBytes
-      shortcut.unsentFrom = unsentFrom
+      direct.sentBytes += sentBytes
+      direct.unsentFrom = unsentFrom
     }
     const [, normal = 0, zero = 0] = packed
     if (normal + zero > 0) this.#lastBlock[channel] = tracked

@@ -331,7 +331,7 @@ export class Source extends RecoverableEnd<SourceRequest, SourceNotice> {
         this.enter(notice.state, notice.error)
         break
       case 'pass':
-        this.emit('pass', notice.pass)
+        this.emit('dirty-sync', notice.pass)
         break
       case 'stop-guest':
         void this.#guest.stop()

@@ -69,7 +69,7 @@ async function migrateWriting(parameters: PairOptions['parameters'] = {}) {
     parameters: { 'downtime-limit': 0, ...parameters },
     via: throughThisThread,
   })
-  pair.source.on('pass', (pass) => {
+  pair.source.on('dirty-sync', (pass) => {
     if (here.running) here.fill(pass + 1)
   })
   return pair
@@ -226,7 +226,7 @@ describe('a guest that writes faster than it is sent', () => {
   it('does not converge within no downtime; postcopy ends it', async () => {
     const { here, there, source, destination } = await migrateWriting()
     await new Promise<void>((resolve, reject) => {
-      source.on('pass', (pass) => {
+      source.on('dirty-sync', (pass) => {
         if (pass > 5) resolve()
       })
       source.done.then(() => reject(new Error('it converged')), reject)

@@ -24,12 +24,12 @@ export function guestTarget(monitor: Monitor): QmpTarget {
           tell({ event: 'SHUTDOWN', data: { guest: false, reason: reasons[reason] } }),
       }
       monitor.on('migration', listeners.migration)
-      monitor.on('pass', listeners.pass)
+      monitor.on('dirty-sync', listeners.pass)
       monitor.on('running', listeners.running)
       monitor.on('quit', listeners.quit)
       return () => {
         monitor.off('migration', listeners.migration)
-        monitor.off('pass', listeners.pass)
+        monitor.off('dirty-sync', listeners.pass)
         monitor.off('running', listeners.running)
         monitor.off('quit', listeners.quit)
       }

@@ -16,10 +16,10 @@ export function migrationTarget(migration: Migration, control: QmpControl): QmpT
         tell({ event: 'MIGRATION', data: { status } })
       const tellPass = (pass: number): void => tell({ event: 'MIGRATION_PASS', data: { pass } })
       migration.on('state', tellState)
-      migration.on('pass', tellPass)
+      migration.on('dirty-sync', tellPass)
       return () => {
         migration.off('state', tellState)
-        migration.off('pass', tellPass)
+        migration.off('dirty-sync', tellPass)
       }
     },
   }

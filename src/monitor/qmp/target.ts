@@ -1,7 +1,7 @@
 /** What a QMP server can be put on: a guest process, and whatever else migrates. */
 import type { ParameterValue } from '../../migration/index.js'
 import type { MigrationInfo } from '../query-migrate.js'
-import type { StatusInfo } from '../whereabouts.js'
+import type { StatusInfo } from '../guest-presence.js'
 
 /**
  * The functions behind the commands, in the words of `Monitor`, which has all of them. A function

@@ -32,7 +32,7 @@ describe('QMP over one migration', () => {
     const port = Number(server.uri.split(':').at(-1))
     const client = await QmpClient.connect({ host: '127.0.0.1', port })
     migration.become('setup')
-    migration.emit('pass', 1)
+    migration.emit('dirty-sync', 1)
     assert.deepEqual(await client.execute('query-migrate'), { status: 'setup' })
     assert.match(await client.refusal('stop'), /^CommandNotFound/)
     await client.execute('quit')
@@ -48,6 +48,6 @@ describe('QMP over one migration', () => {
         ['SHUTDOWN', { guest: false, reason: 'host-qmp-quit' }],
       ],
     )
-    assert.equal(migration.listenerCount('state') + migration.listenerCount('pass'), 0)
+    assert.equal(migration.listenerCount('state') + migration.listenerCount('dirty-sync'), 0)
   })
 })

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import type { GuestLocation } from '../../src/migration/guest-location.js'
 import type { MigrationState } from '../../src/migration/states.js'
-import { refuseToLeave, refuseToRun, whereaboutsOf } from '../../src/monitor/whereabouts.js'
+import { refuseToLeave, refuseToRun, presenceOf } from '../../src/monitor/guest-presence.js'
 
 const mayRunThere = [
   'device',
@@ -16,11 +16,11 @@ const mayRunThere = [
 
 function messages(state: MigrationState, guestLocation: GuestLocation): string[] {
   const source = { state, guestLocation }
-  const whereabouts = whereaboutsOf(source, undefined, false)
+  const presence = presenceOf(source, undefined, false)
   const commands = [
-    () => refuseToRun('cont', whereabouts, source),
-    () => refuseToRun('stop', whereabouts, source),
-    ...(state === 'completed' ? [() => refuseToLeave(whereabouts, source)] : []),
+    () => refuseToRun('cont', presence, source),
+    () => refuseToRun('stop', presence, source),
+    ...(state === 'completed' ? [() => refuseToLeave(presence, source)] : []),
   ]
   return commands.map((command) => {
     try {
@@ -74,8 +74,8 @@ describe('a monitor', () => {
 
   for (const state of ['active', 'postcopy-device', 'postcopy-paused'] as const) {
     it(`has the guest of a destination that is ${state} once it is claimed`, () => {
-      assert.equal(whereaboutsOf(undefined, { state, guestLocation: 'here' }, true), 'arriving')
-      assert.equal(whereaboutsOf(undefined, { state, guestLocation: 'elsewhere' }, true), 'awaited')
+      assert.equal(presenceOf(undefined, { state, guestLocation: 'here' }, true), 'arriving')
+      assert.equal(presenceOf(undefined, { state, guestLocation: 'elsewhere' }, true), 'awaited')
     })
   }
 })

@@ -11,7 +11,7 @@ import type { Source } from '../source/index.js'
  * - `leaving`: stopped by an outgoing migration, and ours again if that fails
  * - `gone`: the destination has it, or may have it
  */
-export type Whereabouts = 'here' | 'awaited' | 'arriving' | 'leaving' | 'gone'
+export type GuestPresence = 'here' | 'awaited' | 'arriving' | 'leaving' | 'gone'
 
 /** What decides about a guest that leaves. */
 export type Outgoing = Pick<Source, 'state' | 'guestLocation'>
@@ -26,11 +26,11 @@ export interface StatusInfo {
 
 /** @param completed - nothing of the guest is needed here any more */
 export function statusOf(
-  whereabouts: Whereabouts,
+  presence: GuestPresence,
   running: boolean,
   completed: boolean,
 ): StatusInfo {
-  switch (whereabouts) {
+  switch (presence) {
     case 'awaited':
       return { running, status: 'inmigrate' }
     case 'leaving':
@@ -43,11 +43,11 @@ export function statusOf(
   }
 }
 
-export function whereaboutsOf(
+export function presenceOf(
   source: Outgoing | undefined,
   destination: Pick<Destination, 'state' | 'guestLocation'> | undefined,
   incoming: boolean,
-): Whereabouts {
+): GuestPresence {
   const state = source?.state
   if (state === 'device') return source?.guestLocation === 'here' ? 'leaving' : 'gone'
   if (state !== undefined && (isInPostcopy(state) || state === 'completed')) return 'gone'
@@ -58,13 +58,13 @@ export function whereaboutsOf(
 /** @throws StateError unless the guest may be stopped and started here */
 export function refuseToRun(
   command: string,
-  whereabouts: Whereabouts,
+  presence: GuestPresence,
   source: Outgoing | undefined,
 ): void {
   const refuse = (why: string): never => {
     throw new StateError('ERR_STATE_GUEST', `cannot ${command}: ${why}`, source?.state ?? 'setup')
   }
-  switch (whereabouts) {
+  switch (presence) {
     case 'here':
     case 'arriving':
       return
@@ -107,7 +107,7 @@ function whyUnknown(source: Outgoing | undefined): string {
 }
 
 /** @throws StateError unless the whole guest is here and nothing moves it */
-export function refuseToLeave(whereabouts: Whereabouts, source: Outgoing | undefined): void {
+export function refuseToLeave(presence: GuestPresence, source: Outgoing | undefined): void {
   if (source !== undefined && !isFinal(source.state)) {
     throw new StateError(
       'ERR_STATE_MIGRATING',
@@ -117,7 +117,7 @@ export function refuseToLeave(whereabouts: Whereabouts, source: Outgoing | undef
       source.state,
     )
   }
-  switch (whereabouts) {
+  switch (presence) {
     case 'here':
     case 'leaving':
       return
