@@ -239,8 +239,9 @@ export class Receiver {
             this.#missing.arm()
           },
           loadPackage: () => {
-            this.#missing.startPreempt()
             this.#host.loadPackage(blob, streamOffset)
+            // What has arrived there may end the migration.
+            this.#missing.startPreempt()
           },
         }),
       deviceTail: (sections, streamOffset) =>
