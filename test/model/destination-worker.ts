@@ -111,29 +111,21 @@ function receive(steps: Steps): void {
 
 function take(steps: Steps, next: Draft, message: ToDestination): void {
   for (const event of eventsOf(steps, message)) {
-    if (!destinationAccepts(next.destination, event)) {
+    const { destination } = next
+    if (event === 'RAM' && (message === 'PAGE' || message === 'LAST')) destination.received = true
+    // The page may still be on its way on the other channel.
+    const isShort = event === 'EOF' && !isComplete(steps, next) && !steps.rules.preempt
+    if (!destinationAccepts(destination, event) || isShort) {
       fail(steps, next)
       return
     }
-    if (event === 'RAM' && (message === 'PAGE' || message === 'LAST')) {
-      next.destination.received = true
-    }
-    let isRefused = false
     takeDestination(next, event, {
-      // The page may still be on its way on the other channel.
-      checkComplete: () => {
-        isRefused = !isComplete(steps, next) && !steps.rules.preempt
-      },
       loadPackage: () => load(next, 'package'),
       loadDevices: () => load(next, 'devices'),
       sendBitmap: () =>
-        sendToSource(next, next.destination.received ? 'all received' : 'nothing received'),
+        sendToSource(next, destination.received ? 'all received' : 'nothing received'),
       acknowledge: () => sendToSource(next, 'RESUME_ACK'),
     })
-    if (isRefused) {
-      fail(steps, next)
-      return
-    }
   }
   if (message === 'FOREIGN') next.destination.mixed = true
   finishIfDone(steps, next)
