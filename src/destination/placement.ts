@@ -30,6 +30,7 @@ export type ChannelName = 'main' | 'preempt'
 export class Placement {
   readonly #blocks: readonly DestinationBlock[]
   readonly #pageCount: number
+  #discardedPages = 0
   readonly #counters: Counters
   /** What the native loops report. */
   readonly #result = new Float64Array(6)
@@ -98,8 +99,9 @@ export class Placement {
     }
     const from = start / TARGET_PAGE_SIZE
     const to = from + lengthBytes / TARGET_PAGE_SIZE
-    this.#counters.discardedPages += to - from
-    checkDiscards(this.#counters.discardedPages, this.#pageCount)
+    this.#discardedPages += to - from
+    this.#counters.discardedPages = this.#discardedPages
+    checkDiscards(this.#discardedPages, this.#pageCount)
     block.region.discard(start, lengthBytes)
     target.received.clearRange(from, to)
     target.zeroed.clearRange(from, to)

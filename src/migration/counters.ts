@@ -38,16 +38,29 @@ export type Counters = Record<CounterName, number>
 export function createCounters(
   buffer = new SharedArrayBuffer(names.length * Float64Array.BYTES_PER_ELEMENT),
 ): Counters & { readonly buffer: SharedArrayBuffer } {
+  return wrap(buffer, true)
+}
+
+export type ReadOnlyCounters = Readonly<Counters> & { readonly buffer: SharedArrayBuffer }
+
+/** The same for reading only: assigning to one is a TypeError. */
+export function createReadOnlyCounters(): ReadOnlyCounters {
+  const buffer = new SharedArrayBuffer(names.length * Float64Array.BYTES_PER_ELEMENT)
+  return wrap(buffer, false)
+}
+
+function wrap(buffer: SharedArrayBuffer, isWritable: boolean): ReadOnlyCounters {
   const values = new Float64Array(buffer)
-  const counters = Object.create(null) as Counters & { readonly buffer: SharedArrayBuffer }
+  const counters = Object.create(null) as ReadOnlyCounters
   Object.defineProperty(counters, 'buffer', { value: buffer })
   names.forEach((name, index) => {
+    const set = (value: number): void => {
+      values[index] = value
+    }
     Object.defineProperty(counters, name, {
       enumerable: true,
       get: () => values[index],
-      set: (value: number) => {
-        values[index] = value
-      },
+      ...(isWritable ? { set } : {}),
     })
   })
   return counters

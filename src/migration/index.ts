@@ -2,7 +2,7 @@
 export { AutoRecovery } from './auto-recovery.js'
 export { checkMachine } from './check-machine.js'
 export { createCounters, now } from './counters.js'
-export type { Counters } from './counters.js'
+export type { Counters, ReadOnlyCounters } from './counters.js'
 export type { GuestLocation } from './guest-location.js'
 export { awaitHook, callHook, checkSaved, checkTaken, checkThreadIds } from './hooks.js'
 export type { DeviceState, MachineBlock, MigratableMachine, RamRange } from './machine.js'

@@ -11,7 +11,7 @@ import {
   errorToRecord,
 } from '../errors.js'
 import { Userfaultfd } from '../kernel/index.js'
-import { type Counters, createCounters } from './counters.js'
+import { type ReadOnlyCounters, createReadOnlyCounters } from './counters.js'
 import { type MigrationState, isFinal } from './states.js'
 
 export interface MigrationEvents {
@@ -42,8 +42,8 @@ export interface MigrationEvents {
  * with `ERR_CLOSED`, and `takeBack()` with `ERR_TAKEN_BACK`.
  */
 export abstract class Migration extends EventEmitter<MigrationEvents> {
-  /** Live numbers, written by the worker. */
-  readonly counters: Counters & { readonly buffer: SharedArrayBuffer } = createCounters()
+  /** Live numbers, written by the worker: copies, by which nothing is decided. */
+  readonly counters: ReadOnlyCounters = createReadOnlyCounters()
   readonly done: Promise<void>
   #state: MigrationState = 'none'
   #error: PostcopyError | undefined

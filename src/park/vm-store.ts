@@ -32,10 +32,11 @@ export class VmStore {
   #identity: VmIdentity | undefined
   #blocks: readonly BlockFile[] = []
   #pageCount = 0
+  #discardedPages = 0
   #byName: ReadonlyMap<string, BlockFile> = new Map()
   #devices: { readonly sections: Uint8Array; readonly way: Manifest['way'] } | undefined
   #description: string | undefined
-  #hasPromised = false
+  #devicesCommitted = false
   /** All of it is on disk, but not under its name. */
   #isWhole = false
 
@@ -82,7 +83,7 @@ export class VmStore {
     const configuration = readParkedFile(directory, manifest.configuration)
     this.#identity = { machineType, ramSectionId, configuration }
     this.#devices = { sections: readParkedFile(directory, manifest.devices), way }
-    this.#hasPromised = true
+    this.#devicesCommitted = true
     const files: BlockFile[] = []
     this.#blocks = files
     for (const block of manifest.blocks) {
@@ -108,7 +109,7 @@ export class VmStore {
 
   /** The source may rely on us: the devices are on disk, its pages must not be lost. */
   get devicesCommitted(): boolean {
-    return this.#hasPromised
+    return this.#devicesCommitted
   }
 
   /**
@@ -169,8 +170,9 @@ export class VmStore {
     const block = this.block(name)
     for (let at = 0; at < ranges.length; at += 2) {
       const lengthBytes = ranges[at + 1] ?? 0
-      this.#counters.discardedPages += lengthBytes / TARGET_PAGE_SIZE
-      checkDiscards(this.#counters.discardedPages, this.#pageCount)
+      this.#discardedPages += lengthBytes / TARGET_PAGE_SIZE
+      this.#counters.discardedPages = this.#discardedPages
+      checkDiscards(this.#discardedPages, this.#pageCount)
       block.discard(ranges[at] ?? 0, lengthBytes)
     }
   }
@@ -188,7 +190,7 @@ export class VmStore {
   commitDevices(): void {
     this.#writeIncomplete(false)
     this.#directory.keepIncomplete()
-    this.#hasPromised = true
+    this.#devicesCommitted = true
   }
 
   /** Whether every page has been received, so that the source owes nothing. */

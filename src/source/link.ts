@@ -190,6 +190,11 @@ export class SourceLink {
     this.#channel.destroy()
   }
 
+  /** Bytes written since it was made. */
+  get sentBytes(): number {
+    return this.#sentBytes
+  }
+
   #account(bytes: number): void {
     this.#sentBytes += bytes
     this.#meter.add(bytes)

@@ -133,7 +133,7 @@ export class Push {
    * @returns whether it has, in time
    */
   async drain(link: SourceLink): Promise<boolean> {
-    link.write(this.#pingBehind(this.#counters.transferredBytes))
+    link.write(this.#pingBehind(link.sentBytes))
     const deadline = performance.now() + DRAIN_MS
     while (this.#window.outstandingBytes > 0 && performance.now() < deadline) {
       this.#check()

@@ -70,6 +70,7 @@ export class RamSender {
     preempt: undefined,
   }
   #postcopy = false
+  #remainingPages = 0
 
   constructor(
     blocks: readonly TrackedBlock[],
@@ -91,12 +92,14 @@ export class RamSender {
 
   /** Counts the pages to send, after the bitmaps were changed from outside. */
   recount(): number {
-    this.#counters.remainingPages = this.#blocks.reduce((sum, { dirty }) => sum + dirty.count(), 0)
-    return this.#counters.remainingPages
+    this.#remainingPages = this.#blocks.reduce((sum, { dirty }) => sum + dirty.count(), 0)
+    this.#counters.remainingPages = this.#remainingPages
+    return this.#remainingPages
   }
 
+  /** Pages to send. The counter of that name is a copy. */
   get remainingPages(): number {
-    return this.#counters.remainingPages
+    return this.#remainingPages
   }
 
   /** Requests that wait in order. */
@@ -279,7 +282,8 @@ export class RamSender {
     if (normal + zero > 0) this.#lastBlock[channel] = tracked
     this.#counters.normalPages += normal
     this.#counters.zeroPages += zero
-    this.#counters.remainingPages -= normal + zero
+    this.#remainingPages -= normal + zero
+    this.#counters.remainingPages = this.#remainingPages
     return end
   }
 }

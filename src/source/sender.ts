@@ -82,6 +82,8 @@ export class Sender {
   readonly #cancel = new AbortController()
   #dirtyLog: DirtyLog | undefined
   #postcopyRequested: boolean
+  #stoppedAt = 0
+  #dirtySyncCount = 0
 
   constructor(
     host: SenderHost,
@@ -229,14 +231,16 @@ export class Sender {
 
   /** One look at the start, one after each round, one when the guest is stopped. */
   #countPass(): void {
-    this.#counters.dirtySyncCount += 1
-    this.#host.passBegins(this.#counters.dirtySyncCount)
+    this.#dirtySyncCount += 1
+    this.#counters.dirtySyncCount = this.#dirtySyncCount
+    this.#host.passBegins(this.#dirtySyncCount)
   }
 
   async #stopGuest(): Promise<SavedDevices> {
     this.#session.check()
     this.#phases.take('stop')
-    this.#counters.stoppedAt = now()
+    this.#stoppedAt = now()
+    this.#counters.stoppedAt = this.#stoppedAt
     const devices = await this.#host.stopGuest()
     this.#session.check()
     // The look through all of RAM takes a millisecond for some GiB, in which the guest stands still.
@@ -300,8 +304,7 @@ export class Sender {
       if (!(await link.taken())) this.#session.check()
       link.endWriting()
     }
-    if (this.#counters.downtimeMs === 0)
-      this.#counters.downtimeMs = now() - this.#counters.stoppedAt
+    if (this.#phases.is('precopy-sent')) this.#countDowntime()
     // A destination that has everything has loaded the devices, whether or not it has sent the pong.
     if (this.#phases.is('package-sent')) this.#loaded()
   }
@@ -309,12 +312,16 @@ export class Sender {
   /** After each piece of the return path. */
   #noteReturnPath(): void {
     if (!this.#phases.is('package-sent') || !this.#session.push.packageLoaded) return
-    this.#counters.downtimeMs = now() - this.#counters.stoppedAt
     this.#loaded()
   }
 
   #loaded(): void {
+    this.#countDowntime()
     this.#phases.take('loaded', { claim: () => this.#host.claimed() })
+  }
+
+  #countDowntime(): void {
+    this.#counters.downtimeMs = now() - this.#stoppedAt
   }
 
   #fail(error: unknown): void {

@@ -10,6 +10,7 @@ import {
 import {
   checkMachine,
   closedByOwner,
+  createCounters,
   type GuestLocation,
   isAtRest,
   isFinal,
@@ -139,7 +140,7 @@ export class Source extends RecoverableEnd<SourceRequest, SourceNotice> {
     })
     if (isRecovery) {
       this.#handover.handOver('postcopy')
-      this.counters.startedAt = now()
+      createCounters(this.counters.buffer).startedAt = now()
     }
     this.#guest = new GuestControl(machine, {
       changed: (error) => this.#guestChanged(error),
@@ -364,7 +365,7 @@ export class Source extends RecoverableEnd<SourceRequest, SourceNotice> {
     return state === 'postcopy-paused'
       ? explainPause(error, {
           location: this.guestLocation,
-          isAllSent: this.counters.remainingPages === 0,
+          isAllSent: this.#blocks.every(({ dirty }) => dirty.every((byte) => byte === 0)),
           isTakenOver: this.#isTakenOver,
         })
       : this.#withStartFailure(error)
