@@ -1,6 +1,5 @@
 /** Sockets that a command listens on, before there is what they serve. */
-import type { BoundServer } from '../monitor/index.js'
-import { QmpServer } from '../monitor/internal.js'
+import { type BoundServer, QmpServer } from '../monitor/index.js'
 import { type QmpOptions, qmpServerOptions } from './options.js'
 import type { Scope } from './scope.js'
 

@@ -12,8 +12,9 @@ import {
   MonitorSession,
   serveBound,
   serveStreams,
+  guestTarget,
+  QmpServer,
 } from '../monitor/index.js'
-import { guestTarget, QmpServer } from '../monitor/internal.js'
 import { type EndingGuest, lastWords } from './last-words.js'
 import { InClearWarning } from './in-clear-warning.js'
 import { type KeptOptions, nextCommand } from './next-command.js'

@@ -3,7 +3,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander'
 import { PostcopyError } from '../errors.js'
 import { parseWorkload } from '../guest/index.js'
 import { parseUri } from '../net/index.js'
-import { checkQmpAddress, type QmpServerOptions } from '../monitor/internal.js'
+import { checkQmpAddress, type QmpServerOptions } from '../monitor/index.js'
 import { parseByteSize } from '../units.js'
 
 /** Of every command that sends or takes a guest. */

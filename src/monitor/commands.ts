@@ -3,9 +3,10 @@ import { PostcopyError } from '../errors.js'
 import { formatFinding } from '../guest/index.js'
 import { defaultParameters, parameterName, type ParameterValue } from '../migration/index.js'
 import { parseByteSize } from '../units.js'
-import { type Command, type Reply, findCommand, usage } from './hmp.js'
+import { type Command, type Reply, availableCommands, findCommand, usage } from './hmp.js'
 import { formatMigration } from './format.js'
 import { infoCommands } from './info.js'
+import type { Monitor } from './monitor.js'
 
 const done: Reply = { data: {}, text: '' }
 const MIB = 1024 * 1024
@@ -19,7 +20,11 @@ const actions: readonly Command[] = [
       { name: 'TOPIC', optional: true },
     ],
     help: 'list the commands, or explain one',
-    run: (_monitor, { args }) => help(args.filter((word) => word !== '')),
+    run: (monitor, { args }) =>
+      help(
+        monitor,
+        args.filter((word) => word !== ''),
+      ),
   },
   {
     name: 'migrate_set_capability',
@@ -119,6 +124,7 @@ const actions: readonly Command[] = [
   {
     name: 'verify',
     help: 'check every page of guest RAM for lost, stale, torn, misplaced or changed content; stop first',
+    isAvailable: ({ machine }) => machine.verify !== undefined,
     run: async (monitor) => {
       const report = await monitor.verify()
       const verdict = report.verified ? 'good' : 'BAD'
@@ -145,7 +151,7 @@ const actions: readonly Command[] = [
   {
     name: 'info',
     help: 'list what info can show',
-    run: () => help(['info']),
+    run: (monitor) => help(monitor, ['info']),
   },
 ]
 
@@ -154,13 +160,14 @@ export const commands: readonly Command[] = [...actions, ...infoCommands]
 /** Names to complete at a prompt. */
 export const commandNames: readonly string[] = commands.map(({ name }) => name)
 
-function help(words: readonly string[]): Reply {
+function help(monitor: Monitor, words: readonly string[]): Reply {
+  const available = availableCommands(monitor, commands)
   const isOverview = words.length === 0 || words.join(' ') === 'info'
   const chosen = isOverview
     ? words.length === 0
-      ? commands
-      : infoCommands
-    : [findCommand(commands, words).command]
+      ? available
+      : availableCommands(monitor, infoCommands)
+    : [findCommand(available, words).command]
   const width = Math.max(...chosen.map((command) => usage(command).length))
   return {
     data: chosen.map((command) => ({

@@ -36,6 +36,8 @@ export interface Command {
   readonly args?: readonly Argument[]
   /** First what it does, in one line. */
   readonly help: string
+  /** Whether the machine can do it. Default: every machine can. */
+  isAvailable?(monitor: Monitor): boolean
   run(monitor: Monitor, invocation: Invocation): Reply | Promise<Reply>
 }
 
@@ -60,8 +62,13 @@ export async function begin(
 ): Promise<Reply> {
   const words = splitLine(line)
   if (words.length === 0) return { data: {}, text: '' }
-  const { command, rest } = findCommand(commands, words)
+  const { command, rest } = findCommand(availableCommands(monitor, commands), words)
   return command.run(monitor, checkArguments(command, rest))
+}
+
+/** Those that the monitor's machine can do. */
+export function availableCommands(monitor: Monitor, commands: readonly Command[]): Command[] {
+  return commands.filter((command) => command.isAvailable?.(monitor) !== false)
 }
 
 /** As {@link begin}, and waits for a reply that comes later. */

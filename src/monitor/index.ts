@@ -1,4 +1,9 @@
-/** How people drive one guest process. */
+/**
+ * HMP and QMP over a machine of one's own: a {@link Monitor} on any `MigratableMachine`, its lines on
+ * streams or a unix socket, and a {@link QmpServer} on it.
+ *
+ * @packageDocumentation
+ */
 export { Monitor } from './monitor.js'
 export type { MonitorEvents, MonitorOptions, QuitReason } from './monitor.js'
 export type {
@@ -8,7 +13,7 @@ export type {
   RamInfo,
   SocketAddress,
 } from './query-migrate.js'
-export type { RunState, StatusInfo, GuestPresence as Whereabouts } from './guest-presence.js'
+export type { RunState, StatusInfo, GuestPresence } from './guest-presence.js'
 export type { ArrivalCounts, BlockArrivals } from './page-arrivals.js'
 export {
   MonitorSession,
@@ -21,3 +26,12 @@ export {
 } from './serve.js'
 export type { MonitorFormat, MonitorServer } from './serve.js'
 export type { BoundServer } from './bound-server.js'
+export type { MonitoredMachine } from './monitored-machine.js'
+export { checkQmpAddress, guestTarget, migrationTarget, QmpServer } from './qmp/index.js'
+export type {
+  QmpControl,
+  QmpEvent,
+  QmpServerOptions,
+  QmpTarget,
+  ShutdownReason,
+} from './qmp/index.js'

@@ -66,6 +66,7 @@ export const infoCommands: readonly Command[] = [
   {
     name: 'info cpus',
     help: 'what each vCPU has done, and how long it waited for pages',
+    isAvailable: ({ machine }) => machine.vcpuStats !== undefined,
     run: (monitor) => {
       const data = monitor.queryCpus()
       return { data, text: formatCpus(data) }

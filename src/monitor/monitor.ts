@@ -5,9 +5,8 @@
 import { EventEmitter } from 'node:events'
 import { isDeepStrictEqual } from 'node:util'
 import type { Destination } from '../destination/index.js'
-import type { PostcopyError } from '../errors.js'
-import { StateError } from '../errors.js'
-import type { Guest, VcpuStats, VerifyReport } from '../guest/index.js'
+import { PostcopyError, StateError } from '../errors.js'
+import type { VcpuStats, VerifyReport } from '../guest/index.js'
 import {
   type Capabilities,
   checkCapabilities,
@@ -27,6 +26,7 @@ import { parseUri, serverCredentials } from '../net/index.js'
 import { Spill, type SpillEnd } from '../park/index.js'
 import { Source } from '../source/index.js'
 import { Incoming } from './incoming.js'
+import type { MonitoredMachine } from './monitored-machine.js'
 import { type BlockArrivals, mapArrivals } from './page-arrivals.js'
 import { type MigrationInfo, destinationInfo, sourceInfo } from './query-migrate.js'
 import {
@@ -73,9 +73,9 @@ export interface MonitorOptions {
   allowForeignDirectory?: boolean
 }
 
-/** Over one guest, with at most one outgoing and one incoming migration at a time. */
+/** Drives one machine, with at most one outgoing and one incoming migration at a time. */
 export class Monitor extends EventEmitter<MonitorEvents> {
-  readonly guest: Guest
+  readonly machine: MonitoredMachine
   readonly #options: MonitorOptions
   readonly #capabilities: Capabilities = { ...defaultCapabilities }
   readonly #parameters: Parameters = { ...defaultParameters }
@@ -86,12 +86,12 @@ export class Monitor extends EventEmitter<MonitorEvents> {
   #wasRunning: boolean
   #closed = false
 
-  constructor(guest: Guest, options: MonitorOptions = {}) {
+  constructor(machine: MonitoredMachine, options: MonitorOptions = {}) {
     super()
-    this.guest = guest
+    this.machine = machine
     this.#options = options
-    this.#wasRunning = guest.running
-    this.#incoming = new Incoming(guest, {
+    this.#wasRunning = machine.running
+    this.#incoming = new Incoming(machine, {
       options: () => ({
         capabilities: this.#capabilities,
         parameters: this.#parameters,
@@ -184,7 +184,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
     const { spill, allowForeignDirectory = false } = this.#options
     const trust = { allowForeignDirectory }
     if (spill !== undefined) Spill.checkFree(spill, trust)
-    const source = Source.migrate(this.guest, {
+    const source = Source.migrate(this.machine, {
       uri,
       capabilities: this.#capabilities,
       parameters: this.#parameters,
@@ -316,7 +316,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
     const { destination } = this
     return {
       ...(destination === undefined ? {} : destinationInfo(destination)),
-      ...(this.#source === undefined ? {} : sourceInfo(this.#source, this.guest.blocks)),
+      ...(this.#source === undefined ? {} : sourceInfo(this.#source, this.machine.blocks)),
     }
   }
 
@@ -334,11 +334,13 @@ export class Monitor extends EventEmitter<MonitorEvents> {
 
   queryStatus(): StatusInfo {
     const completed = this.#source?.state === 'completed'
-    return statusOf(this.presence, this.guest.running, completed)
+    return statusOf(this.presence, this.machine.running, completed)
   }
 
+  /** @throws PostcopyError `ERR_MONITOR_UNSUPPORTED` where the machine does not count that */
   queryCpus(): VcpuStats[] {
-    return this.guest.vcpuStats()
+    if (this.machine.vcpuStats === undefined) throw unsupported('has no statistics of its vCPUs')
+    return this.machine.vcpuStats()
   }
 
   /** @throws StateError where the guest is not here; harmless where it is stopped */
@@ -346,7 +348,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
     if (this.presence === 'awaited' || this.presence === 'leaving') {
       refuseToRun('stop', this.presence, this.#source)
     }
-    await this.guest.stop()
+    await this.machine.stop()
     this.#noteRunning()
   }
 
@@ -362,7 +364,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
       (source?.state === 'completed' || source?.state === 'postcopy-paused')
     if (takeBack) source.takeBack()
     else refuseToRun('cont', this.presence, source)
-    this.guest.start()
+    this.machine.start()
     if (takeBack) {
       this.#source = undefined
       void source.close() // nothing of it connects by itself any more
@@ -371,9 +373,15 @@ export class Monitor extends EventEmitter<MonitorEvents> {
     this.#noteRunning()
   }
 
-  /** Checks all of guest RAM. @throws StateError while the guest runs, or before it has arrived */
+  /**
+   * Checks all of guest RAM.
+   *
+   * @throws StateError while the guest runs, or before it has arrived; PostcopyError
+   *   `ERR_MONITOR_UNSUPPORTED` where the machine cannot
+   */
   verify(): Promise<VerifyReport> {
-    return this.guest.verify()
+    if (this.machine.verify === undefined) throw unsupported('cannot check its RAM')
+    return this.machine.verify()
   }
 
   // --- the process
@@ -420,9 +428,13 @@ export class Monitor extends EventEmitter<MonitorEvents> {
   }
 
   #noteRunning(): void {
-    const { running } = this.guest
+    const { running } = this.machine
     if (running === this.#wasRunning) return
     this.#wasRunning = running
     this.emit('running', running)
   }
+}
+
+function unsupported(what: string): PostcopyError {
+  return new PostcopyError('ERR_MONITOR_UNSUPPORTED', `this machine ${what}`)
 }

@@ -42,7 +42,7 @@ describe('the monitor', () => {
     assert(ram !== undefined)
     assert.equal(
       ram.total,
-      here.guest.blocks.reduce((sum, block) => sum + block.lengthBytes, 0),
+      here.machine.blocks.reduce((sum, block) => sum + block.lengthBytes, 0),
     )
     assert.equal(ram.remaining, 0)
     assert.equal(ram.normal * 4096, ram['normal-bytes'])
