@@ -1,4 +1,8 @@
-/** Huge pages that another user of the same control group takes before, and after, the switch. */
+/**
+ * Huge pages that another user of the same control group takes before, and after, the switch.
+ *
+ * Runs alone: it takes the huge pages of the host.
+ */
 import assert from 'node:assert/strict'
 import { fileURLToPath } from 'node:url'
 import { Guest } from '../../src/guest/index.js'

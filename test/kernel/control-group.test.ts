@@ -1,4 +1,8 @@
-/** Huge pages and memory under a control group's limit: the number is known before the guest depends on them. */
+/**
+ * Huge pages and memory under a control group's limit: the number is known before the guest depends on them.
+ *
+ * Runs alone: it takes the huge pages of the host.
+ */
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'

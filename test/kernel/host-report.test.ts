@@ -1,3 +1,6 @@
+/**
+ * Runs alone: it compares counts of huge pages.
+ */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { release } from 'node:os'

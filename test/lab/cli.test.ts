@@ -1,3 +1,6 @@
+/**
+ * Runs alone: experiments change the host.
+ */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { dirname, join } from 'node:path'

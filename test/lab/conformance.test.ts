@@ -1,4 +1,8 @@
-/** The lab's catalogue as our own conformance suite: what this package relies on is so on this kernel. */
+/**
+ * The lab's catalogue as our own conformance suite: what this package relies on is so on this kernel.
+ *
+ * Runs alone: experiments change the host, and measure.
+ */
 import assert from 'node:assert/strict'
 import { loadCatalogue } from '../../src/lab/catalogue.js'
 import type { LabDocument } from '../../src/lab/document.js'

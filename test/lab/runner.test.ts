@@ -1,3 +1,6 @@
+/**
+ * Runs alone: experiments change the host.
+ */
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { requires } from '../support/requires.js'

@@ -1,3 +1,6 @@
+/**
+ * Runs alone: it changes the host.
+ */
 import assert from 'node:assert/strict'
 import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -2,7 +2,7 @@
  * What a test needs of the host. Missing things skip the test with a reason, unless
  * `POSTCOPY_REQUIRE` names them (CI does): then the skip is a failure.
  */
-import { existsSync, readFileSync, readdirSync } from 'node:fs'
+import { appendFileSync, existsSync, readFileSync, readdirSync } from 'node:fs'
 import { readPrivileges } from '../../src/kernel/index.js'
 import { closedToOthers } from '../../src/host/needs.js'
 
@@ -54,8 +54,6 @@ const checks = {
 
 export type Requirement = keyof typeof checks
 
-export const skipped: { title: string; reason: string }[] = []
-
 /** Skips the calling test, or the suite of the calling hook, where something is missing. */
 export function requires(context: Mocha.Context, ...needs: Requirement[]): void {
   for (const need of needs) {
@@ -70,10 +68,16 @@ export function requires(context: Mocha.Context, ...needs: Requirement[]): void 
     const { test } = context
     const isHook = test !== undefined && 'type' in test && test.type === 'hook'
     for (const title of isHook ? titles : [context.test?.fullTitle() ?? '']) {
-      skipped.push({ title, reason: `${need}: ${reason}` })
+      noteSkip(title, `${need}: ${reason}`)
     }
     context.skip()
   }
+}
+
+/** For the end of the run: tests run in several processes. */
+function noteSkip(title: string, reason: string): void {
+  const file = process.env['POSTCOPY_SKIPS']
+  if (file !== undefined) appendFileSync(file, `${JSON.stringify({ title, reason })}\n`)
 }
 
 function onPath(command: string, debianPackage: string): string | undefined {
