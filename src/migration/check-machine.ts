@@ -1,4 +1,4 @@
-/** Checks what a user calls a machine, before anything begins. */
+/** Checks a machine that the user passes in, before anything begins. */
 import { MachineError, PostcopyError } from '../errors.js'
 import { MemoryRegion } from '../kernel/index.js'
 import { bytesOfName, PageBitmap } from '../ram/index.js'
