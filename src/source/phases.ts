@@ -2,8 +2,7 @@
  * The phases of a source: which events and return path messages each phase accepts, what it does
  * then, and which phase follows. A migration, its recoveries and the model check use this table.
  *
- * - `connect`, `connected`: the source begins to connect; it is connected, and the destination has
- *   answered if an answer is required (TLS, preempt channel)
+ * - `connect`, `connected`: the source begins to connect; the connection is ready for pages
  * - `stop`: precopy is over, and the guest is to be stopped
  * - `send-precopy`, `send-package`: the next bytes let the destination run the guest
  * - `loaded`: the destination has loaded the devices (pong 0x42)
