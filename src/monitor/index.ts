@@ -1,4 +1,4 @@
-/** How people drive one guest process. */
+/** The monitor, by which users control one guest process. */
 export { Monitor } from './monitor.js'
 export type { MonitorEvents, MonitorOptions, QuitReason } from './monitor.js'
 export type {
