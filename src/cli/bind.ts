@@ -1,4 +1,4 @@
-/** Sockets that a command listens on, before there is what they serve. */
+/** Opens a command's listening sockets, before what they serve exists. */
 import type { BoundServer } from '../monitor/index.js'
 import { QmpServer } from '../monitor/internal.js'
 import { type QmpOptions, qmpServerOptions } from './options.js'
