@@ -42,7 +42,7 @@ export class Shutdown {
     this.#goOn()
   }
 
-  /** Stops controlling the signals. */
+  /** Stops following the migration; the signals stay armed. */
   close(): void {
     this.#monitor.off('migration', this.#follow)
     this.#signals.arm()

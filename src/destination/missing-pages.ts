@@ -147,7 +147,7 @@ export class MissingPages {
     return this.#preempt?.isOver === false
   }
 
-  /** Every page is here, including those of the preempt channel. */
+  /** No page of the preempt channel is missing. */
   get isComplete(): boolean {
     return this.#preempt === undefined || this.#placement.complete
   }
@@ -159,7 +159,10 @@ export class MissingPages {
     return true
   }
 
-  /** Offers a silent connection made before the source's first one. @returns whether it is used */
+  /**
+   * Offers a silent connection made before the source's first one. @returns whether it may be the
+   * preempt channel
+   */
   offerEarlyPreempt(channel: Channel): boolean {
     if (!this.#mayPreempt) return false
     this.#offer(channel, (preempt) => preempt.addEarly(channel))

@@ -84,8 +84,8 @@ export class Placement {
   }
 
   /**
-   * Not for files: their huge pages may have holes, which would be filled and not be missing next
-   * time.
+   * Not for files: a discard inside one of their huge pages may only fill the range with zeros. It
+   * would then not be missing in the next migration.
    */
   allowHugePages(): void {
     for (const { block } of this.#blocks) {

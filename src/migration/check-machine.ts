@@ -18,8 +18,8 @@ const synchronous = [
 const optional = ['finishLoading', 'loadOpaque', 'checkConfiguration'] as const
 
 /**
- * @throws PostcopyError `ERR_INVALID_MACHINE`, `ERR_INVALID_BLOCK`; MachineError for a hook that must
- *   be synchronous and is an async function
+ * @throws PostcopyError `ERR_INVALID_MACHINE`, `ERR_INVALID_BLOCK`; MachineError for a hook that
+ *   must be synchronous and is an async function
  */
 export function checkMachine(machine: MigratableMachine): void {
   if (typeof machine !== 'object' || (machine as unknown) === null) throw invalid('no object')

@@ -61,7 +61,7 @@ export abstract class MigrationEnd<Request, Notice> extends Migration {
     this.#worker?.post(request)
   }
 
-  /** Asked after a worker has ended: whether it ended before the migration did. */
+  /** Asked after a worker has ended: whether it ended before the migration was at rest. */
   protected get isWorkerLost(): boolean {
     return !isAtRest(this.state)
   }

@@ -8,7 +8,7 @@ import type { Source } from '../source/index.js'
  * - `here`: completely
  * - `awaited`: an incoming migration is to bring it
  * - `arriving`: it belongs to this process, and pages are still at the source
- * - `leaving`: stopped by an outgoing migration, and started here again if that fails
+ * - `leaving`: stopped by an outgoing migration, and back here if that fails
  * - `gone`: the destination has it, or may have it
  */
 export type GuestPresence = 'here' | 'awaited' | 'arriving' | 'leaving' | 'gone'

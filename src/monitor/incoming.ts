@@ -48,7 +48,9 @@ export class Incoming {
     })
   }
 
-  /** Applies new capabilities, which a destination takes only when it begins to listen. */
+  /**
+   * Applies new capabilities and credentials, which a destination takes when it begins to listen.
+   */
   refresh(): Promise<void> {
     return this.#inTurn(async () => {
       const waiting = this.#destination

@@ -57,7 +57,7 @@ export class Handover {
   }
 }
 
-/** @param hasReturnPath - whether the destination can answer; otherwise nothing is ever confirmed */
+/** @param hasReturnPath - whether the destination can answer and so confirm the guest */
 export function locationAtSource(state: HandoverState, hasReturnPath: boolean): GuestLocation {
   switch (state) {
     case 'none':
