@@ -268,8 +268,8 @@ export class Destination extends RecoverableEnd<DestinationRequest, DestinationN
 
   /**
    * Ends the worker and stops listening. If postcopy is not complete, threads that need a missing
-   * page stay parked forever. Their memory is lost with this process, which may need {@link
-   * abandon} to end. Events are sent until this resolves; a pending `done` rejects with
+   * page stay parked forever. Their memory is lost with this process, which may need
+   * {@link abandon} to end. Events are sent until this resolves; a pending `done` rejects with
    * `ERR_CLOSED`. May be called twice.
    */
   async close(): Promise<void> {

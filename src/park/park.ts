@@ -35,8 +35,8 @@ export interface ParkFileOptions extends ParkSettings {
 }
 
 /**
- * A VM that is moved from a QEMU to a directory, begun by {@link Park.listen} or {@link
- * Park.fromFile}.
+ * A VM that is moved from a QEMU to a directory, begun by {@link Park.listen} or
+ * {@link Park.fromFile}.
  *
  * `done` resolves when the VM is on disk and its source, if there is one, was told. If a migration
  * fails before the device state is on disk, nothing is left. After that it becomes
@@ -116,8 +116,8 @@ export class Park extends MigrationEnd<ParkRequest, ParkNotice> {
   }
 
   /**
-   * Whether it is `postcopy-paused` and every page is in `DIR.incomplete`. Then {@link
-   * Park.recover} finishes it without a source.
+   * Whether it is `postcopy-paused` and every page is in `DIR.incomplete`. Then
+   * {@link Park.recover} finishes it without a source.
    */
   get isKeptWhole(): boolean {
     return this.#isKeptWhole
