@@ -5,13 +5,13 @@
 import { StateError } from '../errors.js'
 
 /**
- * `none → setup → active → device → completed`, or with postcopy `… device → postcopy-device →
- * postcopy-active → completed`.
+ * `none → setup → active → device → completed`, or with postcopy
+ * `… device → postcopy-device → postcopy-active → completed`.
  *
  * `device`: the guest is stopped, and its device state is being sent. `postcopy-device`: the
- * package was sent, and its last ping is not answered yet. A destination goes `active →
- * postcopy-device` at LISTEN and becomes `postcopy-active` at RUN. A failure before the package is
- * complete leads to `failed`, a broken connection after it to `postcopy-paused`.
+ * package was sent, and its last ping is not answered yet. A destination goes
+ * `active → postcopy-device` at LISTEN and becomes `postcopy-active` at RUN. A failure before the
+ * package is complete leads to `failed`, a broken connection after it to `postcopy-paused`.
  *
  * Recovery: `postcopy-paused → postcopy-recover-setup` (connects, or listens) `→ postcopy-recover`
  * (both ends exchange what they have) `→ postcopy-active`. A failure leads back to

@@ -61,9 +61,9 @@ export class Park extends MigrationEnd<ParkRequest, ParkNotice> {
   }
 
   /**
-   * Continues a postcopy that broke off: QEMU is `postcopy-paused`, and its user will call `migrate
-   * -r` (QMP: `resume`). Resolves when the source may connect. If no page is missing any more, it
-   * resolves when DIR exists, without a connection (`uri` is undefined).
+   * Continues a postcopy that broke off: QEMU is `postcopy-paused`, and its user will call
+   * `migrate -r` (QMP: `resume`). Resolves when the source may connect. If no page is missing any
+   * more, it resolves when DIR exists, without a connection (`uri` is undefined).
    *
    * @param options - `directory`: `DIR.incomplete`, which becomes DIR
    * @throws PostcopyError `ERR_PARKED_FORMAT`, `ERR_PARKED_DAMAGED`, `ERR_PARKED_UNTRUSTED`, …
