@@ -5,7 +5,7 @@
  *
  * A destination requests only pages that it does not have. So a stream with good guesses continues
  * with a request right after the last guess. A stream with bad guesses gets no further request: it
- * is dropped in favor of others, and has cost no more than its last guess.
+ * is dropped in favour of others, and has cost no more than its last guess.
  */
 
 /** Streams tracked at one time: a few per vCPU. */

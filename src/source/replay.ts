@@ -1,6 +1,6 @@
 /**
- * Pushes pages in the recorded order of an earlier run's requests, before they are requested again.
- * Records the requests that arrive in spite of that.
+ * Pushes the pages that an earlier migration recorded as requested, in that order, before they are
+ * requested again. Records the requests that arrive in spite of that.
  */
 import { PageOrder, type TrackedBlock } from '../ram/index.js'
 
