@@ -1,4 +1,4 @@
-/** Sockets that a command listens on, before there is what they serve. */
+/** Opens a command's listening sockets, before what they serve exists. */
 import { type BoundServer, QmpServer } from '../monitor/index.js'
 import { type QmpOptions, qmpServerOptions } from './options.js'
 import type { Scope } from './scope.js'

@@ -1,4 +1,6 @@
-/** One QEMU that gets a parked VM: what is told of it while its memory follows, and how it ends. */
+/**
+ * One QEMU that receives a parked VM: its progress messages while memory follows, and its result.
+ */
 import { KernelError, PostcopyError, errorToRecord } from '../errors.js'
 import { type GuestLocation, isAtRest, isFinal } from '../migration/index.js'
 import {
@@ -16,7 +18,7 @@ import type { StatusLine } from './status-line.js'
 export interface ResumeResult {
   readonly uri: string
   readonly status: string
-  /** Milliseconds from connecting to the destination's run. */
+  /** Milliseconds from connecting until the guest ran at the destination. */
   readonly stoppedMs: number | undefined
   readonly durationMs: number
   readonly transferredBytes: number
@@ -25,28 +27,28 @@ export interface ResumeResult {
   readonly requestedPages: number
   /** Pages of the working set that were pushed. */
   readonly replayedPages: number
-  /** Where the guest is, as far as that is known, if its memory is not all there; `here`: not at the URI. */
+  /** Where the guest is, as far as known, if its memory is incomplete; `here`: not at the URI. */
   readonly guestLocation?: GuestLocation
   readonly error?: { readonly code: string; readonly message: string }
 }
 
-/** What a source says where its peer has closed, or has sent SHUT 1; nothing else is a refusal. */
+/** The error codes of a source whose peer has closed, or has sent SHUT 1: possible refusals. */
 const REFUSALS = ['ERR_CONNECTION_CLOSED', 'ERR_PEER_REFUSED']
 
 const GO_ON = 'migrate_recover there and resume --recover here go on'
 
 export interface CloneOptions {
   readonly uri: string
-  /** Begins the migration. Its error ends this clone alone. */
+  /** Begins the migration. Its error ends only this clone. */
   readonly begin: () => Source
   readonly isRecovery: boolean
-  /** Of the QEMU at `uri`; read only after a refusal. */
+  /** The log of the QEMU at `uri`; read only after a refusal. */
   readonly qemuLog?: QemuLog | undefined
 }
 
 export class Clone {
   readonly uri: string
-  /** Undefined where it could not begin. */
+  /** Undefined if it could not begin. */
   readonly source: Source | undefined
   /** Never rejects. */
   readonly result: Promise<ResumeResult>
@@ -58,7 +60,7 @@ export class Clone {
   #stage: RefusalEvidence['stage'] = 'setup'
   #end: () => void = () => undefined
 
-  /** Begins, and misses no event from then on. */
+  /** Begins the migration, and listens to its events from the start. */
   constructor(
     vm: ParkedVm,
     { uri, begin, isRecovery, qemuLog }: CloneOptions,
@@ -83,7 +85,10 @@ export class Clone {
     }
   }
 
-  /** A guest that runs needs its pages: they are sent now. One that does not run yet never will. */
+  /**
+   * Pushes the pages that a running guest needs; cancels the migration of one that does not run
+   * yet.
+   */
   finishOrCancel(): void {
     const { source } = this
     if (source === undefined || isAtRest(source.state)) return
@@ -96,13 +101,13 @@ export class Clone {
     try {
       source.cancel()
     } catch {
-      // Handed over, and nothing heard since.
+      // The guest was handed over, and the destination has not answered since.
       const text = `${this.uri} has not answered yet, and whether the guest runs there is not known: waits for it; again: leaves it`
       this.#status.note(text)
     }
   }
 
-  /** Ends the wait for what has not ended; {@link result} says what is known. */
+  /** Stops waiting for this clone; {@link result} has what is known. */
   leave(): void {
     this.#end()
   }
@@ -144,7 +149,7 @@ export class Clone {
     return { ...result, status, guestLocation, error: { code, message } }
   }
 
-  /** What happened, where the guest is then, and what its user can do: each of them once. */
+  /** Explains once each what happened, where the guest is, and what the user can do. */
   async #explain(source: Source, error: PostcopyError, isOver: boolean): Promise<PostcopyError> {
     const { guestLocation, counters } = source
     const isPaused = source.state === 'postcopy-paused'
@@ -153,14 +158,14 @@ export class Clone {
     if (this.#isRecovery && isPaused && guestLocation === 'unknown' && isRefusal) {
       return explainRecoveryRefusal(this.#vm, reason, await this.#output())
     }
-    // Before anything was sent, the reason is not the VM.
+    // If nothing was sent, the VM is not the reason.
     const wasHeard = this.#stoppedMs !== undefined || this.#isRecovery
     const mayBeRefused = isOver || (isPaused && !wasHeard)
     const told =
       mayBeRefused && counters.transferredBytes > 0 && isRefusal
         ? explainRefusal(this.#vm, reason, await this.#evidence())
         : reason
-    // One that was left in postcopy-device says so itself.
+    // The error of a clone that was left in postcopy-device already says this.
     if (guestLocation === 'here' || (guestLocation === 'unknown' && !isPaused)) return told
     const advice = guestLocation === 'unknown' ? this.#ifUnknown() : this.#ifElsewhere(source)
     const { directory } = this.#vm
@@ -175,13 +180,13 @@ export class Clone {
     return `${sent} destination has not confirmed that it has the guest: whether it runs there is not known. Ask it (info status): where it has the guest (running or paused), ${GO_ON}; otherwise end that QEMU before you resume again`
   }
 
-  /** A destination that has confirmed may have ended since. */
+  /** A destination that has confirmed the guest may have ended since. */
   #ifElsewhere({ counters }: Source): string {
     const whole =
       counters.remainingPages === 0
         ? 'Where its migration is completed (info migrate), it has all of its memory. '
         : ''
-    // What was spilled is not the whole VM.
+    // A spill is not the whole VM.
     const again =
       this.#vm.manifest.state === 'complete'
         ? ': a plain resume into a new QEMU starts it as it was parked'
@@ -207,7 +212,7 @@ export class Clone {
   }
 }
 
-/** Of a clone that a signal has left before it was at rest. */
+/** The error of a clone that a signal has left before it was at rest. */
 function leftError({ state }: Source): PostcopyError {
   const text =
     state === 'postcopy-device'
@@ -223,7 +228,7 @@ function numbersOf(source: Source): Omit<ResumeResult, 'uri' | 'status' | 'stopp
   return { durationMs, transferredBytes, normalPages, zeroPages, requestedPages, replayedPages }
 }
 
-/** Why it has ended, without what the library advises: the command has advice of its own. */
+/** Why it has ended, without the library's advice, because the command has its own. */
 function reasonOf({ state, guestLocation, counters }: Source, error: PostcopyError): PostcopyError {
   const hasAdvice = guestLocation === 'unknown' || counters.remainingPages === 0
   const { cause } = error

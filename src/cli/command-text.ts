@@ -1,4 +1,4 @@
-/** A command as a user can paste it into a shell. */
+/** A command that can be pasted into a shell. */
 export function commandText(words: readonly string[]): string {
   return words.map(shellWord).join(' ')
 }

@@ -1,15 +1,14 @@
-/** V8's own threads, beside those that serve page faults. */
+/** Keeps V8's compiler threads from competing with the threads that handle page faults. */
 import { availableParallelism } from 'node:os'
 import { setFlagsFromString } from 'node:v8'
 
-/** With more, there is one that nobody waits for. */
+/** With more processors, the compiler threads can use one that no vCPU needs. */
 const FEW_PROCESSORS = 2
 
 /**
- * Has V8 optimize in the thread whose code it is. Its threads for that would take one of few
- * processors from a vCPU that has its page, for a slice of the scheduler each. It counts for
- * workers that are started later, and is for those whose process it is: the command, not the
- * library.
+ * Makes V8 optimize code on the thread that runs it. On few processors, its compiler threads would
+ * take one from a vCPU whose page has arrived, for a scheduler slice each. This affects workers
+ * that are started later. Only the command may call it, because it changes the whole process.
  */
 export function compileWithoutThreads(): void {
   if (availableParallelism() <= FEW_PROCESSORS) setFlagsFromString('--no-concurrent-recompilation')

@@ -53,7 +53,8 @@ async function runDemo(options: DemoOptions, { scope, signals }: CommandRun): Pr
   if (report !== undefined) checkWritable(report)
   const progress = new Progress()
   const both = ['--ram', ram, '--memory', memory, '--vcpus', String(vcpus)]
-  // Also in plain precopy the source waits for the destination's word: then the downtime is true.
+  // In plain precopy, too, the source waits for the destination's answer, so that the downtime is
+  // exact.
   both.push('--capability', postcopyAfter === 'never' ? 'return-path' : 'postcopy-ram')
   if (options.tlsCreds !== undefined) both.push('--tls-creds', options.tlsCreds)
   if (options.tlsHostname !== undefined) both.push('--tls-hostname', options.tlsHostname)
@@ -112,7 +113,7 @@ async function conclude(result: RunResult, options: DemoOptions): Promise<number
   if (options.json === true) output.json(summaryObject(result))
   else printSummary(result, verdict, options)
   if (options.report !== undefined) {
-    // Loaded only here: drawing is large, and most runs do not draw.
+    // Loaded only here, because drawing is a large module, and most runs do not draw.
     const { renderReport } = await import('./report/page.js')
     await writePage(options.report, renderReport(result, verdict, options))
     if (options.json !== true) output.print(`  pictures: ${options.report}\n`)

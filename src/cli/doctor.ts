@@ -1,4 +1,4 @@
-/** `postcopy doctor`: what this host can do, and how to turn on the rest. */
+/** `postcopy doctor`: what this host supports, and how to enable the rest. */
 import { Command } from 'commander'
 import Table from 'cli-table3'
 import { type HostFact, type HostReport, probeHost } from '../kernel/index.js'
@@ -29,7 +29,7 @@ export function defineDoctor(run: RunAction): Command {
     )
 }
 
-/** Page faults decide: without them there is no postcopy, whatever else is there. */
+/** userfaultfd decides: without it there is no postcopy, whatever else is supported. */
 function verdictOf({ facts }: HostReport): HostFact['status'] {
   return facts.find(({ id }) => id === 'userfaultfd')?.status ?? 'missing'
 }
@@ -79,7 +79,7 @@ function toText(report: HostReport): string {
   ].join('\n')
 }
 
-/** The terminal's width shared out; a pipe gets wide lines. */
+/** Divides the terminal's width among the columns; a pipe gets wide lines. */
 function columnWidths(): number[] {
   const total = Math.max(80, Math.min(output.columns ?? 140, 160)) - 5
   const [mark, title] = [12, 34]

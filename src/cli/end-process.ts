@@ -1,8 +1,8 @@
 import { output } from './output.js'
 
 /**
- * Ends the process when all that it printed is written. Threads that are parked on pages which will
- * never come must not keep it.
+ * Ends the process after all output is written, even if threads are parked on pages that will never
+ * arrive.
  *
  * @param status - of the command
  */

@@ -1,4 +1,4 @@
-/** A `postcopy guest --json` of our own, driven by its monitor on stdin and stdout. */
+/** A child process `postcopy guest --json`, controlled by its monitor on stdin and stdout. */
 import { bundledEntry } from '../kernel/internal.js'
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { EventEmitter, once } from 'node:events'
@@ -10,7 +10,7 @@ import type { MigrationState } from '../migration/index.js'
 import type { BlockArrivals, MigrationInfo } from '../monitor/index.js'
 
 const MAIN = fileURLToPath(bundledEntry('cli/main'))
-/** What a command that fails prints last: the message, and its code. */
+/** The last line of a command that fails: the message, and its code. */
 const LAST_LINE = /^([^]*) \[([A-Z][A-Z\d_]*)\]$/
 /** How long `quit` may take before the process is killed. */
 const QUIT_MS = 3000
@@ -27,10 +27,10 @@ type Line = { timestamp: Timestamp } & (
   | { event: string; data: { status?: MigrationState; role?: Role; 'error-desc'?: string } }
 )
 
-/** A guest that has arrived may leave again: one process can be both, one after the other. */
+/** A guest that has arrived may leave again: a process can have both roles, one after the other. */
 export type Role = 'source' | 'destination'
 
-/** An answer, and when it was given: milliseconds since the epoch, with fractions. */
+/** An answer and its time, in milliseconds since the epoch, with fractions. */
 export interface Answer<T> {
   readonly value: T
   readonly atMs: number
@@ -38,12 +38,12 @@ export interface Answer<T> {
 
 interface GuestProcessEvents {
   migration: [status: MigrationState, atMs: number, role: Role, why: string | undefined]
-  /** Its state in a role is another one, or its process is gone. */
+  /** The state in a role has changed, or the process has ended. */
   changed: []
 }
 
 export interface GuestProcessOptions {
-  /** What errors call it; default: its role. */
+  /** The name in errors; default: the role. */
   readonly name?: string
   /** Default: that of `node:child_process`. */
   readonly spawn?: (command: string, args: readonly string[]) => ChildProcessWithoutNullStreams
@@ -78,7 +78,7 @@ export class GuestProcess extends EventEmitter<GuestProcessEvents> {
         this.#stderr.trim().replaceAll(/^postcopy: /gm, '') || `status ${signal ?? String(status)}`,
       )
     })
-    // A write to a guest that has just ended: its end says more.
+    // A write to a guest that has just ended: the exit explains more than this error.
     this.#child.stdin.on('error', () => undefined)
     this.#child.stderr.setEncoding('utf8').on('data', (text: string) => {
       this.#stderr = (this.#stderr + text).slice(-STDERR_TAIL)
@@ -90,17 +90,17 @@ export class GuestProcess extends EventEmitter<GuestProcessEvents> {
     return this.#child.pid ?? -1
   }
 
-  /** Of its last migration in this role. */
+  /** The state of its last migration in this role. */
   state(role: Role): MigrationState {
     return this.#states[role]
   }
 
-  /** Why it has ended, where nobody had asked for that. */
+  /** Why the process ended by itself; undefined if it did not. */
   get crash(): PostcopyError | undefined {
     return this.#crash
   }
 
-  /** Runs, as far as its process is concerned. */
+  /** Whether the process runs. */
   get isAlive(): boolean {
     return this.#failure === undefined
   }
@@ -109,7 +109,7 @@ export class GuestProcess extends EventEmitter<GuestProcessEvents> {
    * Runs one line of the monitor.
    *
    * @throws PostcopyError with the code and message of the command, or of the process' last line;
-   *   `ERR_GUEST_PROCESS` where that has none
+   *   `ERR_GUEST_PROCESS` if that line has none
    */
   command(line: string): Promise<Answer<unknown>> {
     return new Promise((resolve, reject) => {
@@ -144,21 +144,24 @@ export class GuestProcess extends EventEmitter<GuestProcessEvents> {
     return (answer.value as { uri: string }).uri
   }
 
-  /** Of a paused incoming migration. @returns where it listens */
+  /** Recovers a paused incoming migration. @returns where it listens */
   async migrateRecover(uri: string): Promise<string> {
     const command = `migrate_recover ${uri}`
     const answer = await this.#begin('destination', 'postcopy-recover-setup', command)
     return (answer.value as { uri: string }).uri
   }
 
-  /** Begins an outgoing migration, or goes on with a paused one. */
+  /** Begins an outgoing migration, or continues a paused one. */
   async migrate(uri: string, options: { resume?: boolean } = {}): Promise<void> {
     if (options.resume === true) {
       await this.#begin('source', 'postcopy-recover-setup', `migrate -d -r ${uri}`)
     } else await this.#begin('source', 'setup', `migrate -d ${uri}`)
   }
 
-  /** Until the first word of what has begun, the state is not that of what was before. */
+  /**
+   * Sets the state until the first event of the new migration, so that the old state is not
+   * reported.
+   */
   async #begin(role: Role, state: MigrationState, command: string): Promise<Answer<unknown>> {
     const before = this.#states[role]
     this.#states[role] = state
@@ -171,10 +174,10 @@ export class GuestProcess extends EventEmitter<GuestProcessEvents> {
   }
 
   /**
-   * Waits until a migration is in one of these states, or until its process is gone.
+   * Waits until a migration is in one of these states, or its process has ended.
    *
-   * @returns the state; undefined where the process is gone
-   * @throws PostcopyError `ERR_GUEST_PROCESS` where that takes too long
+   * @returns the state; undefined if the process has ended
+   * @throws PostcopyError `ERR_GUEST_PROCESS` if that takes too long
    */
   async reached(
     role: Role,
@@ -194,7 +197,7 @@ export class GuestProcess extends EventEmitter<GuestProcessEvents> {
     return this.isAlive ? this.#states[role] : undefined
   }
 
-  /** Asks it to end, and kills it if that takes too long. May be called twice. */
+  /** Asks the process to end, and kills it if that takes too long. May be called twice. */
   async end(): Promise<void> {
     this.#ending = true
     if (this.#failure === undefined) {
@@ -206,7 +209,7 @@ export class GuestProcess extends EventEmitter<GuestProcessEvents> {
     clearTimeout(timer)
   }
 
-  /** At once, whatever it does: a guest that is parked on a page cannot listen. */
+  /** Kills the process at once. One that is parked on a page cannot read commands. */
   kill(): void {
     this.#ending = true
     this.#child.kill('SIGKILL')
@@ -230,7 +233,7 @@ export class GuestProcess extends EventEmitter<GuestProcessEvents> {
 
   #lost(why: string): void {
     if (this.#failure !== undefined) return
-    // Its last line names its own code, as this command's last line will.
+    // The last line of the process has its own error code, which becomes the code of this command.
     const [, reason = why, code = 'ERR_GUEST_PROCESS'] = this.#ending
       ? []
       : (LAST_LINE.exec(why) ?? [])

@@ -1,4 +1,4 @@
-/** `postcopy guest`: one guest in this process, and a monitor to drive it. */
+/** `postcopy guest`: one guest in this process, and a monitor to control it. */
 import { Command } from 'commander'
 import { PostcopyError } from '../errors.js'
 import { Guest } from '../guest/index.js'
@@ -90,7 +90,7 @@ RAM, memory and vCPUs must be the same at both ends.`,
     .action((options: GuestCommandOptions) => run((context) => runGuest(options, context)))
 }
 
-/** Undefined for stdio and none. @throws PostcopyError for what is nothing of these */
+/** Undefined for `stdio` and `none`. @throws PostcopyError for anything else but a unix address */
 function monitorPath(text: string): string | undefined {
   if (text === 'stdio' || text === 'none') return undefined
   if (!text.startsWith('unix:')) {
@@ -132,7 +132,7 @@ async function runGuest(
     try {
       await closing
     } finally {
-      // A monitor that closes may still tell of some.
+      // A monitor that is closing may still report rejected peers.
       refusals.flush()
     }
   }
@@ -143,7 +143,7 @@ async function runGuest(
   monitor.on('refused', (error) => refusals.note(error))
   for (const name of options.capability ?? []) await monitor.setCapability(name, true)
   await monitor.setParameters(tlsParameters(options))
-  // What can fail fails before there is a guest, here or from elsewhere.
+  // Everything that can fail happens before a guest runs or arrives here.
   const path = monitorPath(options.monitor)
   const monitorSocket = path === undefined ? undefined : await bind(scope, bindUnix(path))
   const qmpSocket = await bindQmp(scope, options)
@@ -170,13 +170,13 @@ async function runGuest(
   await shutdown.requested
   shutdown.close()
   close()
-  // Until it is closed, the guest may still leave, and what is owed may still get to the disk.
+  // Until the monitor is closed, the guest may still leave, and the spill may still be written.
   await closeMonitor()
   tell('SHUTDOWN', {}, lastWords(endingGuest(monitor, options)))
   return 0
 }
 
-/** Says that something happened: an event's name and data, and the same in words. */
+/** Reports an event: its name and data, and the same as text. */
 type Tell = (event: string, data: Readonly<Record<string, unknown>>, text: string) => void
 
 function tellAsJson(): Tell {
@@ -201,7 +201,7 @@ function endingGuest(monitor: Monitor, options: GuestCommandOptions): EndingGues
   }
 }
 
-/** From a spill, after this process. */
+/** How to continue from a spill after this process has ended. */
 function howToGoOn(
   monitor: Monitor,
   path: string,
@@ -243,7 +243,7 @@ function observe(monitor: Monitor, options: GuestCommandOptions, tell: Tell): vo
   })
 }
 
-/** The monitor may have changed what the command line said. */
+/** The monitor may have changed the options of the command line. */
 function migrationOptions(monitor: Monitor): KeptOptions {
   const { 'tls-creds': tlsCreds, 'tls-hostname': tlsHostname } = monitor.queryParameters()
   return {

@@ -1,11 +1,11 @@
-/** Says once, on stderr, that guest memory can be read on its way. */
+/** Warns once, on stderr, that guest memory is sent in plaintext. */
 import type { Migration } from '../migration/index.js'
 import { output } from './output.js'
 
 export class InClearWarning {
   #hasWarned = false
 
-  /** Warns where it applies to this end of a migration. */
+  /** Warns if this end of a migration is plaintext. */
   look(migration: Migration | undefined): void {
     if (this.#hasWarned || migration?.isPlaintext !== true) return
     this.#hasWarned = true

@@ -1,4 +1,4 @@
-/** The commands. What benchmarks and long runs use of them. */
+/** The commands. Exports what benchmarks and long runs use. */
 export { compileWithoutThreads } from './compile-threads.js'
 export { endProcess } from './end-process.js'
 export { GuestProcess } from './guest-process.js'

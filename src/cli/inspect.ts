@@ -1,4 +1,4 @@
-/** `postcopy inspect`: says what stands in a saved stream or a parked VM. */
+/** `postcopy inspect`: shows what is in a saved stream or a parked VM. */
 import Table from 'cli-table3'
 import { Command } from 'commander'
 import { type PostcopyError, errorToRecord } from '../errors.js'
@@ -44,7 +44,7 @@ async function runInspect(path: string, { json, ...options }: InspectOptions): P
       verify: options.verify === true,
       allowForeignDirectory: options.allowForeignDirectory === true,
     })
-    // A name may be that of a member of every object; these are own ones.
+    // A block may have the name of a member of every object; fromEntries makes own properties.
     const diskBytes = Object.fromEntries(report.diskBytes)
     const object = { kind: 'parked-vm', ...report, diskBytes, error: plain(report.error) }
     print(json, object, () => parked(report))

@@ -1,4 +1,4 @@
-/** `postcopy lab`: what this kernel really does, as a table, in seconds. */
+/** `postcopy lab`: measures what this kernel really does, as a table, in seconds. */
 import { Command, InvalidArgumentError } from 'commander'
 import { type FeatureName, featureNames } from '../kernel/index.js'
 import {
@@ -84,12 +84,12 @@ function defineReport(run: RunAction): Command {
         checkWritable(file)
         const document =
           input === undefined ? await runAll(words, options, scope) : await readDocument(input)
-        // Loaded here, since drawing is slow to load and only this command draws.
+        // Loaded here, because drawing is slow to load and only this command draws.
         const { reportPage } = await import('../lab/report-page.js')
         try {
           await writePage(file, reportPage(document))
         } catch (error) {
-          // Then this is all that there is of the run.
+          // Otherwise the results of the run would be lost.
           if (input === undefined) output.print(resultText(document, output.columns))
           throw error
         }
@@ -148,7 +148,7 @@ async function runAll(
       if (options.quiet !== true) output.say(rowLine(row))
     },
   })
-  // A command that is ending waits for the experiment that it interrupts.
+  // At its end, a command waits for the experiment that it interrupts.
   const rows = await scope.use(running, () => undefined)
   return makeDocument(readHost(hide).fingerprint, [...broken, ...rows], startedAt)
 }

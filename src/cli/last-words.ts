@@ -1,4 +1,4 @@
-/** What a guest process says of its guest when it ends. */
+/** The last message of a guest process about its guest. */
 import type { GuestLocation, MigrationState } from '../migration/index.js'
 
 interface End {
@@ -7,15 +7,18 @@ interface End {
 }
 
 export interface EndingGuest {
-  /** The guest comes by a migration. */
+  /** The guest arrives by a migration. */
   readonly incoming: boolean
   readonly source: End | undefined
   readonly destination: End | undefined
-  /** Where all pages are that the outgoing postcopy owed at the switch, and how to go on from there. */
+  /**
+   * Where the pages that the outgoing postcopy owed at the switch are, and how to continue from
+   * there.
+   */
   readonly spilled: { readonly path: string; readonly goOn: string } | undefined
 }
 
-/** Call after both ends are closed: until then, the guest may still leave. */
+/** Call after both ends are closed, because the guest may leave until then. */
 export function lastWords({ incoming, source, destination, spilled }: EndingGuest): string {
   if (source !== undefined && source.guestLocation !== 'here') {
     return wordsOfSource(source, spilled)

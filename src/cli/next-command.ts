@@ -1,16 +1,16 @@
-/** What a message says of how to go on: a command to paste, and where its peer connects. */
+/** Text that tells how to continue: a command to paste, and where its peer connects. */
 import { parseUri } from '../net/index.js'
 import { commandText } from './command-text.js'
 import type { TlsOptions } from './options.js'
 
-/** Options that a command needs again where the one before it had them. */
+/** Options that the next command needs if the previous one had them. */
 export interface KeptOptions extends TlsOptions {
   allowForeignDirectory?: boolean | undefined
   preempt?: boolean | undefined
 }
 
 /**
- * The command that goes on, for a shell.
+ * The command that continues, for a shell.
  *
  * @param words - name and arguments, such as `park`, a URI and `--recover DIR.incomplete`
  */
@@ -25,10 +25,10 @@ export function nextCommand(words: readonly string[], kept: KeptOptions): string
   ])
 }
 
-/** All addresses of a host, in every spelling: a peer has to name one of them. */
+/** The wildcard address of a host, in every spelling: a peer must use a real address instead. */
 const WILDCARD = /^(?:::ffff:)?[0:.]+$/i
 
-/** What a peer connects to, of a URI that is listened on: `tcp:HOST:PORT` for every address of this host. */
+/** The URI for a peer of one that listens on `uri`; `tcp:HOST:PORT` if that is on every address. */
 export function uriForPeer(uri: string): string {
   const parsed = parseUri(uri)
   return parsed.type === 'tcp' && WILDCARD.test(parsed.host) ? `tcp:HOST:${parsed.port}` : uri

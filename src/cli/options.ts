@@ -1,4 +1,4 @@
-/** Options that `guest` and `demo` share, and how their values are read. */
+/** Options that several commands share, and the parsers of their values. */
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { PostcopyError } from '../errors.js'
 import { parseWorkload } from '../guest/index.js'
@@ -6,13 +6,13 @@ import { parseUri } from '../net/index.js'
 import { checkQmpAddress, type QmpServerOptions } from '../monitor/index.js'
 import { parseByteSize } from '../units.js'
 
-/** Of every command that sends or takes a guest. */
+/** Options of every command that sends or receives a guest. */
 export interface TlsOptions {
   tlsCreds?: string
   tlsHostname?: string
 }
 
-/** @param role - of the command; who only listens has no name to check */
+/** @param role - of the command; one that listens has no host name to check */
 export function addTlsOptions(command: Command, role: 'listens' | 'connects'): Command {
   command.option(
     '--tls-creds <dir>',
@@ -35,7 +35,7 @@ export function tlsParameters({ tlsCreds, tlsHostname }: TlsOptions): {
   return { 'tls-creds': tlsCreds ?? '', 'tls-hostname': tlsHostname ?? '' }
 }
 
-/** Of every command that opens a directory of a parked VM. */
+/** The option of every command that opens the directory of a parked VM. */
 export function foreignDirectoryOption(): Option {
   return new Option(
     '--allow-foreign-directory',
@@ -56,7 +56,7 @@ export const WORKLOAD_HELP =
   'sweep:hot=64M,writes=30 (hot: bytes touched; writes: percent of touches that change their page; ' +
   'also fill, rate, touches, seed)'
 
-/** @param defaults - for what the user does not say */
+/** @param defaults - for options that the user does not set */
 export function addGuestOptions(
   command: Command,
   defaults: { ram: string; vcpus: number; workload: string },
@@ -84,16 +84,17 @@ export function addGuestOptions(
     )
 }
 
-/** Of every command that answers QMP. */
+/** Options of every command that serves QMP. */
 export interface QmpOptions {
   qmp?: string
   qmpTcpInsecure?: true
 }
 
 /**
- * Adds `--qmp`, and refuses one that any program could connect to before the command does anything.
+ * Adds `--qmp`, and rejects an address that any program could connect to, before the command does
+ * anything.
  *
- * @param note - what the command says of it besides
+ * @param note - an addition to the help text
  */
 export function addQmpOptions(command: Command, note = ''): Command {
   return command
@@ -123,12 +124,12 @@ export function qmpServerOptions({
   return { allowInsecureTcp: qmpTcpInsecure === true }
 }
 
-/** `tcp:HOST:PORT`, `unix:PATH`, or one of some words. */
+/** Accepts `tcp:HOST:PORT`, `unix:PATH`, or one of the given words. */
 export function uriOr(...words: readonly string[]): (text: string) => string {
   return (text) => (words.includes(text) ? text : checked(parseUri)(text))
 }
 
-/** Lets commander name the option when `parse` refuses its value; the text itself is passed on. */
+/** Lets commander name the option if `parse` rejects its value; passes the text on unchanged. */
 export function checked(parse: (text: string) => unknown): (text: string) => string {
   return (text) => {
     try {

@@ -1,6 +1,6 @@
 /**
- * What commands print: nothing else in src/cli writes to stdout or stderr. What could not be written
- * is remembered, and {@link Output.finish} makes an exit status of it.
+ * All output of the commands: nothing else in src/cli writes to stdout or stderr. Write errors are
+ * recorded, and {@link Output.finish} turns them into an exit status.
  */
 import { fstatSync, writeSync } from 'node:fs'
 import { constants } from 'node:os'
@@ -8,10 +8,10 @@ import { Writable } from 'node:stream'
 import { isatty } from 'node:tty'
 import { printableJson, printableMessage, printableText } from '../printable.js'
 
-/** The start of a terminal's line, emptied. */
+/** Moves to the start of a terminal's line, and clears it. */
 const CLEAR_LINE = '\r\x1b[K'
 
-/** Writes all of a chunk to a file or device; Node's own stream may write a part of it. */
+/** Writes whole chunks to a file or device; Node's own stream may write only a part. */
 class FileStream extends Writable {
   readonly #fd: number
 
@@ -30,7 +30,7 @@ class FileStream extends Writable {
   }
 }
 
-/** One of the two streams, and the first error that it had. */
+/** One of the two streams, with its first error. */
 export class OutputStream {
   readonly stream: Writable
   readonly isTerminal: boolean
@@ -42,7 +42,7 @@ export class OutputStream {
     this.stream.on('error', (error) => this.#fail(error))
   }
 
-  /** Why something could not be written. */
+  /** The error of the first failed write. */
   get failure(): NodeJS.ErrnoException | undefined {
     return this.#failure
   }
@@ -52,7 +52,7 @@ export class OutputStream {
     if (this.#failure === undefined) this.stream.write(text)
   }
 
-  /** Resolves when all that was written is with the kernel, or cannot go there. */
+  /** Resolves when everything was passed to the kernel, or cannot be any more. */
   async flush(): Promise<void> {
     if (this.#failure !== undefined) return
     await new Promise<void>((resolve) => {
@@ -78,65 +78,65 @@ export class Output {
     this.#stderr = new OutputStream(2, process.stderr)
   }
 
-  /** Whether a line that changes would be seen as one. */
+  /** Whether stderr is a terminal, which can show a changing line. */
   get hasTerminal(): boolean {
     return this.#stderr.isTerminal
   }
 
-  /** Characters in a line of stdout; undefined where it is no terminal. */
+  /** Characters in a line of stdout; undefined if it is not a terminal. */
   get columns(): number | undefined {
     return this.stdout.isTerminal ? process.stdout.columns : undefined
   }
 
-  /** The result of a command, in lines. */
+  /** Prints lines of a command's result. */
   print(text: string): void {
     this.stdout.write(printableText(text))
   }
 
-  /** The result of a command for programs, in one line. */
+  /** Prints a command's result for programs, in one line. */
   json(value: unknown): void {
     this.stdout.write(`${printableJson(value)}\n`)
   }
 
-  /** One line on stderr: what happened. */
+  /** Prints a message on stderr. */
   note(text: string): void {
     this.say(`postcopy: ${text}`)
   }
 
-  /** A line on stderr without our name. */
+  /** Prints a line on stderr without the prefix `postcopy: `. */
   say(text: string): void {
     this.#stderr.write(`${this.#cleared()}${printableMessage(text)}\n`)
   }
 
-  /** A part of a line on stderr: a dot for each round. */
+  /** Prints a part of a line on stderr: a dot for each round. */
   progress(text: string): void {
     this.#stderr.write(printableText(text))
   }
 
-  /** What commander says of a wrong command line; it has laid it out. */
+  /** Prints commander's text about a wrong command line, unchanged. */
   usage(text: string): void {
     this.#stderr.write(printableText(text))
   }
 
-  /** A line of stderr that the next one replaces; on a terminal only. */
+  /** Shows a line on stderr that the next one replaces; on a terminal only. */
   showLine(text: string): void {
     if (!this.hasTerminal) return
     this.#stderr.write(`${CLEAR_LINE}${printableMessage(text)}`)
     this.#hasLine = true
   }
 
-  /** Leaves no line that is half over. May be called twice. */
+  /** Clears the changing line. May be called twice. */
   clearLine(): void {
     if (this.#hasLine) this.#stderr.write(CLEAR_LINE)
     this.#hasLine = false
   }
 
   /**
-   * Waits until all is written.
+   * Waits until everything is written.
    *
    * @param status - of the command
-   * @returns the exit status: that of the command, or where that is 0 and something was lost, 1; a
-   *   reader that has closed its end of a pipe gives 128 + SIGPIPE, without a word
+   * @returns the exit status: that of the command; or 1 if that is 0 and output was lost. If the
+   *   reader of a pipe has closed it, 128 + SIGPIPE, without a message
    */
   async finish(status: number): Promise<number> {
     this.clearLine()
@@ -153,20 +153,20 @@ export class Output {
 
   #cleared(): string {
     this.#hasLine = false
-    // A prompt may stand there, too.
+    // The line may also have a prompt.
     return this.hasTerminal ? CLEAR_LINE : ''
   }
 }
 
-/** Regular files and devices such as /dev/full. */
+/** Whether it is a regular file, or a device such as /dev/full. */
 function isFile(fd: number): boolean {
   try {
     const stat = fstatSync(fd)
     return stat.isFile() || stat.isCharacterDevice()
   } catch {
-    return false // closed: the standard stream knows what to do
+    return false // closed: the standard stream handles it
   }
 }
 
-/** Of this process. */
+/** The output of this process. */
 export const output = new Output()

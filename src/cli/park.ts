@@ -1,4 +1,4 @@
-/** `postcopy park`: takes a VM from a QEMU and keeps it in a directory. */
+/** `postcopy park`: receives a VM from a QEMU and keeps it in a directory. */
 import { resolve } from 'node:path'
 import { Command } from 'commander'
 import { PostcopyError } from '../errors.js'
@@ -77,10 +77,10 @@ async function runPark(
     one: (error) => status.note(describeRefusal(error)),
     more: (count, last) => status.note(describeRefusals(count, last)),
   })
-  // After the park has closed, which may still tell of some.
+  // Runs after the park has closed, because it may still report rejected peers.
   scope.defer(() => refusals.flush())
   const qmpSocket = await bindQmp(scope, options)
-  // What gives up keeps what must not be lost: DIR.incomplete.
+  // Closing a park that is not finished keeps DIR.incomplete, which must not be lost.
   const { park, directory } = await scope.use(begin(uri, options), (begun) => begun.park.close())
   const states = describe(options.from)
   const end = settled(park, (state) => {
@@ -114,7 +114,7 @@ async function runPark(
   return 0
 }
 
-/** Why it has not ended well; where DIR.incomplete is left, with the commands that go on. */
+/** Why it failed; if DIR.incomplete is left, with the commands that continue. */
 function withNextCommand(
   park: Park,
   uri: string | undefined,
@@ -124,7 +124,7 @@ function withNextCommand(
   if (error === undefined)
     return new PostcopyError('ERR_INTERNAL', 'parking ended without a result and without an error')
   const isKept = park.state === 'postcopy-paused' || options.recover !== undefined
-  // Where there is a manifest, all of the VM is in DIR.
+  // If there is a manifest, the whole VM is in DIR.
   if (!isKept || park.manifest !== undefined) return error
   const where = park.uri ?? uri ?? 'tcp:HOST:PORT'
   const directory = incompleteDirectory(options)
@@ -135,12 +135,12 @@ function withNextCommand(
   return new PostcopyError(error.code, `${sentence(error.message)} ${next}`, { cause: error })
 }
 
-/** `vm` for `vm/`, as the directory itself is named. */
+/** `vm.incomplete` for `vm/`, beside the directory. */
 function incompleteDirectory({ to = '', recover }: ParkCommandOptions): string {
   return recover === undefined ? `${resolve(to)}.incomplete` : resolve(recover)
 }
 
-/** The way in that the user has chosen, and where the VM will be. */
+/** Begins to park from the source that the user has chosen, and returns the target directory. */
 async function begin(
   uri: string | undefined,
   { to, from: file, recover, ...options }: ParkCommandOptions,
@@ -178,7 +178,7 @@ async function begin(
   throw new PostcopyError('ERR_USAGE', 'give either a URI to listen on, or --from FILE')
 }
 
-/** A parking as QMP shows it: nothing to drive but its end. */
+/** A park for QMP, which can only query it and end it. */
 function parkTarget(park: Park): QmpTarget {
   return migrationTarget(park, {
     queryStatus: () => ({ running: false, status: 'inmigrate' }),
@@ -190,7 +190,7 @@ function parkTarget(park: Park): QmpTarget {
   })
 }
 
-/** What is said of a state. @param file - that is read, where none connects */
+/** The messages for each state. @param file - that is read, if there is no connection */
 function describe(file: string | undefined): ReadonlyMap<string, string> {
   const from = file === '-' ? 'standard input' : file
   return new Map([

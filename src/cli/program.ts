@@ -1,4 +1,4 @@
-/** The commands and their options, without what they do. */
+/** The commands and their options, without their implementations. */
 import { Command } from 'commander'
 import { packageInfo } from '../kernel/internal.js'
 import { USAGE_CODE } from './failure.js'
@@ -12,7 +12,7 @@ import { output } from './output.js'
 import { defineResume } from './resume.js'
 import { runCommand } from './run-command.js'
 
-/** @param setStatus - called with the exit status that a command ends with */
+/** @param setStatus - called with the exit status of the command */
 export function createProgram(setStatus: (status: number) => void): Command {
   const program = new Command('postcopy')
     .description(
@@ -67,13 +67,13 @@ Begin with:
   return program
 }
 
-/** The names of a command and of those that it is part of. */
+/** The full name of a command, including its parents. */
 function commandLine(command: Command): string {
   const { parent } = command
   return parent === null ? command.name() : `${commandLine(parent)} ${command.name()}`
 }
 
-/** Leaves commander's copy of a refused value out where the reason names the value, too. */
+/** Removes commander's copy of a rejected value if the reason has the value, too. */
 function valueOnce(line: string): string {
   const [, option, value, reason] =
     /^(option '.*?') argument '(.*)' is invalid\. (.*)$/.exec(line) ?? []

@@ -1,23 +1,23 @@
-/** `--qemu-log FILE`: what a QEMU writes to its standard error while it is sent a VM. */
+/** `--qemu-log FILE`: QEMU's standard error while a VM is sent to it. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { errorToRecord } from '../errors.js'
 import { readAdded, statUserFile } from '../user-files.js'
 
-/** A refusal is a line or two. */
+/** A refusal is one or two lines. */
 const LIMIT_BYTES = 64 * 1024
-/** QEMU may close its connections before it writes why. */
+/** QEMU may close its connections before it writes the reason. */
 const MOST_WAITS = 20
-/** What has not grown for so long is complete. */
+/** A file that has not grown for this long is complete. */
 const WAIT_MS = 100
 
 export class QemuLog {
   readonly #file: string
-  /** What is in it by now is of an earlier run. */
+  /** Its current content is from an earlier run. */
   readonly #from: number
 
   /**
    * @param file - may be missing; it is opened only by {@link read}
-   * @throws PostcopyError with the errno name where it cannot be looked at
+   * @throws PostcopyError with the errno name if stat(2) fails
    */
   constructor(file: string) {
     this.#file = file
@@ -26,9 +26,9 @@ export class QemuLog {
   }
 
   /**
-   * The end of what QEMU has written since then. Waits up to two seconds for it.
+   * Reads the end of what QEMU has written since the constructor. Waits up to two seconds for it.
    *
-   * @param onUnreadable - called with why it cannot be read; the result is then undefined
+   * @param onUnreadable - called with the reason if it cannot be read; the result is then undefined
    */
   async read(onUnreadable: (text: string) => void): Promise<string | undefined> {
     try {

@@ -1,13 +1,13 @@
-/** What is printed of rejected connections: a stranger must not fill a log. */
+/** Limits the messages about rejected connections, so that a stranger cannot fill a log. */
 import type { PostcopyError } from '../errors.js'
 
-/** So many are printed one by one; then one line tells how many more there were. */
+/** How many are printed one by one; a summary counts the others. */
 export const REFUSALS_SHOWN = 10
 const SUMMARY_MS = 10_000
 
 export interface RefusalSink {
   one(error: PostcopyError): void
-  /** @param count - connections that were rejected besides; `last` is the latest */
+  /** @param count - further connections that were rejected; `last` is the latest */
   more(count: number, last: PostcopyError): void
 }
 
@@ -19,7 +19,7 @@ export class RefusalLog {
   #last: PostcopyError | undefined
   #timer: NodeJS.Timeout | undefined
 
-  /** @param summaryMs - from the first one that is printed to the line about those that were not */
+  /** @param summaryMs - time from the first printed message to the summary of the others */
   constructor(sink: RefusalSink, summaryMs = SUMMARY_MS) {
     this.#sink = sink
     this.#summaryMs = summaryMs
@@ -36,7 +36,7 @@ export class RefusalLog {
     this.#last = error
   }
 
-  /** Tells of those that were not printed; the next ones are printed one by one again. */
+  /** Prints the summary; after that, messages are printed one by one again. */
   flush(): void {
     clearTimeout(this.#timer)
     this.#timer = undefined
@@ -47,7 +47,7 @@ export class RefusalLog {
   }
 }
 
-/** In words: `turned away: …`. */
+/** As text: `turned away: …`. */
 export function describeRefusal({ code, message }: PostcopyError): string {
   return `turned away: ${message} [${code}]`
 }

@@ -1,4 +1,4 @@
-/** `postcopy resume`: starts a parked VM in one or more QEMUs, its memory following. */
+/** `postcopy resume`: starts a parked VM in one or more QEMUs; its memory follows. */
 import { Command, InvalidArgumentError } from 'commander'
 import { PostcopyError } from '../errors.js'
 import { isFinal, PUSH_NEVER } from '../migration/index.js'
@@ -39,7 +39,7 @@ interface ResumeCommandOptions extends TlsOptions, QmpOptions {
   json?: true
 }
 
-/** Milliseconds of quiet where the user gives none. */
+/** Default milliseconds of quiet. */
 const QUIET_MS = 1000
 
 export function defineResume(run: RunAction): Command {

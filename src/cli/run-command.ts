@@ -1,4 +1,4 @@
-/** How every command runs: signals, tear-down, the report of what went wrong, and the exit status. */
+/** Runs a command: signals, cleanup, error report and exit status. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { errorToRecord } from '../errors.js'
 import { reportFailure } from './failure.js'
@@ -6,7 +6,7 @@ import { output } from './output.js'
 import { Scope, ScopeClosed } from './scope.js'
 import { Interrupted, Signals } from './signals.js'
 
-/** How long a command may take to end after all that it had is closed. */
+/** How long a command may take to end after everything is closed. */
 const LAST_WORD_MS = 1000
 
 export interface CommandRun {
@@ -38,7 +38,7 @@ export async function runCommand(
     if (error instanceof Interrupted) output.note(error.message)
     else reportFailure(error)
     await scope.close()
-    // What has been ended has a last word: what is kept, and where.
+    // An interrupted command still reports what is kept, and where.
     if (error instanceof Interrupted) await lastWord(work)
   }
   await scope.close()
@@ -46,7 +46,7 @@ export async function runCommand(
   return signals.status ?? status
 }
 
-/** Reports how an interrupted command has failed, where that is known by now. */
+/** Reports the error of an interrupted command, if it fails soon. */
 async function lastWord(work: Promise<unknown>): Promise<void> {
   try {
     await Promise.race([work, sleep(LAST_WORD_MS, undefined, { ref: false })])
@@ -55,5 +55,5 @@ async function lastWord(work: Promise<unknown>): Promise<void> {
   }
 }
 
-/** Runs the action of a command by {@link runCommand} and keeps its exit status. */
+/** Runs the action of a command with {@link runCommand} and keeps its exit status. */
 export type RunAction = (body: (run: CommandRun) => number | Promise<number>) => Promise<void>

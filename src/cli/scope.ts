@@ -1,4 +1,4 @@
-/** The command has been ended, by a signal, before it had set up all that it needs. */
+/** A signal has ended the command before it had set up everything. */
 export class ScopeClosed extends Error {
   constructor() {
     super('the command has ended')
@@ -6,15 +6,15 @@ export class ScopeClosed extends Error {
 }
 
 /**
- * What a command has set up, and how each thing is undone: in reverse order, however the command ends.
- * A command that was ended goes on until it next uses its scope, which throws.
+ * What a command has set up, and how to undo each part: in reverse order, however the command ends.
+ * A command that was ended continues until it next uses its scope, which throws.
  */
 export class Scope {
   readonly #undo: (() => unknown)[] = []
   readonly #onError: (error: unknown) => void
   readonly #closing = new AbortController()
 
-  /** @param onError - called with what could not be undone; the others are undone all the same */
+  /** @param onError - called with each error of an undo; the others still run */
   constructor(onError: (error: unknown) => void) {
     this.#onError = onError
   }
@@ -26,12 +26,12 @@ export class Scope {
   }
 
   /**
-   * @returns what was made; `close` is deferred, and waits for what is still being made
+   * @returns the resource; `close` is deferred, and waits for a resource that is not ready yet
    * @throws ScopeClosed while the command is ending
    */
   async use<T>(made: T | Promise<T>, close: (made: T) => unknown): Promise<T> {
     const making = Promise.resolve(made)
-    // What could not be made is the caller's error, and needs no undoing.
+    // If it could not be made, the caller gets the error, and there is nothing to undo.
     this.defer(() => making.then(close, () => undefined))
     const resource = await making
     this.throwIfClosed()
@@ -48,7 +48,7 @@ export class Scope {
     this.signal.throwIfAborted()
   }
 
-  /** Call it again for what the command has set up since. */
+  /** Call it again for what the command has set up since then. */
   async close(): Promise<void> {
     this.#closing.abort(new ScopeClosed())
     for (let undo = this.#undo.pop(); undo !== undefined; undo = this.#undo.pop()) {

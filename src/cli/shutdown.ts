@@ -1,12 +1,14 @@
-/** When a guest process ends: by `quit`, by a signal, or because its monitor's input has ended. */
+/**
+ * Decides when a guest process ends: by `quit`, by a signal, or at the end of its monitor's input.
+ */
 import { errorToRecord } from '../errors.js'
 import { isAtRest, isInPostcopy } from '../migration/index.js'
 import type { Monitor, QuitReason } from '../monitor/index.js'
 import type { Signals } from './signals.js'
 
 /**
- * Resolves when the process may end. A signal while a guest that has switched still needs pages
- * says so and waits for them; a second one ends at once.
+ * Resolves when the process may end. If a guest in postcopy still needs pages, a signal prints that
+ * and waits for them; a second signal ends the process at once.
  */
 export class Shutdown {
   readonly requested: Promise<QuitReason>
@@ -24,7 +26,7 @@ export class Shutdown {
     this.#monitor = monitor
     this.#signals = signals
     this.#log = log
-    // The command that asked for it is answered first.
+    // Delayed, so that the command that asked for it is answered first.
     this.requested = new Promise((resolve) =>
       monitor.once('quit', (reason) => setImmediate(resolve, reason)),
     )
@@ -34,21 +36,21 @@ export class Shutdown {
     this.#arm()
   }
 
-  /** Nobody can give commands any more. */
+  /** Call when no client can give commands any more. */
   inputEnded(): void {
     this.#inputEnded = true
     this.#goOn()
   }
 
-  /** Leaves the signals as they are. */
+  /** Stops following the migration; the signals stay armed. */
   close(): void {
     this.#monitor.off('migration', this.#follow)
     this.#signals.arm()
   }
 
   /**
-   * While devices load in postcopy, this thread may be parked on a page and could not run a handler: the
-   * signal's default, which ends the process, is then the only thing that works.
+   * While devices load in postcopy, this thread may be parked on a page and could not run a
+   * handler. Only the signal's default action works then, which ends the process.
    */
   #arm(): void {
     const { destination, presence } = this.#monitor
@@ -67,7 +69,7 @@ export class Shutdown {
     }
   }
 
-  /** Ends if somebody wants that and nothing is owed any more. */
+  /** Ends the process if that was requested and no pages are owed any more. */
   #goOn(): void {
     if (!this.#asked && !this.#inputEnded) return
     const { source, destination } = this.#monitor
@@ -79,7 +81,7 @@ export class Shutdown {
     const isPaused = [source, destination].some(
       (migration) => migration?.state === 'postcopy-paused',
     )
-    // Paused pages are worth keeping only while somebody can still give commands.
+    // Paused pages are useful only while a client can still give commands.
     if (isPaused && !this.#inputEnded) return
     this.#monitor.quit({ force: true, reason: this.#asked ? 'signal' : 'done' })
   }

@@ -1,14 +1,14 @@
 /**
- * The signals that ask a command to end: nothing else in src/cli handles them. The first one calls
- * what the command has set for it, or interrupts the command; the next one always interrupts; one
- * that arrives while an interrupted command cleans up has the kernel's default effect.
+ * Handles the signals that ask a command to end; nothing else in src/cli does. The first signal
+ * calls the command's handler, or interrupts the command; the next one always interrupts it. A
+ * signal that arrives while an interrupted command cleans up has the kernel's default effect.
  */
 import { constants } from 'node:os'
 
 const endSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 export type EndSignal = (typeof endSignals)[number]
 
-/** A command was left by a signal. */
+/** A signal has interrupted a command. */
 export class Interrupted extends Error {
   constructor(signal: EndSignal) {
     super(`ended by ${signal}`)
@@ -16,7 +16,7 @@ export class Interrupted extends Error {
 }
 
 export class Signals {
-  /** Rejects with {@link Interrupted} when the command must end without more ado. */
+  /** Rejects with {@link Interrupted} when the command must end at once. */
   readonly interrupted: Promise<never>
   #interrupt: (reason: Interrupted) => void = () => undefined
   #received: EndSignal | undefined
@@ -31,18 +31,21 @@ export class Signals {
     this.interrupted.catch(() => undefined)
   }
 
-  /** The first one that came. */
+  /** The first signal received. */
   get received(): EndSignal | undefined {
     return this.#received
   }
 
-  /** 128 + the number of the signal that interrupted the command, or of the first one; undefined without. */
+  /**
+   * 128 + the number of the signal that interrupted the command, or of the first one; undefined
+   * without a signal.
+   */
   get status(): number | undefined {
     const signal = this.#interruptedBy ?? this.#received
     return signal === undefined ? undefined : 128 + constants.signals[signal]
   }
 
-  /** What the first signal does from now on, in place of an interruption. */
+  /** Sets the handler of the first signal, which then does not interrupt. */
   onFirst(act: () => void): void {
     this.#onFirst = act
   }
@@ -53,7 +56,7 @@ export class Signals {
     for (const signal of endSignals) process.on(signal, this.#handle)
   }
 
-  /** Gives the signals back to the kernel, which ends the process at the next one. */
+  /** Restores the kernel's default: the next signal ends the process. */
   disarm(): void {
     this.#isArmed = false
     for (const signal of endSignals) process.off(signal, this.#handle)

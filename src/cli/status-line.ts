@@ -1,4 +1,4 @@
-/** What a long command says on stderr: lines that stay, and on a terminal one that changes. */
+/** A long command's messages on stderr: permanent lines, and on a terminal a changing one. */
 import { output } from './output.js'
 
 const INTERVAL_MS = 200
@@ -6,12 +6,12 @@ const INTERVAL_MS = 200
 export class StatusLine {
   #timer: NodeJS.Timeout | undefined
 
-  /** A line that stays. */
+  /** Prints a permanent line. */
   note(text: string): void {
     output.note(text)
   }
 
-  /** Shows `describe()` again and again, on a terminal only; nothing where it is empty. */
+  /** Shows `describe()` repeatedly, on a terminal only; shows nothing if it is empty. */
   follow(describe: () => string): void {
     if (!output.hasTerminal) return
     this.#timer ??= setInterval(() => {

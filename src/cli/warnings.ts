@@ -1,7 +1,7 @@
-/** How a command prints the warnings of the library: one line each, as its other messages. */
+/** Prints the library's warnings like the command's other messages, one line each. */
 import { output } from './output.js'
 
-/** Leaves the warnings of Node and of other packages as they are. */
+/** Leaves the warnings of Node and of other packages unchanged. */
 export function printWarnings(): void {
   const others = process.listeners('warning')
   process.removeAllListeners('warning')

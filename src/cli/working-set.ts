@@ -4,7 +4,8 @@ import { type ParkedVm, type TrustOptions, WorkingSet } from '../park/index.js'
 import type { StatusLine } from './status-line.js'
 
 /**
- * Only what the user has named must be right; else the resume goes on without.
+ * Opens the working set. An unusable file is an error only if the user has named it; otherwise the
+ * resume continues without one.
  *
  * @param choice - a file; false: none
  * @throws PostcopyError as {@link WorkingSet.open}, for a file that the user has named
@@ -17,7 +18,7 @@ export function openWorkingSet(
 ): WorkingSet | undefined {
   if (choice === false) return undefined
   if (choice !== undefined) return WorkingSet.open(vm, { ...trust, file: choice })
-  // What a source has spilled is used once.
+  // A spill is used only once.
   if (vm.manifest.state !== 'complete') return undefined
   return WorkingSet.open(vm, {
     ...trust,
@@ -27,7 +28,7 @@ export function openWorkingSet(
   })
 }
 
-/** Keeps what was learned, however the resume has ended. That it cannot be kept is no failure. */
+/** Saves what was learned, however the resume has ended. A failure is only reported. */
 export function saveWorkingSet(workingSet: WorkingSet | undefined, status: StatusLine): void {
   if (workingSet === undefined) return
   try {

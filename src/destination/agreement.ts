@@ -1,4 +1,4 @@
-/** What both ends must agree on before any RAM comes. */
+/** What both ends must agree on before any RAM is sent. */
 import { PeerError } from '../errors.js'
 import { RamBlock } from '../ram/index.js'
 import type { RamBlockInfo } from '../stream/index.js'
@@ -12,7 +12,7 @@ export function checkMachineType(theirs: string, own: string): void {
 }
 
 /**
- * Do both ends mean the same pages?
+ * Checks that both ends mean the same pages.
  *
  * @throws PeerError `ERR_PEER_PAGE_SIZE`
  */
@@ -29,7 +29,7 @@ export function checkPageSizes(
   )
 }
 
-/** @throws PeerError `ERR_PEER_BLOCK` naming the first block that is not the same on both ends */
+/** @throws PeerError `ERR_PEER_BLOCK` with the first block that differs between the two ends */
 export function checkBlocks(
   blocks: readonly DestinationBlock[],
   announced: readonly RamBlockInfo[],
@@ -57,7 +57,7 @@ export function findBlock(blocks: readonly DestinationBlock[], name: string): De
   return target
 }
 
-/** @returns one that says which end has the capability */
+/** @param text - which end has the capability */
 export function capabilityMismatch(text: string): PeerError {
   return new PeerError('ERR_PEER_CAPABILITY', `${text}: set it alike on both ends`)
 }

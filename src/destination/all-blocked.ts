@@ -1,13 +1,13 @@
-/** How long all vCPUs waited for pages at the same time: the guest stood still. */
+/** The total time during which all vCPUs waited for pages at once: the guest did not run at all. */
 export class AllBlocked {
   #vcpus: readonly number[] = []
-  /** Kernel thread ids of those who wait now. */
+  /** Kernel thread ids of the threads that wait now. */
   readonly #waiting = new Set<number>()
-  /** Milliseconds on the clock of {@link begin}; undefined while one of them can run. */
+  /** Milliseconds on the clock of {@link begin}; undefined while a vCPU can run. */
   #since: number | undefined
   #totalMs = 0
 
-  /** Threads that wait already are counted from the next one on that begins to. */
+  /** Threads already blocked are counted from the next fault on. */
   set vcpus(threadIds: readonly number[]) {
     this.#vcpus = threadIds
   }

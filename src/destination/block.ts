@@ -1,18 +1,18 @@
-/** A RAM block on the destination, with what is known of each of its pages. */
+/** A RAM block at the destination, with the state of each of its pages. */
 import { PageBitmap, RamBlock } from '../ram/index.js'
 import type { SharedBlock } from './protocol.js'
 
 export interface DestinationBlock {
   readonly block: RamBlock
-  /** Has come and is up to date. Such a page is in place, or in `zeroed`. */
+  /** Received and up to date. Such a page is in place, or in `zeroed`. */
   readonly received: PageBitmap
-  /** Came as a zero page and has not been touched: it may be missing and is then zero. */
+  /** Received as a zero page and not touched since: it may be missing, and is then zero. */
   readonly zeroed: PageBitmap
-  /** Was named by a discard: will come (again) in postcopy. */
+  /** Discarded: will be sent (again) in postcopy. */
   readonly discarded: PageBitmap
-  /** Has been asked for. */
+  /** Requested from the source. */
   readonly requested: PageBitmap
-  /** What precopy had brought when postcopy began. */
+  /** Received by precopy when postcopy began. */
   readonly precopied: PageBitmap
 }
 

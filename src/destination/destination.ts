@@ -1,4 +1,4 @@
-/** The destination as its user sees it: starts the worker, loads the devices and runs the guest. */
+/** The user's view of the destination: starts the worker, loads the devices and runs the guest. */
 import { once } from 'node:events'
 import { isMainThread } from 'node:worker_threads'
 import { type ErrorRecord, PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
@@ -50,42 +50,46 @@ import type {
 export interface DestinationOptions extends MigrationOptions {
   /** Where to listen: `tcp:HOST:PORT` (port 0: the kernel picks one) or `unix:PATH`. */
   uri: string
-  /** Handle faults of user code only, as an ordinary user must. Default: what the kernel allows. */
+  /**
+   * Handle faults of user code only, as an unprivileged user must. Default: what the kernel allows.
+   */
   userModeOnly?: boolean
 }
 
-/** Of closed destinations that were paused: threads are parked there, until the process ends. */
+/** Of destinations closed while paused: threads stay parked on them until the process ends. */
 const keptOpen = new Set<Userfaultfd>()
 
-/** How each page of a block came, one bit a target page. */
+/** How each page of a block arrived, one bit per target page. */
 export interface PageArrivals {
   readonly name: string
   readonly pageCount: number
-  /** By precopy, and not discarded. */
+  /** Received by precopy, and not discarded. */
   readonly precopied: PageBitmap
-  /** After a fault here had asked for it. */
+  /** Requested by a fault here. */
   readonly requested: PageBitmap
   readonly received: PageBitmap
 }
 
 /**
- * An incoming migration, begun by {@link Destination.listen}. The machine's RAM is emptied when
- * the source arrives; huge pages of it are made present before it listens, which takes a second for
- * some GiB, and are overwritten page by page. Its vCPUs are started when its state has been loaded.
+ * An incoming migration, begun by {@link Destination.listen}. The machine's RAM is emptied when the
+ * source connects. Its huge pages are not freed: they are allocated before the destination listens,
+ * at a few GiB per second, and overwritten page by page. The vCPUs are started after the machine's
+ * state is loaded.
  *
- * A migration that fails before the guest is claimed here leaves it to the source. Later failures
- * lead to `postcopy-paused`: the guest runs on as far as its pages reach, threads that need a missing
- * one stay parked, and {@link Destination.recover} goes on as often as it takes.
+ * If a migration fails before the guest is claimed here, the source keeps the guest. Later failures
+ * lead to `postcopy-paused`: the guest continues, and threads that need a missing page stay parked.
+ * {@link Destination.recover} continues the migration, any number of times.
  *
- * After the devices are loaded, the main thread must not touch guest RAM that may be missing, before
- * the migration is `completed`. It waits for the page, and while it waits it gets no events and cannot
- * recover. Where no worker can place the page (the connection breaks meanwhile, the worker ends, or
- * the migration is `postcopy-paused` already, also after {@link Destination.close}), the process ends
- * with status 1 and a message on standard error.
+ * After the devices are loaded and until the migration is `completed`, the main thread must not
+ * touch guest RAM that may be missing. It would wait for the page, and meanwhile get no events and
+ * be unable to recover. If no worker can place the page, the process ends with status 1 and a
+ * message on standard error. That is so if the connection breaks meanwhile, the worker ends, or the
+ * migration is `postcopy-paused`, also after {@link Destination.close}.
  *
- * A machine whose `resumeAfterLoad` throws keeps its guest: the source may not run it any more. The
- * machine is stopped, all pages are received, {@link Migration.error} says why, `done` rejects with
- * that in the end, and the owner may call `start` of the machine at any time from then on.
+ * A machine whose `resumeAfterLoad` throws keeps its guest, because the source may not run it any
+ * more. The machine is stopped, all pages are received, and {@link Migration.error} has the reason.
+ * `done` rejects with it in the end. From then on the owner may call the machine's `start` at any
+ * time.
  */
 export class Destination extends RecoverableEnd<DestinationRequest, DestinationNotice> {
   readonly #machine: MigratableMachine
@@ -102,9 +106,8 @@ export class Destination extends RecoverableEnd<DestinationRequest, DestinationN
   /**
    * Resolves when a source may connect.
    *
-   * @throws ConnectionError where it cannot listen; KernelError `ENOMEM` where huge pages are short;
-   *   PostcopyError, as `Source.migrate` does, for
-   *   what it is given, before anything begins
+   * @throws ConnectionError if it cannot listen; KernelError `ENOMEM` if there are too few huge
+   *   pages; PostcopyError for invalid arguments, as `Source.migrate`, before anything begins
    */
   static async listen(
     machine: MigratableMachine,
@@ -178,7 +181,7 @@ export class Destination extends RecoverableEnd<DestinationRequest, DestinationN
     return this.currentUri ?? this.#options.uri
   }
 
-  /** Whether the guest is `here`, running or stopped by its owner; otherwise it is the source's. */
+  /** Whether the guest is `here`, running or stopped by its owner; otherwise the source owns it. */
   get guestLocation(): Exclude<GuestLocation, 'unknown'> {
     return locationAtDestination(this.#claim.state)
   }
@@ -188,12 +191,12 @@ export class Destination extends RecoverableEnd<DestinationRequest, DestinationN
     return this.#userModeOnly
   }
 
-  /** Live: how long faults took; undefined where postcopy has not begun. */
+  /** Live: how long faults took; undefined before postcopy has begun. */
   get faults(): FaultReport | undefined {
     return this.#hasPackage ? reportFaults(this.#faultLog) : undefined
   }
 
-  /** Live: how each page came. */
+  /** Live: how each page arrived. */
   get pageArrivals(): PageArrivals[] {
     return this.#blocks.map(({ name, lengthBytes, precopied, requested, received }) => {
       const pageCount = lengthBytes / TARGET_PAGE_SIZE
@@ -209,10 +212,8 @@ export class Destination extends RecoverableEnd<DestinationRequest, DestinationN
   }
 
   /**
-   * Shuts the connection: both ends become `postcopy-paused`. The guest runs on as far as its
-   * pages reach.
-   *
-   * A recovery under way is given up.
+   * Closes the connection: both ends become `postcopy-paused`. The guest continues, except for
+   * threads that need a missing page. Aborts a recovery in progress.
    *
    * @throws StateError `ERR_STATE_PAUSE` outside `postcopy-active` and recovery
    */
@@ -222,13 +223,13 @@ export class Destination extends RecoverableEnd<DestinationRequest, DestinationN
   }
 
   /**
-   * Listens for the source again. Resolves when it may connect; what fails later leads back to
+   * Listens for the source again. Resolves when it may connect; a later failure leads back to
    * `postcopy-paused`.
    *
    * @param uri - default: where it listened last
    * @returns where it listens, with the port that the kernel picked
-   * @throws StateError `ERR_STATE_RECOVER` outside `postcopy-paused`; ConnectionError where it
-   *   cannot listen; PostcopyError `ERR_INVALID_URI`, `ERR_TLS_CREDENTIALS`, `ERR_CLOSED`
+   * @throws StateError `ERR_STATE_RECOVER` outside `postcopy-paused`; ConnectionError if it cannot
+   *   listen; PostcopyError `ERR_INVALID_URI`, `ERR_TLS_CREDENTIALS`, `ERR_CLOSED`
    */
   override async recover(uri: string = this.uri): Promise<string> {
     this.checkRecover()
@@ -248,7 +249,7 @@ export class Destination extends RecoverableEnd<DestinationRequest, DestinationN
     return this.uri
   }
 
-  /** Resolves when the source may connect; rejects with why it never can. */
+  /** Resolves when the source may connect; rejects with the reason if the recovery fails first. */
   #listening(): Promise<void> {
     return new Promise((resolve, reject) => {
       const settle = (act: () => void): void => {
@@ -266,32 +267,32 @@ export class Destination extends RecoverableEnd<DestinationRequest, DestinationN
   }
 
   /**
-   * Ends the worker and stops listening. While postcopy is not complete, threads that need a
-   * missing page stay parked for good: their memory is lost with this process, which may need
-   * {@link abandon} to end. Until it resolves,
-   * events are sent; a `done` that is pending rejects with `ERR_CLOSED`. May be called twice.
+   * Ends the worker and stops listening. If postcopy is not complete, threads that need a missing
+   * page stay parked forever. Their memory is lost with this process, which may need
+   * {@link abandon} to end. Events are sent until this resolves; a pending `done` rejects with
+   * `ERR_CLOSED`. May be called twice.
    */
   async close(): Promise<void> {
     this.endByOwner(closedByOwner())
     this.stopAutoRecovery()
-    // A worker that is done stays until the source has read its last word, and ends by itself.
+    // A finished worker ends by itself, after the source has read its last message.
     if (isFinal(this.state)) await this.worker?.ended
     else await this.worker?.terminate()
     const uri = parseUri(this.uri)
-    // A worker that was ended leaves its socket's file behind.
+    // A terminated worker does not remove its socket file.
     if (uri.type === 'unix') await removeStale(uri.path)
     if (this.state === 'postcopy-paused' && this.#uffd !== undefined) keptOpen.add(this.#uffd)
     this.settleByOwner()
   }
 
   /**
-   * Gives the guest up where it is here and misses pages: closes as {@link close} does, and from then
-   * on `process.exit()` ends the process although workers of the program are parked in missing
-   * pages. Without this it waits for them for ever. Nothing is woken, so nothing reads zeros: parked
-   * threads end with the process. `exit` listeners that are added later are not called.
+   * Gives up a guest that is here and misses pages. Closes as {@link close} does. After that,
+   * `process.exit()` ends the process even if workers of the program are parked on missing pages;
+   * otherwise it waits for them forever. No thread is woken, so none reads zeros: parked threads
+   * end with the process. `exit` listeners that are added later are not called.
    *
-   * Where every page is here, or the guest is not, it does what `close()` does. A destination in a worker
-   * cannot end the process by `process.exit()`: use `exitProcess` of `postcopy/kernel`.
+   * If every page is here, or the guest is not, it only does what `close()` does. A destination in
+   * a worker cannot end the process by `process.exit()`: use `exitProcess` of `postcopy/kernel`.
    */
   async abandon(): Promise<void> {
     await this.close()
@@ -338,13 +339,13 @@ export class Destination extends RecoverableEnd<DestinationRequest, DestinationN
     super.enter(state, error ?? (isThere ? this.#devices.startFailure : undefined))
   }
 
-  /** It is ended when there is nothing for it to do. Otherwise something has happened to it. */
+  /** A worker that ends before the migration is at rest has failed, or was closed by its owner. */
   #workerEnded(cause: unknown): void {
     if (!this.isWorkerLost) return
     const error = errorToRecord(this.endedByOwner ?? workerLost('destination', cause))
     if (this.#claim.giveBack()) this.enter('failed', error)
     else if (this.#claim.state === 'whole' || !this.#hasPackage) {
-      // Nothing is missing after a plain precopy.
+      // After a plain precopy no page is missing.
       this.enter('completed')
     } else {
       this.enter('postcopy-paused', error)

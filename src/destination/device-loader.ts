@@ -1,6 +1,6 @@
 /**
- * Loads the devices on the main thread and runs the guest. A device may touch guest RAM that is
- * missing: this thread then waits for its own worker, which places the page.
+ * Loads the devices on the main thread and runs the guest. A device may touch missing guest RAM:
+ * this thread then waits until the destination's worker has placed the page.
  */
 import { type ErrorRecord, PostcopyError, StateError } from '../errors.js'
 import {
@@ -21,7 +21,7 @@ import {
 import type { Claim } from './claim.js'
 import type { DestinationRequest } from './protocol.js'
 
-/** Added to the error, since the source cannot tell its user. */
+/** Added to the error, because the source cannot tell this to its user. */
 const NO_WAY_BACK =
   '. The source did not wait for its devices to be loaded, as a QEMU before 10.2 does not: its guest ' +
   'stays stopped there, as postcopy-paused, and cont is refused. Start it again from its disk or a snapshot; ' +
@@ -30,9 +30,9 @@ const NO_WAY_BACK =
 export interface DeviceLoaderHost {
   post(request: DestinationRequest): void
   state(): MigrationState
-  /** The owner has ended the migration: no worker would serve the pages that devices touch. */
+  /** The owner has ended the migration: no worker would place the pages that devices touch. */
   isEnded(): boolean
-  /** Kernel thread ids of the vCPUs, before they run. */
+  /** Records the kernel thread ids of the vCPUs, before they run. */
   setVcpus(threadIds: readonly number[]): void
   /** A copy for the worker, see `Migration.recordHookError`. */
   record(error: unknown): ErrorRecord
@@ -42,10 +42,10 @@ export class DeviceLoader {
   readonly #machine: MigratableMachine
   readonly #claim: Claim
   readonly #host: DeviceLoaderHost
-  /** Why this machine cannot take what arrived: nothing more of it is loaded. */
+  /** Why this machine rejects the incoming guest: nothing more of it is loaded. */
   #refusal: ErrorRecord | undefined
   #startFailure: ErrorRecord | undefined
-  /** What a refusal of the devices does at the source, where its user has to know. */
+  /** What a failure to load the devices means at the source, if its user has to know. */
   #endsAtSource = ''
 
   constructor(machine: MigratableMachine, claim: Claim, host: DeviceLoaderHost) {
@@ -67,7 +67,7 @@ export class DeviceLoader {
 
   loadPackage(blob: Uint8Array, streamOffset: number): void {
     this.#load(() => {
-      // Its end is checked first: the last pong is a promise to run.
+      // Checks the whole package first, because the last pong commits this end to run the guest.
       const { devices, pings } = findPackagePings(blob, streamOffset)
       if (!pings.includes(PingValue.packageLoaded)) this.#endsAtSource = NO_WAY_BACK
       if (this.#machine.loadOpaque !== undefined) {
@@ -105,7 +105,7 @@ export class DeviceLoader {
       load()
     } catch (error) {
       if (this.#claim.giveBack()) {
-        // Of the package's errors, all are made here.
+        // The error may be changed, because every error of the package is created in this call.
         if (error instanceof PostcopyError) error.message += this.#endsAtSource
         this.#refusal = this.#host.record(error)
         this.#host.post({ type: 'load-failed', error: this.#refusal })
@@ -114,15 +114,15 @@ export class DeviceLoader {
   }
 
   /**
-   * The source was promised that the guest is here, and some vCPUs may have run: it stays, stopped
-   * again, and its pages are received to the end.
+   * The source was told that the guest is here, and vCPUs may have run. So the guest stays here,
+   * stopped again, and all its pages are received.
    */
   async #startFailed(error: unknown): Promise<void> {
     this.#startFailure = this.#host.record(error)
     try {
       await this.#machine.stop()
     } catch {
-      // What runs on waits for pages as every guest does; `running` tells its owner.
+      // vCPUs that still run wait for missing pages as usual; the owner sees it from `running`.
     }
     this.#host.post({ type: 'guest-running' })
   }
@@ -147,7 +147,7 @@ export class DeviceLoader {
     this.#host.post({ type: 'pong', value })
   }
 
-  /** From here on the guest is to run here, unless the worker has given it back before. */
+  /** Claims the guest for this end, unless the worker has given it back before. */
   #claimGuest(): void {
     if (this.#claim.isTaken) return
     callHook('finishLoading', () => this.#machine.finishLoading?.())

@@ -1,11 +1,11 @@
 /**
- * How long faults took, over all and by thread. In shared memory: it outlives the worker that
- * writes it, and can be read at any time. Recording a fault allocates nothing.
+ * How long faults took, in total and by thread. It is in shared memory, so it outlives the worker
+ * that writes it, and can be read at any time. Recording a fault allocates nothing.
  */
 import { type RecordableHistogram, createHistogram } from 'node:perf_hooks'
 import { AllBlocked } from './all-blocked.js'
 
-/** Plain data. Times are microseconds from reading the message to placing the page. */
+/** Plain data. Times are microseconds from reading the fault message to placing the page. */
 export interface FaultReport {
   readonly count: number
   readonly p50Us: number
@@ -13,9 +13,9 @@ export interface FaultReport {
   readonly p99Us: number
   readonly p999Us: number
   readonly maxUs: number
-  /** Faults by duration: bucket i is those of 2^(i/2) to 2^((i+1)/2) microseconds. */
+  /** Faults by duration: bucket i counts those of 2^(i/2) to 2^((i+1)/2) microseconds. */
   readonly buckets: readonly number[]
-  /** Per vCPU, in the machine's order: microseconds it waited for pages. */
+  /** Per vCPU, in the machine's order: microseconds that it waited for pages. */
   readonly vcpuBlocktimeUs: readonly number[]
   /** Microseconds that all vCPUs waited at the same time. */
   readonly allBlockedUs: number
@@ -27,18 +27,18 @@ const NS_PER_US = 1000
 const US_PER_MS = 1000
 const HIGHEST_NS = 3600e9
 const BUCKETS = 64
-/** More than any guest has; the waits of further ones count as other threads'. */
+/** More vCPUs than any guest has; the waits of further ones count as those of other threads. */
 const MAX_VCPUS = 1024
 
-/** Places in `blocktimeUs`; vCPU i is at `firstVcpu + i`. */
+/** Indexes in `blocktimeUs`; vCPU i is at `firstVcpu + i`. */
 const Slot = { allBlocked: 0, others: 1, firstVcpu: 2 } as const
 
-/** All of it can be given to another thread. */
+/** Can be posted to another thread. */
 export interface SharedFaultLog {
   readonly histogram: RecordableHistogram
   readonly buckets: Uint32Array
   readonly blocktimeUs: Float64Array
-  /** How many, then their kernel thread ids. */
+  /** The number of vCPUs, then their kernel thread ids. */
   readonly vcpus: Int32Array
 }
 
@@ -52,18 +52,18 @@ export function createFaultLog(): SharedFaultLog {
   }
 }
 
-/** Says which threads are vCPUs, before they run. */
+/** Records which threads are vCPUs, before they run. */
 export function setVcpus({ vcpus }: SharedFaultLog, threadIds: readonly number[]): void {
   const known = threadIds.slice(0, MAX_VCPUS)
   vcpus.set(known, 1)
   Atomics.store(vcpus, 0, known.length)
 }
 
-/** The one that writes it. */
+/** The writer of the log. */
 export class FaultLog {
   readonly #shared: SharedFaultLog
   readonly #allBlocked = new AllBlocked()
-  /** Of workers before this one. */
+  /** Total of earlier workers. */
   readonly #allBlockedBeforeUs: number
   #vcpuThreadIds: readonly number[] = []
 
@@ -78,7 +78,7 @@ export class FaultLog {
     this.#allBlocked.begin(threadId, atMs)
   }
 
-  /** Its page is there. */
+  /** The thread's page was placed. */
   end(threadId: number, sinceMs: number, atMs: number): void {
     const { histogram, buckets, blocktimeUs } = this.#shared
     this.#allBlocked.end(threadId, atMs)

@@ -1,7 +1,7 @@
 /**
- * Answers page faults: reads their messages in batches, asks for what is missing, once, and
- * keeps the time until it is placed. Runs on the worker that places pages, which never touches
- * guest memory itself.
+ * Handles page faults: reads their messages in batches, requests each missing page once, and
+ * measures the time until it is placed. Runs on the worker that places pages. That worker never
+ * touches guest memory itself.
  */
 import { PostcopyError } from '../errors.js'
 import { EVENT_STRIDE, UffdEvent, type Userfaultfd } from '../kernel/index.js'
@@ -11,10 +11,10 @@ import type { DestinationBlock } from './block.js'
 import type { FaultLog } from './fault-log.js'
 import type { Placement } from './placement.js'
 
-/** Threads that wait at one time; a power of two to grow from. */
+/** Room for threads that wait at the same time; doubles as needed. */
 const INITIAL_WAITERS = 64
 
-/** Asks the source for one host page. */
+/** Requests one host page from the source. */
 export type RequestPage = (target: DestinationBlock, offset: number) => void
 
 export class FaultService {
@@ -25,7 +25,7 @@ export class FaultService {
   readonly #counters: Counters
   readonly #requestPage: RequestPage
   #stopWatching: (() => void) | undefined
-  /** Waiters in parallel arrays: block index, first page, thread id, since when (ms). */
+  /** Waiters, four numbers each: block index, first page, thread id, start of the wait (ms). */
   #waiters = new Float64Array(INITIAL_WAITERS * 4)
   #waiting = 0
 
@@ -45,7 +45,7 @@ export class FaultService {
     this.#requestPage = requestPage
   }
 
-  /** @param onError - a message that cannot be answered */
+  /** @param onError - called for a message that cannot be handled */
   start(onBatch: () => void, onError: (error: unknown) => void): void {
     this.#stopWatching = this.#uffd.watch((count) => {
       try {
@@ -58,8 +58,8 @@ export class FaultService {
   }
 
   /**
-   * Lets everybody who waits ask again: what was asked for on a connection that is gone, and what
-   * a worker that is gone had only read. Call it when requests can be sent.
+   * Wakes all waiting threads, so that they fault again. Their pages are then requested again, also
+   * those whose faults a lost worker had only read. Call it when requests can be sent.
    */
   restart(onBatch: () => void, onError: (error: unknown) => void): void {
     for (const { received, requested } of this.#blocks) requested.keep(received)
@@ -69,25 +69,25 @@ export class FaultService {
     }
   }
 
-  /** Leaves the threads that fault from now on parked. */
+  /** Stops handling faults: threads that fault from now on stay parked. */
   stop(): void {
     this.#stopWatching?.()
     this.#stopWatching = undefined
   }
 
-  /** Threads that wait for a page now. */
+  /** Number of threads that wait for a page now. */
   get waiting(): number {
     return this.#waiting
   }
 
-  /** Takes the messages that are there without waiting for the event loop to find them. */
+  /** Handles the pending messages at once, without a turn of the event loop. */
   drain(): void {
     if (this.#stopWatching === undefined) return
     const count = this.#uffd.read()
     if (count > 0) this.#handle(count)
   }
 
-  /** Notes which of those who wait have been served; call it after placing. */
+  /** Removes the waiters whose pages were placed; call it after placing. */
   settle(): void {
     if (this.#waiting === 0) return
     const time = performance.now()

@@ -1,6 +1,6 @@
 /**
- * One connection with a source, as every end that receives has it: its phase, the answers on the
- * return path, the failure, the last message, and how long the connection stays open after it.
+ * One connection from a source, for every end that receives: its phase, the messages on the return
+ * path, the failure, the last message, and how long the connection stays open after that.
  */
 import type { ConnectionError } from '../errors.js'
 import { type Counters, now, PhaseMachine, type StateChanged } from '../migration/index.js'
@@ -22,24 +22,26 @@ export interface IncomingSessionOptions {
   readonly counters: Counters
   /** `x-max-unread-bytes`, `x-silence-timeout`. */
   readonly parameters: { 'x-max-unread-bytes': number; 'x-silence-timeout': number }
-  /** Milliseconds that the connection stays open for a source that does not close it. */
+  /** Milliseconds for which the connection stays open if the source does not close it. */
   readonly lingerMs: number
 }
 
-/** What differs between the ends that receive. */
+/** What differs between the receiving ends. */
 export interface IncomingSessionEvents {
   readonly stateChanged: StateChanged
-  /** Takes what it can of `bytes[start, end)`. @returns how many bytes it took */
+  /** Decodes what it can of `bytes[start, end)`. @returns how many bytes it took */
   decode(bytes: Uint8Array, start: number, end: number): number
-  /** After each read was decoded. */
+  /** Called after each read was decoded. */
   afterRead(takenBytes: number): void
-  /** The source has closed the connection; `cause`: it broke. Not called when it is over. */
+  /**
+   * The source has closed the connection. `cause`: it broke. Not called once the session is over.
+   */
   closed(channel: Channel, cause: ConnectionError | undefined): void
-  /** Sees to it that the guest is never taken here; false where it was taken before. */
+  /** Ensures that the guest is never taken here; false if it was taken before. */
   giveBack(): boolean
-  /** What is announced for a failure. Default: the failure itself. */
+  /** The error to announce for a failure. Default: the failure itself. */
   explain?(error: unknown): unknown
-  /** What the table's actions for a failure do. */
+  /** Implements the table's actions for a failure. */
   failureActions(error: unknown): IncomingActions
 }
 
@@ -63,7 +65,7 @@ export class IncomingSession {
     return this.#channel
   }
 
-  /** Not even a failure changes anything any more. */
+  /** Nothing changes any more, not even after a failure. */
   get isOver(): boolean {
     return !this.phases.accepts('failed') && !this.phases.accepts('lost')
   }
@@ -73,7 +75,7 @@ export class IncomingSession {
     return this.phases.is('loaded-shut', 'running-shut')
   }
 
-  /** Takes the migration from this connection, which is the source's. */
+  /** Receives the migration from this connection of the source. */
   accept(channel: Channel): void {
     channel.detectSilence(this.#options.parameters['x-silence-timeout'])
     this.#channel = channel
@@ -86,7 +88,7 @@ export class IncomingSession {
     })
   }
 
-  /** A source is here, or a file. */
+  /** A source has connected, or a file was opened. */
   begin(): void {
     const { counters } = this.#options
     if (this.phases.is('recover-setup')) counters.endedAt = 0
@@ -108,7 +110,9 @@ export class IncomingSession {
     }
   }
 
-  /** The state says what became of the guest. Nothing happens when it is over. */
+  /**
+   * Ends with a failure; the next state depends on where the guest is. Does nothing if it is over.
+   */
   fail(error: unknown): void {
     if (this.isOver) return
     const event = this.#events.giveBack() ? 'failed' : 'lost'
@@ -118,14 +122,14 @@ export class IncomingSession {
 
   /**
    * Sends SHUT, the last message. The source closes the connection after it; otherwise this end
-   * does, a while later.
+   * closes it after `lingerMs`.
    */
   shut(status: number): void {
     this.returnPath.send((out) => encodeShut(out, status))
     const channel = this.#channel
     if (channel === undefined) return
     if (status !== 0 && !this.returnPath.isOpen) {
-      // The source cannot be told: it must not take its bytes for received.
+      // Without a return path only an early close keeps the source from treating all as received.
       channel.destroy()
       return
     }

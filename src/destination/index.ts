@@ -1,4 +1,4 @@
-/** The destination: its state machine, and the worker it runs in. */
+/** The destination: its API, and the worker that runs it. */
 export { Destination } from './destination.js'
 export type { DestinationOptions, PageArrivals } from './destination.js'
 export type { FaultReport } from './fault-log.js'

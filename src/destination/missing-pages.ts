@@ -1,6 +1,6 @@
 /**
- * Pages that are missing while the guest may touch them: faults are answered and asked for, on the
- * connection or by the preempt channel's pages, and a thread that would wait for ever is guarded.
+ * Handles missing pages while the guest may touch them. Requests a page for each fault, receives
+ * pages on the preempt channel, too, and guards the owner's thread against a wait without end.
  */
 import { ConnectionError, PostcopyError } from '../errors.js'
 import { Userfaultfd } from '../kernel/index.js'
@@ -22,18 +22,18 @@ export interface MissingPagesOptions {
   readonly capabilities: Capabilities
   readonly parameters: Parameters
   readonly userModeOnly: boolean | undefined
-  /** Kernel thread id of the destination's owner, where that is the main thread of the process. */
+  /** Kernel thread id of the destination's owner, if that is the main thread of the process. */
   readonly ownerThreadId: number | undefined
 }
 
 export interface MissingPagesHost {
-  /** Keep the descriptor open whatever happens to this thread. */
+  /** Keeps the descriptor open whatever happens to this thread. */
   holdUserfaultfd(uffd: Userfaultfd): void
   /** The RAM blocks that the source has announced. */
   announcedBlocks(): readonly RamBlockInfo[]
-  /** Places what arrives on the preempt channel. */
+  /** Places the pages of the preempt channel. */
   readonly preemptPages: RamHandler
-  /** Pages were placed that arrived on the preempt channel. */
+  /** Pages of the preempt channel were placed. */
   placed(): void
 }
 
@@ -69,7 +69,7 @@ export class MissingPages {
     this.#host = host
   }
 
-  /** @throws KernelError where this host cannot handle faults in these blocks */
+  /** @throws KernelError if this host cannot handle faults in these blocks */
   open(): void {
     const { userModeOnly } = this.#options
     const uffd = Userfaultfd.open({
@@ -84,7 +84,7 @@ export class MissingPages {
     }
   }
 
-  /** Goes on with the memory that an earlier worker has armed; {@link restart} answers its faults. */
+  /** Continues with memory that an earlier worker has armed; {@link restart} handles its faults. */
   takeOver(uffd: Userfaultfd): void {
     this.#host.holdUserfaultfd(uffd)
     this.#uffd = uffd
@@ -94,7 +94,7 @@ export class MissingPages {
     this.#faults = this.#makeFaultService(uffd)
   }
 
-  /** From here on missing pages are faults, which are answered. */
+  /** From now on, a touch of a missing page is a fault, which is handled. */
   arm(): void {
     const uffd = this.#uffd
     if (uffd === undefined) throw new PostcopyError('ERR_INTERNAL', 'a package without advise')
@@ -107,14 +107,14 @@ export class MissingPages {
     )
   }
 
-  /** Missing pages are no faults any more. Wakes threads that wait for one. */
+  /** Missing pages cause no faults any more. Wakes the threads that wait for one. */
   disarm(): void {
     this.#faults?.stop()
     this.#placement.disarm()
     this.#guard?.stop()
   }
 
-  /** The source of a recovery knows what is missing: asks again for what is waited for. */
+  /** Call when the source of a recovery knows what is missing: requests the awaited pages again. */
   restart(): void {
     this.startPreempt()
     this.#faults?.restart(
@@ -123,18 +123,18 @@ export class MissingPages {
     )
   }
 
-  /** Threads that need a missing page stay parked. @param cause - why the migration is paused */
+  /** Leaves threads that need a missing page parked. @param cause - why the migration is paused */
   keepParked(cause: unknown): void {
     this.#faults?.stop()
     this.#guard?.begin(cause)
   }
 
-  /** The devices are loaded. */
+  /** Call when the devices are loaded. */
   guestRunning(): void {
     this.#guard?.guestRunning()
   }
 
-  /** Looks for faults after a read of the source's connection was placed. */
+  /** Looks for faults after the pages of a read from the source's connection were placed. */
   afterRead(takenBytes: number): void {
     this.#faults?.settle()
     if (takenBytes > LONG_READ_BYTES) this.#faults?.drain()
@@ -142,31 +142,34 @@ export class MissingPages {
 
   // --- the preempt channel
 
-  /** Requested pages may still be on their way there. */
+  /** Requested pages may still arrive on the preempt channel. */
   get isPreemptOpen(): boolean {
     return this.#preempt?.isOver === false
   }
 
-  /** Every page is here, as far as the preempt channel may have had it. */
+  /** No page of the preempt channel is missing. */
   get isComplete(): boolean {
     return this.#preempt === undefined || this.#placement.complete
   }
 
-  /** A connection after the source's own. @returns whether it is taken for the preempt channel */
+  /** Offers a connection made after the source's first one. @returns whether it is used */
   offerPreempt(channel: Channel): boolean {
     if (!this.#mayPreempt || this.#preempt?.hasExpected === true) return false
     this.#offer(channel, (preempt) => preempt.add(channel))
     return true
   }
 
-  /** A silent connection from before the source's own. @returns whether it may be the preempt channel */
+  /**
+   * Offers a silent connection made before the source's first one. @returns whether it may be the
+   * preempt channel
+   */
   offerEarlyPreempt(channel: Channel): boolean {
     if (!this.#mayPreempt) return false
     this.#offer(channel, (preempt) => preempt.addEarly(channel))
     return true
   }
 
-  /** Reads the preempt channel, where it is there and memory is armed. */
+  /** Reads the preempt channel, if there is one and memory is armed. */
   startPreempt(): void {
     const { phases } = this.#session
     if (!phases.is('listening', 'listening-ended', 'running', 'running-ended')) return
@@ -206,7 +209,7 @@ export class MissingPages {
     this.startPreempt()
   }
 
-  /** To be called before memory is armed, and before a worker that follows reads faults. */
+  /** Call before memory is armed, and before a later worker reads faults. */
   #guardOwner(uffd: Userfaultfd): void {
     this.#guard = new OwnerGuard(uffd, this.#options.ownerThreadId, this.#blocks)
   }

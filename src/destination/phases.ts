@@ -1,15 +1,15 @@
 /**
- * The phases of an end that receives: which elements of the stream each takes (protocol section 4),
- * what it does then, and which phase follows. The destination, parking and the model check use this
- * table.
+ * The phases of a receiving end: which elements of the stream each phase accepts (protocol section
+ * 4), what it does then, and which phase follows. The destination, parking and the model check use
+ * this table.
  *
- * Elements have their names on the wire. The other events:
+ * Elements are named as on the wire. The other events:
  *
  * - `listen`, `connect`: a source may connect; a source has connected
  * - `recover`: about to listen for the source of a paused migration
  * - `taken`: the guest is here; it runs, is stopped by its owner, or is on disk
  * - `whole`: every page is here
- * - `shut`: SHUT 0 is sent, and the source has still to close (parking waits for that)
+ * - `shut`: the same for parking, which waits for the source to close after SHUT 0
  * - `closed`: the source has closed the connection
  * - `failed`, `lost`: a failure before and after the guest was taken
  */
@@ -56,36 +56,36 @@ export type IncomingEvent =
   | 'lost'
 
 export type IncomingAction =
-  /** Checks that both ends mean the same pages, and that page faults can be handled here. */
+  /** Checks that both ends mean the same pages, and that this host can handle page faults. */
   | 'prepare'
   | 'beginDiscards'
   | 'discard'
-  /** From here on missing pages are faults, which are answered and asked for. */
+  /** From now on, a touch of a missing page is a fault, which is handled. */
   | 'arm'
   | 'loadPackage'
   | 'loadDevices'
-  /** Of a machine without devices, which runs all the same. */
+  /** For a machine without devices, which runs all the same. */
   | 'loadNothing'
-  /** Refuses the end of a stream whose pages did not all arrive. */
+  /** Rejects the end of a stream if pages are missing. */
   | 'checkComplete'
   | 'sendBitmap'
   /** Answers RESUME. */
   | 'acknowledge'
-  /** Asks again for what is waited for. */
+  /** Requests again the pages that threads wait for. */
   | 'askAgain'
-  /** Missing pages are no faults any more. */
+  /** Missing pages cause no faults any more. */
   | 'disarm'
   /** Sends SHUT 0. */
   | 'confirm'
   /** Sends SHUT 1: the guest has not run here, and will not. */
   | 'refuse'
-  /** Threads that need a missing page stay parked. */
+  /** Leaves threads that need a missing page parked. */
   | 'keepParked'
   | 'close'
 
 const isRefused = { to: 'failed', do: ['refuse'] } as const
 const isPaused = { to: 'paused', do: ['keepParked'], then: ['close'] } as const
-/** A failure after all of a precopy came does not concern the guest. */
+/** A failure after all of a precopy was received does not affect the guest. */
 const isIgnored = (to: 'loading' | 'loaded') => ({ to }) as const
 
 export const incomingPhases: PhaseTable<IncomingPhase, IncomingEvent, IncomingAction> = {
@@ -191,7 +191,7 @@ export const incomingPhases: PhaseTable<IncomingPhase, IncomingEvent, IncomingAc
     on: { closed: { to: 'completed' }, lost: isPaused },
   },
   paused: { state: 'postcopy-paused', on: {} },
-  // Another worker begins here.
+  // A recovery begins here, in a new worker.
   'to-recover': {
     state: 'postcopy-paused',
     on: { recover: { to: 'recover-setup' }, lost: isPaused },

@@ -1,6 +1,6 @@
 /**
- * Puts pages into guest memory: by plain copies while nothing runs (precopy), atomically by
- * userfaultfd once it may be touched (postcopy).
+ * Writes pages into guest memory: by plain copies before it is armed (precopy), atomically by
+ * userfaultfd after that (postcopy).
  */
 import { constants } from 'node:os'
 import { KernelError, PeerError } from '../errors.js'
@@ -24,7 +24,7 @@ import type { DestinationBlock } from './block.js'
 
 const RECORD_HEAD_BYTES = 8
 
-/** One host page never comes split over two channels. */
+/** The target pages of one host page never arrive on two channels. */
 export type ChannelName = 'main' | 'preempt'
 
 export class Placement {
@@ -32,11 +32,14 @@ export class Placement {
   readonly #pageCount: number
   #discardedPages = 0
   readonly #counters: Counters
-  /** What the native loops report. */
+  /** Results of the native loops. */
   readonly #result = new Float64Array(6)
-  /** One record made of parts, so that every page goes the same way. */
+  /** One record built from its parts, so that every page is placed by the same code. */
   readonly #record = new Uint8Array(RECORD_HEAD_BYTES + TARGET_PAGE_SIZE)
-  /** By channel, the host page on its way, for blocks where that is larger than a target page. */
+  /**
+   * By channel, the incomplete host page of each block whose host pages are larger than target
+   * pages.
+   */
   readonly #assemblies: Record<ChannelName, Map<DestinationBlock, HostPageAssembly>> = {
     main: new Map(),
     preempt: new Map(),
@@ -50,9 +53,9 @@ export class Placement {
   }
 
   /**
-   * Makes huge pages present, before a source can connect: that takes seconds where there are many. They
-   * count against a control group's limit from here on, so a shortage fails the destination while the
-   * source has the guest. What is discarded later is given back, see placeOnce.
+   * Allocates huge pages before a source can connect, which takes seconds if there are many. They
+   * count against a control group's limit from now on. So a shortage fails the destination while
+   * the source still has the guest. Discarded pages are freed again, see placeOnce.
    *
    * @throws KernelError `ENOMEM`
    */
@@ -63,8 +66,8 @@ export class Placement {
   }
 
   /**
-   * Empties all RAM, as a destination does at ADVISE (protocol section 2.1). Huge pages stay present:
-   * each of their target pages is overwritten, with zeros too, or discarded.
+   * Empties all RAM, as a destination does at ADVISE (protocol section 2.1). Huge pages stay
+   * allocated: each of their target pages is later overwritten, also with zeros, or discarded.
    */
   empty(): void {
     for (const { block, received, zeroed } of this.#blocks) {
@@ -74,21 +77,24 @@ export class Placement {
     }
   }
 
-  /** From now on a missing page stays missing: no huge page may fill it with zeros on the side. */
+  /** Keeps missing pages missing: a transparent huge page would fill them with zeros. */
   forbidHugePages(): void {
     for (const { block } of this.#blocks) {
       if (block.hostPages === 1) block.region.adviseHugePages('NOHUGEPAGE', block.lengthBytes)
     }
   }
 
-  /** Not in a file: a hole in its huge pages may only be zeroed, and would not be missing next time. */
+  /**
+   * Not for files: a discard inside one of their huge pages may only fill the range with zeros. It
+   * would then not be missing in the next migration.
+   */
   allowHugePages(): void {
     for (const { block } of this.#blocks) {
       if (block.region.kind === 'anon') block.region.adviseHugePages('HUGEPAGE', block.lengthBytes)
     }
   }
 
-  /** Makes a range missing again. @throws PeerError where it is not whole host pages, or too many */
+  /** Makes a range missing again. @throws PeerError if it is not whole host pages, or too many */
   discard(target: DestinationBlock, start: number, lengthBytes: number): void {
     const { block } = target
     if (start % block.hostPageSize !== 0 || lengthBytes % block.hostPageSize !== 0) {
@@ -109,9 +115,10 @@ export class Placement {
   }
 
   /**
-   * Arms all RAM: from here on every touch of a missing page is a fault.
+   * Arms all RAM: from now on every touch of a missing page is a fault.
    *
-   * @throws PeerError for a page that nobody would ever send; KernelError
+   * @throws PeerError for a missing page that was not discarded, and so would never be sent;
+   *   KernelError
    */
   arm(uffd: Userfaultfd): void {
     for (const { block, received, discarded, precopied } of this.#blocks) {
@@ -130,7 +137,7 @@ export class Placement {
     this.takeOver(uffd)
   }
 
-  /** All RAM is armed already, by a worker before this one: places pages from here on. */
+  /** Places pages into RAM that an earlier worker has armed. */
   takeOver(uffd: Userfaultfd): void {
     for (const target of this.#blocks) {
       const { hostPages, hostPageSize } = target.block
@@ -141,7 +148,7 @@ export class Placement {
     this.#uffd = uffd
   }
 
-  /** Ends the faults and wakes who waits; what was never touched and came as zero is zero. */
+  /** Disarms all RAM and wakes waiting threads. Missing pages in `zeroed` then read as zeros. */
   disarm(): void {
     for (const { block } of this.#blocks)
       this.#uffd?.unregister(block.region.address, block.lengthBytes)
@@ -151,8 +158,8 @@ export class Placement {
   /**
    * Takes complete records of one block that need no name.
    *
-   * @returns bytes taken; it stops where a record is anything else
-   * @throws PeerError for a page that is here already; KernelError where it cannot be placed
+   * @returns bytes taken; stops before any other record
+   * @throws PeerError for a page that is here already; KernelError if it cannot be placed
    */
   records(
     channel: ChannelName,
@@ -169,7 +176,7 @@ export class Placement {
     return this.#place(this.#uffd, target, bytes, start, end)
   }
 
-  /** One page at `bytes[start]`, of a record that came with a name. */
+  /** Places the page at `bytes[start]`, from a record with a name. */
   page(
     channel: ChannelName,
     target: DestinationBlock,
@@ -194,7 +201,7 @@ export class Placement {
     if (taken !== lengthBytes) this.#refuse(target, head - (head % TARGET_PAGE_SIZE))
   }
 
-  /** A fault on a page that has come: it is zero and was never put in place, or just now placed. */
+  /** Resolves a fault on a received page: it is in `zeroed`, or was placed just now. */
   resolveReceived(target: DestinationBlock, page: number): void {
     const { block, zeroed } = target
     const uffd = this.#uffd
@@ -213,12 +220,12 @@ export class Placement {
     zeroed.clearRange(page, page + block.hostPages)
   }
 
-  /** Whether every page has come. */
+  /** Whether every page was received. */
   get complete(): boolean {
     return this.#blocks.every(({ block, received }) => received.count() === block.pageCount)
   }
 
-  /** @throws PeerError naming the first page that has not come */
+  /** @throws PeerError naming the first page that was not received */
   checkComplete(): void {
     for (const { block, received } of this.#blocks) {
       const missing = block.pageCount - received.count()
@@ -330,10 +337,11 @@ function isOnHugePages({ region }: RamBlock): boolean {
 }
 
 /**
- * Places one host page by `place`, which returns the bytes that it placed.
+ * Places one host page by `place`, which returns the number of bytes placed.
  *
- * The kernel answers EEXIST in two cases. The page is there: a worker placed it that ended before it
- * noted that. Or the page is missing, and there is no huge page for it (kernel-behaviour 3.4).
+ * The kernel returns EEXIST in two cases. The page is present: an earlier worker placed it and
+ * ended before it recorded that. Or the page is missing, and no huge page is free for it
+ * (kernel-behaviour 3.4).
  *
  * @throws KernelError; the page is then missing, and its waiters send their faults again
  */
@@ -347,10 +355,10 @@ function placeOnce(
   const what = `UFFDIO_COPY, "${name}" + ${offset}`
   try {
     const placed = place()
-    // A host page is placed whole or not at all: 0 where an event of the userfaultfd is not read yet.
+    // A host page is placed as a whole or not at all: 0 if a userfaultfd event is still unread.
     if (placed !== hostPageSize) throw kernelError(-constants.errno.EAGAIN, 'ioctl', what)
   } catch (error) {
-    // Whoever waits must not sleep on: its message was taken, and no other one follows by itself.
+    // The messages of the waiting threads were already read: wake them, so that they fault again.
     uffd.wake(region.address + offset, hostPageSize)
     if (!(error instanceof KernelError) || error.code !== 'EEXIST') throw error
     if (block.hostPages === 1 || region.mincore(offset, TARGET_PAGE_SIZE)[0] === 1) return

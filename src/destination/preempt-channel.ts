@@ -1,18 +1,18 @@
 /**
- * The second connection of postcopy-preempt: requested pages, as bare records. It may be idle
- * until the first of them comes, and says nothing about itself (protocol section 8).
+ * The second connection of postcopy-preempt: requested pages, as bare records. It may be idle until
+ * the first of them, and does not identify itself (protocol section 8).
  *
- * In clear a stranger's silent connection looks the same. Where several connections may be the
- * channel, all are read, and the first one that brings a page is it.
+ * In plaintext a stranger's silent connection looks the same. If several connections may be the
+ * channel, all are read, and the first one that delivers a page is the channel.
  */
 import type { ConnectionError } from '../errors.js'
 import type { Channel } from '../net/index.js'
 import { PreemptDecoder, type RamBlockInfo, type RamHandler } from '../stream/index.js'
 
 export interface PreemptEvents {
-  /** Records were taken. */
+  /** Records were placed. */
   placed(): void
-  /** The source has ended it: by its end mark, or by closing it. */
+  /** The source has ended the channel, by its end mark or by closing it. */
   ended(marked: boolean): void
   failed(error: unknown): void
 }
@@ -25,35 +25,37 @@ interface Reading {
 
 export class PreemptChannel {
   readonly #candidates = new Set<Channel>()
-  /** It was made after the source's first connection, as the preempt channel is. */
+  /** The connection made after the source's first one, as the preempt channel is. */
   #expected: Channel | undefined
-  /** It has brought a page. */
+  /** The connection that has delivered a page. */
   #chosen: Channel | undefined
   #reading: Reading | undefined
   #over = false
 
-  /** No page will come by it any more. */
+  /** No more pages will arrive on it. */
   get isOver(): boolean {
     return this.#over || this.#candidates.size === 0
   }
 
-  /** Whether the connection that is expected after the source's first one is there. */
+  /** Whether a connection was made after the source's first one, as expected. */
   get hasExpected(): boolean {
     return this.#expected !== undefined
   }
 
-  /** A connection that was made after the source's first one; what it has sent waits in it. */
+  /** Adds a connection made after the source's first one. It is not read before {@link start}. */
   add(channel: Channel): void {
     this.#expected = channel
     this.#offer(channel)
   }
 
-  /** A silent connection that was made before the source's first one. */
+  /** Adds a silent connection made before the source's first one. */
   addEarly(channel: Channel): void {
     this.#offer(channel)
   }
 
-  /** Begins to take pages, also from connections that are added later. A second call does nothing. */
+  /**
+   * Begins to take pages, also from connections that are added later. A second call does nothing.
+   */
   start(handler: RamHandler, blocks: readonly RamBlockInfo[], events: PreemptEvents): void {
     if (this.#reading !== undefined) return
     this.#reading = { handler, blocks, events }
@@ -84,7 +86,7 @@ export class PreemptChannel {
 
   #read(channel: Channel, { handler, blocks, events }: Reading): void {
     const decoder = new PreemptDecoder(handler, blocks)
-    /** Ends the channel, or only takes this connection from those that may be it. */
+    /** Ends the channel, or only removes this connection from the candidates. */
     const finish = (report: () => void): void => {
       if (this.#over || !this.#candidates.has(channel)) return
       const isChannel = channel === this.#chosen || channel === this.#expected

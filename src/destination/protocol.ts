@@ -1,4 +1,4 @@
-/** What the main thread and the destination's worker say to each other. */
+/** Messages between the main thread and the destination's worker. */
 import type { ErrorRecord } from '../errors.js'
 import type { Capabilities, MigrationState, Parameters } from '../migration/index.js'
 import type { MigrationUri, TlsCredentials } from '../net/index.js'
@@ -6,7 +6,7 @@ import type { RamBlockDescriptor } from '../ram/index.js'
 import type { RamBlockInfo } from '../stream/index.js'
 import type { SharedFaultLog } from './fault-log.js'
 
-/** Bitmaps that outlive the worker, so that another one can go on. */
+/** Bitmaps that outlive the worker, so that another one can continue. */
 export interface SharedBlock extends RamBlockDescriptor {
   readonly received: Uint8Array
   readonly zeroed: Uint8Array
@@ -14,13 +14,13 @@ export interface SharedBlock extends RamBlockDescriptor {
   readonly precopied: Uint8Array
 }
 
-/** What the source said once and does not repeat on a recovered connection. */
+/** What the source sends once, and does not repeat on a recovered connection. */
 export interface Announced {
   readonly ramSectionId: number
   readonly blocks: readonly RamBlockInfo[]
 }
 
-/** What a worker needs to go on with a postcopy that is paused. */
+/** What a worker needs to continue a postcopy that is paused. */
 export interface Resumption {
   readonly announced: Announced
   readonly userfaultfdId: number
@@ -28,7 +28,7 @@ export interface Resumption {
 
 export interface DestinationWorkerData {
   readonly uri: MigrationUri
-  /** Undefined: in clear. */
+  /** Undefined: plaintext. */
   readonly tls: TlsCredentials | undefined
   /** Undefined: the main thread decides, see the notice `configuration`. */
   readonly machineType: string | undefined
@@ -37,13 +37,13 @@ export interface DestinationWorkerData {
   readonly parameters: Parameters
   /** Undefined: what the kernel allows. */
   readonly userModeOnly: boolean | undefined
-  /** Kernel thread id of the destination's owner; undefined where that is a worker. */
+  /** Kernel thread id of the destination's owner; undefined if that is a worker. */
   readonly ownerThreadId: number | undefined
-  /** Undefined: a migration from its beginning. */
+  /** Undefined: a new migration. */
   readonly resumption: Resumption | undefined
   readonly counters: SharedArrayBuffer
   readonly faultLog: SharedFaultLog
-  /** Of a `Claim`. */
+  /** The buffer of a `Claim`. */
   readonly claim: SharedArrayBuffer
 }
 
@@ -59,15 +59,15 @@ export type DestinationRequest =
 /** From the worker. */
 export type DestinationNotice =
   | { readonly type: 'listening'; readonly uri: MigrationUri }
-  /** A peer that was not let in. */
+  /** A peer was rejected. */
   | { readonly type: 'refused'; readonly error: ErrorRecord }
-  /** Take a hold on it before anything is armed: it must outlive the worker. */
+  /** Attach to it before anything is armed, because it must outlive the worker. */
   | { readonly type: 'userfaultfd'; readonly id: number; readonly userModeOnly: boolean }
   | { readonly type: 'announced'; readonly announced: Announced }
   | { readonly type: 'state'; readonly state: MigrationState; readonly error?: ErrorRecord }
-  /** Refused by `load-failed`, or else fine. */
+  /** The main thread rejects it by `load-failed`; otherwise it is accepted. */
   | { readonly type: 'configuration'; readonly machineType: string; readonly raw: Uint8Array }
-  /** A package: devices and its end, RUN. */
+  /** A package: devices, then its end, RUN. */
   | {
       readonly type: 'package'
       readonly blob: Uint8Array<ArrayBuffer>

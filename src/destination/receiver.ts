@@ -1,9 +1,9 @@
 /**
- * The destination's end of the stream: does what the table of phases says (phases.ts).
+ * Receives the stream at the destination, by the table of phases (phases.ts).
  *
  * Before the main thread has taken the guest, a failure is reported to the source, which keeps the
  * guest. After that a broken connection pauses the migration, and threads that need a missing page
- * stay parked. The receiver of a recovery goes on from there (protocol section 7).
+ * stay parked. The receiver of a recovery continues from there (protocol section 7).
  */
 import { ConnectionError, type PostcopyError, StateError } from '../errors.js'
 import { Userfaultfd } from '../kernel/index.js'
@@ -36,27 +36,27 @@ import type { Announced, Resumption } from './protocol.js'
 /** How long a source may take to close the connection after SHUT. */
 const LINGER_MS = 2000
 
-/** The main thread, as the receiver needs it. */
+/** The main thread's functions that the receiver calls. */
 export interface ReceiverHost {
   stateChanged(state: MigrationState, error: unknown): void
-  /** Keep the descriptor open whatever happens to this thread. */
+  /** Keeps the descriptor open whatever happens to this thread. */
   holdUserfaultfd(uffd: Userfaultfd): void
-  /** Keep it for a recovery, whose source does not say it again. */
+  /** Keeps it for a recovery, whose source does not send it again. */
   announced(announced: Announced): void
-  /** Called where the options name no machine type; refused by {@link Receiver.loadFailed}. */
+  /** Called if the options name no machine type; rejected by {@link Receiver.loadFailed}. */
   checkConfiguration(machineType: string, raw: Uint8Array): void
-  /** Load the devices and run; answered by {@link Receiver.guestRunning}. */
+  /** Loads the devices and runs the guest; answered by {@link Receiver.guestRunning}. */
   loadPackage(blob: Uint8Array<ArrayBuffer>, streamOffset: number): void
   loadDevices(sections: Uint8Array<ArrayBuffer>, streamOffset: number): void
-  /** Sees to it that the guest never runs here; false where the main thread has taken it. */
+  /** Ensures that the guest never runs here; false if the main thread has taken it. */
   giveBack(): boolean
-  /** The guest that runs here needs nothing from the source any more. */
+  /** The guest that runs here needs nothing more from the source. */
   whole(): void
 }
 
 export interface ReceiverOptions extends MissingPagesOptions {
   readonly machineType: string | undefined
-  /** Goes on with a postcopy that is paused. */
+  /** Continues a postcopy that is paused. */
   readonly resumption: Resumption | undefined
 }
 
@@ -129,18 +129,18 @@ export class Receiver {
       },
     )
     if (resumption === undefined) return
-    // The source of a recovery reads the return path without opening it.
+    // The source of a recovery does not open the return path again, but reads it.
     this.#session.returnPath.isOpen = true
     this.#missing.takeOver(Userfaultfd.attach(resumption.userfaultfdId))
   }
 
-  /** About to listen. @throws KernelError `ENOMEM` where huge pages are short */
+  /** Call before listening. @throws KernelError `ENOMEM` if there are too few huge pages */
   async begin(): Promise<void> {
     if (this.#session.phases.accepts('recover')) this.#session.phases.take('recover')
     else await this.#placement.reserve()
   }
 
-  /** A listener is open. */
+  /** Call when the listener is open. */
   listening(): void {
     if (this.#session.phases.accepts('listen')) this.#session.phases.take('listen')
   }
@@ -150,7 +150,10 @@ export class Receiver {
     return this.#session.channel !== undefined
   }
 
-  /** Takes the migration from this connection; every later one but the preempt channel is rejected. */
+  /**
+   * Receives the migration from this connection; rejects every later one except the preempt
+   * channel.
+   */
   accept(channel: Channel): void {
     if (!this.isConnected) {
       this.#session.accept(channel)
@@ -159,12 +162,12 @@ export class Receiver {
     }
   }
 
-  /** Takes a silent connection that was made before the source's; it may be the preempt channel. */
+  /** Takes a silent connection made before the source's; it may be the preempt channel. */
   acceptEarly(channel: Channel): void {
     if (!this.#missing.offerEarlyPreempt(channel)) channel.destroy()
   }
 
-  /** Answers a ping of the package, after everything that precedes it there was loaded. */
+  /** Answers a ping of the package, after everything before it in the package was loaded. */
   pong(value: number): void {
     this.#session.returnPath.send((out) => encodePong(out, value))
   }
@@ -173,23 +176,26 @@ export class Receiver {
   guestRunning(): void {
     const { phases } = this.#session
     this.#missing.guestRunning()
-    // It may be paused by now, or a recovery: a machine that did not start is stopped at last.
+    // The migration may be paused or recovering by now, if it took long to stop a machine that
+    // failed to start.
     if (phases.accepts('taken')) phases.take('taken')
     this.#finishIfDone()
   }
 
-  /** A device refused its state: the main thread has given the guest back. */
+  /** Loading the devices failed: the main thread has given the guest back. */
   loadFailed(error: PostcopyError): void {
     this.#session.fail(error)
   }
 
-  /** Breaks the connection of a guest that runs here, or stops waiting for it; else nothing happens. */
+  /**
+   * Breaks the connection of a guest that runs here, or ends a recovery; otherwise does nothing.
+   */
   pause(): void {
     const mayPause = ['running', 'running-ended', 'recover-setup', 'recover'] as const
     if (this.#session.phases.is(...mayPause)) this.#session.fail(pausedOnPurpose())
   }
 
-  /** Ends the migration, as far as it has come, for a failure of this thread. */
+  /** Ends the migration after a failure of this thread; the state depends on where the guest is. */
   fail(error: unknown): void {
     this.#session.fail(error)
   }
@@ -240,7 +246,7 @@ export class Receiver {
           },
           loadPackage: () => {
             this.#host.loadPackage(blob, streamOffset)
-            // What has arrived there may end the migration.
+            // Pages that have already arrived there may complete the migration.
             this.#missing.startPreempt()
           },
         }),
@@ -268,7 +274,7 @@ export class Receiver {
     }
   }
 
-  /** In postcopy the last requested pages may still be on their way on the preempt channel. */
+  /** In postcopy the last requested pages may still arrive on the preempt channel. */
   #checkComplete(): void {
     const isPostcopy = this.#session.phases.is('listening', 'running')
     if (isPostcopy && this.#missing.isPreemptOpen) return
@@ -294,11 +300,11 @@ export class Receiver {
       const text = `PING ${value} before OPEN_RETURN_PATH`
       throw new StateError('ERR_STATE_COMMAND', text, this.#session.phases.phase)
     }
-    // At once: what follows it may take longer than the source waits (emptying RAM).
+    // Answered at once: the next element (emptying RAM) may take longer than the source waits.
     this.pong(value)
   }
 
-  /** Before any RAM: can this host do it, and do both ends mean the same pages? */
+  /** Before any RAM: checks that this host can do it, and that both ends mean the same pages. */
   #prepare(summary: number | undefined, targetPageSize: number | undefined): void {
     if (!this.#options.capabilities['postcopy-ram']) {
       throw capabilityMismatch(
@@ -348,15 +354,15 @@ export class Receiver {
 
   /** The source has closed its side, or the connection broke. */
   #closed(channel: Channel, cause: ConnectionError | undefined): void {
-    // With everything here the guest needs no source any more.
+    // Once every page is here, the guest needs no source any more.
     if (this.#session.phases.accepts('closed')) return
     const text = `${channel.peer} closed the connection in the middle of the migration, after ${this.#decoder.streamOffset} bytes`
     this.#session.fail(cause ?? new ConnectionError('ERR_CONNECTION_CLOSED', text))
   }
 
-  /** Tells the source to go on with its guest: ours has not run, and will not. */
+  /** Tells the source to keep its guest: it has not run here, and will not. */
   #refuse(): void {
-    // Wakes the main thread, should it wait for a page: what it loads is not used any more.
+    // Wakes the main thread if it waits for a page; the result of its loading is not used any more.
     this.#missing.disarm()
     this.#counters.endedAt = now()
     this.#shut(1)

@@ -1,19 +1,19 @@
 /**
- * What is said to a source on the return path. It is collected while the source's bytes are taken,
- * so that a flood of pings costs one write; and a source that asks and never reads what it is told
- * cannot make it pile up.
+ * Writes the return path to a source. Messages are collected while the source's bytes are decoded,
+ * so that a flood of pings costs one write. Unread messages are limited, so that a source that
+ * never reads cannot make them grow.
  */
 import { PeerError } from '../errors.js'
 import { encodePageRequest, encodeRecvBitmap, Writer } from '../stream/index.js'
 import type { Channel } from '../net/index.js'
 
 export class ReturnPathWriter {
-  /** The source listens. */
+  /** The source reads the return path. */
   isOpen = false
   readonly #mostUnreadBytes: number
   readonly #out = new Writer()
   #channel: Channel | undefined
-  /** Blocks whose received bitmap was asked for, and the bytes of these. */
+  /** Blocks whose received bitmaps were requested, and the total bytes of these bitmaps. */
   readonly #bitmaps = new Set<string>()
   #bitmapBytes = 0
 
@@ -22,28 +22,28 @@ export class ReturnPathWriter {
     this.#mostUnreadBytes = mostUnreadBytes
   }
 
-  /** From here on there is somebody to talk to. */
+  /** Sets the connection to write to. */
   connect(channel: Channel): void {
     this.#channel = channel
   }
 
-  /** To be said by the next {@link flush}. */
+  /** Adds a message, sent by the next {@link flush}. */
   queue(put: (out: Writer) => void): void {
     if (this.isOpen) put(this.#out)
   }
 
-  /** A function less for each fault. See {@link encodePageRequest}. */
+  /** Avoids allocating a closure per fault. See {@link encodePageRequest}. */
   queueRequest(name: string | undefined, offset: number, lengthBytes: number): void {
     if (this.isOpen) encodePageRequest(this.#out, name, offset, lengthBytes)
   }
 
-  /** Says it at once, and what was collected before it. */
+  /** Sends a message at once, after those that were queued. */
   send(put: (out: Writer) => void): void {
     this.queue(put)
     this.flush()
   }
 
-  /** @throws PeerError `ERR_PEER_PROTOCOL` for a block that was asked for before */
+  /** @throws PeerError `ERR_PEER_PROTOCOL` for a block that was requested before */
   queueBitmap(name: string, received: Uint8Array): void {
     if (this.#bitmaps.has(name)) {
       const text = `the source asks for the received bitmap of "${name}" a second time`
@@ -54,7 +54,7 @@ export class ReturnPathWriter {
     this.queue((out) => encodeRecvBitmap(out, name, received))
   }
 
-  /** @returns whether there was anything to say */
+  /** @returns whether there was anything to send */
   flush(): boolean {
     if (this.#out.length === 0) return false
     const bytes = this.#out.take()
@@ -62,7 +62,7 @@ export class ReturnPathWriter {
     return true
   }
 
-  /** @throws PeerError `ERR_PEER_UNREAD` where the source does not read what it is told */
+  /** @throws PeerError `ERR_PEER_UNREAD` if the source leaves too many bytes unread */
   checkUnread(): void {
     const unread = (this.#channel?.unsentBytes ?? 0) - this.#bitmapBytes
     if (unread <= this.#mostUnreadBytes) return

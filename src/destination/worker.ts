@@ -1,4 +1,6 @@
-/** Entry of the destination's worker: joins a {@link Receiver} to a listener and to the main thread. */
+/**
+ * Entry of the destination's worker: connects a {@link Receiver} to a listener and the main thread.
+ */
 import { parentPort } from 'node:worker_threads'
 import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
 import type { Userfaultfd } from '../kernel/index.js'
@@ -66,7 +68,9 @@ const gate = new SourceGate(data.resumption?.announced, data.parameters, {
   refused: (error) => notify({ type: 'refused', error: errorToRecord(error) }),
 })
 
-/** Lets go of what keeps this thread alive; the connection may still say its last word. */
+/**
+ * Closes what keeps this thread alive, except for a connection on which SHUT is still to be sent.
+ */
 function release(): void {
   listener?.close()
   gate.drop()
@@ -94,7 +98,7 @@ function obey(request: DestinationRequest): void {
   }
 }
 
-// The main thread may be parked on a page: it must be let go, or told, whatever has happened here.
+// The main thread may be waiting for a page: any failure here must wake it or be reported to it.
 process.on('uncaughtException', (error) => receiver.fail(error))
 
 async function receive(): Promise<void> {
@@ -104,7 +108,7 @@ async function receive(): Promise<void> {
       tls: data.tls,
       handshakes: data.parameters,
       accepted: (channel) => {
-        // The preempt channel may be silent for long.
+        // Not through the gate: the preempt channel may stay silent for long.
         if (receiver.isConnected) receiver.accept(channel)
         else gate.add(channel)
       },

@@ -1,39 +1,39 @@
-/** What the check of guest RAM found, in words. */
+/** Describes what the check of guest RAM found. */
 import { assertNever } from '../units.js'
 
 /**
  * In the order of `Verdict` in native/content.h.
  *
- * - `lost`: zero, but it was written
- * - `misplaced`: holds another page's content
- * - `stale`: whole, but of an older version than its ledger entry; in the block `ledger`, an
+ * - `lost`: zero, although it was written
+ * - `misplaced`: has the content of another page
+ * - `stale`: intact, but older than the version in its ledger entry. In the block `ledger`: an
  *   entry older than its page, or a range of entries older than the vCPU's own count of writes
  * - `torn`: lines of different versions or pages
- * - `corrupt`: bytes that nobody wrote
+ * - `corrupt`: bytes that no vCPU wrote
  */
 export const VERDICTS = ['lost', 'misplaced', 'stale', 'torn', 'corrupt'] as const
 export type Verdict = (typeof VERDICTS)[number]
 
 const BLOCKS = ['ram', 'ledger'] as const
 
-/** One thing that is wrong with guest RAM. */
+/** One error in guest RAM. */
 export interface Finding {
   readonly verdict: Verdict
   /** Name of the RAM block. */
   readonly block: (typeof BLOCKS)[number]
-  /** From the start of the block to the first wrong byte, as far as it can be told. */
+  /** From the start of the block to the first wrong byte, as far as it is known. */
   readonly offsetBytes: number
-  /** How much is wrong: a page, a 64-byte line, a byte, a ledger entry or a range of them. */
+  /** The extent of the error: a page, a 64-byte line, a byte, a ledger entry or a range of them. */
   readonly lengthBytes: number
-  /** What is there: a version, a page index where misplaced, a byte or checksum where corrupt. */
+  /** The value found: a version, a page index if misplaced, a byte or checksum if corrupt. */
   readonly got: number
-  /** What has to be there, in the same terms. */
+  /** The value expected, in the same terms. */
   readonly expected: number
 }
 
 const FINDING_STRIDE = 6
 
-/** Reads findings as the addon hands them over. */
+/** Decodes findings in the addon's format. */
 export function decodeFindings(numbers: Float64Array): Finding[] {
   const findings: Finding[] = []
   for (let at = 0; at + FINDING_STRIDE <= numbers.length; at += FINDING_STRIDE) {

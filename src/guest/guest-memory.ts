@@ -10,16 +10,16 @@ export interface GuestMemory {
   readonly layout: Layout
 }
 
-/** @throws KernelError or PostcopyError; then nothing stays allocated */
+/** @throws KernelError or PostcopyError, after freeing everything */
 export function allocate(kind: MemoryKind, ramBytes: number, vcpus: number): GuestMemory {
   const layout = layOut(ramBytes, vcpus)
   const ram = MemoryRegion.create({ kind, lengthBytes: ramBytes, name: 'postcopy-ram' })
   try {
-    // One first touch then brings 512 pages. A destination forbids them for as long as pages are missing; see
-    // Placement for why a memfd has none.
+    // With huge pages, one first touch allocates 512 pages. A destination forbids them while pages
+    // are missing; see Placement for why a memfd has none.
     if (kind === 'anon') ram.adviseHugePages('HUGEPAGE')
     const ledger = MemoryRegion.create({
-      // Mixed page sizes on purpose: a guest on huge pages has its ledger on small ones.
+      // Mixed page sizes on purpose: the ledger of a guest on huge pages has small ones.
       kind: kind === 'hugetlb' ? 'anon' : kind,
       lengthBytes: layout.ledgerBytes,
       name: 'postcopy-ledger',

@@ -1,6 +1,6 @@
 /**
- * A machine that can be migrated: RAM blocks `ram` and `ledger`, vCPUs on threads of their own,
- * a queue and a block device. Its RAM checks itself, see native/content.h.
+ * A machine that can be migrated: RAM blocks `ram` and `ledger`, vCPUs on their own threads, a
+ * queue and a block device. The content of its RAM can be verified, see native/content.h.
  */
 import { PostcopyError, StateError } from '../errors.js'
 import { checkOptions } from '../kernel/internal.js'
@@ -35,26 +35,28 @@ const CLOSE_TIMEOUT_MS = 1_000
 export interface GuestOptions {
   /** Length of `ram`: bytes, or text such as `256M`. A multiple of the page size of `memory`. */
   readonly ram: number | string
-  /** What `ram` is made of; default `anon`. The ledger is the same, but `anon` for `hugetlb`. */
+  /**
+   * The type of memory of `ram`; default `anon`. The ledger has the same, but `anon` for `hugetlb`.
+   */
   readonly memory?: 'anon' | 'memfd' | 'hugetlb'
   /** 1 (default) to 256. */
   readonly vcpus?: number
-  /** Default `idle`. Not for an incoming guest, which goes on with that of the stream. */
+  /** Default `idle`. Not for an incoming guest, which continues the workload of the stream. */
   readonly workload?: Workload | string
-  /** RAM stays untouched and devices blank until a migration brings them; default false. */
+  /** RAM stays untouched and devices blank until a migration loads them; default false. */
   readonly incoming?: boolean
 }
 
-/** The verdict on all of guest RAM. */
+/** The result of a check of all guest RAM. */
 export interface VerifyReport {
-  /** True if there are no findings, here or while the guest ran. */
+  /** True if there are no findings, in the scan or while the guest ran. */
   readonly verified: boolean
-  /** Pages that were looked at. */
+  /** Number of pages checked. */
   readonly pages: number
   readonly counts: Readonly<Record<Verdict, number>>
   /** The first findings: those of running vCPUs, then those of the scan. */
   readonly findings: readonly Finding[]
-  /** Checks that failed while vCPUs ran, here or on a host before this one. */
+  /** Checks that failed while vCPUs ran, here or on an earlier host. */
   readonly failedChecks: number
   readonly durationMs: number
 }
@@ -68,17 +70,17 @@ export class Guest implements MigratableMachine {
   readonly #block: BlockDevice
   readonly #globalState = new GlobalState()
   readonly #devices: readonly Device[]
-  /** What an incoming guest still waits for, as `idstr/instance`. */
+  /** The devices whose state an incoming guest still needs, as `idstr/instance`. */
   readonly #blank = new Set<string>()
   #state: 'stopped' | 'running' | 'stopping' | 'closed' = 'stopped'
   #stopping: Promise<void> | undefined
 
   /**
-   * Makes the machine; it does not run yet. Fills `ram` as the workload says, on a thread of its
-   * own: 2 GiB take about a second.
+   * Creates the machine; it does not run yet. Fills `ram` as the workload requires, on a separate
+   * thread: 2 GiB take about a second.
    *
    * @throws PostcopyError `ERR_INVALID_MACHINE`, `ERR_INVALID_WORKLOAD`, `ERR_INVALID_SIZE`
-   * @throws KernelError where memory or threads are short
+   * @throws KernelError if there is not enough memory, or too few threads
    */
   static async create(options: GuestOptions): Promise<Guest> {
     checkOptions(options, ['ram', 'memory', 'vcpus', 'workload', 'incoming'])
@@ -150,18 +152,18 @@ export class Guest implements MigratableMachine {
     return this.#state === 'running' || this.#state === 'stopping'
   }
 
-  /** True while {@link verify} works, also behind one that was given up. */
+  /** True while {@link verify} works, even after its caller has aborted it. */
   get checking(): boolean {
     return this.vcpus.scanning
   }
 
-  /** The workload; of an incoming guest, `idle` until its vCPUs are loaded. */
+  /** The workload; for an incoming guest, `idle` until its vCPUs are loaded. */
   get workload(): Workload {
     return this.vcpus.workload
   }
 
   /**
-   * Lets the vCPUs run. Also takes back a stop that has failed.
+   * Lets the vCPUs run. Also undoes a stop that has failed.
    *
    * @throws StateError before the guest has any state, while it is stopping or being checked
    */
@@ -175,11 +177,11 @@ export class Guest implements MigratableMachine {
   }
 
   /**
-   * Stops the vCPUs, then the devices, which bring their last work into guest RAM. What
-   * {@link saveDevices} says about the run state is what the latest stop has found.
+   * Stops the vCPUs, then the devices, which write their last results into guest RAM. The run state
+   * in {@link saveDevices} is the one at the beginning of the latest stop.
    *
    * @param options - `timeoutMs` (default 10 000) for vCPUs that are parked on missing pages
-   * @throws StateError `ERR_STATE_VCPU_PARKED` that names them; the stop remains asked for
+   * @throws StateError `ERR_STATE_VCPU_PARKED` with their numbers; the stop stays requested
    */
   async stop(options: { timeoutMs?: number } = {}): Promise<void> {
     if (this.#state === 'closed') return
@@ -195,7 +197,7 @@ export class Guest implements MigratableMachine {
   async #stop(timeoutMs: number): Promise<void> {
     try {
       await this.vcpus.stop(timeoutMs)
-      if (this.#state !== 'stopping') return // closed meanwhile
+      if (this.#state !== 'stopping') return // closed in the meantime
       for (const device of this.#devices) device.stopped?.()
       this.#state = 'stopped'
     } finally {
@@ -237,13 +239,13 @@ export class Guest implements MigratableMachine {
     return reader.position
   }
 
-  /** @throws PostcopyError `ERR_DEVICE_STATE` where a device got no state */
+  /** @throws PostcopyError `ERR_DEVICE_STATE` if a device has received no state */
   finishLoading(): void {
     if (this.#blank.size === 0) return
     throw deviceError(`the stream had no state for ${[...this.#blank].join(', ')}`)
   }
 
-  /** Runs, if the guest ran when it was saved. */
+  /** Starts the guest if it ran when it was saved. */
   resumeAfterLoad(): void {
     this.finishLoading()
     if (this.loadedRunState === 'running') this.start()
@@ -258,20 +260,20 @@ export class Guest implements MigratableMachine {
     return this.vcpus.threadIds()
   }
 
-  /** Counters of each vCPU, at any time. */
+  /** Counters of each vCPU; may be called at any time. */
   vcpuStats(): VcpuStats[] {
     return this.vcpus.stats()
   }
 
-  /** Durations of the touches of each vCPU on this host, at any time. */
+  /** Durations of the touches of each vCPU on this host; may be called at any time. */
   touchHistograms(): TouchHistogram[] {
     return this.vcpus.histograms()
   }
 
   /**
-   * Checks every page of guest RAM on a thread of its own, which may wait for missing ones.
+   * Checks every page of guest RAM on a separate thread, which may wait for missing pages.
    *
-   * @param options - `signal` to give up, for pages that may never come
+   * @param options - `signal` to abort, for pages that may never arrive
    * @throws StateError while the guest runs: stop it first
    */
   async verify(options: { signal?: AbortSignal } = {}): Promise<VerifyReport> {
@@ -293,8 +295,8 @@ export class Guest implements MigratableMachine {
   }
 
   /**
-   * Ends the vCPUs and gives the memory back. May be called twice. A vCPU that is still parked
-   * after a second keeps its memory until its page comes or the process ends.
+   * Ends the vCPUs and frees the memory. May be called twice. If a vCPU is still parked after a
+   * second, its memory stays until its page arrives or the process ends.
    */
   async close(): Promise<void> {
     if (this.#state === 'closed') return

@@ -1,4 +1,4 @@
-/** The guest: a machine to migrate, whose RAM tells what went wrong with it. */
+/** The guest: a machine to migrate, whose RAM shows what a migration did wrong. */
 export { Guest, MACHINE_TYPE } from './guest.js'
 export type { GuestOptions, VerifyReport } from './guest.js'
 export { VERDICTS, formatFinding } from './findings.js'

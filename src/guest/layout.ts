@@ -1,10 +1,10 @@
 /**
- * Where things are in guest RAM. `ram` holds the pages of the vCPUs, then those of the devices:
+ * The layout of guest RAM. `ram` has the pages of the vCPUs, then those of the devices:
  *
  *     0                                        ramBytes - 48 KiB             ramBytes
  *     | vcpu 0 | vcpu 1 | …                    | queue, 8 pages | block, 4 pages |
  *
- * `ledger` holds a u32 for each page of `ram`: the version that page must have.
+ * `ledger` has a u32 for each page of `ram`: the version that the page must have.
  */
 import { PostcopyError } from '../errors.js'
 import { TARGET_PAGE_SIZE, formatByteSize } from '../units.js'
@@ -12,7 +12,7 @@ import { TARGET_PAGE_SIZE, formatByteSize } from '../units.js'
 export const QUEUE_PAGES = 8
 export const BLOCK_PAGES = 4
 const LEDGER_ENTRY_BYTES = 4
-/** Whole pages on every host: base pages are 4, 16 or 64 KiB. Both ends must have one length. */
+/** Whole pages on every host (4, 16 or 64 KiB), because the length must be equal on both ends. */
 const LEDGER_UNIT_BYTES = 64 * 1024
 
 export interface Layout {
@@ -29,7 +29,7 @@ export interface Layout {
 /** The ledger and the wire count pages in 32 bits. */
 const MOST_PAGES = 2 ** 32
 
-/** @throws PostcopyError `ERR_INVALID_MACHINE` where the vCPUs would have no pages, or too many */
+/** @throws PostcopyError `ERR_INVALID_MACHINE` if the vCPUs would have no pages, or too many */
 export function layOut(ramBytes: number, vcpus: number): Layout {
   const pages = ramBytes / TARGET_PAGE_SIZE
   const vcpuPages = pages - QUEUE_PAGES - BLOCK_PAGES

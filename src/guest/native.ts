@@ -3,7 +3,7 @@ import { loadAddon, type RegionLease } from '../kernel/index.js'
 
 declare const handle: unique symbol
 
-/** A machine's native half. Its threads live on after the handle has gone, until they can end. */
+/** The native part of a machine. Its threads outlive the handle until they can end. */
 export interface MachineHandle {
   readonly [handle]: 'MachineHandle'
 }
@@ -16,7 +16,7 @@ export interface NativeScanResult {
   findings: Float64Array
 }
 
-/** Functions that may be refused return 0 or a negative errno. */
+/** Functions that may fail return 0 or a negative errno. */
 export interface VcpuAddon {
   machineCreate(
     ram: RegionLease,
@@ -35,10 +35,10 @@ export interface VcpuAddon {
     seed: number,
   ): number
   machineStart(machine: MachineHandle): number
-  /** Asks the vCPUs to leave guest RAM; true if all have within `waitUs`, which blocks the caller. */
+  /** Asks the vCPUs to leave guest RAM, and blocks for up to `waitUs`; true if all have left. */
   machineStop(machine: MachineHandle, waitUs: number): boolean
   machineQuit(machine: MachineHandle): void
-  /** Gives up the handle; threads that are still there keep what they use. */
+  /** Releases the handle; threads that still run keep what they use. */
   machineClose(machine: MachineHandle): void
   /** True when all threads have ended. */
   machineGone(machine: MachineHandle): boolean
@@ -49,7 +49,7 @@ export interface VcpuAddon {
   machineScanRunning(machine: MachineHandle): boolean
   machineScannedPages(machine: MachineHandle): number
   machineTakeScanResult(machine: MachineHandle): NativeScanResult
-  /** What running vCPUs found. */
+  /** The findings of running vCPUs. */
   machineFindings(machine: MachineHandle): Float64Array
   vcpuThreadId(machine: MachineHandle, vcpu: number): number
   vcpuSave(machine: MachineHandle, vcpu: number, state: BigUint64Array): void
@@ -61,7 +61,7 @@ export interface VcpuAddon {
 
 let loaded: VcpuAddon | undefined
 
-/** @throws PostcopyError where the addon was not built, or does not load */
+/** @throws PostcopyError if the addon was not built, or does not load */
 export function addon(): VcpuAddon {
   return (loaded ??= loadAddon('vcpu') as VcpuAddon)
 }

@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 
 /**
- * Waits for something that native threads do, without a thread that waits in turn.
+ * Polls for a change made by native threads, so that no thread has to wait for it.
  *
  * @param timeoutMs - may be Infinity
- * @returns false when it has not happened in time
+ * @returns false if it did not happen in time
  */
 export async function until(
   happened: () => boolean,

@@ -11,28 +11,28 @@ import { until } from './poll.js'
 import { TouchHistogram, readVcpuStats, type VcpuStats } from './vcpu-stats.js'
 import { IDLE_WORKLOAD, PATTERNS, formatWorkload, type Workload } from './workload.js'
 
-/** How long {@link VcpuSet.stop} blocks before it lets the event loop go on: a touch takes 1 us. */
+/** How long {@link VcpuSet.stop} blocks before it returns to the event loop: a touch takes 1 us. */
 const STOP_WAIT_US = 2000
 const STOP_POLL_MS = 1
 const SCAN_POLL_MS = 2
 
-/** What a scan of all of guest RAM found. */
+/** The result of a scan of all guest RAM. */
 export interface ScanReport {
   readonly pages: number
-  /** How many findings of each verdict there were, in the order of `VERDICTS`. */
+  /** Number of findings of each verdict, in the order of `VERDICTS`. */
   readonly counts: readonly number[]
-  /** The first of them. */
+  /** The first findings. */
   readonly findings: readonly Finding[]
 }
 
 export class VcpuSet {
   readonly count: number
-  /** Pages of `ram` that belong to vCPUs, from its start on. */
+  /** Number of pages at the start of `ram` that belong to vCPUs. */
   readonly pageCount: number
   #handle: MachineHandle | undefined
   #workload: Workload | undefined
 
-  /** @throws KernelError where threads cannot be started */
+  /** @throws KernelError if threads cannot be started */
   constructor(ram: MemoryRegion, ledger: MemoryRegion, count: number, pageCount: number) {
     const machine = addon().machineCreate(ram.lease(), ledger.lease(), count, pageCount)
     if (typeof machine === 'number') {
@@ -48,7 +48,7 @@ export class VcpuSet {
     return this.#workload ?? IDLE_WORKLOAD
   }
 
-  /** Takes the workload of the stream; false if another vCPU came with another one. */
+  /** Takes the workload of the stream; false if it differs from that of an earlier vCPU. */
   adopt(workload: Workload): boolean {
     if (this.#workload !== undefined) {
       return formatWorkload(workload) === formatWorkload(this.#workload)
@@ -74,8 +74,8 @@ export class VcpuSet {
   }
 
   /**
-   * Resolves when no vCPU can be in guest RAM; at a source that takes microseconds. A vCPU that
-   * is parked on a missing page can leave only when that page has come.
+   * Resolves when no vCPU touches guest RAM; at a source that takes microseconds. A vCPU that is
+   * parked on a missing page can leave only after that page has arrived.
    *
    * @throws StateError `ERR_STATE_VCPU_PARKED` after `timeoutMs`; the vCPUs still stop as soon as
    *   they can, and another call waits for them again
@@ -100,17 +100,17 @@ export class VcpuSet {
     )
   }
 
-  /** Writes version 1 of the pages that the workload fills, on a thread of its own. */
+  /** Writes version 1 of the pages that the workload fills, on a separate thread. */
   async fill(): Promise<void> {
     await this.#scan(() => addon().machineFill(this.#machine))
   }
 
   /**
-   * Checks every page, on a thread of its own, since it may meet missing ones.
+   * Checks every page, on a separate thread, because pages may be missing.
    *
    * @param seals - the pages of `ram` that belong to devices
-   * @param signal - gives up waiting; the scan itself ends with the next page that it gets
-   * @throws StateError `ERR_STATE_BUSY` while vCPUs run or another scan does
+   * @param signal - ends the wait; the scan itself ends after its next page
+   * @throws StateError `ERR_STATE_BUSY` while vCPUs or another scan run
    */
   async verify(seals: readonly Seal[], signal?: AbortSignal): Promise<ScanReport> {
     const pairs = Float64Array.from(seals.flatMap(({ page, checksum }) => [page, checksum]))
@@ -121,12 +121,12 @@ export class VcpuSet {
     return { pages, counts, findings: decodeFindings(findings) }
   }
 
-  /** Whether a fill or a check is at work. */
+  /** Whether a fill or a check is running. */
   get scanning(): boolean {
     return addon().machineScanRunning(this.#machine)
   }
 
-  /** Pages that the running {@link fill} or {@link verify} has done. */
+  /** Number of pages that the running {@link fill} or {@link verify} has finished. */
   get scannedPages(): number {
     return addon().machineScannedPages(this.#machine)
   }
@@ -152,13 +152,13 @@ export class VcpuSet {
     addon().vcpuSave(this.#machine, vcpu, state)
   }
 
-  /** False for a state that this workload cannot be in. */
+  /** Returns false for a state that is impossible with this workload. */
   load(vcpu: number, state: BigUint64Array): boolean {
     return addon().vcpuLoad(this.#machine, vcpu, state) === 0
   }
 
   /**
-   * Ends the threads. One that is parked stays, and with it the memory, until its page comes.
+   * Ends the threads. A parked thread stays, and its memory with it, until its page arrives.
    *
    * @returns false if some did not end within `timeoutMs`
    */
@@ -188,7 +188,7 @@ export class VcpuSet {
       this.#handle === undefined || !this.scanning || signal?.aborted === true
     await until(isOver, SCAN_POLL_MS)
     if (signal?.aborted === true) {
-      // It may be parked on a missing page; it ends with the next page that it gets.
+      // The scan may be parked on a missing page; it ends after that page.
       addon().machineCancelScan(this.#machine)
       signal.throwIfAborted()
     }
@@ -197,7 +197,7 @@ export class VcpuSet {
     return result
   }
 
-  /** The addon refuses what may not be done while something runs, and threads may be short. */
+  /** The addon returns EBUSY while vCPUs or a scan run; starting a thread may fail, too. */
   #check(result: number): void {
     if (result === -constants.errno.EBUSY) {
       throw new StateError('ERR_STATE_BUSY', 'guest RAM is in use by vCPUs or a scan', 'busy')

@@ -1,16 +1,16 @@
-/** What vCPUs have done: counters of running threads, read without stopping them. */
+/** Counters of running vCPUs, read without stopping them. */
 import { addon, type MachineHandle } from './native.js'
 
 /** In the order of `Activity` in native/vcpu.h. */
 export const ACTIVITIES = ['stopped', 'running', 'idle', 'finished', 'failed'] as const
 
 /**
- * `idle`: the machine runs, its workload has nothing to do; `finished`: all `touches=` are done;
- * `failed`: a check of a page failed, and the vCPU stopped there.
+ * `idle`: the machine runs, but its workload has nothing to do; `finished`: all `touches=` are
+ * done; `failed`: a check of a page failed, and the vCPU stopped there.
  */
 export type Activity = (typeof ACTIVITIES)[number]
 
-/** One vCPU. Touches, reads, writes and failed checks go with the guest; the rest is this host's. */
+/** One vCPU. Touches, reads, writes and failed checks migrate; the rest belongs to this host. */
 export interface VcpuStats {
   readonly threadId: number
   readonly activity: Activity
@@ -18,9 +18,9 @@ export interface VcpuStats {
   readonly reads: number
   readonly writes: number
   readonly failedChecks: number
-  /** Microseconds in touches during which the thread slept: that is, in page faults. */
+  /** Microseconds in touches during which the thread slept, that is, in page faults. */
   readonly blocktimeUs: number
-  /** The longest touch, in ns; touches below 2 us do not count. */
+  /** The longest touch, in ns; touches below 2 us are not recorded. */
   readonly maxTouchNs: number
   /** The page of `ram` that is being touched now, and for how long. */
   readonly touching: { readonly page: number; readonly sinceUs: number } | undefined
@@ -31,7 +31,7 @@ export interface VcpuStats {
 
 const STATS_FIELDS = 11
 
-/** A consistent value of each counter; counters may be some touches apart from each other. */
+/** Each counter is consistent in itself; different counters may be a few touches apart. */
 export function readVcpuStats(machine: MachineHandle, vcpu: number): VcpuStats {
   const fields = new Float64Array(STATS_FIELDS)
   addon().vcpuReadStats(machine, vcpu, fields)
@@ -56,7 +56,7 @@ export function readVcpuStats(machine: MachineHandle, vcpu: number): VcpuStats {
 const LINEAR_BUCKETS = 16
 const BUCKETS = 38 * LINEAR_BUCKETS
 
-/** How long touches took: 16 buckets for each power of two nanoseconds, so 6 % wide. */
+/** Durations of touches: 16 buckets per power of two nanoseconds, so each is 6 % wide. */
 export class TouchHistogram {
   /** Number of touches per bucket. */
   readonly counts = new Float64Array(BUCKETS)
@@ -67,7 +67,7 @@ export class TouchHistogram {
     return histogram
   }
 
-  /** The least duration that falls into a bucket, in ns. */
+  /** The shortest duration in a bucket, in ns. */
   static bucketStartNs(bucket: number): number {
     if (bucket < 2 * LINEAR_BUCKETS) return bucket
     const exponent = Math.floor(bucket / LINEAR_BUCKETS) - 1
@@ -84,7 +84,7 @@ export class TouchHistogram {
     })
   }
 
-  /** Touches since `earlier` was taken from the same vCPU. */
+  /** The touches since `earlier`, taken from the same vCPU. */
   since(earlier: TouchHistogram): TouchHistogram {
     const difference = new TouchHistogram()
     this.counts.forEach((count, bucket) => {
@@ -94,8 +94,8 @@ export class TouchHistogram {
   }
 
   /**
-   * The duration in ns that `percent` of touches did not exceed, at most one bucket too high;
-   * 0 without touches.
+   * The duration in ns that `percent` of touches did not exceed, at most one bucket too high; 0
+   * without touches.
    */
   percentileNs(percent: number): number {
     const wanted = (this.total * percent) / 100

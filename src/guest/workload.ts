@@ -1,5 +1,5 @@
 /**
- * What the vCPUs of a guest do, as text: `PATTERN[:OPTION=VALUE,…]`, for example
+ * The work of a guest's vCPUs, as text: `PATTERN[:OPTION=VALUE,…]`, for example
  * `sweep:hot=64M,writes=30`.
  */
 import { PostcopyError } from '../errors.js'
@@ -10,21 +10,21 @@ export const PATTERNS = ['idle', 'sweep', 'random', 'zipf', 'chase'] as const
 
 /**
  * - `idle`: touches nothing and uses no CPU
- * - `sweep`: page after page, round and round
- * - `random`: every hot page is as likely
+ * - `sweep`: page after page, starting over after the last
+ * - `random`: every hot page is equally likely
  * - `zipf`: the k-th most popular page is touched about 1 / k as often as the first
- * - `chase`: goes where the page just read points to, so that no two touches can overlap
+ * - `chase`: each page read gives the next page, so that no two touches can overlap
  */
 export type Pattern = (typeof PATTERNS)[number]
 
 /** A parsed workload. Each vCPU runs it on its own contiguous slice of `ram`. */
 export interface Workload {
   readonly pattern: Pattern
-  /** `hot=SIZE`: bytes touched while running, shared out to the vCPUs; 0 (default) is all. */
+  /** `hot=SIZE`: bytes touched while running, divided among the vCPUs; 0 (default) is all. */
   readonly hotBytes: number
   /** `writes=PERCENT` of touches that rewrite their page; default 20. */
   readonly writesPercent: number
-  /** `fill=PERCENT` of pages written before the start, the others being zero; default 100. */
+  /** `fill=PERCENT` of pages written before the start; the others are zero; default 100. */
   readonly fillPercent: number
   /** `rate=TOUCHES_PER_SECOND` of each vCPU; 0 (default) is as fast as it can. */
   readonly rate: number
@@ -53,7 +53,7 @@ const options: Record<string, (text: string) => Partial<Workload>> = {
   seed: (text) => ({ seed: integer('seed', text) }),
 }
 
-/** @throws PostcopyError `ERR_INVALID_WORKLOAD` that names what is wrong and what is possible */
+/** @throws PostcopyError `ERR_INVALID_WORKLOAD` with the wrong part and the possible values */
 export function parseWorkload(text: string): Workload {
   const [name = '', ...rest] = text.split(':')
   const pattern = PATTERNS.find((known) => known === name)
@@ -75,7 +75,7 @@ export function parseWorkload(text: string): Workload {
   return workload
 }
 
-/** The text that {@link parseWorkload} takes, without options at their default. */
+/** The text that {@link parseWorkload} takes, without options that have their default. */
 export function formatWorkload(workload: Workload): string {
   const { pattern, hotBytes, writesPercent, fillPercent, rate, touches, seed } = workload
   const all = [

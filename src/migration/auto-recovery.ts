@@ -1,12 +1,12 @@
 /**
- * Recovery without anybody at hand (capability `x-auto-recover`): tries again and again, and
- * waits longer each time. What was paused on purpose stays so.
+ * Automatic recovery (capability `x-auto-recover`): tries again until it succeeds, and doubles the
+ * delay after each try. A migration that was paused by command stays paused.
  */
 import { PostcopyError } from '../errors.js'
 import type { Parameters } from './options.js'
 
 export interface AutoRecoveryOptions {
-  /** As they are now; they may change. */
+  /** The current parameters; they may change. */
   parameters(): Readonly<Parameters>
   /** Begins to recover. A failure leads back to `postcopy-paused`, and so to the next try. */
   recover(): Promise<unknown>
@@ -21,7 +21,7 @@ export class AutoRecovery {
     this.#options = options
   }
 
-  /** The migration has paused: `error` says why. */
+  /** Call when the migration has paused. `error`: the reason. */
   paused(error: PostcopyError | undefined): void {
     this.stop()
     if (error?.code === 'ERR_CONNECTION_PAUSED') return
@@ -30,8 +30,8 @@ export class AutoRecovery {
     this.#attempts += 1
     this.#timer = setTimeout(() => {
       this.#options.recover().catch((error: unknown) => {
-        // Files that are being replaced are good again at the next try. Of what else went wrong the
-        // state has said why; or somebody else was first.
+        // A credential file that is being replaced is complete at the next try. Every other failure
+        // was announced with the state, or another recovery has already begun.
         if (error instanceof PostcopyError && error.code === 'ERR_TLS_CREDENTIALS') {
           this.paused(error)
         }
@@ -39,7 +39,7 @@ export class AutoRecovery {
     }, delayMs)
   }
 
-  /** The connection is whole again: the next break is a first one. */
+  /** The connection works again: the next failure counts as the first. */
   recovered(): void {
     this.stop()
     this.#attempts = 0

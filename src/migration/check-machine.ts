@@ -1,4 +1,4 @@
-/** Checks what a user calls a machine, before anything begins. */
+/** Checks a machine that the user passes in, before anything begins. */
 import { MachineError, PostcopyError } from '../errors.js'
 import { MemoryRegion } from '../kernel/index.js'
 import { bytesOfName, PageBitmap } from '../ram/index.js'
@@ -18,8 +18,8 @@ const synchronous = [
 const optional = ['finishLoading', 'loadOpaque', 'checkConfiguration'] as const
 
 /**
- * @throws PostcopyError `ERR_INVALID_MACHINE`, `ERR_INVALID_BLOCK`; MachineError for a hook that must
- *   be synchronous and is an async function
+ * @throws PostcopyError `ERR_INVALID_MACHINE`, `ERR_INVALID_BLOCK`; MachineError for a hook that
+ *   must be synchronous and is an async function
  */
 export function checkMachine(machine: MigratableMachine): void {
   if (typeof machine !== 'object' || (machine as unknown) === null) throw invalid('no object')

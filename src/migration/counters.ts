@@ -1,6 +1,6 @@
 /**
- * Counters that a worker writes and the main thread reads whenever it likes: plain doubles in
- * shared memory, so that looking costs the worker nothing.
+ * Counters that a worker writes and the main thread reads at any time. They are plain doubles in
+ * shared memory, so that a read costs the worker nothing.
  */
 
 const names = [
@@ -31,7 +31,10 @@ const names = [
 
 export type CounterName = (typeof names)[number]
 
-/** A value a name; see each user for its unit. Times are milliseconds of `performance.timeOrigin + now`. */
+/**
+ * One value per name; each user documents its unit. Times are milliseconds of
+ * `performance.timeOrigin + now`.
+ */
 export type Counters = Record<CounterName, number>
 
 /** Wraps shared memory so that `counters.faults += 1` writes into it. */

@@ -1,8 +1,9 @@
 /**
- * What one end of a migration knows of where the guest is: runs, or is stopped by its owner.
+ * What one end of a migration knows about the location of the guest, running or stopped by its
+ * owner.
  *
- * - `here`: at this end. It is not at the other one.
- * - `elsewhere`: not at this end. A source says so only after the destination has confirmed it.
+ * - `here`: at this end, and not at the other one.
+ * - `elsewhere`: not at this end. A source reports it only after the destination has confirmed it.
  * - `unknown`: a source has sent what lets the destination run the guest, and has no answer.
  */
 export type GuestLocation = 'here' | 'elsewhere' | 'unknown'

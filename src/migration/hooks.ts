@@ -1,4 +1,4 @@
-/** Calls the methods of a machine, so that what they do wrong is told with their name. */
+/** Calls the methods of a machine, so that each error names the method that failed. */
 import { MachineError } from '../errors.js'
 import type { DeviceState, MigratableMachine } from './machine.js'
 
@@ -8,10 +8,10 @@ const MOST_ID_BYTES = 255
 const MOST_UINT32 = 2 ** 32 - 1
 
 /**
- * Calls a hook that has done its work when it returns.
+ * Calls a synchronous hook.
  *
  * @param args - for the message
- * @throws MachineError whose `cause` is what it threw; or because it returned a promise
+ * @throws MachineError whose `cause` is what the hook threw, or because it returned a promise
  */
 export function callHook<T>(hook: HookName, call: () => T, args = ''): T {
   const told = { call: `${hook}(${args})` }
@@ -36,7 +36,7 @@ export async function awaitHook<T>(hook: HookName, call: () => Promise<T>): Prom
   }
 }
 
-/** What `saveDevices` returned, without anything else that its objects may have. */
+/** Checks the result of `saveDevices`, and drops all other properties of its objects. */
 export function checkSaved(value: unknown): DeviceState[] | Uint8Array {
   if (value instanceof Uint8Array) return value
   if (!Array.isArray(value)) {
@@ -60,7 +60,7 @@ export function checkSaved(value: unknown): DeviceState[] | Uint8Array {
   })
 }
 
-/** The bytes that `loadDevice` has taken of those that it was given. */
+/** Checks how many of the given bytes `loadDevice` has taken. */
 export function checkTaken(value: unknown, given: number, idstr: string): number {
   if (Number.isSafeInteger(value) && Number(value) >= 0 && Number(value) <= given) {
     return Number(value)

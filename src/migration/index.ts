@@ -1,4 +1,4 @@
-/** The vocabulary of a migration, which both ends share: states, options, the machine, the events, the worker thread. */
+/** What both ends of a migration share: states, options, the machine, events, the worker thread. */
 export { AutoRecovery } from './auto-recovery.js'
 export { checkMachine } from './check-machine.js'
 export { createCounters, now } from './counters.js'

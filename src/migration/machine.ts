@@ -1,6 +1,6 @@
 /**
- * What can be migrated. `src/guest/` has one kind of machine; anything with RAM blocks, a way to
- * stop and start, and device state that can be saved and loaded is another.
+ * What can be migrated: anything with RAM blocks, a way to stop and start, and device state that
+ * can be saved and loaded. `src/guest/` implements one such machine.
  */
 import type { MemoryRegion } from '../kernel/index.js'
 import type { PageBitmap } from '../ram/index.js'
@@ -12,9 +12,12 @@ export interface MachineBlock {
   readonly region: MemoryRegion
   /** Bytes; a multiple of the region's page size. */
   readonly lengthBytes: number
-  /** Host page of the machine, in bytes, where the region has a smaller one: a file of a hugetlb block. */
+  /**
+   * Host page of the machine, in bytes, if it is larger than the region's: a file of a hugetlb
+   * block.
+   */
   readonly pageSizeBytes?: number
-  /** The pages that are there, of a source that lost the others behind the switch; default: all. */
+  /** The pages that exist at a source that has lost the others after the switch; default: all. */
   readonly available?: PageBitmap
 }
 
@@ -38,52 +41,60 @@ export interface RamRange {
 /**
  * Lives on the main thread; the workers see only its RAM blocks.
  *
- * At a destination, guest RAM may be touched on the main thread in {@link MigratableMachine.loadDevice},
- * {@link MigratableMachine.loadOpaque} and {@link MigratableMachine.finishLoading}, and again when the
- * migration is `completed`. In between the thread may wait for a page that never arrives, see `Destination`.
+ * At a destination, the main thread may touch guest RAM in {@link MigratableMachine.loadDevice},
+ * {@link MigratableMachine.loadOpaque} and {@link MigratableMachine.finishLoading}, and again once
+ * the migration is `completed`. In between the thread may wait for a page that never arrives, see
+ * `Destination`.
  */
 export interface MigratableMachine {
   /** Sent in the configuration section; must be equal on both ends. */
   readonly machineType: string
-  /** The whole configuration element, for a machine of another's: sent as it is. Default: made of the type. */
+  /**
+   * The whole configuration element, sent as it is, for the machine of another program. Default:
+   * built from `machineType`.
+   */
   readonly configuration?: Uint8Array
-  /** Section id of `ram` where device sections come with ids of their own. */
+  /** Section id of `ram`, for device sections that already have ids. */
   readonly ramSectionId?: number
   readonly blocks: readonly MachineBlock[]
   /**
-   * It never runs, and its memory is never written: any number of sources may send it at once.
-   * Default false: one migration has it at a time.
+   * The machine never runs, and its memory is never written: several sources may send it at once.
+   * Default false: one migration owns it at a time.
    */
   readonly readOnly?: boolean
   /**
-   * What {@link loadDevice} will read, a few pages, where that is known: a source sends them right
-   * before the devices, so that loading has not to wait for one after the other.
+   * The few pages that {@link loadDevice} will read, if they are known. A source sends them right
+   * before the devices; otherwise loading would wait for them one by one.
    */
   readonly loadRanges?: readonly RamRange[]
   /** Whether the vCPUs run now. */
   readonly running: boolean
   start(): void
-  /** Resolves when no vCPU can touch RAM any more; rejects, with a deadline of its own, if one does not stop. */
+  /**
+   * Resolves when no vCPU can touch RAM any more. Rejects after its own deadline if a vCPU does not
+   * stop.
+   */
   stop(): Promise<void>
   /**
-   * Called while stopped, in the order of loading. Includes whether the vCPUs ran until
-   * {@link stop}: the other end goes on, or stays paused.
+   * Called while the guest is stopped; returns devices in loading order. The state includes whether
+   * the vCPUs ran until {@link stop}: the other end then runs them, or leaves them paused.
    *
-   * @returns one state a device, or all their FULL sections as they are to be sent
+   * @returns one state per device, or all their FULL sections as they are to be sent
    */
   saveDevices(): DeviceState[] | Uint8Array
   /**
-   * Loads one device. May touch guest RAM that has not arrived: the thread is then parked until
-   * the page is there.
+   * Loads one device. May touch guest RAM that has not arrived: the thread then waits until the
+   * page is placed.
    *
    * @param data - from the first byte of this device's state to the end of the package
-   * @returns how many bytes were this device's
+   * @returns how many bytes belonged to this device
    */
   loadDevice(idstr: string, instanceId: number, version: number, data: Uint8Array): number
   /**
-   * Called when all devices of the stream are loaded, before anything is promised to the source.
+   * Called after all devices of the stream are loaded, before the destination commits to the
+   * source.
    *
-   * @throws where the machine is not whole: the source then keeps the guest
+   * @throws if the machine is incomplete: the source then keeps the guest
    */
   finishLoading?(): void
   /**
@@ -94,17 +105,18 @@ export interface MigratableMachine {
    */
   loadOpaque?(sections: Uint8Array): void
   /**
-   * Decides whether this machine can take the source's, instead of {@link machineType}, which must be equal.
+   * Decides whether this machine can take the source's. If present, it replaces the check that
+   * {@link machineType} is equal.
    *
    * @param raw - the whole configuration element
-   * @throws where it cannot
+   * @throws if it cannot
    */
   checkConfiguration?(machineType: string, raw: Uint8Array): void
   /**
-   * Called when every device is loaded: goes on as the source was, running or paused. If it throws,
-   * {@link stop} is called and the guest stays here all the same, see `Destination`.
+   * Called after every device is loaded: continues as the source was, running or paused. If it
+   * throws, {@link stop} is called and the guest still stays here, see `Destination`.
    */
   resumeAfterLoad(): void
-  /** Kernel thread ids of the vCPUs, in order, to tell whose fault a fault was. */
+  /** Kernel thread ids of the vCPUs, in order; they attribute each fault to a vCPU. */
   vcpuThreadIds(): number[]
 }

@@ -1,19 +1,19 @@
-/** Warns of a control group that grants less memory than the RAM of a machine. */
+/** Warns if a control group grants less memory than the RAM of a machine needs. */
 import type { MemoryRegion } from '../kernel/index.js'
 import { memoryLimit } from '../kernel/internal.js'
 import { formatByteSize } from '../units.js'
 import type { MachineBlock, MigratableMachine } from './machine.js'
 
 const MINCORE_PAGE_BYTES = 4096
-/** Of RAM that is looked at with one buffer. */
+/** Bytes of RAM that one buffer covers. */
 const SLICE_BYTES = 2 ** 30
 
 const checked = new WeakSet<MigratableMachine>()
 
 /**
- * Emits a warning of the process with the code `POSTCOPY_MEMORY_LIMIT` where RAM that is not there yet
- * exceeds what the control group has left. Looks once at each machine: later, its RAM is there. Huge
- * pages have a limit of their own, and are refused.
+ * Emits the process warning `POSTCOPY_MEMORY_LIMIT` if RAM that is not resident yet exceeds what
+ * the control group has left. Checks each machine once, because its RAM is resident later. Huge
+ * pages have a separate limit, and allocating too many of them fails.
  */
 export function warnOfMemoryLimit(machine: MigratableMachine): void {
   if (checked.has(machine)) return
@@ -38,7 +38,7 @@ function sum(blocks: readonly MachineBlock[], of: (block: MachineBlock) => numbe
   return blocks.reduce((total, block) => total + of(block), 0)
 }
 
-/** What the control group counts of a block already. */
+/** Bytes of a block that the control group already counts. */
 function residentBytes({ region, lengthBytes }: MachineBlock): number {
   let pages = 0
   for (let offset = 0; offset < lengthBytes; offset += SLICE_BYTES) {

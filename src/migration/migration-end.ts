@@ -5,14 +5,14 @@ import { isAtRest } from './states.js'
 import type { WorkerThread } from './worker-thread.js'
 
 export interface MigrationEndOptions {
-  /** Undefined: there is no connection, as where a file is read. */
+  /** Undefined if there is no connection, for example when a file is read. */
   readonly uri: string | undefined
   readonly parameters: Parameters
 }
 
 /**
- * One end of a migration as its user sees it, and the worker that it runs in: what a source, a
- * destination and a park have in common.
+ * One end of a migration as its user sees it, and the worker that runs it: the common part of a
+ * source, a destination and a park.
  *
  * @typeParam Request - messages to the worker
  * @typeParam Notice - messages from the worker
@@ -40,7 +40,7 @@ export abstract class MigrationEnd<Request, Notice> extends Migration {
     this.#parameters = parameters
   }
 
-  /** Where it connects or listens. */
+  /** The URI to which it connects or on which it listens. */
   protected get currentUri(): string | undefined {
     return this.#uri
   }
@@ -61,12 +61,12 @@ export abstract class MigrationEnd<Request, Notice> extends Migration {
     this.#worker?.post(request)
   }
 
-  /** Of a worker that has ended: the migration was not over. */
+  /** Asked after a worker has ended: whether it ended before the migration was at rest. */
   protected get isWorkerLost(): boolean {
     return !isAtRest(this.state)
   }
 
-  /** @throws why its owner has ended it */
+  /** @throws the reason for which the owner has ended the migration */
   protected refuseEnded(): void {
     if (this.endedByOwner !== undefined) throw this.endedByOwner
   }

@@ -1,4 +1,4 @@
-/** What both ends have in common as the main thread sees them: a state, its history, its counters. */
+/** What the main thread sees of either end: its state, its history and its counters. */
 import { EventEmitter } from 'node:events'
 import {
   ConnectionError,
@@ -16,19 +16,19 @@ import { type MigrationState, isFinal } from './states.js'
 
 export interface MigrationEvents {
   /**
-   * Every state in order. `error` says why, where the state is a failure; at a destination that is
-   * `postcopy-active` or `completed`, why the machine did not start.
+   * Every state in order. `error` is the reason if the state is a failure. At a destination that is
+   * `postcopy-active` or `completed`, it is the reason why the machine did not start.
    */
   state: [state: MigrationState, error: PostcopyError | undefined]
   /** A destination listens on `uri`, with the port that the kernel picked. */
   listening: [uri: string]
-  /** A source has read its dirty log for the `count`th time, and sends what it found. */
+  /** A source has read its dirty log for the `count`th time, and sends the pages it found. */
   'dirty-sync': [count: number]
-  /** A peer was turned away; the right one may still come. */
+  /** A peer was rejected; the right one may still connect. */
   refused: [error: PostcopyError]
   /**
-   * A source has stopped the guest, or started it again because it stays. `error`: it could not be
-   * started, and stays here stopped.
+   * A source has stopped the guest, or has started it again because the guest stays here. `error`:
+   * the start failed, and the guest stays here stopped.
    */
   guest: [error?: PostcopyError]
 }
@@ -36,10 +36,10 @@ export interface MigrationEvents {
 /**
  * One migration, seen from one end.
  *
- * `done` resolves when it is `completed` and rejects when it is `failed` or `cancelled`, or where
- * the machine threw when it was to start at the destination, although all of the guest is there.
- * `postcopy-paused` does not settle it, because the guest's memory is kept; then `close()` rejects it
- * with `ERR_CLOSED`, and `takeBack()` with `ERR_TAKEN_BACK`.
+ * `done` resolves when it is `completed` and rejects when it is `failed` or `cancelled`. It also
+ * rejects if the machine threw at its start at the destination, although the whole guest is there.
+ * `postcopy-paused` does not settle `done`, because the guest's memory is kept. In that state
+ * `close()` rejects it with `ERR_CLOSED`, and `takeBack()` with `ERR_TAKEN_BACK`.
  */
 export abstract class Migration extends EventEmitter<MigrationEvents> {
   /** Live numbers, written by the worker: copies, by which nothing is decided. */
@@ -47,7 +47,7 @@ export abstract class Migration extends EventEmitter<MigrationEvents> {
   readonly done: Promise<void>
   #state: MigrationState = 'none'
   #error: PostcopyError | undefined
-  /** What a hook of the machine threw last: a worker gets, and returns, a copy. */
+  /** The last error that a hook of the machine threw. A worker gets, and returns, a copy of it. */
   #hookError: MachineError | undefined
   #settle: { resolve: () => void; reject: (error: Error) => void } | undefined
   #endedByOwner: PostcopyError | undefined
@@ -57,7 +57,7 @@ export abstract class Migration extends EventEmitter<MigrationEvents> {
     this.done = new Promise((resolve, reject) => {
       this.#settle = { resolve, reject }
     })
-    // Whoever does not wait for `done` learns of a failure by the event.
+    // A user who does not wait for `done` learns of a failure from the event.
     this.done.catch(() => undefined)
   }
 
@@ -84,35 +84,35 @@ export abstract class Migration extends EventEmitter<MigrationEvents> {
     try {
       this.emit('state', state, this.#error)
     } catch (error) {
-      // A listener's exception is its owner's, and stops nothing here.
+      // A listener's exception belongs to its owner, and must not stop the migration.
       process.nextTick(() => {
         throw error
       })
     }
   }
 
-  /** Why it does not go on, by a decision of its owner; undefined: it may. */
+  /** Why the owner has ended the migration; undefined if it has not. */
   protected get endedByOwner(): PostcopyError | undefined {
     return this.#endedByOwner
   }
 
-  /** The first reason counts. */
+  /** The first reason is kept. */
   protected endByOwner(reason: PostcopyError): void {
     this.#endedByOwner ??= reason
   }
 
-  /** Call when the last event was sent: `done` is settled from then on. */
+  /** Call after the last event was sent; settles `done`. */
   protected settleByOwner(): void {
     if (this.#endedByOwner !== undefined) this.#settle?.reject(this.#endedByOwner)
   }
 
-  /** For the worker: a record of `error`, which becomes the same object again on its way back. */
+  /** Makes a record of `error` for the worker. It becomes the same object again when it returns. */
   protected recordHookError(error: unknown): ErrorRecord {
     if (error instanceof MachineError) this.#hookError = error
     return errorToRecord(error)
   }
 
-  /** The guest was to go on here but did not start, after the migration had ended. */
+  /** Call if the guest was to continue here but did not start, after the migration had ended. */
   protected failedToStart(error: MachineError): void {
     this.#error = error
   }
@@ -130,7 +130,7 @@ const pausable: readonly MigrationState[] = [
   'postcopy-recover',
 ]
 
-/** @throws StateError `ERR_STATE_PAUSE` where a migration cannot be paused */
+/** @throws StateError `ERR_STATE_PAUSE` if a migration in this state cannot be paused */
 export function refusePause(state: MigrationState): void {
   if (pausable.includes(state)) return
   throw new StateError(
@@ -140,7 +140,7 @@ export function refusePause(state: MigrationState): void {
   )
 }
 
-/** @throws StateError `ERR_STATE_RECOVER` where there is nothing to recover */
+/** @throws StateError `ERR_STATE_RECOVER` if there is nothing to recover */
 export function refuseRecover(state: MigrationState, begun = false): void {
   if (state === 'postcopy-paused' && !begun) return
   const isUnderWay = begun || state === 'postcopy-recover-setup' || state === 'postcopy-recover'
@@ -153,12 +153,12 @@ export function refuseRecover(state: MigrationState, begun = false): void {
   )
 }
 
-/** Why a migration is `postcopy-paused` where that was asked for. */
+/** The reason of a `postcopy-paused` that was requested. */
 export function pausedOnPurpose(): ConnectionError {
   return new ConnectionError('ERR_CONNECTION_PAUSED', 'the migration was paused, as asked for')
 }
 
-/** Why nothing more happens after `close()`. */
+/** The reason why nothing more happens after `close()`. */
 export function closedByOwner(what = 'migration'): PostcopyError {
   return new PostcopyError('ERR_CLOSED', `the ${what} was closed: only a new one can go on`)
 }
@@ -172,7 +172,7 @@ export function workerLost(
   return new PostcopyError('ERR_WORKER_LOST', `the ${which} worker ended${why}`, { cause })
 }
 
-/** A hold on a worker's userfaultfd; undefined if the worker has closed it already. */
+/** Attaches to a worker's userfaultfd; undefined if the worker has already closed it. */
 export function attachWhileOpen(id: number): Userfaultfd | undefined {
   try {
     return Userfaultfd.attach(id)
@@ -182,7 +182,9 @@ export function attachWhileOpen(id: number): Userfaultfd | undefined {
   }
 }
 
-/** Closes a hold of {@link attachWhileOpen}, and what a worker that died has left open. */
+/**
+ * Closes what {@link attachWhileOpen} returned, and the descriptor that a dead worker left open.
+ */
 export function releaseUserfaultfd(uffd: Userfaultfd | undefined): void {
   if (uffd === undefined) return
   uffd.close()

@@ -1,21 +1,21 @@
-/** Capabilities and parameters by QEMU's names, with QEMU's defaults, checked on the way in. */
+/** Capabilities and parameters by QEMU's names, with QEMU's defaults, checked on input. */
 import { PostcopyError } from '../errors.js'
 import type { ConnectionParameters } from '../net/index.js'
 
 export interface Capabilities {
-  /** Both ends must agree. QEMU's first name for it, `x-postcopy-ram`, is taken too. */
+  /** Both ends must agree. QEMU's first name for it, `x-postcopy-ram`, is accepted, too. */
   'postcopy-ram': boolean
   /** A second connection for requested pages; both ends must agree. Needs `postcopy-ram`. */
   'postcopy-preempt': boolean
-  /** A return path also without postcopy: the source then waits for the destination's word. */
+  /** A return path also without postcopy: the source then waits for the destination's answer. */
   'return-path': boolean
-  /** QMP's clients are told `MIGRATION` and `MIGRATION_PASS`. */
+  /** QMP clients get the events `MIGRATION` and `MIGRATION_PASS`. */
   events: boolean
   /** The destination shows how long vCPUs waited for pages. */
   'postcopy-blocktime': boolean
   /**
-   * A connection that breaks in postcopy is made again by itself: the destination listens again
-   * where it did, the source connects there again. Each end decides for itself.
+   * Reconnects automatically after a connection breaks in postcopy: the destination listens again
+   * on the same address, and the source connects to it again. Each end decides for itself.
    */
   'x-auto-recover': boolean
 }
@@ -53,43 +53,43 @@ export interface Parameters extends ConnectionParameters {
   'max-postcopy-bandwidth': number
   /** Milliseconds that the guest may be stopped at the end of precopy. */
   'downtime-limit': number
-  /** Switch to postcopy by itself after so many milliseconds; 0 is never. */
+  /** Switch to postcopy automatically after this many milliseconds; 0 is never. */
   'x-postcopy-after-ms': number
-  /** Switch to postcopy by itself after so many precopy rounds; 0 is never. */
+  /** Switch to postcopy automatically after this many precopy rounds; 0 is never. */
   'x-postcopy-after-rounds': number
   /**
-   * Postcopy pushes pages that nobody asked for only when there was no page request for so many
-   * milliseconds; {@link PUSH_NEVER} is not at all. 0 is at once, as QEMU does.
+   * Postcopy pushes unrequested pages only after this many milliseconds without a page request.
+   * {@link PUSH_NEVER} disables the push. 0 pushes at once, as QEMU does.
    */
   'x-push-after-quiet-ms': number
   /**
-   * Postcopy sends pages unasked behind a page request that goes on with a pattern: so many host
-   * pages at most; 0 is none.
+   * Postcopy sends pages ahead after a page request that continues a pattern: at most this many
+   * host pages; 0 is none.
    */
   'x-read-ahead-pages': number
   /**
-   * Microseconds for which an end looks for the other's answer to what it has just sent, a page
-   * request or a requested page, before it sleeps: being woken may take longer than all else. 0 is
-   * not at all, which saves processor time where the network is slow.
+   * Microseconds for which an end polls before it sleeps, after it has sent a page request or a
+   * requested page. A wakeup may take longer than all the rest. 0 disables polling, which saves
+   * processor time if the network is slow.
    */
   'x-spin-us': number
   /** Largest package that a destination takes, in bytes. */
   'x-max-package-bytes': number
-  /** Bytes that a source may leave unread of what it is told, besides received bitmaps. */
+  /** Bytes of return path messages that a source may leave unread, besides received bitmaps. */
   'x-max-unread-bytes': number
   /**
-   * Milliseconds to wait for a connection, for an answer, and for a guest to stop. From 1: there is
-   * no waiting without an end.
+   * Milliseconds to wait for a connection, for an answer, and for a guest to stop. At least 1,
+   * because no wait is unlimited.
    */
   'x-timeout': number
   /**
-   * Milliseconds after which a connection counts as broken whose other end's host does not answer
-   * any more, although nobody has closed it; 0 is never.
+   * Milliseconds after which a connection counts as broken if the peer's host does not answer any
+   * more, although the connection was never closed; 0 is never.
    */
   'x-silence-timeout': number
-  /** `x-auto-recover`: milliseconds before the first try; each further one waits twice as long. */
+  /** `x-auto-recover`: milliseconds before the first try; each further delay is twice as long. */
   'x-recover-delay': number
-  /** `x-auto-recover`: the longest such wait, in milliseconds. */
+  /** `x-auto-recover`: the longest such delay, in milliseconds. */
   'x-recover-delay-max': number
 }
 
@@ -118,22 +118,24 @@ export const defaultParameters: Readonly<Parameters> = {
   'x-recover-delay-max': 10_000,
 }
 
-/** `x-push-after-quiet-ms`: only what was asked for is sent; the migration ends when all of it was. */
+/**
+ * `x-push-after-quiet-ms`: only requested pages are sent; the migration ends when all pages were.
+ */
 export const PUSH_NEVER = Number.MAX_SAFE_INTEGER
 
 const largest: Partial<Record<ParameterName, number>> = {
   'downtime-limit': 2_000_000,
-  // A queue of requests that wait in order is longer.
+  // Below the length of the queue that keeps requests in order.
   'x-read-ahead-pages': 16_384,
-  // The event loop stands still meanwhile.
+  // Polling blocks the event loop.
   'x-spin-us': 1000,
-  // The kernel keeps them in 32 bits, or timers do.
+  // The kernel and Node's timers keep these in 32 bits.
   'x-handshake-timeout': 2 ** 31 - 1,
   'x-silence-timeout': 2 ** 31 - 1,
   'x-timeout': 2 ** 31 - 1,
 }
 
-/** Of the others, 0 is a value with a meaning of its own. */
+/** For the other parameters 0 has a meaning of its own. */
 const smallest: Partial<Record<ParameterName, number>> = { 'x-max-connections': 1, 'x-timeout': 1 }
 
 /** @throws PostcopyError `ERR_UNKNOWN_PARAMETER`, naming those that exist */
@@ -145,7 +147,9 @@ export function parameterName(name: string): ParameterName {
   return name as ParameterName
 }
 
-/** @throws PostcopyError `ERR_INVALID_PARAMETER` for a value of another type, or out of range */
+/**
+ * @throws PostcopyError `ERR_INVALID_PARAMETER` if the type is wrong or the value is out of range
+ */
 export function checkParameter(name: ParameterName, value: ParameterValue): ParameterValue {
   const least = smallest[name] ?? 0
   const most = largest[name] ?? Number.MAX_SAFE_INTEGER
@@ -163,7 +167,10 @@ export interface MigrationOptions {
   parameters?: Partial<Parameters>
 }
 
-/** @throws PostcopyError `ERR_UNKNOWN_OPTION` for a misspelt one, which would silently be its default */
+/**
+ * @throws PostcopyError `ERR_UNKNOWN_OPTION` for a misspelt name, which would silently have no
+ *   effect
+ */
 export function checkOptionNames(options: object, known: readonly string[]): void {
   if (typeof options !== 'object' || (options as unknown) === null) {
     throw new PostcopyError('ERR_INVALID_OPTION', 'options are an object with names and values')
@@ -177,7 +184,7 @@ export function checkOptionNames(options: object, known: readonly string[]): voi
 }
 
 /**
- * @throws PostcopyError `ERR_INVALID_OPTION` unless each has one of its values, or is left out
+ * @throws PostcopyError `ERR_INVALID_OPTION` unless each option is left out or has a valid value
  */
 export function checkOptionValues<O extends object>(
   options: O,
@@ -190,12 +197,12 @@ export function checkOptionValues<O extends object>(
   }
 }
 
-/** A value that {@link checkOptionValues} takes. */
+/** A check for {@link checkOptionValues}. */
 export function isBoolean(value: unknown): boolean {
   return typeof value === 'boolean'
 }
 
-/** Real names for names. @throws PostcopyError `ERR_UNKNOWN_CAPABILITY`, `ERR_INVALID_CAPABILITY` */
+/** Resolves aliases. @throws PostcopyError `ERR_UNKNOWN_CAPABILITY`, `ERR_INVALID_CAPABILITY` */
 export function checkCapabilities(given: Readonly<Record<string, boolean>>): Partial<Capabilities> {
   const checked = Object.entries(given).map(([name, on]) => {
     const known = capabilityName(name)
@@ -213,11 +220,11 @@ export function checkParameters(
     const known = parameterName(name)
     return [known, checkParameter(known, value)]
   })
-  // Each value is of its parameter's type.
+  // Each value has the type of its parameter.
   return Object.fromEntries(checked) as Partial<Parameters>
 }
 
-/** Fills in defaults and refuses unknown names and bad values. */
+/** Fills in defaults; rejects unknown names and bad values. */
 export function resolveOptions(options: MigrationOptions): {
   capabilities: Capabilities
   parameters: Parameters

@@ -1,4 +1,4 @@
-/** A machine is in one migration at a time: two that send it would make two guests of it. */
+/** A machine is in one migration at a time: two migrations would make two guests of it. */
 import { StateError } from '../errors.js'
 import type { MigratableMachine } from './machine.js'
 import type { MigrationState } from './states.js'
@@ -10,14 +10,14 @@ interface Owner {
 }
 
 const byMachine = new WeakMap<MigratableMachine, Set<Owner>>()
-/** Another machine object may have the same memory. */
+/** By region, because two machine objects may share the same memory. */
 const byRegion = new Map<number, Set<Owner>>()
 
 /**
  * Makes `migration` the owner of the machine and its regions.
  *
- * @returns gives it up; may be called twice
- * @throws StateError `ERR_STATE_MACHINE_OWNED` where another one has it
+ * @returns releases the machine; may be called twice
+ * @throws StateError `ERR_STATE_MACHINE_OWNED` if another migration owns it
  */
 export function own(
   machine: MigratableMachine,
@@ -36,7 +36,7 @@ export function own(
   }
 }
 
-/** @throws StateError `ERR_STATE_MACHINE_OWNED` where a migration has the machine, or its memory */
+/** @throws StateError `ERR_STATE_MACHINE_OWNED` if a migration owns the machine, or its memory */
 export function refuseOwned(machine: MigratableMachine, shares = false): void {
   const owners = [
     byMachine.get(machine),

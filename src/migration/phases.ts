@@ -1,4 +1,7 @@
-/** State machines as data: what each phase of an end takes, what it does then, and what follows. */
+/**
+ * State machines as data: which events each phase of an end accepts, what it does, and what
+ * follows.
+ */
 import { PostcopyError, StateError } from '../errors.js'
 import type { MigrationState } from './states.js'
 
@@ -13,14 +16,14 @@ export type Cell<Phase extends string, Action extends string> =
       readonly then?: readonly Action[]
     }
   | {
-      /** Why the event is refused, where "EVENT has no place here" does not say enough. */
+      /** Why the event is rejected, if "EVENT has no place here" does not explain enough. */
       readonly error: string
     }
 
 export interface PhaseRow<Phase extends string, Event extends string, Action extends string> {
-  /** What users see of the phase. */
+  /** The migration state that users see in this phase. */
   readonly state: MigrationState
-  /** Every other event is refused. */
+  /** Every other event is rejected. */
   readonly on: Readonly<Partial<Record<Event, Cell<Phase, Action>>>>
 }
 
@@ -30,10 +33,12 @@ export type PhaseTable<
   Action extends string,
 > = Readonly<Record<Phase, PhaseRow<Phase, Event, Action>>>
 
-/** Announces a state that differs from the one before. `error`: why, where it is a failure. */
+/**
+ * Announces a state that differs from the previous one. `error`: the reason, if it is a failure.
+ */
 export type StateChanged = (state: MigrationState, error: unknown) => void
 
-/** Goes from phase to phase by a table, and by nothing else. */
+/** Changes phase only as its table allows. */
 export class PhaseMachine<Phase extends string, Event extends string, Action extends string> {
   readonly #table: PhaseTable<Phase, Event, Action>
   readonly #stateChanged: StateChanged
@@ -57,20 +62,20 @@ export class PhaseMachine<Phase extends string, Event extends string, Action ext
     return phases.includes(this.#phase)
   }
 
-  /** Whether the phase takes the event. */
+  /** Whether the phase accepts the event. */
   accepts(event: Event): boolean {
     const cell = this.#table[this.#phase].on[event]
     return cell !== undefined && !('error' in cell)
   }
 
-  /** @throws StateError `ERR_STATE_COMMAND` where the phase does not take the event */
+  /** @throws StateError `ERR_STATE_COMMAND` if the phase does not accept the event */
   check(event: Event): void {
     if (!this.accepts(event)) this.#refuse(event)
   }
 
   /**
    * @param actions - each action that the table names for the event
-   * @param error - why, where the next phase is a failure
+   * @param error - the reason, if the next phase is a failure
    * @throws StateError `ERR_STATE_COMMAND` as {@link check}; and what an action throws
    */
   take(

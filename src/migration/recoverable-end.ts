@@ -10,10 +10,10 @@ export interface RecoverableEndOptions extends MigrationEndOptions {
   readonly capabilities: Readonly<Capabilities>
 }
 
-/** An end that has a machine, and goes on with a migration that is paused, in another worker. */
+/** An end that has a machine, and can continue a paused migration in another worker. */
 export abstract class RecoverableEnd<Request, Notice> extends MigrationEnd<Request, Notice> {
   readonly capabilities: Readonly<Capabilities>
-  /** Told to recover; `begun` by a worker that has not announced a state yet. */
+  /** `asked`: told to recover. `begun`: the new worker has not announced a state yet. */
   #recovering: false | 'asked' | 'begun' = false
   #disown: () => void = () => undefined
   readonly #autoRecovery = new AutoRecovery({
@@ -34,16 +34,16 @@ export abstract class RecoverableEnd<Request, Notice> extends MigrationEnd<Reque
     super.parameters = parameters
   }
 
-  /** Changes limits. What concerns connections applies to the next one. */
+  /** Changes parameters. Those of connections apply to the next connection. */
   setParameters(parameters: Partial<Parameters>): void {
     const resolved = resolveOptions({ parameters: { ...this.parameters, ...parameters } })
     this.parameters = resolved.parameters
   }
 
-  /** Goes on with a migration that is `postcopy-paused`. */
+  /** Continues a migration that is `postcopy-paused`. */
   abstract recover(uri?: string): Promise<unknown>
 
-  /** Starts the first worker. @param disown - lets another migration have the machine */
+  /** Starts the first worker. @param disown - releases the machine for another migration */
   protected begin(start: () => WorkerThread<Request, Notice>, disown: () => void): void {
     this.#disown = disown
     try {
@@ -54,13 +54,13 @@ export abstract class RecoverableEnd<Request, Notice> extends MigrationEnd<Reque
     }
   }
 
-  /** @throws StateError `ERR_STATE_RECOVER` where there is nothing to recover; `ERR_CLOSED`, … */
+  /** @throws StateError `ERR_STATE_RECOVER` if there is nothing to recover; `ERR_CLOSED`, … */
   protected checkRecover(): void {
     this.refuseEnded()
     refuseRecover(this.state, this.#recovering !== false)
   }
 
-  /** Starts the worker of a recovery, after the one before has ended. */
+  /** Starts the worker of a recovery, after the previous worker has ended. */
   protected async restart(start: () => WorkerThread<Request, Notice>): Promise<void> {
     this.#recovering = 'asked'
     this.#autoRecovery.stop()
@@ -70,7 +70,7 @@ export abstract class RecoverableEnd<Request, Notice> extends MigrationEnd<Reque
     this.setWorker(start())
   }
 
-  /** Told to recover, and no state was announced since. */
+  /** Told to recover, and no state was announced since then. */
   protected get isRecovering(): boolean {
     return this.#recovering !== false
   }
@@ -87,7 +87,7 @@ export abstract class RecoverableEnd<Request, Notice> extends MigrationEnd<Reque
     this.#autoRecovery.stop()
   }
 
-  /** The final state after which no other migration may have the machine. */
+  /** The final state after which this migration keeps the machine. */
   protected readonly keepsMachineIn: MigrationState | undefined = undefined
 
   /** Announces a state. */

@@ -1,4 +1,6 @@
-/** One of a few named states in shared memory, which two threads change by exchange only. */
+/**
+ * One of a few named states in shared memory. Two threads change it by compare-and-exchange only.
+ */
 export class SharedState<Name extends string> {
   readonly buffer: SharedArrayBuffer
   readonly #word: Int32Array
@@ -6,7 +8,7 @@ export class SharedState<Name extends string> {
 
   /**
    * @param names - the first one is the initial state
-   * @param buffer - of another thread's object with the same names; default: a new one
+   * @param buffer - the buffer of another thread's object with the same names; default: a new one
    */
   constructor(names: readonly [Name, ...Name[]], buffer: SharedArrayBuffer | undefined) {
     this.#names = names
@@ -18,13 +20,13 @@ export class SharedState<Name extends string> {
     return this.#nameOf(Atomics.load(this.#word, 0))
   }
 
-  /** Enters `to` if the state is `from`, in one step. @returns the state before */
+  /** Enters `to` if the state is `from`, atomically. @returns the previous state */
   exchange(from: Name, to: Name): Name {
     const [old, next] = [this.#names.indexOf(from), this.#names.indexOf(to)]
     return this.#nameOf(Atomics.compareExchange(this.#word, 0, old, next))
   }
 
-  /** Enters `to` from the first of these states that is the current one. @returns whether one was */
+  /** Enters `to` if the current state is one of `from`, tried in order. @returns whether it was */
   exchangeAny(from: readonly Name[], to: Name): boolean {
     return from.some((one) => this.exchange(one, to) === one)
   }

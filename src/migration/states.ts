@@ -1,18 +1,21 @@
-/** Migration states by QEMU's names, and which may follow which. docs/safety.md says who runs the guest. */
+/**
+ * Migration states by QEMU's names, and their allowed successors. docs/safety.md explains which end
+ * runs the guest.
+ */
 import { StateError } from '../errors.js'
 
 /**
  * `none → setup → active → device → completed`, or with postcopy
  * `… device → postcopy-device → postcopy-active → completed`.
  *
- * `device`: the guest is stopped, its state is on its way. `postcopy-device`: the package is sent,
- * its last ping not yet answered. A destination goes `active → postcopy-device` at LISTEN and
- * `postcopy-active` at RUN. A broken connection after the package leads to `postcopy-paused`,
- * anything that breaks before it to `failed`.
+ * `device`: the guest is stopped, and its device state is being sent. `postcopy-device`: the
+ * package was sent, and its last ping is not answered yet. A destination goes
+ * `active → postcopy-device` at LISTEN and becomes `postcopy-active` at RUN. A failure before the
+ * package is complete leads to `failed`, a broken connection after it to `postcopy-paused`.
  *
  * Recovery: `postcopy-paused → postcopy-recover-setup` (connects, or listens) `→ postcopy-recover`
- * (both ends tell what they have) `→ postcopy-active`; what breaks leads back to `postcopy-paused`.
- * A source that takes the place of one that is gone begins there.
+ * (both ends exchange what they have) `→ postcopy-active`. A failure leads back to
+ * `postcopy-paused`. A source that replaces a lost one begins with recovery.
  */
 export type MigrationState =
   | 'none'
@@ -50,17 +53,17 @@ export function isFinal(state: MigrationState): boolean {
   return successors[state].length === 0
 }
 
-/** Nothing more happens by itself: it is over, or paused until somebody recovers it. */
+/** Nothing more happens without a command: it is over, or paused until a recovery. */
 export function isAtRest(state: MigrationState): boolean {
   return isFinal(state) || state === 'postcopy-paused'
 }
 
-/** Postcopy goes on, or will once the connection is whole again: pages are owed. */
+/** Postcopy is running, or continues after a recovery: pages are still owed. */
 export function isInPostcopy(state: MigrationState): boolean {
   return state.startsWith('postcopy-')
 }
 
-/** Keeps one migration's state and refuses a step that must not happen. */
+/** Keeps the state of one migration and rejects forbidden transitions. */
 export class StateMachine {
   #state: MigrationState
   readonly #onChange: (state: MigrationState, error: unknown) => void
@@ -82,8 +85,8 @@ export class StateMachine {
   }
 
   /**
-   * @param error - why, for the states that are a failure
-   * @throws StateError where `next` may not follow the current state
+   * @param error - the reason, if the state is a failure
+   * @throws StateError if `next` may not follow the current state
    */
   enter(next: MigrationState, error?: unknown): void {
     const previous = this.#state

@@ -1,9 +1,9 @@
 /**
- * A worker as the thread that owns it sees it. Every worker of this package is one.
+ * A worker as its owner thread sees it. Every worker of this package uses this class.
  *
- * Terminating a worker while Node evaluates its modules can abort the whole process (a check in
- * Node's module loader fails), with every guest in it. So a worker is terminated only after it has
- * announced that it has started.
+ * Terminating a worker while Node evaluates its modules can abort the whole process, with every
+ * guest in it, because a check in Node's module loader fails. So a worker is terminated only after
+ * it has announced its start.
  */
 import { Worker, type WorkerOptions } from 'node:worker_threads'
 import { READY, type WorkerInput } from './worker-input.js'
@@ -11,7 +11,7 @@ import { READY, type WorkerInput } from './worker-input.js'
 export interface WorkerEvents<Notice> {
   /** Not called after {@link WorkerThread.terminate}. */
   notice(notice: Notice): void
-  /** It has ended, by itself or by an error that it did not catch. Called once, and last. */
+  /** The worker has ended, by itself or by an uncaught error. Called once, as the last event. */
   ended(cause: unknown): void
 }
 
@@ -21,13 +21,13 @@ const EXIT_WAIT_MS = 10_000
 /** The flags of the workers that have not started yet. */
 const starting = new Set<Int32Array>()
 
-/** `process.exit()` terminates all workers: it must not do so while one starts. */
+/** `process.exit()` terminates all workers, and must not do so while one starts. */
 function awaitStarting(): void {
   for (const ready of starting) Atomics.wait(ready, 0, 0, EXIT_WAIT_MS)
 }
 
 export class WorkerThread<Request, Notice> {
-  /** Resolves when it has ended, whatever the reason. */
+  /** Resolves when the worker has ended, whatever the reason. */
   readonly ended: Promise<void>
   readonly #worker: Worker
   readonly #started: Promise<void>
@@ -36,7 +36,8 @@ export class WorkerThread<Request, Notice> {
   /**
    * @param url - of its module, which calls `workerInput()`
    * @param data - what `workerInput()` returns there
-   * @param options - `trackUnmanagedFds`: whether what `fs.open` has opened there is closed at its end; default true
+   * @param options - `trackUnmanagedFds`: whether descriptors from `fs.open` are closed when the
+   *   worker ends; default true
    */
   constructor(
     url: URL,
@@ -79,7 +80,9 @@ export class WorkerThread<Request, Notice> {
     this.#worker.postMessage(request)
   }
 
-  /** Ends it, after it has started. Resolves when it has ended. May be called twice. */
+  /**
+   * Terminates the worker, once it has started. Resolves when it has ended. May be called twice.
+   */
   async terminate(): Promise<void> {
     this.#isTerminated = true
     await this.#started
@@ -94,8 +97,9 @@ interface StartOptions {
 }
 
 /**
- * A worker inherits the flags of the process. `--input-type` would make it refuse its file: it is
- * there where the program is standard input or an argument (`node --input-type=module -e CODE`).
+ * A worker inherits the flags of the process. `--input-type` is set if the program is standard
+ * input or an argument (`node --input-type=module -e CODE`), and would make the worker reject its
+ * file.
  */
 function startWorker(url: URL, options: StartOptions): Worker {
   const flags = process.execArgv
@@ -106,7 +110,7 @@ function startWorker(url: URL, options: StartOptions): Worker {
   try {
     return new Worker(url, { ...options, execArgv })
   } catch (error) {
-    // Flags of V8 and of the process hold for all its threads, but may not be named here.
+    // Node rejects V8 and per-process flags in `execArgv`; they apply to all threads anyway.
     if (!isInvalidFlags(error)) throw error
     const allowed = execArgv.filter((flag) => !error.message.includes(flag))
     return new Worker(url, { ...options, execArgv: allowed })

@@ -1,4 +1,7 @@
-/** A socket on which a server will listen: what can fail fails before there is anything to serve. */
+/**
+ * A listening socket for a later server, so that an address that fails does so before anything
+ * starts.
+ */
 import net from 'node:net'
 import { type Listening, listenOn, type MigrationUri } from '../net/index.js'
 import { MAX_CLIENTS } from './limits.js'
@@ -14,7 +17,7 @@ export class BoundServer {
     socket.on('close', () => this.#early.delete(socket))
   }
 
-  /** @throws ConnectionError where it cannot listen */
+  /** @throws ConnectionError if it cannot listen */
   static async listen(uri: MigrationUri): Promise<BoundServer> {
     const bound = new BoundServer()
     bound.#listening = await listenOn(bound.#server, uri)
@@ -33,14 +36,14 @@ export class BoundServer {
     return this.#listening?.uri
   }
 
-  /** @param take - gets each client, those first that are there already */
+  /** @param take - called for each client, first for those that are already connected */
   serve(take: (socket: net.Socket) => void): void {
     this.#take = take
     for (const socket of this.#early) take(socket)
     this.#early.clear()
   }
 
-  /** Takes no more clients; those that were served stay. May be called twice. */
+  /** Accepts no more clients; those that were served stay. May be called twice. */
   close(): void {
     this.#listening?.close()
     this.#listening = undefined

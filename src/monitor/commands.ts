@@ -1,4 +1,4 @@
-/** HMP's commands, in the order in which `help` shows them. */
+/** HMP's commands, in the order of `help`. */
 import { PostcopyError } from '../errors.js'
 import { formatFinding } from '../guest/index.js'
 import { defaultParameters, parameterName, type ParameterValue } from '../migration/index.js'
@@ -157,7 +157,7 @@ const actions: readonly Command[] = [
 
 export const commands: readonly Command[] = [...actions, ...infoCommands]
 
-/** Names to complete at a prompt. */
+/** Names for completion at a prompt. */
 export const commandNames: readonly string[] = commands.map(({ name }) => name)
 
 function help(monitor: Monitor, words: readonly string[]): Reply {
@@ -190,7 +190,9 @@ function parseSwitch(text: string): boolean {
   throw new PostcopyError('ERR_MONITOR_ARGUMENT', `"${text}" is neither on nor off`)
 }
 
-/** As QEMU reads them: bare numbers are MiB/s for `max-bandwidth`, else bytes or milliseconds. */
+/**
+ * Parses as QEMU does: bare numbers are MiB/s for `max-bandwidth`, otherwise bytes or milliseconds.
+ */
 function parseParameter(name: string, text: string): ParameterValue {
   const known = parameterName(name)
   if (typeof defaultParameters[known] === 'string') return text

@@ -1,4 +1,4 @@
-/** HMP's text of what the queries return, in the shape of QEMU's. */
+/** Formats the results of queries for HMP, in QEMU's style. */
 import type { VcpuStats } from '../guest/index.js'
 import { printable, printableMessage } from '../printable.js'
 import type { ArrivalCounts, BlockArrivals } from './page-arrivals.js'
@@ -6,7 +6,7 @@ import type { MigrationInfo, RamInfo } from './query-migrate.js'
 
 const MAP_WIDTH = 64
 
-/** Empty where nothing has happened, as in QEMU. */
+/** Empty if nothing has happened, as in QEMU. */
 export function formatMigration(info: MigrationInfo): string {
   if (info.status === undefined) return ''
   const latency = info['x-postcopy-latency-us']
@@ -46,7 +46,7 @@ export function formatMigration(info: MigrationInfo): string {
   ].join('\n')
 }
 
-/** A peer's words cannot pass for a line of ours. */
+/** Keeps a peer's text from imitating lines of our own. */
 function errorText(message: string | undefined): string | undefined {
   return message === undefined ? undefined : printableMessage(message)
 }
@@ -102,7 +102,7 @@ export function formatArrivals(blocks: readonly BlockArrivals[]): string {
     .join('\n')
 }
 
-/** A cell with a requested page shows that; else what most of it was. */
+/** A cell with a requested page shows that; otherwise it shows what most of its pages are. */
 function cellCharacter({ precopied, requested, pushed }: ArrivalCounts): string {
   if (requested > 0) return '!'
   if (precopied + pushed === 0) return ' '

@@ -1,22 +1,22 @@
-/** Where the guest of this process is, and what may be done with it there. */
+/** Where the guest of this process is, and which commands are allowed there. */
 import type { Destination } from '../destination/index.js'
 import { StateError } from '../errors.js'
 import { isFinal, isInPostcopy } from '../migration/index.js'
 import type { Source } from '../source/index.js'
 
 /**
- * - `here`: all of it
- * - `awaited`: an incoming migration has to bring it
- * - `arriving`: it runs here, and pages are still at the source
- * - `leaving`: stopped by an outgoing migration, and ours again if that fails
+ * - `here`: completely
+ * - `awaited`: an incoming migration is to bring it
+ * - `arriving`: it belongs to this process, and pages are still at the source
+ * - `leaving`: stopped by an outgoing migration, and back here if that fails
  * - `gone`: the destination has it, or may have it
  */
 export type GuestPresence = 'here' | 'awaited' | 'arriving' | 'leaving' | 'gone'
 
-/** What decides about a guest that leaves. */
+/** The part of a source that decides where a leaving guest is. */
 export type Outgoing = Pick<Source, 'state' | 'guestLocation'>
 
-/** QEMU's run states, as far as a guest of ours has them. */
+/** QEMU's run states, as far as our guests use them. */
 export type RunState = 'running' | 'paused' | 'inmigrate' | 'finish-migrate' | 'postmigrate'
 
 export interface StatusInfo {
@@ -106,7 +106,7 @@ function whyUnknown(source: Outgoing | undefined): string {
   }
 }
 
-/** @throws StateError unless the whole guest is here and nothing moves it */
+/** @throws StateError unless the whole guest is here and no migration is running */
 export function refuseToLeave(presence: GuestPresence, source: Outgoing | undefined): void {
   if (source !== undefined && !isFinal(source.state)) {
     throw new StateError(
@@ -138,7 +138,7 @@ export function refuseToLeave(presence: GuestPresence, source: Outgoing | undefi
   }
 }
 
-/** @throws StateError while a migration is under way; waiting for a source is not yet one */
+/** @throws StateError during a migration; waiting for a source does not count as one */
 export function refuseWhileMigrating(
   action: string,
   source: Source | undefined,

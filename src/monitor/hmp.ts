@@ -1,17 +1,17 @@
 /**
- * The human monitor protocol: one line is one command. Commands are a table; this finds the
- * row, checks the arguments against it and words what is wrong.
+ * The human monitor protocol: one line is one command. Commands are a table. This module finds the
+ * row, checks the arguments against it, and reports errors.
  */
 import { PostcopyError } from '../errors.js'
 import { printable } from '../printable.js'
 import type { Monitor } from './monitor.js'
 import { nearest } from './nearest.js'
 
-/** What a command gives: `data` for programs, `text` for people (empty: nothing to say). */
+/** The result of a command: `data` for programs, `text` for people (may be empty). */
 export interface Reply {
   readonly data: unknown
   readonly text: string
-  /** Takes the place of this reply when it is known; other clients' commands go on meanwhile. */
+  /** Replaces this reply when it resolves; commands of other clients continue meanwhile. */
   readonly later?: Promise<Reply>
 }
 
@@ -20,7 +20,7 @@ export interface Argument {
   readonly optional?: boolean
 }
 
-/** Arguments and flags that have been checked against the table. */
+/** Arguments and flags that were checked against the table. */
 export interface Invocation {
   /** In the order of the table; '' for an optional one that is absent. */
   readonly args: readonly string[]
@@ -28,13 +28,13 @@ export interface Invocation {
 }
 
 export interface Command {
-  /** One word, or `info` and a second one. */
+  /** One word, or `info` and a second word. */
   readonly name: string
   readonly aliases?: readonly string[]
-  /** Letters that may stand behind a dash. */
+  /** Letters that are allowed after a dash. */
   readonly flags?: string
   readonly args?: readonly Argument[]
-  /** First what it does, in one line. */
+  /** Its first line is a summary. */
   readonly help: string
   /** Whether the machine can do it. Default: every machine can. */
   isAvailable?(monitor: Monitor): boolean
@@ -66,12 +66,12 @@ export async function begin(
   return command.run(monitor, checkArguments(command, rest))
 }
 
-/** Those that the monitor's machine can do. */
+/** The commands that the monitor's machine can do. */
 export function availableCommands(monitor: Monitor, commands: readonly Command[]): Command[] {
   return commands.filter((command) => command.isAvailable?.(monitor) !== false)
 }
 
-/** As {@link begin}, and waits for a reply that comes later. */
+/** As {@link begin}, but waits for a later reply. */
 export async function execute(
   monitor: Monitor,
   commands: readonly Command[],
@@ -81,7 +81,7 @@ export async function execute(
   return reply.later ?? reply
 }
 
-/** Words, separated by blanks; double quotes keep blanks inside a word. */
+/** Splits a line at blanks; double quotes keep blanks inside a word. */
 export function splitLine(line: string): string[] {
   const words: string[] = []
   for (const match of line.matchAll(/"((?:[^"\\]|\\.)*)"|[^\s"]+|"/g)) {

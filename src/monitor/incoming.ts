@@ -1,12 +1,12 @@
-/** The incoming side: one destination at a time, made anew when what it was told has changed. */
+/** The incoming side: one destination at a time, created again when its settings change. */
 import { Destination, type DestinationOptions } from '../destination/index.js'
 import { StateError } from '../errors.js'
 import { closedByOwner, type MigratableMachine } from '../migration/index.js'
 
 export interface IncomingHost {
-  /** What a destination is made with, now. */
+  /** The current options for a new destination. */
   options(): Omit<DestinationOptions, 'uri'>
-  /** There is a destination, and it listens. */
+  /** A destination was created, and listens. */
   listening(destination: Destination): void
 }
 
@@ -14,7 +14,7 @@ export class Incoming {
   readonly #machine: MigratableMachine
   readonly #host: IncomingHost
   #destination: Destination | undefined
-  /** Clients of several monitors may ask at the same time: one after another. */
+  /** Serializes the requests, because clients of several monitors may call at the same time. */
   #last: Promise<unknown> = Promise.resolve()
   #isClosed = false
 
@@ -29,8 +29,8 @@ export class Incoming {
 
   /**
    * @returns where it listens, with the port that the kernel picked
-   * @throws ConnectionError where it cannot; StateError where one is there that did not fail;
-   *   PostcopyError `ERR_CLOSED` after {@link close}
+   * @throws ConnectionError if it cannot listen; StateError if there is a destination that has not
+   *   failed; PostcopyError `ERR_CLOSED` after {@link close}
    */
   listen(uri: string): Promise<string> {
     return this.#inTurn(async () => {
@@ -48,19 +48,21 @@ export class Incoming {
     })
   }
 
-  /** A destination takes its capabilities when it begins to listen. */
+  /**
+   * Applies new capabilities and credentials, which a destination takes when it begins to listen.
+   */
   refresh(): Promise<void> {
     return this.#inTurn(async () => {
       const waiting = this.#destination
       if (this.#isClosed || waiting?.state !== 'setup') return
-      // Nothing failed: another one takes its place.
+      // This is not a failure, so no listener is called: another destination replaces it.
       waiting.removeAllListeners()
       await waiting.close()
       await this.#listen(waiting.uri)
     })
   }
 
-  /** Nothing listens afterwards. */
+  /** Closes the destination; none listens after that. */
   async close(): Promise<void> {
     this.#isClosed = true
     await this.#inTurn(async () => this.#destination?.close())
@@ -70,7 +72,7 @@ export class Incoming {
     this.#destination = undefined
     const destination = await Destination.listen(this.#machine, { uri, ...this.#host.options() })
     this.#destination = destination
-    // close() waits for this, and closes it.
+    // A close() in the meantime waits for this, and then closes the destination.
     if (!this.#isClosed) this.#host.listening(destination)
     return destination.uri
   }

@@ -1,10 +1,10 @@
-/** What HMP's `info` can show. */
+/** The subcommands of HMP's `info`. */
 import { PostcopyError } from '../errors.js'
 import type { ParameterValue } from '../migration/index.js'
 import { formatArrivals, formatCpus, formatMigration } from './format.js'
 import type { Command } from './hmp.js'
 
-/** Characters of a map on a terminal. */
+/** Size of a map on a terminal, in characters. */
 const MAP_CELLS = 64 * 16
 const MAX_MAP_CELLS = 65536
 

@@ -1,2 +1,2 @@
-/** For the other rooms; no part of the package's interface. */
+/** Exports for other folders; not part of the package's interface. */
 export { sourceInfo } from './query-migrate.js'

@@ -1,13 +1,13 @@
-/** What one client of a monitor can cost, by HMP and by QMP. */
+/** Limits on the resources of one monitor client, for HMP and QMP. */
 import type { Writable } from 'node:stream'
 
 export const MAX_CLIENTS = 64
-/** One line of HMP, one value of QMP. The longest command that makes sense has a few hundred bytes. */
+/** One line of HMP, one value of QMP. The longest useful command has a few hundred bytes. */
 export const MAX_REQUEST_BYTES = 1024 * 1024
 
 /**
- * Resolves when a client has read what it was sent, or is gone. Until then no further request of it
- * is looked at, so that answers do not pile up.
+ * Resolves when a client has read what it was sent, or has disconnected. Until then none of its
+ * further requests is processed, so that answers do not pile up.
  */
 export async function drained(output: Writable): Promise<void> {
   if (!output.writableNeedDrain) return

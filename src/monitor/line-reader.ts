@@ -1,4 +1,4 @@
-/** Lines of a stream, one after another: the next one is looked at when the last one is done. */
+/** Reads the lines of a stream one by one: each line is processed before the next. */
 import type { Readable } from 'node:stream'
 import { GrowingBuffer } from '../growing-buffer.js'
 import { MAX_REQUEST_BYTES } from './limits.js'
@@ -6,12 +6,12 @@ import { MAX_REQUEST_BYTES } from './limits.js'
 const LINE_FEED = 0x0a
 const CARRIAGE_RETURN = 0x0d
 
-/** Undefined for a line that was too long: it is dropped. */
+/** Undefined: a line that was too long, and was dropped. */
 export type Line = string | undefined
 
-/** Bytes in, lines out, however they are cut. */
+/** Splits chunks into lines, however they are cut. */
 export class LineSplitter {
-  /** What earlier chunks had of the line that is not complete. */
+  /** The incomplete line of earlier chunks. */
   #kept: GrowingBuffer | undefined
   #isTooLong = false;
 
@@ -26,7 +26,7 @@ export class LineSplitter {
     if (start < chunk.length) this.#keep(chunk.subarray(start))
   }
 
-  /** The input has ended: what is left is a line, too. */
+  /** Call at the end of the input: the rest is a line, too. */
   *end(): Generator<Line> {
     if (this.#isTooLong || this.#kept !== undefined) yield this.#take(new Uint8Array(0))
   }
@@ -56,8 +56,8 @@ export class LineSplitter {
 
 /**
  * @param take - must not reject; nothing is read until it has resolved
- * @param onEnd - the input has ended, and every line of it was taken
- * @returns stops to read
+ * @param onEnd - called when the input has ended, and every line was taken
+ * @returns stops reading
  */
 export function readLines(
   input: Readable,
@@ -86,7 +86,7 @@ export function readLines(
   }
   const end = (): void => later(splitter.end(), onEnd)
   input.on('data', look)
-  // A client that half-closed before it was served emits no further event.
+  // A client that half-closed before it was served emits no `end` event.
   if (input.readableEnded) end()
   else input.on('end', end)
   return () => {

@@ -1,6 +1,6 @@
 /**
- * What a user can tell a guest process to do, as typed functions. HMP (hmp.ts) and QMP (qmp/)
- * are two faces of it.
+ * What a user can do with a guest process, as typed functions. HMP (hmp.ts) and QMP (qmp/) are two
+ * interfaces to it.
  */
 import { EventEmitter } from 'node:events'
 import { isDeepStrictEqual } from 'node:util'
@@ -40,7 +40,7 @@ import {
 } from './guest-presence.js'
 
 export interface MonitorEvents {
-  /** One end of a migration has changed its state. `error` says why, where that is a failure. */
+  /** One end of a migration has changed its state. `error`: the reason, if that is a failure. */
   migration: [
     state: MigrationState,
     error: PostcopyError | undefined,
@@ -48,22 +48,22 @@ export interface MonitorEvents {
   ]
   /** Where a source may connect, with the port that the kernel picked. */
   listening: [uri: string]
-  /** A peer of an incoming migration was turned away; see `MigrationEvents`. */
+  /** A peer of an incoming migration was rejected; see `MigrationEvents`. */
   refused: [error: PostcopyError]
-  /** As the event of `MigrationEvents`, of an outgoing migration. */
+  /** The event of `MigrationEvents`, of an outgoing migration. */
   'dirty-sync': [count: number]
-  /** What the outgoing postcopy owes is on disk, or cannot be. */
+  /** What the outgoing postcopy owes is on disk, or could not be written. */
   spilled: [end: SpillEnd]
-  /** The guest runs, or does not run any more. */
+  /** The guest runs, or has stopped. */
   running: [running: boolean]
   quit: [reason: QuitReason]
 }
 
-/** By whom a process is ended: a command, a signal, or what it lives for is over. */
+/** Why a process ends: a command, a signal, or its work is done. */
 export type QuitReason = 'command' | 'signal' | 'done'
 
 export interface MonitorOptions {
-  /** The guest comes by a migration; see {@link Monitor.migrateIncoming}. */
+  /** The guest arrives by a migration; see {@link Monitor.migrateIncoming}. */
   incoming?: boolean
   /** As in `DestinationOptions`. */
   userModeOnly?: boolean
@@ -73,7 +73,7 @@ export interface MonitorOptions {
   allowForeignDirectory?: boolean
 }
 
-/** Drives one machine, with at most one outgoing and one incoming migration at a time. */
+/** Controls one machine, with at most one outgoing and one incoming migration at a time. */
 export class Monitor extends EventEmitter<MonitorEvents> {
   readonly machine: MonitoredMachine
   readonly #options: MonitorOptions
@@ -113,7 +113,9 @@ export class Monitor extends EventEmitter<MonitorEvents> {
     return this.#incoming.destination
   }
 
-  /** What became of the last migration's spill; undefined before that is known, and without one. */
+  /**
+   * The result of the last migration's spill; undefined before it is known, and without a spill.
+   */
   get spillEnd(): SpillEnd | undefined {
     return this.#spillEnd
   }
@@ -129,15 +131,15 @@ export class Monitor extends EventEmitter<MonitorEvents> {
   }
 
   /**
-   * Applies to the next migration, and to an incoming one that no source has reached yet.
+   * Applies to the next migration, and to an incoming one before a source has connected.
    *
-   * @throws PostcopyError `ERR_UNKNOWN_CAPABILITY`; StateError while a migration is under way
+   * @throws PostcopyError `ERR_UNKNOWN_CAPABILITY`; StateError during a migration
    */
   async setCapability(name: string, on: boolean): Promise<void> {
     await this.setCapabilities({ [name]: on })
   }
 
-  /** As {@link setCapability}: all of them, or none. */
+  /** As {@link setCapability}, for several: sets all of them, or none. */
   async setCapabilities(wanted: Readonly<Record<string, boolean>>): Promise<void> {
     const known = checkCapabilities(wanted)
     const names = Object.keys(known).join(', ')
@@ -148,8 +150,8 @@ export class Monitor extends EventEmitter<MonitorEvents> {
   }
 
   /**
-   * Applies at once, also to a migration under way; what is about connections to the next one, and
-   * to an incoming migration that no source has reached yet.
+   * Applies at once, also to a running migration. Parameters of connections apply to the next
+   * connection, and to an incoming migration before a source has connected.
    *
    * @param value - bytes, bytes per second, milliseconds or a text, see `Parameters`
    * @throws PostcopyError `ERR_UNKNOWN_PARAMETER`, `ERR_INVALID_PARAMETER`, `ERR_TLS_CREDENTIALS`
@@ -158,11 +160,11 @@ export class Monitor extends EventEmitter<MonitorEvents> {
     await this.setParameters({ [name]: value })
   }
 
-  /** As {@link setParameter}: all of them, or none. */
+  /** As {@link setParameter}, for several: sets all of them, or none. */
   async setParameters(wanted: Readonly<Record<string, ParameterValue>>): Promise<void> {
     const checked = checkParameters(wanted)
     const before = this.#parameters['tls-creds']
-    // What waits for a source goes on with what it has unless it can be made anew.
+    // A waiting destination will be created again: check the credentials before it is closed.
     if (this.presence === 'awaited') serverCredentials({ ...this.#parameters, ...checked })
     Object.assign(this.#parameters, checked)
     if (this.#source !== undefined && !isFinal(this.#source.state)) {
@@ -175,9 +177,9 @@ export class Monitor extends EventEmitter<MonitorEvents> {
   // --- migration
 
   /**
-   * Starts to migrate and returns at once.
+   * Starts a migration and returns at once.
    *
-   * @throws PostcopyError `ERR_INVALID_URI`; StateError where the guest is not here to leave
+   * @throws PostcopyError `ERR_INVALID_URI`; StateError if the guest is not here
    */
   migrate(uri: string): void {
     refuseToLeave(this.presence, this.#source)
@@ -201,7 +203,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
     })
   }
 
-  /** Resolves when the outgoing migration is over, or paused until somebody does something. */
+  /** Resolves when the outgoing migration is over, or paused until a command. */
   async outgoingEnd(): Promise<void> {
     const source = this.#source
     if (source === undefined || isAtRest(source.state)) return
@@ -213,10 +215,10 @@ export class Monitor extends EventEmitter<MonitorEvents> {
   }
 
   /**
-   * Listens for the guest's source. After an incoming migration that failed it may be called again.
+   * Listens for the guest's source. May be called again after an incoming migration has failed.
    *
    * @returns where it listens, with the port that the kernel picked
-   * @throws ConnectionError where it cannot listen; StateError where no guest is awaited
+   * @throws ConnectionError if it cannot listen; StateError if no guest is awaited
    */
   async migrateIncoming(uri: string): Promise<string> {
     parseUri(uri)
@@ -238,9 +240,9 @@ export class Monitor extends EventEmitter<MonitorEvents> {
   }
 
   /**
-   * Switches the outgoing migration to postcopy. Harmless when that is over.
+   * Switches the outgoing migration to postcopy. Does nothing when that is over.
    *
-   * @throws StateError with the capability `postcopy-ram` off, or where nothing was started
+   * @throws StateError if the capability `postcopy-ram` is off, or no migration was started
    */
   startPostcopy(): void {
     if (this.#source !== undefined) {
@@ -261,7 +263,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
   }
 
   /**
-   * Cancels the outgoing migration; the guest goes on here. Harmless where none is running.
+   * Cancels the outgoing migration; the guest continues here. Does nothing if none is running.
    *
    * @throws StateError once the destination may run the guest
    */
@@ -270,10 +272,10 @@ export class Monitor extends EventEmitter<MonitorEvents> {
   }
 
   /**
-   * Shuts the connection of a migration in postcopy, at either end: both ends become
-   * `postcopy-paused`. A recovery under way is given up.
+   * Closes the connection of a migration in postcopy, at either end: both ends become
+   * `postcopy-paused`. Aborts a recovery in progress.
    *
-   * @throws StateError where no migration is `postcopy-active`, nor recovers
+   * @throws StateError if no migration is `postcopy-active` or recovering
    */
   pause(): void {
     const { source, destination } = this
@@ -285,10 +287,11 @@ export class Monitor extends EventEmitter<MonitorEvents> {
   }
 
   /**
-   * Goes on with an outgoing migration that is `postcopy-paused`. Resolves when that has begun.
+   * Continues an outgoing migration that is `postcopy-paused`. Resolves when the recovery has
+   * begun.
    *
    * @param uri - where its destination listens now
-   * @throws StateError where none is; PostcopyError `ERR_INVALID_URI`
+   * @throws StateError if there is none; PostcopyError `ERR_INVALID_URI`
    */
   async resumeMigration(uri: string): Promise<void> {
     if (this.#source === undefined) {
@@ -302,7 +305,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
    * Listens for the source of an incoming migration that is `postcopy-paused`.
    *
    * @returns where it listens, with the port that the kernel picked
-   * @throws StateError where none is; ConnectionError where it cannot listen
+   * @throws StateError if there is none; ConnectionError if it cannot listen
    */
   async migrateRecover(uri: string): Promise<string> {
     const { destination } = this
@@ -321,7 +324,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
   }
 
   /**
-   * How each page came here; empty without an incoming migration.
+   * How each page arrived here; empty without an incoming migration.
    *
    * @param cells - cells of the map of one block; 0 for totals only
    */
@@ -343,7 +346,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
     return this.machine.vcpuStats()
   }
 
-  /** @throws StateError where the guest is not here; harmless where it is stopped */
+  /** @throws StateError if the guest is not here; does nothing if it is stopped */
   async stop(): Promise<void> {
     if (this.presence === 'awaited' || this.presence === 'leaving') {
       refuseToRun('stop', this.presence, this.#source)
@@ -353,9 +356,9 @@ export class Monitor extends EventEmitter<MonitorEvents> {
   }
 
   /**
-   * @param options - `force` takes back a guest that left in a migration that is complete, or
-   *   paused. Only for somebody who knows that it does not run there, and will not any more.
-   * @throws StateError where the guest is not here
+   * @param options - `force` takes back a guest that has left by a migration that is complete, or
+   *   paused. Use it only if you know that the guest does not run there, and never will.
+   * @throws StateError if the guest is not here
    */
   cont(options: { force?: boolean } = {}): void {
     const source = this.#source
@@ -367,14 +370,14 @@ export class Monitor extends EventEmitter<MonitorEvents> {
     this.machine.start()
     if (takeBack) {
       this.#source = undefined
-      void source.close() // nothing of it connects by itself any more
+      void source.close() // its automatic recovery must not connect again
       void this.#spill?.close()
     }
     this.#noteRunning()
   }
 
   /**
-   * Checks all of guest RAM.
+   * Checks all guest RAM.
    *
    * @throws StateError while the guest runs, or before it has arrived; PostcopyError
    *   `ERR_MONITOR_UNSUPPORTED` where the machine cannot
@@ -390,7 +393,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
    * Asks the owner of the process to end it.
    *
    * @param options - `reason` is passed on to listeners; default `command`
-   * @throws StateError while pages of a guest that has switched are only here, or on their way
+   * @throws StateError while a postcopy still needs pages that are here, or arriving here
    */
   quit(options: { force?: boolean; reason?: QuitReason } = {}): void {
     const owed = [this.#source, this.destination].find((migration) =>
@@ -406,7 +409,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
     this.emit('quit', options.reason ?? 'command')
   }
 
-  /** Ends what migrates; the guest stays with its owner. May be called twice. */
+  /** Ends all migrations; the guest stays with its owner. May be called twice. */
   async close(): Promise<void> {
     this.#closed = true
     await this.#source?.close()
@@ -419,9 +422,10 @@ export class Monitor extends EventEmitter<MonitorEvents> {
     error: PostcopyError | undefined,
     role: 'source' | 'destination',
   ): void {
-    // What ends because of that is no event of the guest's.
+    // State changes caused by the close are not events.
     if (this.#closed) return
-    // In QEMU's order: a guest that has arrived whole runs first, then the migration is complete.
+    // In QEMU's order: a guest that has arrived completely runs first, then the migration
+    // completes.
     if (state === 'completed') this.#noteRunning()
     this.emit('migration', state, error, role)
     this.#noteRunning()

@@ -1,6 +1,6 @@
-/** What somebody probably meant. */
+/** Suggests what the user probably meant. */
 
-/** The candidate with the fewest edits, if those are few for its length. */
+/** The candidate with the fewest edits, if they are few for its length. */
 export function nearest(text: string, candidates: readonly string[]): string | undefined {
   const [best] = candidates
     .map((candidate) => ({ candidate, edits: editDistance(text, candidate) }))
@@ -10,7 +10,7 @@ export function nearest(text: string, candidates: readonly string[]): string | u
     : undefined
 }
 
-/** Insertions, deletions and replacements from `a` to `b`. */
+/** Number of insertions, deletions and replacements from `a` to `b`. */
 function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, index) => index)
   for (let i = 1; i <= a.length; i += 1) {

@@ -1,17 +1,19 @@
-/** Counts how the pages of an incoming migration came, over all and in a grid for pictures. */
+/** Counts how the pages of an incoming migration arrived, in total and in a grid for maps. */
 import type { Destination, PageArrivals } from '../destination/index.js'
 
-/** Target pages by how they came. */
+/** Target pages by how they arrived. */
 export interface ArrivalCounts {
-  /** In precopy, and still right at the switch. */
+  /** In precopy, and still valid at the switch. */
   precopied: number
-  /** After a fault had asked for them. */
+  /** Requested by a fault. */
   requested: number
-  /** In postcopy, without having been asked for. */
+  /** In postcopy, without a request. */
   pushed: number
 }
 
-/** One RAM block, cut into cells of equally many consecutive pages (the last one may be shorter). */
+/**
+ * One RAM block, divided into cells of equally many consecutive pages (the last may be shorter).
+ */
 export interface BlockArrivals extends ArrivalCounts {
   block: string
   pages: number
@@ -19,7 +21,10 @@ export interface BlockArrivals extends ArrivalCounts {
   cells: ArrivalCounts[]
 }
 
-/** Whether the destination has taken a package: before, and in plain precopy, pages are precopied. */
+/**
+ * Whether the destination has taken a package. Before, and in plain precopy, all pages are
+ * precopied.
+ */
 export function hasSwitched({ faults, state }: Destination): boolean {
   return faults !== undefined || state.startsWith('postcopy-')
 }
@@ -35,7 +40,7 @@ export function countArrivals(destination: Destination): ArrivalCounts {
   return counts
 }
 
-/** @param cells - how many at most for one block; 0 for totals only */
+/** @param cells - most cells of one block; 0 for totals only */
 export function mapArrivals(destination: Destination, cells: number): BlockArrivals[] {
   const switched = hasSwitched(destination)
   return destination.pageArrivals.map((arrivals) => {
@@ -65,6 +70,6 @@ function countRange(
   if (!switched) return { precopied: received, requested: 0, pushed: 0 }
   const precopied = arrivals.precopied.count(from, to)
   const requested = arrivals.requested.count(from, to)
-  // A page just requested and not here yet makes this a little low while postcopy goes on.
+  // A page that is requested but not here yet makes this slightly low during postcopy.
   return { precopied, requested, pushed: Math.max(0, received - precopied - requested) }
 }

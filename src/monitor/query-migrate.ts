@@ -1,4 +1,4 @@
-/** What `query-migrate` says, by QEMU's field names; names of our own begin with `x-`. */
+/** The result of `query-migrate`, by QEMU's field names; names of our own begin with `x-`. */
 import type { Destination, FaultReport } from '../destination/index.js'
 import { isAtRest, type MachineBlock, type MigrationState, now } from '../migration/index.js'
 import { parseUri } from '../net/index.js'
@@ -13,7 +13,7 @@ export interface RamInfo {
   total: number
   /** Zero pages. */
   duplicate: number
-  /** Pages sent whole. */
+  /** Pages sent with their content. */
   normal: number
   'normal-bytes': number
   'dirty-pages-rate': number
@@ -29,7 +29,7 @@ export interface RamInfo {
 
 /** Target pages at a destination. */
 export interface PagesInfo extends ArrivalCounts {
-  /** Named by discards: owed at the switch, never sent or changed since. */
+  /** Discarded pages: owed at the switch, because they were never sent or have changed since. */
   discarded: number
 }
 
@@ -41,7 +41,7 @@ export interface FaultLatencyInfo {
   p99: number
   p999: number
   max: number
-  /** Element i is the faults of 2^(i/2) to 2^((i+1)/2) microseconds. */
+  /** Element i counts the faults of 2^(i/2) to 2^((i+1)/2) microseconds. */
   buckets: number[]
 }
 
@@ -58,12 +58,12 @@ export interface MigrationInfo {
   'error-desc'?: string
   ram?: RamInfo
   'socket-address'?: SocketAddress[]
-  /** All vCPUs waited for pages at the same time. With the next one by `postcopy-blocktime` only. */
+  /** Time in which all vCPUs waited at once. This and the next: with `postcopy-blocktime` only. */
   'postcopy-blocktime'?: number
   'postcopy-vcpu-blocktime'?: number[]
   /** Mean, nanoseconds. */
   'postcopy-latency'?: number
-  /** Faults by duration: element i is those of 2^i to 2^(i+1) microseconds. */
+  /** Faults by duration: element i counts those of 2^i to 2^(i+1) microseconds. */
   'postcopy-latency-dist'?: number[]
   'x-postcopy-latency-us'?: FaultLatencyInfo
   'x-user-mode-only'?: boolean
@@ -75,11 +75,13 @@ const US_PER_MS = 1000
 const NS_PER_US = 1000
 const LATENCY_BUCKETS = 24
 
-/** An outgoing migration, as the source knows it; of one that failed, as in QEMU, only that. */
+/**
+ * An outgoing migration, as the source knows it. A failed one has only state and error, as in QEMU.
+ */
 export function sourceInfo(source: Source, blocks: readonly MachineBlock[]): MigrationInfo {
   const { counters, state } = source
   const isHere = state === 'failed' || state === 'cancelled'
-  // One that was asked for is in setup at once, as in QEMU, and not when its worker has begun.
+  // A new migration is in setup at once, as in QEMU, even before its worker has begun.
   const status = state === 'none' ? 'setup' : state
   if (counters.startedAt === 0 || isHere) return { status, ...errorOf(source) }
   const totalMs = (counters.endedAt || now()) - counters.startedAt
@@ -160,7 +162,7 @@ function blocktimeInfo({ allBlockedUs, vcpuBlocktimeUs }: FaultReport): Migratio
   }
 }
 
-/** Our buckets are half as wide as QEMU's; what is longer than the last one counts there. */
+/** Our buckets are half as wide as QEMU's. Longer faults count in the last bucket. */
 function latencyDistribution(buckets: readonly number[]): number[] {
   const distribution = Array.from({ length: LATENCY_BUCKETS }, () => 0)
   buckets.forEach((count, index) => {

@@ -1,4 +1,4 @@
-/** Where the monitor's lines come from: the terminal or a pipe, or a unix socket. */
+/** Serves the monitor on the terminal, a pipe, or a unix socket. */
 import type net from 'node:net'
 import { createInterface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
@@ -15,15 +15,18 @@ import { timestamp } from './timestamp.js'
 
 export const PROMPT = '(postcopy) '
 
-/** Text for people, with a prompt; or one JSON object a line: `{"return"}` or `{"error"}`. */
+/** Text for people, with a prompt; or one JSON object per line: `{"return"}` or `{"error"}`. */
 export type MonitorFormat = 'text' | 'json'
 
 export interface MonitorServer {
-  /** Stops taking lines; what was answered still gets out. */
+  /** Takes no more lines; answers already given are still sent. */
   close(): void
 }
 
-/** Commands of all clients, one after another. A command that waits for a migration keeps its client alone waiting. */
+/**
+ * Runs the commands of all clients one after another. A command that waits for a migration delays
+ * only its own client.
+ */
 export class MonitorSession {
   readonly format: MonitorFormat
   readonly #monitor: Monitor
@@ -41,7 +44,7 @@ export class MonitorSession {
     return begun.then((answer) => answer())
   }
 
-  /** @returns how to get the answer, which may take longer than the turn of its command */
+  /** @returns a function for the answer, which may take longer than the turn of the command */
   async #begin(line: string): Promise<() => Promise<string>> {
     try {
       const reply = await begin(this.#monitor, commands, line)
@@ -61,7 +64,7 @@ export class MonitorSession {
     }
   }
 
-  /** What to print of an error, with its line end. */
+  /** The text of an error, with its line end. */
   describe(error: unknown): string {
     const { code, message } = errorToRecord(error)
     return this.format === 'json'
@@ -70,16 +73,16 @@ export class MonitorSession {
   }
 }
 
-/** One object a line, stamped as QMP's events are. */
+/** One object per line, with a timestamp as in QMP's events. */
 export function jsonLine(fields: Readonly<Record<string, unknown>>): string {
   return `${printableJson({ ...fields, timestamp: timestamp() })}\n`
 }
 
 /**
- * Serves one client on a pair of streams: on a terminal with completion and history, else line by
- * line, within the limits of {@link MAX_REQUEST_BYTES} and {@link drained}.
+ * Serves one client on a pair of streams. On a terminal it offers completion and history. Otherwise
+ * it reads line by line, within the limits of {@link MAX_REQUEST_BYTES} and {@link drained}.
  *
- * @param onEnd - the input has ended and every line of it was answered
+ * @param onEnd - called when the input has ended and every line was answered
  */
 export function serveStreams(
   session: MonitorSession,
@@ -100,7 +103,7 @@ export function serveStreams(
     await drained(output)
   }
   const close = readLines(input, take, onEnd)
-  // Errors of the input are for its owner.
+  // Errors of the input are handled by its owner.
   input.on('error', () => undefined)
   prompt()
   return { refresh: prompt, close }
@@ -132,7 +135,7 @@ function serveTerminal(
       prompt()
     })
   })
-  // Errors of the input are for its owner.
+  // Errors of the input are handled by its owner.
   lines.on('error', () => undefined)
   let closing = false
   lines.on('close', () => {
@@ -157,15 +160,15 @@ function tooLong(): PostcopyError {
 }
 
 /**
- * Serves a limited number of clients on a unix socket for the owner alone.
+ * Serves a limited number of clients on a unix socket that only the owner can access.
  *
- * @throws ConnectionError where it cannot listen; PostcopyError `ERR_INVALID_URI`
+ * @throws ConnectionError if it cannot listen; PostcopyError `ERR_INVALID_URI`
  */
 export async function serveUnix(session: MonitorSession, path: string): Promise<MonitorServer> {
   return serveBound(session, await bindUnix(path))
 }
 
-/** Listens for a session that is still to be made. @throws as {@link serveUnix} */
+/** Listens for a session that is created later. @throws as {@link serveUnix} */
 export function bindUnix(path: string): Promise<BoundServer> {
   return BoundServer.listen(unixUri(path, 'monitor address'))
 }
@@ -175,7 +178,7 @@ export function serveBound(session: MonitorSession, bound: BoundServer): Monitor
   const clients = new Set<net.Socket>()
   bound.serve((socket) => {
     clients.add(socket)
-    // A client that is gone does not care about its answers.
+    // Errors of a disconnected client do not matter.
     socket.on('error', () => socket.destroy())
     socket.on('close', () => clients.delete(socket))
     serveStreams(session, socket, socket, () => socket.end())

@@ -1,4 +1,4 @@
-/** A RAM block in a sparse file: pages in, holes where they are zero or discarded. */
+/** A RAM block in a sparse file: zero pages and discarded pages are holes. */
 import { closeSync, fsyncSync, ftruncateSync } from 'node:fs'
 import { isZero, kernelError, MemoryRegion, storeRecords } from '../kernel/index.js'
 import { PageBitmap } from '../ram/index.js'
@@ -8,7 +8,7 @@ import { checksumBlock } from './checksum.js'
 import { readAt } from './read-at.js'
 
 const RECORD_HEAD_BYTES = 8
-/** So many zero pages are skipped at once. */
+/** How many zero pages are skipped in one step. */
 const SKIPPED_PAGES = 256
 
 export interface BlockFileOptions {
@@ -23,21 +23,21 @@ export class BlockFile {
   readonly file: string
   readonly lengthBytes: number
   readonly pageSizeBytes: number
-  /** Pages that have come and were not discarded since. */
+  /** Pages received and not discarded since. */
   readonly received: PageBitmap
-  /** Pages that a discard has named: the source will send them (again). */
+  /** Discarded pages: the source will send them (again). */
   readonly discarded: PageBitmap
   readonly #fd: number
-  /** Received and zero: a hole. */
+  /** Received zero pages: holes in the file. */
   readonly #zeroed: PageBitmap
-  /** A mapping that is never touched: hole punching is what it is for. */
+  /** A mapping used only to punch holes; its memory is never accessed. */
   readonly #region: MemoryRegion
-  /** What the native loop reports: pages, zero pages, errno, offset. */
+  /** Results of the native loop: pages, zero pages, errno, offset. */
   readonly #result = new Float64Array(4)
-  /** One record made of parts, so that every page goes the same way. */
+  /** One record built from its parts, so that every page is written by the same code. */
   readonly #record = new Uint8Array(RECORD_HEAD_BYTES + TARGET_PAGE_SIZE)
 
-  /** @param fd - of a new file; belongs to this from now on */
+  /** @param fd - of a new file; this object owns it from now on */
   static create(fd: number, block: BlockFileOptions): BlockFile {
     return closedOnFailure(fd, () => {
       ftruncateSync(fd, block.lengthBytes)
@@ -46,9 +46,10 @@ export class BlockFile {
   }
 
   /**
-   * Goes on with a file: what is not marked as received is taken for owed, and emptied.
+   * Continues with an existing file. Pages that are not marked as received count as owed, and
+   * become holes.
    *
-   * @param fd - belongs to this from now on
+   * @param fd - this object owns it from now on
    */
   static reopen(fd: number, block: BlockFileOptions, received: PageBitmap): BlockFile {
     const reopened = closedOnFailure(fd, () => new BlockFile(fd, block))
@@ -87,8 +88,8 @@ export class BlockFile {
   /**
    * Takes complete records that need no name.
    *
-   * @returns bytes taken; it stops where a record is anything else
-   * @throws KernelError `ENOSPC` when the disk is full, `EIO`, …
+   * @returns bytes taken; stops before any other record
+   * @throws KernelError `ENOSPC` if the disk is full, `EIO`, …
    */
   records(
     bytes: Uint8Array,
@@ -113,7 +114,7 @@ export class BlockFile {
     return { taken, normal, zero }
   }
 
-  /** A page whose record came with a name. */
+  /** Takes a page from a record with a name. */
   page(offset: number, bytes: Uint8Array, start: number): void {
     this.#record.set(bytes.subarray(start, start + TARGET_PAGE_SIZE), RECORD_HEAD_BYTES)
     this.#single(offset + RamFlag.page + RamFlag.continue, this.#record.length)
@@ -131,7 +132,7 @@ export class BlockFile {
     this.records(this.#record, 0, lengthBytes)
   }
 
-  /** Makes a range a hole that has not come. */
+  /** Makes a range a hole that counts as not received. */
   discard(start: number, lengthBytes: number): void {
     this.#region.discard(start, lengthBytes)
     const from = start / TARGET_PAGE_SIZE
@@ -159,7 +160,7 @@ export class BlockFile {
     return this.received.count() - this.#zeroed.count()
   }
 
-  /** Whether every page that was discarded has come again. */
+  /** Whether every discarded page was received again. */
   get allDiscarded(): boolean {
     for (const [start, end] of this.discarded.runs()) {
       if (!this.received.all(start, end)) return false
@@ -167,7 +168,7 @@ export class BlockFile {
     return true
   }
 
-  /** Waits until all of it is on disk. */
+  /** Waits until the whole file is on disk. */
   sync(): void {
     fsyncSync(this.#fd)
   }

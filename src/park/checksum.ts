@@ -1,4 +1,4 @@
-/** Checksums of what is on disk. They are against damage, not against an attacker. */
+/** Checksums of files on disk. They detect damage, not an attacker's changes. */
 import { createHash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import { isZero } from '../kernel/index.js'
@@ -11,11 +11,11 @@ export function sha256(bytes: Uint8Array): string {
 }
 
 /**
- * CRC-32 over the chunks of 1 MiB that are not all zeros, each behind its number (u32, little
- * endian): holes cost nothing where it is known that they are there.
+ * CRC-32 over the chunks of 1 MiB that are not all zeros, each preceded by its index (u32, little
+ * endian). Known holes are not read.
  *
- * @param nextData - the first offset from this one on where a byte may differ from zero; `lengthBytes`
- *   where there is none
+ * @param nextData - returns the next offset, from the given one on, at which a byte may not be
+ *   zero; `lengthBytes` if there is none
  * @returns 8 hex digits
  */
 export function checksumBlock(
@@ -32,7 +32,7 @@ export function checksumBlock(
     const end = Math.min(start + CHUNK_BYTES, lengthBytes)
     from = nextData(end)
     const chunk = buffer.subarray(0, end - start)
-    // A file that is shorter counts as zeros there: its length is checked elsewhere.
+    // The missing part of a shorter file counts as zeros: the length is checked elsewhere.
     chunk.fill(0, readAt(fd, chunk, start))
     if (isZero(chunk)) continue
     number[0] = index

@@ -1,9 +1,9 @@
-/** The devices of FULL sections without a description: which there are, but not what is in them. */
+/** Lists the devices of FULL sections that have no description; their state stays opaque. */
 import { ElementType, Reader, SECTION_FOOTER } from '../stream/index.js'
 
 const FOOTER_BYTES = 5
 const MAX_DEVICES = 16_384
-/** What QEMU gives a PCI device for a name: its bus, slot and function. */
+/** QEMU's name for a PCI device: its bus, slot and function. */
 const PCI = /^[0-9a-f]{4}:([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])\/(.+)$/
 const VCPU = 'cpu_common'
 
@@ -13,10 +13,10 @@ export interface ListedDevice {
 }
 
 /**
- * A section ends where its footer stands before the header of the next one, or the end: state that
- * looks like both, with the section's own id, would be taken for that.
+ * A section ends where its footer precedes the header of the next one, or the end of the bytes.
+ * Device state that looks like both, with the section's own id, would be mistaken for that.
  *
- * @returns the devices in order, as far as they can be told
+ * @returns the devices in order, as far as they are recognized
  */
 export function listDevices(sections: Uint8Array): ListedDevice[] {
   const bytes = Buffer.from(sections.buffer, sections.byteOffset, sections.length)
@@ -30,7 +30,7 @@ export function listDevices(sections: Uint8Array): ListedDevice[] {
   return devices
 }
 
-/** What a QEMU needs for these devices, in the words of its options. */
+/** The QEMU options that these devices need. */
 export function describeDevices(devices: readonly ListedDevice[]): string {
   const vcpus = devices.filter(({ idstr }) => idstr === VCPU).length
   const slots = devices.flatMap(({ idstr }) => {

@@ -1,6 +1,6 @@
 /**
- * The sizes of device sections, which have no length themselves, by the description that QEMU
- * puts behind a precopy (protocol section 6.2). Every section is checked against its bytes.
+ * The sizes of device sections, which carry no length. They are in the description that QEMU sends
+ * after a precopy (protocol section 6.2). Each is checked against the bytes of its section.
  */
 import { ElementType, encodeName, Reader, SECTION_FOOTER } from '../stream/index.js'
 import { JsonReader } from '../stream/internal.js'
@@ -9,16 +9,16 @@ export interface DeviceSize {
   readonly idstr: string
   readonly instanceId: number
   readonly version: number
-  /** Of its state, without header and footer. */
+  /** Bytes of the device's state, without header and footer. */
   readonly lengthBytes: number
 }
 
-/** Byte of type, u32 length of name, u32 version: what a subsection's name stands between. */
+/** A subsection has a type byte, the u8 length of its name, the name, and a u32 version. */
 const SUBSECTION_HEAD_BYTES = 6
-/** A thousand vCPUs make three thousand. */
+/** A thousand vCPUs make three thousand devices. */
 const MAX_DEVICES = 16_384
 
-/** What a description says of a device, or of a subsection of one. */
+/** A device, or a subsection of one, in the description. */
 interface Described {
   readonly name: string
   readonly bytes: number
@@ -26,7 +26,7 @@ interface Described {
 
 /**
  * @param description - the JSON text
- * @returns the devices in order; undefined where the description is not of these sections
+ * @returns the devices in order; undefined if the description does not match these sections
  */
 export function sizeDevices(
   sections: Uint8Array,
@@ -51,12 +51,12 @@ export function sizeDevices(
     json.end()
     return reader.remaining === 0 ? found : undefined
   } catch {
-    // Not JSON, not of this shape, or longer than the sections: no description of these.
+    // Not JSON, another shape, or longer than the sections: not a description of these.
     return undefined
   }
 }
 
-/** Reads a section. @throws Error for one that is not as described */
+/** Reads a section. @throws Error if it does not match its description */
 function nextDevice(reader: Reader, { name, bytes }: Described): DeviceSize {
   const type = reader.u8()
   const id = reader.u32()
@@ -71,7 +71,7 @@ function nextDevice(reader: Reader, { name, bytes }: Described): DeviceSize {
   return { idstr, instanceId, version, lengthBytes: bytes }
 }
 
-/** Reads the object of a device or subsection, and adds up its fields. */
+/** Reads the object of a device or subsection, and sums up its fields. */
 function readState(json: JsonReader, nameKey: 'name' | 'vmsd_name'): Described {
   let name: string | undefined
   let fieldBytes: number | undefined

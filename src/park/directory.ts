@@ -1,11 +1,11 @@
 /**
- * The directory in the making. Its name says what it is worth:
+ * The directory of a VM that is being parked. Its name shows its state:
  *
- *   DIR.partial      before the devices are here; worth nothing
- *   DIR.incomplete   has the devices and some pages; recovery can go on from it
- *   DIR              all of it, on disk
+ *   DIR.partial      before the device state is on disk; useless
+ *   DIR.incomplete   has the device state and some pages; recovery can continue from it
+ *   DIR              complete, on disk
  *
- * Only rename(2) leads from one to the next, after fsync(2): a crash leaves the one or the other.
+ * Each step is a rename(2) after fsync(2), so a crash leaves the old state or the new one.
  */
 import { basename, dirname, join, resolve } from 'node:path'
 import { PostcopyError } from '../errors.js'
@@ -25,7 +25,7 @@ export class ParkDirectory {
   readonly target: string
   readonly #parent: TrustedDirectory
   readonly #own: TrustedDirectory
-  /** Its name in the parent. */
+  /** Its name in the parent directory. */
   #name: string
 
   private constructor(
@@ -52,9 +52,9 @@ export class ParkDirectory {
   }
 
   /**
-   * Creates `DIR.partial`, readable by its owner alone.
+   * Creates `DIR.partial`, accessible to its owner only.
    *
-   * @throws PostcopyError `ERR_PARKED_EXISTS` where DIR or what is left of another attempt is in the way,
+   * @throws PostcopyError `ERR_PARKED_EXISTS` if DIR, or the rest of another attempt, exists;
    *   `ERR_PARKED_UNTRUSTED` for a parent that other users own or may write
    */
   static create(directory: string, options: TrustOptions = {}): ParkDirectory {
@@ -72,9 +72,9 @@ export class ParkDirectory {
   }
 
   /**
-   * Goes on with `DIR.incomplete`.
+   * Continues with `DIR.incomplete`.
    *
-   * @throws PostcopyError `ERR_PARKED_EXISTS` where DIR is in the way, `ERR_PARKED_FORMAT` for another name,
+   * @throws PostcopyError `ERR_PARKED_EXISTS` if DIR exists, `ERR_PARKED_FORMAT` for another name,
    *   `ERR_PARKED_UNTRUSTED` for a directory that other users own or may write
    */
   static reopen(directory: string, options: TrustOptions = {}): ParkDirectory {
@@ -108,12 +108,12 @@ export class ParkDirectory {
     return { target: this.target, parent: this.#parent.handle, own: this.#own.handle }
   }
 
-  /** Where it is now. */
+  /** Its current path. */
   get path(): string {
     return join(this.#parent.path, this.#name)
   }
 
-  /** What is in it. */
+  /** The files in the directory. */
   get files(): TrustedDirectory {
     return this.#own
   }
@@ -126,7 +126,7 @@ export class ParkDirectory {
     this.#becomes(basename(this.target))
   }
 
-  /** Removes all of it; what others have put in its place stays. */
+  /** Removes the directory and its files; another directory that has taken its place stays. */
   remove(): void {
     const target = basename(this.target)
     for (const name of [target + PARTIAL, target + INCOMPLETE]) {

@@ -1,30 +1,30 @@
-/** What is known of why a QEMU has refused a VM, the likely reason first. */
+/** Explains why a QEMU has refused a VM, the most likely reason first. */
 import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
 import { printable, sentence } from '../printable.js'
 import { TARGET_PAGE_SIZE, formatByteSize } from '../units.js'
 import { describeDevices, listDevices } from './device-list.js'
 import type { ParkedVm } from './parked-vm.js'
 
-/** Of a PCI device's ROM, which is a RAM block. */
+/** The RAM block of a PCI device's ROM. */
 const ROM = /^[\da-f]{4}:.*\.rom$/
-/** Characters of a list of devices. */
+/** Most characters of a device list. */
 const MOST_LISTED = 2000
-/** Of QEMU's output. */
+/** Most lines of QEMU's output. */
 const MOST_LINES = 5
 
 export interface RefusalEvidence {
   /**
-   * What QEMU had when it closed: `setup` is all before its devices. QEMU reads all devices at once,
-   * so nothing on the wire tells which of them it refused.
+   * What QEMU had received when it closed: `setup` is everything before its devices. QEMU reads all
+   * devices at once, so nothing on the wire tells which device it refused.
    */
   readonly stage: 'setup' | 'devices'
-  /** What QEMU has written to its stderr, where that is at hand. */
+  /** QEMU's output on stderr, if available. */
   readonly output?: string
 }
 
 /**
- * Why a QEMU has refused a parked VM: one line that names what differs, or says that it is not known,
- * and after it what the VM needs.
+ * Why a QEMU has refused a parked VM. The first line names the difference, or says that it is
+ * unknown; the next lines list what the VM needs.
  *
  * @param cause - why the migration failed before the guest ran
  */
@@ -35,7 +35,7 @@ export function explainRefusal(
 ): PostcopyError {
   const { stage, output = '' } = evidence
   const known = reasonIn(output)
-  // After the package, silence alone does not tell that the guest does not run there.
+  // After the package, a close without an error does not prove that the guest is not running there.
   const runsNot = known !== undefined || stage === 'setup' ? 'The guest does not run there, ' : ''
   const reason = known ?? likelyReason(vm, stage)
   const text = `${reason}.\n${sentence(cause.message)} ${runsNot}${vm.directory} is as it was.\n${needs(vm)}${lastWords(output)}`
@@ -43,10 +43,10 @@ export function explainRefusal(
 }
 
 /**
- * Why a recovery was not taken: a QEMU without a paused postcopy ends at the first bytes of one.
+ * Why a recovery was refused: a QEMU without a paused postcopy exits at the first bytes of one.
  *
  * @param cause - why it failed before the destination answered
- * @param output - what QEMU has written to its stderr, where that is at hand
+ * @param output - QEMU's output on stderr, if available
  */
 export function explainRecoveryRefusal(
   vm: ParkedVm,
@@ -61,7 +61,7 @@ export function explainRecoveryRefusal(
   const where = isKnown
     ? `Where another QEMU is postcopy-paused (info migrate), ${goOn}`
     : `Where it is postcopy-paused (info migrate), ${goOn}`
-  // What was spilled is not the whole VM.
+  // A spill is not the whole VM.
   const again =
     vm.manifest.state === 'complete'
       ? 'Where no QEMU has the guest, a plain resume into a new QEMU starts it as it was parked. '
@@ -71,9 +71,11 @@ export function explainRecoveryRefusal(
 }
 
 /**
- * Why a VM was not parked, and where its guest is: it was never taken over, and nothing is on disk.
+ * Why a VM was not parked, and where its guest is. The guest was never taken over, and nothing is
+ * on disk.
  *
- * @param mayHaveSwitched - the source may be in postcopy, where it does not start the guest by itself
+ * @param mayHaveSwitched - the source may be in postcopy, where it does not start the guest by
+ *   itself
  * @returns an error of the same class
  */
 export function explainFailure(cause: unknown, mayHaveSwitched: boolean): PostcopyError {
@@ -85,7 +87,7 @@ export function explainFailure(cause: unknown, mayHaveSwitched: boolean): Postco
   return errorFromRecord({ ...record, message: `${sentence(record.message)} ${keeps}${next}` })
 }
 
-/** The end of what QEMU has written, in lines of their own. */
+/** The last lines of QEMU's output. */
 function lastWords(output: string): string {
   const lines = output.split('\n').filter((line) => line.trim() !== '')
   if (lines.length === 0) return ''
@@ -105,7 +107,7 @@ function likelyReason(vm: ParkedVm, stage: RefusalEvidence['stage']): string {
   return `QEMU refused the VM before its devices, and only its own output says why: another -machine than ${printable(vm.machineType)}, other RAM (-m)${romHint}, or postcopy-ram is off`
 }
 
-/** QEMU's last words, in those of its options; undefined where they are not known ones. */
+/** Explains QEMU's error message in terms of its options; undefined if the message is not known. */
 function reasonIn(output: string): string | undefined {
   const [, device, instance] =
     /Unknown savevm section or instance '([^'\n]+)' (\d+)/.exec(output) ?? []

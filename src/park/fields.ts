@@ -1,13 +1,19 @@
-/** Reads JSON that may be anything. */
+/** Reads untrusted JSON. */
 import { PostcopyError } from '../errors.js'
 
-/** Characters of what was found that a message quotes. */
+/** Most characters that a message quotes from the input. */
 const MOST_QUOTED = 200
 
-/** Each costs up to 100 times its bytes. Those of a manifest, and brackets in all of its names. */
+/**
+ * Each list or object takes up to 100 times its bytes in memory. The limit fits the largest
+ * manifest, even with brackets in all of its names.
+ */
 const MOST_BRACKETS = 2 ** 19
 
-/** @throws PostcopyError `code` for what is not JSON, or no object, or has too many of them */
+/**
+ * @throws PostcopyError `code` for text that is not JSON, or not an object, or has too many
+ *   brackets
+ */
 export function parseFields(text: string, path: string, code: string): Fields {
   if (countOf(text, '{') + countOf(text, '[') > MOST_BRACKETS) {
     throw new PostcopyError(code, `${path} has more than ${MOST_BRACKETS} lists and objects`)
@@ -21,7 +27,7 @@ export function parseFields(text: string, path: string, code: string): Fields {
   return new Fields(whole, path, code)
 }
 
-/** The members of an object that may be anything, each checked when it is taken. */
+/** The members of an untrusted object, each checked when it is read. */
 export class Fields {
   readonly #object: Readonly<Record<string, unknown>>
   readonly #where: string
@@ -67,7 +73,7 @@ export class Fields {
     return choices.find((choice) => choice === value) ?? this.refuse(key, choices.join(' or '))
   }
 
-  /** A file in the directory itself: a manifest must not lead anywhere else. */
+  /** A file in the directory itself, because a manifest must not lead anywhere else. */
   fileName(key: string): string {
     const value = this.text(key)
     return /^[a-z0-9][a-z0-9.-]*$/.test(value) ? value : this.refuse(key, 'a plain file name')

@@ -1,4 +1,4 @@
-/** Keeps VMs of a real QEMU on disk, and gives them back to any other. */
+/** Parks VMs of a real QEMU on disk, and resumes them in any other QEMU. */
 export { Park } from './park.js'
 export type { ParkFileOptions, ParkOptions } from './park.js'
 export { ParkedVm, readManifest } from './parked-vm.js'

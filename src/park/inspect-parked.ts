@@ -1,4 +1,4 @@
-/** Looks at a parked VM and says what is wrong with it, all of it. */
+/** Inspects a parked VM and reports everything that is wrong with it. */
 import { join } from 'node:path'
 import { PostcopyError } from '../errors.js'
 import { type DeviceSize, sizeDevices } from './device-sizes.js'
@@ -11,19 +11,19 @@ import { type WorkingSetOwner, readWorkingSet } from './working-set.js'
 
 export interface ParkedReport {
   readonly manifest: Manifest
-  /** Bytes on disk by block, holes left out. */
+  /** Bytes on disk by block, without holes. */
   readonly diskBytes: ReadonlyMap<string, number>
-  /** Undefined where nothing says how long each device's state is. */
+  /** Undefined if the lengths of the devices' states are not known. */
   readonly devices: readonly DeviceSize[] | undefined
-  /** What is pushed first when it is resumed; undefined where none was learned, or it is odd. */
+  /**
+   * Pages that a resume pushes first; undefined if there is no working set, or it cannot be used.
+   */
   readonly workingSet: { readonly pageCount: number } | undefined
   readonly oddities: readonly string[]
   readonly error: PostcopyError | undefined
 }
 
-/**
- * @throws PostcopyError where there is no manifest that can be read
- */
+/** @throws PostcopyError if there is no readable manifest */
 export function inspectParked(directory: string, options: ParkedVmOptions = {}): ParkedReport {
   return withDirectory(directory, options, (files) => inspectFiles(directory, files, options))
 }
@@ -55,7 +55,7 @@ function inspectFiles(
   return { manifest, diskBytes, devices, workingSet, oddities, error }
 }
 
-/** Nothing depends on it: one that cannot be used is odd, and no error of the VM. */
+/** The VM does not depend on its working set: an unusable one is an oddity, not an error. */
 function workingSetOf(
   vm: WorkingSetOwner,
   options: TrustOptions,

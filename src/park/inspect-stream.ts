@@ -1,4 +1,4 @@
-/** Looks through a saved stream, in memory that does not depend on its length. */
+/** Inspects a saved stream, in memory that does not grow with its length. */
 import { PostcopyError } from '../errors.js'
 import {
   type ConfigurationSubsection,
@@ -14,7 +14,7 @@ import { openStream, readStream } from './read-stream.js'
 export interface BlockReport {
   readonly name: string
   readonly lengthBytes: number
-  /** Announced only where it is not that of the host. */
+  /** Announced only if it differs from that of the host. */
   readonly pageSizeBytes: number | undefined
   normalPages: number
   zeroPages: number
@@ -23,40 +23,40 @@ export interface BlockReport {
 
 export interface DevicesReport {
   readonly lengthBytes: number
-  /** Undefined where nothing says how long each one is. */
+  /** Undefined if the lengths of the sections are not known. */
   readonly sections: readonly DeviceSize[] | undefined
 }
 
-/** What stands in a stream, as far as it could be read. */
+/** The contents of a stream, as far as it could be read. */
 export interface StreamReport {
-  /** Bytes that were understood. */
+  /** Bytes that were decoded. */
   lengthBytes: number
-  /** `unfinished`: it ends, or cannot be read, before devices came. */
+  /** `unfinished`: it ends, or cannot be read, before the devices. */
   way: 'precopy' | 'postcopy' | 'unfinished'
   machineType: string | undefined
   configuration: ConfigurationSubsection[]
   ramSectionId: number | undefined
-  /** Sections of `ram` by kind. */
+  /** Number of `ram` sections by kind. */
   readonly ramSections: { start: number; part: number; end: number }
-  /** Commands by QEMU's name. */
+  /** Number of commands by QEMU's name. */
   readonly commands: Record<string, number>
   blocks: BlockReport[]
   devices: DevicesReport | undefined
   /** Values of the pings in the package. */
   packagePings: readonly number[] | undefined
   descriptionBytes: number | undefined
-  /** What a reader should know, in words. */
+  /** Peculiarities, as sentences for a reader. */
   readonly oddities: string[]
   /** Why it could not be read to its end. */
   error: PostcopyError | undefined
 }
 
-/** Unknown pings that are named; there may be millions. */
+/** Most unknown pings that are listed; there may be millions. */
 const MOST_NAMED_PINGS = 8
 const KNOWN_PINGS: ReadonlySet<number> = new Set(Object.values(PingValue))
 
 /**
- * Reads a whole saved stream. What is wrong with the stream is in the report.
+ * Reads a whole saved stream. Errors in the stream are part of the report.
  *
  * @throws Error of the file system with `code`
  */

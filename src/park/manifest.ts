@@ -1,12 +1,12 @@
 /**
- * `manifest.json` of a parked VM: what is in its directory, and how to tell that it is all there.
+ * `manifest.json` of a parked VM: what is in its directory, and how to verify that it is complete.
  *
  * ```
  * DIR/manifest.json   this
- * DIR/configuration   the configuration element of the stream, as it came
- * DIR/devices         the FULL sections of all devices, as they came; nobody here can read them
+ * DIR/configuration   the configuration element of the stream, unchanged
+ * DIR/devices         the FULL sections of all devices, unchanged and opaque
  * DIR/ram-0, …        a RAM block each; zero pages are holes
- * DIR/received-0, …   only in an incomplete one: which pages have come, one bit each
+ * DIR/received-0, …   only in an incomplete VM: which pages were received, one bit each
  * DIR/working-set     made by resume, not part of the VM: see working-set-file.ts
  * ```
  */
@@ -16,17 +16,17 @@ import { TARGET_PAGE_SIZE, formatByteSize } from '../units.js'
 import { type Fields, parseFields } from './fields.js'
 
 export const MANIFEST_FILE = 'manifest.json'
-/** More than 1024 RAM blocks with the longest names take. */
+/** More than 1024 RAM blocks with the longest names need. */
 export const MOST_MANIFEST_BYTES = 4 * 2 ** 20
-/** Device state that is parked; QEMU's own machines have 14 KiB to some MiB. */
+/** Limit of the device state; QEMU's own machines have 14 KiB to a few MiB. */
 export const MOST_DEVICE_BYTES = 256 * 2 ** 20
-/** Bitmaps are kept for so much RAM at most; they take 1/32768 of it each. */
+/** Limit of RAM, because of the bitmaps, which take 1/32768 of it each. */
 export const MOST_RAM_BYTES = 2 ** 44
 const MOST_CONFIGURATION_BYTES = MAX_LOOK_AHEAD_BYTES
 const FORMAT = 'postcopy-parked-vm'
 const FORMAT_VERSION = 1
 
-/** A small file, checked whenever the VM is opened. */
+/** A small file, checked each time the VM is opened. */
 export interface ParkedFile {
   readonly file: string
   readonly lengthBytes: number
@@ -34,7 +34,7 @@ export interface ParkedFile {
 }
 
 export interface ParkedBlock {
-  /** As QEMU calls it, a byte a character; need not be fit for a file name. */
+  /** QEMU's name, one byte per character; may not be a valid file name. */
   readonly name: string
   readonly file: string
   readonly lengthBytes: number
@@ -42,9 +42,9 @@ export interface ParkedBlock {
   readonly pageSizeBytes: number
   /** Target pages that are not zero. */
   readonly dataPages: number
-  /** See `checksum.ts`; only of a complete VM. */
+  /** See `checksum.ts`; only in a complete VM. */
   readonly checksum?: string
-  /** Bitmap of pages that have come; only of an incomplete VM, where without it none has. */
+  /** Bitmap of received pages; only in an incomplete VM. Without it no page counts as received. */
   readonly receivedFile?: string
 }
 
@@ -59,7 +59,7 @@ export interface ParkStatistics {
 }
 
 export interface Manifest {
-  /** `incomplete`: postcopy broke off; pages are missing that only the source has. */
+  /** `incomplete`: postcopy broke off, and only the source has the missing pages. */
   readonly state: 'complete' | 'incomplete'
   /** ISO 8601. */
   readonly parkedAt: string
@@ -69,7 +69,7 @@ export interface Manifest {
   readonly way: 'precopy' | 'postcopy'
   readonly configuration: ParkedFile
   readonly devices: ParkedFile
-  /** JSON that tells the devices' sizes and fields; QEMU adds it in precopy only. */
+  /** JSON with the sizes and fields of the devices; QEMU adds it in precopy only. */
   readonly description?: ParkedFile
   readonly blocks: readonly ParkedBlock[]
   readonly statistics: ParkStatistics
@@ -81,10 +81,10 @@ export function encodeManifest(manifest: Manifest): Uint8Array {
 }
 
 /**
- * Reads a manifest and believes nothing of it.
+ * Parses an untrusted manifest.
  *
- * @throws PostcopyError `ERR_PARKED_FORMAT` for what is none or makes no sense, `ERR_PARKED_VERSION`
- *   for one of a later postcopy
+ * @throws PostcopyError `ERR_PARKED_FORMAT` if it is not a valid manifest, `ERR_PARKED_VERSION` for
+ *   one of a later postcopy
  */
 export function decodeManifest(text: string, path: string): Manifest {
   const fields = parseFields(text, path, 'ERR_PARKED_FORMAT')
@@ -113,7 +113,7 @@ export function decodeManifest(text: string, path: string): Manifest {
   }
 }
 
-/** The file is read whole, so that its length has a bound. */
+/** The file is read as a whole, so its length is limited. */
 function parkedFile(fields: Fields, mostBytes: number): ParkedFile {
   return {
     file: fields.fileName('file'),

@@ -1,4 +1,4 @@
-/** Parking as its user sees it: starts the worker, and tells what it does. */
+/** The user's view of parking: starts the worker, and reports what it does. */
 import { once } from 'node:events'
 import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
 import { bundledEntry } from '../kernel/internal.js'
@@ -18,9 +18,9 @@ import type { TrustOptions } from './trusted-directory.js'
 import type { ParkNotice, ParkOrigin, ParkRequest, ParkWorkerData } from './protocol.js'
 
 interface ParkSettings extends TrustOptions {
-  /** Where the VM goes; must not exist yet. Its parent must. */
+  /** Where the VM is written. Must not exist yet; its parent must. */
   directory: string
-  /** `x-max-package-bytes` bounds the device state, `tls-creds` says who may connect. */
+  /** `x-max-package-bytes` limits the device state; `tls-creds` decides who may connect. */
   parameters?: Partial<Parameters>
 }
 
@@ -35,12 +35,13 @@ export interface ParkFileOptions extends ParkSettings {
 }
 
 /**
- * A VM on its way from a QEMU to a directory, begun by {@link Park.listen} or
+ * A VM that is moved from a QEMU to a directory, begun by {@link Park.listen} or
  * {@link Park.fromFile}.
  *
- * `done` resolves when the VM is on disk and its source has heard of it. A migration that fails
- * before the device state came leaves nothing; later it becomes `postcopy-paused`, with what came
- * in `DIR.incomplete` and the rest still in the source.
+ * `done` resolves when the VM is on disk and its source, if there is one, was told. If a migration
+ * fails before the device state is on disk, nothing is left. After that it becomes
+ * `postcopy-paused`: the received pages are in `DIR.incomplete`, and the source still has the
+ * others.
  */
 export class Park extends MigrationEnd<ParkRequest, ParkNotice> {
   #isListening = false
@@ -50,8 +51,8 @@ export class Park extends MigrationEnd<ParkRequest, ParkNotice> {
   /**
    * Resolves when a source may connect.
    *
-   * @throws PostcopyError `ERR_PARKED_EXISTS`, `ERR_PARKED_UNTRUSTED`, `ERR_TLS_CREDENTIALS`; ConnectionError where it cannot
-   *   listen
+   * @throws PostcopyError `ERR_PARKED_EXISTS`, `ERR_PARKED_UNTRUSTED`, `ERR_TLS_CREDENTIALS`;
+   *   ConnectionError if it cannot listen
    */
   static async listen(options: ParkOptions): Promise<Park> {
     const park = new Park({ uri: parseUri(options.uri) }, options)
@@ -60,9 +61,9 @@ export class Park extends MigrationEnd<ParkRequest, ParkNotice> {
   }
 
   /**
-   * Goes on with a postcopy that broke off, where QEMU is `postcopy-paused` and will
-   * `migrate -r` (QMP: `resume`). Resolves when it may connect; where no page is missing any more, when
-   * DIR is there, without a connection (`uri` is undefined).
+   * Continues a postcopy that broke off: QEMU is `postcopy-paused`, and its user will call
+   * `migrate -r` (QMP: `resume`). Resolves when the source may connect. If no page is missing any
+   * more, it resolves when DIR exists, without a connection (`uri` is undefined).
    *
    * @param options - `directory`: `DIR.incomplete`, which becomes DIR
    * @throws PostcopyError `ERR_PARKED_FORMAT`, `ERR_PARKED_DAMAGED`, `ERR_PARKED_UNTRUSTED`, …
@@ -96,7 +97,7 @@ export class Park extends MigrationEnd<ParkRequest, ParkNotice> {
       notice: (notice: ParkNotice) => this.#notice(notice),
       ended: (cause: unknown) => this.#workerLost(cause),
     }
-    // A pipe that it opens belongs to a socket, which closes it.
+    // The worker hands a pipe that it opens to a socket, which closes it.
     this.setWorker(
       new WorkerThread(bundledEntry('park/worker'), 'park', workerData, events, {
         trackUnmanagedFds: false,
@@ -104,32 +105,32 @@ export class Park extends MigrationEnd<ParkRequest, ParkNotice> {
     )
   }
 
-  /** Where it listens, with the port that the kernel picked; undefined before it does. */
+  /** Where it listens, with the port that the kernel picked; undefined before that. */
   get uri(): string | undefined {
     return this.#isListening ? this.currentUri : undefined
   }
 
-  /** What is in the directory, once it is there. */
+  /** The manifest of the directory, once it is complete. */
   get manifest(): Manifest | undefined {
     return this.#manifest
   }
 
   /**
-   * Whether it is `postcopy-paused` with every page in `DIR.incomplete`: {@link Park.recover} finishes it
-   * without a source.
+   * Whether it is `postcopy-paused` and every page is in `DIR.incomplete`. Then
+   * {@link Park.recover} finishes it without a source.
    */
   get isKeptWhole(): boolean {
     return this.#isKeptWhole
   }
 
-  /** Gives up, as if the connection had broken. Nothing happens when it is over. */
+  /** Gives up, as if the connection had broken. Does nothing when it is over. */
   stop(): void {
     this.#stop(new PostcopyError('ABORT_ERR', 'parking was stopped, as asked for'))
   }
 
   /**
-   * Gives up where it is not over, and ends the worker. A `done` that is pending rejects with
-   * `ERR_CLOSED`. May be called twice.
+   * Gives up unless it is over, and ends the worker. A pending `done` rejects with `ERR_CLOSED`.
+   * May be called twice.
    */
   async close(): Promise<void> {
     const reason = closedByOwner('park')

@@ -1,6 +1,6 @@
 /**
- * A parked VM, ready to be sent: a machine that never runs here. Its RAM is the files themselves,
- * mapped, so that any number of clones read each page from disk once.
+ * A parked VM, ready to be sent: a machine that never runs here. Its RAM is a mapping of its files,
+ * so that any number of clones read each page from disk once.
  */
 import { closeSync, fstatSync } from 'node:fs'
 import { join } from 'node:path'
@@ -23,14 +23,14 @@ import { TrustedDirectory, type TrustOptions } from './trusted-directory.js'
 /**
  * Reads the manifest of a parked VM.
  *
- * @throws PostcopyError `ERR_PARKED_FORMAT`, `ERR_PARKED_VERSION`; `ERR_PARKED_UNTRUSTED` where other users
- *   can have written it; `ENOENT` where there is none
+ * @throws PostcopyError `ERR_PARKED_FORMAT`, `ERR_PARKED_VERSION`; `ERR_PARKED_UNTRUSTED` if other
+ *   users may have written it; `ENOENT` if there is none
  */
 export function readManifest(directory: string, options: TrustOptions = {}): Manifest {
   return withDirectory(directory, options, readManifestIn)
 }
 
-/** Opens the directory of a parked VM for the length of a call. */
+/** Opens the directory of a parked VM for the duration of a call. */
 export function withDirectory<T>(
   directory: string,
   options: TrustOptions,
@@ -54,7 +54,7 @@ function openDirectory(directory: string, options: TrustOptions): TrustedDirecto
   }
 }
 
-/** The same of a directory that is open. */
+/** As {@link readManifest}, from a directory that is already open. */
 export function readManifestIn(files: TrustedDirectory): Manifest {
   const path = join(files.path, MANIFEST_FILE)
   const checkLength = (lengthBytes: number): void => {
@@ -118,13 +118,13 @@ export interface ParkedVmOptions extends TrustOptions {
   /** Read all of RAM and compare its checksums, too; default false. */
   verify?: boolean
   /**
-   * Host page of RAM blocks, in bytes, where the QEMU that gets the VM has another one than the
-   * manifest says. A precopy does not tell it: a VM in huge pages then looks like any other.
+   * Host page size of RAM blocks, in bytes, if that of the destination QEMU differs from the
+   * manifest. A precopy does not announce it, so a VM in huge pages looks like any other.
    */
   pageSizes?: ReadonlyMap<string, number>
   /**
-   * Take one that is incomplete, too: what a source has spilled, for a destination that has the
-   * other pages. Default false.
+   * Accept an incomplete VM, too: the spill of a source, for a destination that has the other
+   * pages. Default false.
    */
   forRecovery?: boolean
 }
@@ -141,10 +141,10 @@ export class ParkedVm implements MigratableMachine {
   readonly #devices: Uint8Array
 
   /**
-   * Opens a parked VM; nothing in its directory is ever changed.
+   * Opens a parked VM; never changes anything in its directory.
    *
    * @throws PostcopyError `ERR_PARKED_FORMAT`, `ERR_PARKED_VERSION`, `ERR_PARKED_DAMAGED`,
-   *   `ERR_PARKED_INCOMPLETE`; `ERR_PARKED_UNTRUSTED` where other users can have written it
+   *   `ERR_PARKED_INCOMPLETE`; `ERR_PARKED_UNTRUSTED` if other users may have written it
    */
   static open(directory: string, options: ParkedVmOptions = {}): ParkedVm {
     checkOptionNames(options, ['verify', 'pageSizes', 'forRecovery', 'allowForeignDirectory'])
@@ -197,7 +197,7 @@ export class ParkedVm implements MigratableMachine {
   }
 
   start(): void {
-    // It runs where it is resumed.
+    // Runs only where it is resumed.
   }
 
   async stop(): Promise<void> {
@@ -224,7 +224,7 @@ export class ParkedVm implements MigratableMachine {
     return []
   }
 
-  /** Gives the mappings back. May be called twice. */
+  /** Unmaps the files. May be called twice. */
   close(): void {
     for (const { region } of this.blocks) region.close()
   }
@@ -234,7 +234,7 @@ export class ParkedVm implements MigratableMachine {
   }
 }
 
-/** @throws PostcopyError `ERR_INVALID_BLOCK` for a block that is not there, or not whole pages */
+/** @throws PostcopyError `ERR_INVALID_BLOCK` for a block that does not exist, or not whole pages */
 function checkPageSizes(manifest: Manifest, pageSizes: ReadonlyMap<string, number>): void {
   for (const [name, bytes] of pageSizes) {
     const block = manifest.blocks.find((candidate) => candidate.name === name)
@@ -260,7 +260,7 @@ function openBlock(files: TrustedDirectory, block: ParkedBlock, verify: boolean)
   }
 }
 
-/** @throws PostcopyError `ERR_PARKED_DAMAGED`, before anything is read of a file of another length */
+/** @throws PostcopyError `ERR_PARKED_DAMAGED` for another length, before anything is read */
 function readSized(
   files: TrustedDirectory,
   file: string,
@@ -278,7 +278,7 @@ function readSized(
   return bytes
 }
 
-/** A file that the manifest names must be there. */
+/** A file that the manifest names must exist. */
 function readable<T>(files: TrustedDirectory, file: string, read: () => T): T {
   try {
     return read()

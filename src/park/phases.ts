@@ -1,8 +1,8 @@
 import { incomingPhases } from '../destination/index.js'
 
 /**
- * The phases of parking: those of a destination, but for a recovery. Its first worker is gone, and
- * what it has kept stays whatever happens: users see a migration that begins, and may fail.
+ * The phases of parking: those of a destination, except for a recovery. The earlier worker has
+ * ended, and its files stay whatever happens. So users see a new migration, which may fail.
  */
 export const parkPhases: typeof incomingPhases = {
   ...incomingPhases,
@@ -20,7 +20,7 @@ export const parkPhases: typeof incomingPhases = {
       RAM: { error: 'a RAM section' },
       RECV_BITMAP: { to: 'recover', do: ['sendBitmap'] },
       POSTCOPY_RESUME: { to: 'listening', then: ['askAgain', 'acknowledge'] },
-      // No page was missing any more.
+      // All pages had been received before.
       whole: { to: 'completed', do: ['confirm'] },
       lost: { to: 'failed', then: ['close'] },
     },

@@ -1,4 +1,4 @@
-/** What the main thread and the worker that parks say to each other. */
+/** Messages between the main thread and the park worker. */
 import type { ErrorRecord } from '../errors.js'
 import type { MigrationState, Parameters } from '../migration/index.js'
 import type { MigrationUri, TlsCredentials } from '../net/index.js'
@@ -9,9 +9,9 @@ export type ParkOrigin = { readonly uri: MigrationUri } | { readonly file: strin
 
 export interface ParkWorkerData {
   readonly origin: ParkOrigin
-  /** Undefined: in clear, or a file. */
+  /** Undefined: plaintext, or a file. */
   readonly tls: TlsCredentials | undefined
-  /** To be made; `DIR.incomplete` for a recovery. */
+  /** The directory to create; for a recovery, `DIR.incomplete`. */
   readonly directory: string
   readonly isRecovery: boolean
   readonly allowForeignDirectory: boolean
@@ -22,16 +22,16 @@ export interface ParkWorkerData {
 /** To the worker. */
 export interface ParkRequest {
   readonly type: 'stop'
-  /** Why. */
+  /** The reason. */
   readonly error: ErrorRecord
 }
 
 /** From the worker. */
 export type ParkNotice =
   | { readonly type: 'listening'; readonly uri: MigrationUri }
-  /** A peer that was not let in. */
+  /** A peer was rejected. */
   | { readonly type: 'refused'; readonly error: ErrorRecord }
   | { readonly type: 'state'; readonly state: MigrationState; readonly error?: ErrorRecord }
   | { readonly type: 'parked'; readonly manifest: Manifest }
-  /** It is paused, and `DIR.incomplete` has every page. */
+  /** The migration is paused, and `DIR.incomplete` has every page. */
   | { readonly type: 'kept-whole' }

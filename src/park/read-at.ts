@@ -1,11 +1,11 @@
-/** Reads files so that an error names the file and the offset, as those of the native reads do. */
+/** Reads files; errors name the file and the offset, as those of the native reads do. */
 import { readSync } from 'node:fs'
 import { kernelError, pathOf } from '../kernel/index.js'
 
 /**
  * Reads until `target` is full, or the file ends.
  *
- * @returns bytes read: fewer where the file is shorter
+ * @returns bytes read: fewer if the file is shorter
  * @throws KernelError `EIO`, …
  */
 export function readAt(fd: number, target: Uint8Array, position: number): number {
@@ -22,7 +22,7 @@ export function readAt(fd: number, target: Uint8Array, position: number): number
   return target.length
 }
 
-/** The error of a read that failed; anything but a system error as it is. */
+/** The error of a failed read; an error other than a system error is returned unchanged. */
 export function readError(
   error: unknown,
   fd: number,

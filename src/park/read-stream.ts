@@ -1,4 +1,4 @@
-/** Feeds a saved stream to a consumer in pieces: of a file, a FIFO or standard input. */
+/** Passes a saved stream to a consumer in pieces, from a file, a FIFO or standard input. */
 import { close, read } from 'node:fs'
 import { promisify } from 'node:util'
 import { MAX_LOOK_AHEAD_BYTES } from '../stream/index.js'
@@ -11,24 +11,24 @@ const STANDARD_INPUT = 0
 const readFile = promisify(read)
 const closeFile = promisify(close)
 
-/** Takes bytes as a channel's consumer does; undefined: wants no more. */
+/** Takes bytes as a channel's consumer does; returns undefined if it wants no more. */
 export type TakeBytes = (bytes: Uint8Array, start: number, end: number) => number | undefined
 
 /**
- * Opens a saved stream. Never waits: a FIFO may have no writer yet. Its descriptor belongs to
- * {@link readStream}.
+ * Opens a saved stream. Never blocks, even if a FIFO has no writer yet. {@link readStream} closes
+ * the descriptor.
  *
  * @param file - `-`: standard input
- * @throws PostcopyError with the errno name where there is no such file, or it cannot be read
+ * @throws PostcopyError with the errno name if the file does not exist, or cannot be read
  */
 export function openStream(file: string): InputFile {
   return file === '-' ? inputFile(STANDARD_INPUT, 'standard input') : openToRead(file)
 }
 
 /**
- * Reads a stream in one buffer: to its end, or as long as `take` wants more.
+ * Reads a stream through one buffer, to its end, or while `take` wants more.
  *
- * @param signal - its abort ends the reading, also while there are no bytes
+ * @param signal - abort ends the reading, even while no bytes arrive
  * @returns how many bytes at the end were not taken
  */
 export async function readStream(
@@ -42,7 +42,7 @@ export async function readStream(
   return feed.leftoverBytes
 }
 
-/** What was read and not taken yet, at the beginning of a buffer. */
+/** A buffer whose beginning holds the bytes that were read but not taken yet. */
 class Feed {
   readonly #take: TakeBytes
   readonly #buffer = new Uint8Array(CHUNK_BYTES + MAX_LOOK_AHEAD_BYTES)
@@ -56,12 +56,12 @@ class Feed {
     return this.#tail
   }
 
-  /** Where the next bytes go. */
+  /** Where to read the next bytes. */
   get room(): Uint8Array {
     return this.#buffer.subarray(this.#tail)
   }
 
-  /** So many bytes are in {@link room}. Returns whether more are wanted. */
+  /** Call after reading `lengthBytes` into {@link room}. @returns whether more are wanted */
   added(lengthBytes: number): boolean {
     this.#tail += lengthBytes
     const taken = this.#take(this.#buffer, 0, this.#tail)

@@ -1,6 +1,6 @@
 /**
- * Receives one migration and writes it to disk, by the table of phases of a destination. Nothing
- * runs here, so no page is ever asked for.
+ * Receives one migration and writes it to disk, by the phases of a destination. No guest runs here,
+ * so no page is ever requested.
  *
  * ```
  * precopy    pages ─ devices, EOF ─ fsync, rename ─ SHUT 0
@@ -8,9 +8,9 @@
  * recovery   RECV_BITMAP ─ bitmaps ─ RESUME ─ RESUME_ACK ─ pages ─ EOF ─ fsync, rename ─ SHUT 0
  * ```
  *
- * Before the package is on disk, a failure leaves nothing here and the guest with its source. After
- * that the source may have nothing but pages: a failure only closes the connection, so that the
- * source pauses, and what was received stays. SHUT 0 is sent after DIR exists, never before.
+ * Before the package is on disk, a failure leaves nothing here, and the source keeps its guest.
+ * After that the source may have only pages. So a failure just closes the connection: the source
+ * pauses, and the received pages stay here. SHUT 0 is never sent before DIR exists.
  */
 import { type IncomingActions, type IncomingEvent, IncomingSession } from '../destination/index.js'
 import { ConnectionError, PeerError, PostcopyError } from '../errors.js'
@@ -36,7 +36,7 @@ const LINGER_MS = 5000
 
 export interface ParkHost {
   stateChanged(state: MigrationState, error: unknown): void
-  /** DIR is there. */
+  /** DIR is complete. */
   parked(manifest: Manifest): void
   /** `DIR.incomplete` has every page: a recovery needs no source. */
   keptWhole(): void
@@ -49,7 +49,7 @@ export class ParkReceiver {
   readonly #counters: Counters
   readonly #session: IncomingSession
   readonly #decoder: StreamDecoder
-  /** Later connections: of preempt, or about to be rejected. */
+  /** Later connections: preempt channels, and those about to be rejected. */
   readonly #further = new Set<Channel>()
   #pageSizeSummary: number | undefined
   #configuration: { machineType: string; raw: Uint8Array } | undefined
@@ -94,7 +94,7 @@ export class ParkReceiver {
         }),
       },
     )
-    // The source of a recovery reads the return path without opening it.
+    // The source of a recovery does not open the return path again, but reads it.
     this.#session.returnPath.isOpen = isRecovery
     this.#decoder = new StreamDecoder(this.#handler(), {
       limits: {
@@ -104,7 +104,7 @@ export class ParkReceiver {
     })
   }
 
-  /** A listener is open, or a file. */
+  /** Call when a listener, or a file, is open. */
   ready(): void {
     const { phases } = this.#session
     phases.take(phases.accepts('recover') ? 'recover' : 'listen')
@@ -115,7 +115,7 @@ export class ParkReceiver {
     return this.#session.channel !== undefined
   }
 
-  /** Takes the migration from this connection; every later one is rejected. */
+  /** Receives the migration from this connection; every later one is held or rejected. */
   accept(channel: Channel): void {
     if (this.isConnected) this.#hold(channel)
     else this.#session.accept(channel)
@@ -138,24 +138,26 @@ export class ParkReceiver {
     })
   }
 
-  /** The first bytes of a file were read. */
+  /** Call when the first bytes of a file were read. */
   begin(): void {
     this.#session.begin()
   }
 
-  /** Finishes a recovery for which the source owes nothing: all of its pages had been received. */
+  /** Finishes a recovery for which all pages had been received before. */
   finish(): void {
     this.ready()
     this.begin()
     this.#complete()
   }
 
-  /** Takes the next bytes of the stream; returns how many it took. */
+  /** Takes the next bytes of the stream. @returns how many it took */
   take(bytes: Uint8Array, start: number, end: number): number {
     return this.#session.take(bytes, start, end)
   }
 
-  /** The stream has ended, or its source has closed it: `leftoverBytes` were not taken. */
+  /**
+   * Call when the stream has ended, or its source has closed it. `leftoverBytes` were not taken.
+   */
   end(peer: string, leftoverBytes = 0): void {
     const { phases } = this.#session
     if (this.#session.isOver) return
@@ -182,7 +184,10 @@ export class ParkReceiver {
     }
   }
 
-  /** Gives up: before the devices are on disk, all of it; afterwards, what is still missing. */
+  /**
+   * Gives up. Removes everything if the devices are not on disk yet; otherwise keeps what was
+   * received.
+   */
   fail(error: unknown): void {
     this.#session.fail(error)
   }
@@ -194,13 +199,13 @@ export class ParkReceiver {
     if (this.#decoder.finished) this.#complete()
   }
 
-  /** What is kept in DIR.incomplete after a failure, and what its user can do. */
+  /** Adds to the error what is kept in DIR.incomplete, and what the user can do. */
   #explain(error: unknown): unknown {
     this.#counters.endedAt = now()
     if (this.#session.hasShut) return unconfirmed(this.#store.path, error)
     if (this.#store.devicesCommitted) return this.#keep(error)
     if (this.#session.channel === undefined) return error
-    // ADVISE precedes the section of RAM.
+    // ADVISE precedes the RAM section, so after that section its absence proves a plain precopy.
     const mayHaveSwitched = this.#isAdvised || this.#ramSectionId === undefined
     return explainFailure(error, mayHaveSwitched)
   }
@@ -212,7 +217,7 @@ export class ParkReceiver {
       this.#store.leaveIncomplete()
     } catch (failure) {
       kept += ` (without the list of pages that came: ${messageOf(failure)})`
-      // A recovery gets all of them again.
+      // Without the list, a recovery receives all pages again.
       isWhole = false
     }
     const owes = isWhole
@@ -317,7 +322,7 @@ export class ParkReceiver {
     })
   }
 
-  /** Everything has arrived: brings it to disk, and only then tells the source, if it can be told. */
+  /** Everything has arrived: syncs it to disk, then tells the source, if there is a return path. */
   #complete(): void {
     const { phases, returnPath, channel } = this.#session
     const manifest = this.#store.complete()
@@ -341,7 +346,7 @@ export class ParkReceiver {
   }
 }
 
-/** The VM is in DIR, but its source does not know: it may go on as well. */
+/** The VM is in DIR, but its source does not know that, and may run the guest, too. */
 function unconfirmed(path: string, cause: unknown): ConnectionError {
   return new ConnectionError(
     'ERR_CONNECTION_UNCONFIRMED',

@@ -1,29 +1,30 @@
-/** Sends a parked VM to a QEMU that waits for it, by postcopy from the first moment. */
+/** Sends a parked VM to a waiting QEMU, by postcopy from the start. */
 import type { MigrationOptions } from '../migration/index.js'
 import { Source, type SourceOptions } from '../source/index.js'
 import type { ParkedVm } from './parked-vm.js'
 import type { WorkingSet } from './working-set.js'
 
 export interface ResumeOptions extends MigrationOptions {
-  /** `tcp:HOST:PORT` or `unix:PATH` of a QEMU with `-incoming` and the capability `postcopy-ram`. */
+  /**
+   * `tcp:HOST:PORT` or `unix:PATH` of a QEMU with `-incoming` and the capability `postcopy-ram`.
+   */
   uri: string
-  /** Before the package is sent, abort cancels; later it does nothing. */
+  /** Abort cancels before the package is sent; later it does nothing. */
   signal?: AbortSignal
   /**
-   * Pages that clones have asked for before: they are pushed as soon as the devices are loaded, in that
-   * order, whatever `x-push-after-quiet-ms` says. What this clone asks for besides is kept by
-   * {@link WorkingSet.save}. Default: none.
+   * Pages that earlier clones requested. They are pushed in that order as soon as the devices are
+   * loaded, whatever `x-push-after-quiet-ms` is. {@link WorkingSet.save} adds the other pages that
+   * this clone requests. Default: none.
    */
   workingSet?: WorkingSet
 }
 
 /**
- * Starts a clone of a parked VM in another QEMU. May be done any number of times, at once or one
- * after the other; `vm` must stay open until the migration is over.
+ * Starts a clone of a parked VM in another QEMU. May be called any number of times, concurrently or
+ * one after the other. `vm` must stay open until the migration is over.
  *
- * The state `postcopy-active` says that the guest's devices are loaded and it runs. What breaks
- * later leads to `postcopy-paused`: the clone has not all of its memory and waits for it, while
- * the parked VM is as it was.
+ * In the state `postcopy-active` the guest's devices are loaded and it runs. A later failure leads
+ * to `postcopy-paused`: the clone waits for the rest of its memory, and the parked VM is unchanged.
  *
  * @throws PostcopyError as {@link Source.migrate}; `ERR_WORKING_SET_FOREIGN` for that of another VM
  */
@@ -36,11 +37,11 @@ export function resume(vm: ParkedVm, options: ResumeOptions): Source {
 }
 
 /**
- * Takes the place of a source that is gone, for a destination that is `postcopy-paused`: sends what
- * it misses. `vm` is what that source has spilled (opened with `forRecovery`), or the parked VM that
- * it was resumed from.
+ * Replaces a lost source for a destination that is `postcopy-paused`: sends the pages that it
+ * misses. `vm` is the spill of that source (opened with `forRecovery`), or the parked VM that was
+ * resumed.
  *
- * A destination that misses a page which is not in `vm` is refused by `ERR_PEER_BITMAP`.
+ * A destination that misses a page which is not in `vm` is rejected with `ERR_PEER_BITMAP`.
  *
  * @throws PostcopyError as {@link resume}
  */

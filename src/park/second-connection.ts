@@ -1,22 +1,22 @@
 /**
- * A connection that comes while a VM is being parked. Its first bytes tell what it is (protocol
- * section 8): another source, a channel of multifd, or one of postcopy-preempt, which is silent
- * for as long as nobody asks for pages, and nobody does here.
+ * A further connection while a VM is being parked. Its first bytes show what it is (protocol
+ * section 8): another source, a multifd channel, or a postcopy-preempt channel. The last is silent
+ * here, because parking requests no pages.
  */
 import { ConnectionError } from '../errors.js'
 import type { Channel } from '../net/index.js'
 import { MULTIFD_MAGIC, RamFlag } from '../stream/index.js'
 
-/** A u64: all that a preempt channel ever says to us, at its end. */
+/** The end mark, a u64: all that a preempt channel ever sends here. */
 const MARK_BYTES = 8
 
 export interface SecondConnectionEvents {
-  /** The source sends pages on further channels: it cannot be parked. */
+  /** The source sends pages on multifd channels: it cannot be parked. */
   multifd(): void
   closed(): void
 }
 
-/** Holds a silent connection, and turns a talkative one away. */
+/** Holds a connection that is silent or sends the end mark; rejects any other. */
 export function holdSecondConnection(channel: Channel, events: SecondConnectionEvents): void {
   let isKnown = false
   const turnAway = (): void => {

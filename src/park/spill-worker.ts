@@ -1,4 +1,7 @@
-/** Entry of the worker that spills: writing to disk may block here, and nobody waits for it. */
+/**
+ * Entry of the spill worker: it may block in disk writes, because no other work waits for this
+ * thread.
+ */
 import { parentPort } from 'node:worker_threads'
 import { PostcopyError, errorToRecord } from '../errors.js'
 import { packPages } from '../kernel/index.js'
@@ -19,7 +22,7 @@ function notify(notice: SpillNotice): void {
   port?.postMessage(notice)
 }
 
-/** Takes the pages the way they would take to a park: as records of a stream. */
+/** Writes the pages as records of a stream, as parking does. */
 function spill(store: VmStore, { blocks: shared, ...identity }: Owed): void {
   const blocks = RamBlock.attachAll(shared)
   store.begin(
@@ -36,7 +39,7 @@ function spill(store: VmStore, { blocks: shared, ...identity }: Owed): void {
   const batch = new Uint8Array(BATCH_PAGES * (8 + TARGET_PAGE_SIZE))
   const packed = new Float64Array(3)
   for (const [index, { name, region, pageCount }] of blocks.entries()) {
-    // Its bits are taken while it is packed; the shared ones are the source's.
+    // Packing clears bits. The shared bitmap belongs to the source, so this uses a copy.
     const left = new PageBitmap(pageCount, shared[index]?.owed).copy()
     for (let from = 0; from < pageCount; from = packed[0] ?? pageCount) {
       const range = { from, to: pageCount, maxPages: BATCH_PAGES }
@@ -56,7 +59,7 @@ function write({ directory, owed }: SpillWorkerData): string {
   try {
     spill(store, owed)
   } catch (error) {
-    // Half of it helps nobody, and may be what fills the disk.
+    // A partial spill is useless, and may be what fills the disk.
     store.remove()
     throw error
   }

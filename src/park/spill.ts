@@ -1,7 +1,7 @@
 /**
- * Writes to disk what a source owes behind the switch, so that it can be had even if the source's
- * process is lost: `DIR.incomplete`, in the format of a parked VM (manifest.ts). It is removed when
- * the destination has everything.
+ * Writes to disk what a source owes after the switch, so that it survives the loss of the source's
+ * process. The result is `DIR.incomplete`, in the format of a parked VM (manifest.ts). It is
+ * removed once the destination has everything.
  */
 import { bundledEntry } from '../kernel/internal.js'
 import { type ErrorRecord, type PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
@@ -15,41 +15,47 @@ export interface SpillWorkerData {
   readonly owed: Owed
 }
 
-/** The worker's only word. */
+/** The worker's only message. */
 export type SpillNotice = { readonly path: string } | { readonly error: ErrorRecord }
 
 /**
- * `path`: all of it is there, until the migration is complete. `isUnneeded`: the migration was over
- * before all of it was written, and nothing is left on disk. Or why it is not there.
+ * The result of a spill:
+ *
+ * - `path`: everything is on disk, and stays there until the migration is complete.
+ * - `isUnneeded`: the migration was over before everything was written; nothing is left on disk.
+ * - `error`: why it is not on disk.
  */
 export type SpillEnd =
   { readonly path: string } | { readonly isUnneeded: true } | { readonly error: PostcopyError }
 
 export class Spill {
-  /** Resolves when it is done, or cannot be; never without a postcopy. The migration goes on in any case. */
+  /**
+   * Resolves when the spill is finished or has failed; stays pending without a postcopy. The
+   * migration continues in any case.
+   */
   readonly written: Promise<SpillEnd>
   readonly #source: Source
   readonly #target: string
   readonly #options: TrustOptions
-  /** What this has made, and may remove. */
+  /** Created by this spill, which may remove it. */
   #directory: ParkDirectory | undefined
   #worker: WorkerThread<never, SpillNotice> | undefined
   #settle: (end: SpillEnd) => void = () => undefined
   #hasStarted = false
   #closed = false
-  /** Resolves when nothing is left that nobody needs. */
+  /** Resolves when the spill is removed, after it is not needed any more. */
   #removed: Promise<void> | undefined
 
   /**
-   * @param source - one that has not handed its guest over yet
-   * @param directory - DIR, which must not exist; what is written is `DIR.incomplete`
+   * @param source - must not have handed its guest over yet
+   * @param directory - DIR, which must not exist; the spill is written to `DIR.incomplete`
    * @throws PostcopyError `ERR_PARKED_EXISTS`, `ERR_PARKED_UNTRUSTED`
    */
   static follow(source: Source, directory: string, options: TrustOptions = {}): Spill {
     return new Spill(source, directory, options)
   }
 
-  /** @throws PostcopyError where {@link follow} would */
+  /** @throws PostcopyError as {@link follow} would */
   static checkFree(directory: string, options: TrustOptions = {}): void {
     ParkDirectory.checkFree(directory, options)
   }
@@ -68,7 +74,7 @@ export class Spill {
     })
   }
 
-  /** Ends the writing; what is there stays if the migration is not over. May be called twice. */
+  /** Ends the writing. Written files stay unless the migration is over. May be called twice. */
   async close(): Promise<void> {
     if (isFinal(this.#source.state)) this.#removed ??= this.#remove()
     await this.#removed

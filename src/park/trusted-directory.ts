@@ -1,7 +1,7 @@
 /**
- * The only way to files of parked VMs, spills and working sets. A file is opened only if no other
- * user can have put it there: the directory belongs to this user or to root, and so does the file,
- * which is regular and has one name. Links are never followed.
+ * The only access to the files of parked VMs, spills and working sets. A file is opened only if no
+ * other user can have put it there. So the directory and the file must belong to this user or to
+ * root. The file must be regular and have one name. Links are never followed.
  *
  * The directory is opened once, and names are resolved relative to its descriptor. A directory that
  * takes its place later changes nothing.
@@ -30,14 +30,14 @@ const WRITABLE_BY_OTHERS = 0o022n
 const STICKY = 0o1000n
 const ROOT = 0n
 
-/** A FIFO must not hold up who opens it: it is refused by what fstat(2) says. */
+/** O_NONBLOCK: opening a FIFO must not block; fstat(2) shows later that it is not a file. */
 const OPEN = constants.O_NOFOLLOW | constants.O_NONBLOCK
 const CREATE = constants.O_CREAT | constants.O_EXCL | constants.O_RDWR | constants.O_NOFOLLOW
 
 export interface TrustOptions {
   /**
-   * Take a directory that belongs to another user, or that other users may write, and files of other
-   * users in it. They can then change what is read and written there. Default false.
+   * Accept a directory that belongs to another user, or that other users may write, and files of
+   * other users in it. They can then change what is read and written there. Default false.
    */
   allowForeignDirectory?: boolean
 }
@@ -51,14 +51,12 @@ export interface TrustedHandle {
 
 export class TrustedDirectory {
   readonly path: string
-  /** -1 once closed. */
+  /** -1 after it is closed. */
   #fd: number
   readonly #allowForeign: boolean
   #isOwner = true
 
-  /**
-   * @throws PostcopyError `ERR_PARKED_UNTRUSTED`; the errno name where it cannot be opened
-   */
+  /** @throws PostcopyError `ERR_PARKED_UNTRUSTED`; the errno name if it cannot be opened */
   static open(
     path: string,
     { allowForeignDirectory = false }: TrustOptions = {},
@@ -96,15 +94,15 @@ export class TrustedDirectory {
     return { path: this.path, fd: this.#fd, allowForeign: this.#allowForeign }
   }
 
-  /** Opens a directory in this one; a link is refused. */
+  /** Opens a subdirectory; rejects a link. */
   openDirectory(name: string): TrustedDirectory {
     const path = join(this.path, name)
-    // With O_DIRECTORY, a link is ENOTDIR.
+    // With O_DIRECTORY, open(2) fails for a link with ENOTDIR.
     if (this.#stat(name)?.isSymbolicLink() === true) throw untrusted(`${path} is a symbolic link`)
     return TrustedDirectory.#open(path, this.#at(name), constants.O_NOFOLLOW, this.#allowForeign)
   }
 
-  /** Makes a directory in this one, its owner's alone. @throws PostcopyError `EEXIST`, … */
+  /** Creates a subdirectory, accessible to its owner only. @throws PostcopyError `EEXIST`, … */
   createDirectory(name: string): TrustedDirectory {
     explained(join(this.path, name), 'made', () =>
       mkdirSync(this.#at(name), { mode: OWNER_ONLY_DIRECTORY }),
@@ -113,10 +111,10 @@ export class TrustedDirectory {
   }
 
   /**
-   * Opens a file that is there.
+   * Opens an existing file.
    *
    * @returns a descriptor that belongs to the caller
-   * @throws PostcopyError `ERR_PARKED_UNTRUSTED`; the errno name where it cannot be opened
+   * @throws PostcopyError `ERR_PARKED_UNTRUSTED`; the errno name if it cannot be opened
    */
   openFile(name: string, access: 'read' | 'write'): number {
     const path = join(this.path, name)
@@ -131,7 +129,7 @@ export class TrustedDirectory {
     return fd
   }
 
-  /** Makes a file, its owner's alone, and opens it for reading and writing. */
+  /** Creates a file, accessible to its owner only, and opens it for reading and writing. */
   createFile(name: string): number {
     return explained(join(this.path, name), 'made', () =>
       openSync(this.#at(name), CREATE, OWNER_ONLY_FILE),
@@ -141,7 +139,7 @@ export class TrustedDirectory {
   /**
    * Reads a whole file.
    *
-   * @param checkLength - called with its length before anything is read; throws to refuse it
+   * @param checkLength - called with its length before anything is read; throws to reject it
    */
   readFile(name: string, checkLength: (lengthBytes: number) => void): Buffer {
     const fd = this.openFile(name, 'read')
@@ -157,7 +155,7 @@ export class TrustedDirectory {
     }
   }
 
-  /** Writes a whole file and waits for the disk. What has the name is replaced in one step. */
+  /** Writes a whole file and syncs it to disk. Replaces an existing file atomically. */
   replaceFile(name: string, bytes: Uint8Array): void {
     const fresh = `${name}.${randomUUID()}.new`
     try {
@@ -177,18 +175,18 @@ export class TrustedDirectory {
     }
   }
 
-  /** Whether anything has this name, a link that leads nowhere included. */
+  /** Whether anything has this name, including a dangling link. */
   has(name: string): boolean {
     return this.#stat(name) !== undefined
   }
 
-  /** Bytes on disk of a file, holes left out; 0 where there is none. */
+  /** Bytes on disk of a file, without holes; 0 if it does not exist. */
   diskBytes(name: string): number {
     const statBlockBytes = 512n
     return Number((this.#stat(name)?.blocks ?? 0n) * statBlockBytes)
   }
 
-  /** Whether `name` is that very directory, and no other that has taken its place. */
+  /** Whether `name` is this very directory, and not one that has taken its place. */
   isDirectory(name: string, directory: TrustedDirectory): boolean {
     const { dev, ino } = fstatSync(directory.#fd, { bigint: true })
     const stat = this.#stat(name)
@@ -199,14 +197,14 @@ export class TrustedDirectory {
     explained(join(this.path, from), 'renamed', () => renameSync(this.#at(from), this.#at(to)))
   }
 
-  /** Removes a file, or a directory and all in it; nothing happens where there is none. */
+  /** Removes a file, or a directory with its contents; does nothing if it does not exist. */
   remove(name: string): void {
     explained(join(this.path, name), 'removed', () =>
       rmSync(this.#at(name), { recursive: true, force: true }),
     )
   }
 
-  /** Waits until names are on disk. */
+  /** Waits until the directory entries are on disk. */
   sync(): void {
     fsyncSync(this.#fd)
   }
@@ -218,7 +216,7 @@ export class TrustedDirectory {
     if (this.#isOwner && fd >= 0) closeSync(fd)
   }
 
-  /** As openat(2): Node has no call that takes a descriptor and a name. */
+  /** As openat(2), because Node has no call that takes a descriptor and a name. */
   #at(name: string): string {
     return `/proc/self/fd/${this.#fd}/${name}`
   }
@@ -233,7 +231,7 @@ export class TrustedDirectory {
     if (!isOurs(stat)) {
       throw untrusted(`${this.path} belongs to user ${stat.uid}: ${advice}`)
     }
-    // In a sticky directory nobody but their owners can replace files.
+    // In a sticky directory only the owners of files can replace them.
     if ((stat.mode & WRITABLE_BY_OTHERS) !== 0n && (stat.mode & STICKY) === 0n) {
       throw untrusted(`${this.path} is a directory that other users may write: ${advice}`)
     }

@@ -1,4 +1,4 @@
-/** A VM on its way to disk: its blocks, its devices, and the manifest over them. */
+/** Writes a VM to disk: its blocks, its devices, and their manifest. */
 import { PeerError, PostcopyError } from '../errors.js'
 import { type Counters, now } from '../migration/index.js'
 import { checkDiscards } from '../ram/index.js'
@@ -18,7 +18,7 @@ import {
 import { openBlockFile, readManifestIn, readParkedFile, readReceived } from './parked-vm.js'
 import type { TrustOptions } from './trusted-directory.js'
 
-/** What is known of the VM besides its pages. */
+/** The description of the VM besides its pages. */
 export interface VmIdentity {
   readonly machineType: string
   /** The whole element. */
@@ -37,7 +37,7 @@ export class VmStore {
   #devices: { readonly sections: Uint8Array; readonly way: Manifest['way'] } | undefined
   #description: string | undefined
   #devicesCommitted = false
-  /** All of it is on disk, but not under its name. */
+  /** Everything is on disk, but the last rename has failed. */
   #isWhole = false
 
   private constructor(directory: ParkDirectory, counters: Counters) {
@@ -50,13 +50,13 @@ export class VmStore {
     return new VmStore(ParkDirectory.create(target, options), counters)
   }
 
-  /** Fills a `DIR.partial` that was created for it. */
+  /** Fills a `DIR.partial` that was created for this store. */
   static fill(directory: ParkDirectory, counters: Counters): VmStore {
     return new VmStore(directory, counters)
   }
 
   /**
-   * Goes on with what a postcopy has left that broke off.
+   * Continues with what a broken postcopy has left.
    *
    * @param path - `DIR.incomplete`
    * @throws PostcopyError `ERR_PARKED_EXISTS`, `ERR_PARKED_FORMAT`, `ERR_PARKED_DAMAGED`,
@@ -93,7 +93,7 @@ export class VmStore {
     this.#byName = new Map(files.map((block) => [block.name, block]))
   }
 
-  /** What the source has to know to go on: its RAM section and blocks. */
+  /** What decoding a recovered stream requires: the section id of RAM and the blocks. */
   get resumed(): { ramSectionId: number; blocks: RamBlockInfo[] } {
     const blocks = this.#blocks.map(({ name, lengthBytes }) => ({
       name,
@@ -102,12 +102,12 @@ export class VmStore {
     return { ramSectionId: this.#identity?.ramSectionId ?? 0, blocks }
   }
 
-  /** Where it is now. */
+  /** Its current path. */
   get path(): string {
     return this.#directory.path
   }
 
-  /** The source may rely on us: the devices are on disk, its pages must not be lost. */
+  /** The devices are on disk, and the source may rely on that: its pages must not be lost. */
   get devicesCommitted(): boolean {
     return this.#devicesCommitted
   }
@@ -116,7 +116,7 @@ export class VmStore {
    * Creates the files of all RAM blocks.
    *
    * @param pageSizeOf - host page of a block, in bytes
-   * @throws PeerError for more RAM than can be kept track of
+   * @throws PeerError if RAM exceeds {@link MOST_RAM_BYTES}
    */
   begin(
     identity: VmIdentity,
@@ -186,22 +186,24 @@ export class VmStore {
     this.#description = json
   }
 
-  /** Brings all but the pages to disk, before anybody relies on it: from now on nothing is removed. */
+  /**
+   * Syncs everything but the pages to disk, as `DIR.incomplete`. Then the source may rely on it.
+   */
   commitDevices(): void {
     this.#writeIncomplete(false)
     this.#directory.keepIncomplete()
     this.#devicesCommitted = true
   }
 
-  /** Whether every page has been received, so that the source owes nothing. */
+  /** Whether every page was received, so that the source owes nothing. */
   get hasAllPages(): boolean {
     return this.#blocks.every(({ received, pageCount }) => received.all(0, pageCount))
   }
 
   /**
-   * Brings all of it to disk, under its name.
+   * Syncs everything to disk and renames it to DIR.
    *
-   * @throws PeerError `ERR_PEER_INCOMPLETE` where the source still owes pages
+   * @throws PeerError `ERR_PEER_INCOMPLETE` if the source still owes pages
    */
   complete(): Manifest {
     const owing = this.#blocks.find(({ allDiscarded: isPaidOff }) => !isPaidOff)
@@ -234,14 +236,14 @@ export class VmStore {
     }
   }
 
-  /** Keeps what has come, with what has not: only after {@link commitDevices}. */
+  /** Keeps the received pages, and a list of them; only after {@link commitDevices}. */
   leaveIncomplete(): void {
     for (const block of this.#blocks) block.sync()
     this.#writeIncomplete(true)
     this.#close()
   }
 
-  /** Removes all of it, unless the whole VM is there: the source does not rely on less. */
+  /** Removes everything, unless the whole VM is on disk. */
   remove(): void {
     if (!this.#isWhole) this.#directory.remove()
     this.#close()

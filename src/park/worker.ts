@@ -1,4 +1,7 @@
-/** Entry of the worker that parks: writing to disk may block here, and nobody waits for it. */
+/**
+ * Entry of the park worker: it may block in disk writes, because no other work waits for this
+ * thread.
+ */
 import { parentPort } from 'node:worker_threads'
 import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
 import { listen, type Listener, SourceGate } from '../net/index.js'
@@ -25,7 +28,7 @@ const { origin, tls, directory, isRecovery, parameters } = data
 let listener: Listener | undefined
 let reception: SourceGate | undefined
 let isOver = false
-/** Ends the reading of a file or pipe. */
+/** Aborts the reading of a file or pipe. */
 const reading = new AbortController()
 
 function notify(notice: ParkNotice): void {
@@ -43,7 +46,7 @@ function stateChanged(state: MigrationState, error: unknown): void {
 }
 
 async function park(): Promise<void> {
-  // Before a directory is made.
+  // Opened before a directory is created.
   const input = 'file' in origin ? openStream(origin.file) : undefined
   const counters = createCounters(data.counters)
   const store = isRecovery
@@ -105,6 +108,6 @@ async function readFrom(file: string, input: InputFile, receiver: ParkReceiver):
 }
 
 runWorker(() => {
-  // The directory could not be made: nothing has begun.
+  // The input or the directory could not be opened: nothing has begun.
   park().catch((error: unknown) => stateChanged('failed', error))
 })

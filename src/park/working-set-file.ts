@@ -1,14 +1,14 @@
 /**
- * The file of a working set: the pages of a parked VM in the order in which its clones asked for
+ * The file of a working set: the pages of a parked VM, in the order in which its clones requested
  * them, as JSON.
  *
  * ```
  * format, formatVersion   "postcopy-working-set", 1
- * parkedVm                whose it is, see identityOf
+ * parkedVm                identifies the VM, see identityOf
  * pageSizeBytes           4096: the unit of first and count below
  * pageCount               in all runs
  * blocks                  name and lengthBytes of each, as in the manifest
- * runs                    index of the block, first page, count, and again; no page twice
+ * runs                    index of the block, first page, count, repeated; no page twice
  * ```
  */
 import { PostcopyError } from '../errors.js'
@@ -19,13 +19,13 @@ import { type Fields, parseFields } from './fields.js'
 import type { Manifest } from './manifest.js'
 
 export const WORKING_SET_FILE = 'working-set'
-/** More than `MOST_RUNS` take. */
+/** More than `MOST_RUNS` runs need. */
 export const MOST_FILE_BYTES = 32 * 2 ** 20
 const FORMAT = 'postcopy-working-set'
 const FORMAT_VERSION = 1
 const RUN_NUMBERS = 3
 
-/** The same for every copy of a parked VM, and for no other: it was parked at another time. */
+/** The same for all copies of a parked VM, and different for all others, parked at other times. */
 export function identityOf({ parkedAt, machineType, devices, blocks }: Manifest): string {
   const sums = blocks.map(({ name, lengthBytes, checksum }) => [name, lengthBytes, checksum])
   return sha256(Buffer.from(JSON.stringify([parkedAt, machineType, devices.sha256, sums])))
@@ -45,11 +45,12 @@ export function encodeWorkingSet(order: PageOrder, manifest: Manifest): Uint8Arr
 }
 
 /**
- * Reads a working set and believes nothing of it.
+ * Parses an untrusted working set.
  *
- * @param manifest - of the VM that it must be of
- * @throws PostcopyError `ERR_WORKING_SET_FORMAT` for what is none or makes no sense,
- *   `ERR_WORKING_SET_VERSION` for one of a later postcopy, `ERR_WORKING_SET_FOREIGN` for another VM's
+ * @param manifest - of the VM to which it must belong
+ * @throws PostcopyError `ERR_WORKING_SET_FORMAT` if it is not a valid working set,
+ *   `ERR_WORKING_SET_VERSION` for one of a later postcopy, `ERR_WORKING_SET_FOREIGN` for another
+ *   VM's
  */
 export function decodeWorkingSet(text: string, path: string, manifest: Manifest): PageOrder {
   const fields = parseFields(text, path, 'ERR_WORKING_SET_FORMAT')
@@ -78,7 +79,7 @@ export function decodeWorkingSet(text: string, path: string, manifest: Manifest)
   return order
 }
 
-/** Runs name blocks by their place in this list. */
+/** Checks the list of blocks, because runs refer to blocks by their index in it. */
 function checkBlocks(fields: Fields, manifest: Manifest): void {
   const found = fields.objects('blocks')
   const isSame =

@@ -1,6 +1,6 @@
 /**
- * What a parked VM needs first: the pages that its clones have asked for, in the order in which
- * they did. Kept beside the VM, or elsewhere; losing it costs time and nothing else.
+ * The pages that a parked VM needs first: those that its clones have requested, in that order. The
+ * file is kept beside the VM, or elsewhere. Losing it costs only time.
  */
 import { basename, dirname, join, resolve } from 'node:path'
 import { PostcopyError } from '../errors.js'
@@ -15,21 +15,21 @@ import {
   identityOf,
 } from './working-set-file.js'
 
-/** As much of a {@link ParkedVm} as its working set depends on. */
+/** The part of a {@link ParkedVm} on which its working set depends. */
 export type WorkingSetOwner = Pick<ParkedVm, 'directory' | 'manifest'>
 
 export interface WorkingSetOptions extends TrustOptions {
-  /** Where it is kept; default: `working-set` in the directory of the parked VM. */
+  /** The path of its file; default: `working-set` in the directory of the parked VM. */
   file?: string
   /**
-   * Called with why the file cannot be used, which then counts as empty and is replaced by
-   * {@link WorkingSet.save}. Default: {@link WorkingSet.open} throws that.
+   * Called with the reason if the file cannot be used. The file then counts as empty and is
+   * replaced by {@link WorkingSet.save}. Default: {@link WorkingSet.open} throws the reason.
    */
   onUnusable?: (error: PostcopyError) => void
 }
 
 /**
- * The working set of a parked VM, for any number of clones, at once or one after the other:
+ * The working set of a parked VM, for any number of clones, concurrently or one after the other:
  *
  * ```ts
  * const workingSet = WorkingSet.open(vm)
@@ -43,17 +43,17 @@ export class WorkingSet {
   readonly #vm: WorkingSetOwner
   readonly #trust: TrustOptions
   readonly #replaces: boolean
-  /** As it was when it was opened. */
+  /** The pages in the file when it was opened. */
   readonly #known: PageOrder
-  /** Of each clone: what was known, and what it has asked for besides. */
+  /** For each clone: the known pages, then the other pages that it has requested. */
   readonly #clones: PageOrder[] = []
 
   /**
-   * Reads it; where there is none, it is empty.
+   * Reads the file; a missing file counts as empty.
    *
    * @throws PostcopyError `ERR_WORKING_SET_FORMAT`, `ERR_WORKING_SET_VERSION`,
-   *   `ERR_WORKING_SET_FOREIGN`; `ERR_PARKED_UNTRUSTED` where other users can have written it; the errno
-   *   name where the file cannot be read
+   *   `ERR_WORKING_SET_FOREIGN`; `ERR_PARKED_UNTRUSTED` if other users may have written it; the
+   *   errno name if the file cannot be read
    */
   static open(vm: WorkingSetOwner, options: WorkingSetOptions = {}): WorkingSet {
     const file = resolve(options.file ?? join(vm.directory, WORKING_SET_FILE))
@@ -81,14 +81,14 @@ export class WorkingSet {
     this.#known = known ?? new PageOrder(vm.manifest.blocks)
   }
 
-  /** Target pages that a clone gets before it asks. */
+  /** Number of target pages that a clone receives before it requests them. */
   get pageCount(): number {
     return this.#known.pageCount
   }
 
   /**
-   * For one more clone: what to push first, to which is added what it asks for. {@link resume} does
-   * this.
+   * Returns the page order of one more clone: the pages to push first. Its requests are added to
+   * it. {@link resume} calls this.
    *
    * @throws PostcopyError `ERR_WORKING_SET_FOREIGN` for a clone of another VM
    */
@@ -106,13 +106,13 @@ export class WorkingSet {
   }
 
   /**
-   * Adds to the file what was asked for until now; may be called at any time. The file is replaced
-   * in one step, behind what others have learned meanwhile. Where two do so at the very same
-   * moment, one of them learns it another time.
+   * Adds the pages requested until now to the file; may be called at any time. The file is replaced
+   * atomically, and keeps what other processes have added before. If two save at the same moment,
+   * the additions of one are lost, and have to be learned again.
    *
-   * @returns target pages that were added; 0: the file is as it was
-   * @throws PostcopyError with the errno name where the file cannot be written, and as {@link open}
-   *   where somebody else has put something else there
+   * @returns number of target pages added; 0: the file is unchanged
+   * @throws PostcopyError with the errno name if the file cannot be written, and as {@link open} if
+   *   the file was replaced with an unusable one
    */
   save(): number {
     const there = this.#read() ?? new PageOrder(this.#vm.manifest.blocks)
@@ -135,7 +135,7 @@ export class WorkingSet {
   }
 }
 
-/** @returns undefined where there is none */
+/** @returns undefined if there is no file */
 export function readWorkingSet(
   file: string,
   vm: WorkingSetOwner,
@@ -153,7 +153,7 @@ export function readWorkingSet(
   return text === undefined ? undefined : decodeWorkingSet(text, file, vm.manifest)
 }
 
-/** A reader finds the old one or the new one, also after a crash. */
+/** Replaces the file atomically: a reader finds the old one or the new one, also after a crash. */
 function replaceFile(file: string, bytes: Uint8Array, trust: TrustOptions): void {
   inFolderOf(file, trust, 'written', (folder, name) => {
     folder.replaceFile(name, bytes)

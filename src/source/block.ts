@@ -1,11 +1,11 @@
-/** A RAM block on the source, with what is known of each of its pages. */
+/** A RAM block at the source, with the state of each of its pages. */
 import { PageBitmap, RamBlock, type TrackedBlock } from '../ram/index.js'
 import type { SharedSourceBlock } from './protocol.js'
 
 export interface SourceBlock extends TrackedBlock {
-  /** What was owed when the guest was handed over by postcopy. */
+  /** The pages owed when postcopy handed the guest over. */
   readonly owed: PageBitmap
-  /** What the destination had at the last recovery. */
+  /** The pages that the destination had at the last recovery. */
   readonly confirmed: PageBitmap
   /** Undefined: all pages are here. */
   readonly available: PageBitmap | undefined

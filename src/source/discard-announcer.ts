@@ -1,6 +1,6 @@
 /**
  * Sends discards while the guest still runs, because the destination has to free the memory of each
- * discarded page. Pages written meanwhile are discarded in the next round, so the last round, with
+ * discarded page. Pages written meanwhile are discarded in the next round. So the last round, with
  * the guest stopped, is short.
  */
 import type { RamRange } from '../migration/index.js'
@@ -20,8 +20,8 @@ export interface TrackedRange {
 }
 
 /**
- * The pages of `ranges` in blocks whose host pages are target pages. Of larger host pages a part
- * would be sent, and then the whole.
+ * The target pages of `ranges`, only in blocks whose host page is one target page. A larger host
+ * page would be sent in part now, and as a whole again later.
  */
 export function trackedRanges(
   blocks: readonly TrackedBlock[],
@@ -38,16 +38,21 @@ export function trackedRanges(
 export class DiscardAnnouncer {
   readonly #blocks: readonly TrackedBlock[]
   #loadRanges: readonly TrackedRange[]
-  /** By block, the pages that were named; they stay dirty until they are sent. */
+  /**
+   * By block, the pages already discarded at the destination; they stay dirty until they are sent.
+   */
   #announced: readonly PageBitmap[] | undefined
 
-  /** @param loadRanges - will be sent with the guest stopped: named only in the last round, if owed still */
+  /**
+   * @param loadRanges - sent after the guest is stopped; discarded only in the last round, if still
+   *   owed
+   */
   constructor(blocks: readonly TrackedBlock[], loadRanges: readonly TrackedRange[]) {
     this.#blocks = blocks
     this.#loadRanges = loadRanges
   }
 
-  /** Names the dirty pages that were not named before. */
+  /** Discards the dirty pages that were not discarded before. */
   announce(link: SourceLink): void {
     const fresh = this.#unannounced()
     link.write(encodeDiscards(fresh))
@@ -59,13 +64,13 @@ export class DiscardAnnouncer {
     })
   }
 
-  /** Names what is left, with the guest stopped. */
+  /** Discards the remaining pages, after the guest is stopped. */
   announceRest(link: SourceLink): void {
     this.#loadRanges = []
     link.write(encodeDiscards(this.#unannounced()))
   }
 
-  /** Whether another round before the stop would find little. */
+  /** Whether another round before the stop would find few pages. */
   get isNearlyDone(): boolean {
     if (this.#announced === undefined) return false
     return this.#unannounced().every(({ dirty }) => dirty.count() < FEW_PAGES)

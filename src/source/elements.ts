@@ -1,4 +1,4 @@
-/** The elements of a migration that are not pages, as bytes. */
+/** Encodes all elements of a migration other than pages. */
 import type { Capabilities, DeviceState } from '../migration/index.js'
 import { RamBlock, type TrackedBlock } from '../ram/index.js'
 import {
@@ -64,7 +64,7 @@ export function encodePrologue(options: {
   })
 }
 
-/** Every page still owed, as ranges of bytes, block by block (protocol section 2.2). */
+/** A discard of every page still owed, as byte ranges, block by block (protocol section 2.2). */
 export function encodeDiscards(blocks: readonly TrackedBlock[]): Uint8Array {
   return encode((out) => {
     for (const { block, dirty } of blocks) {
@@ -77,13 +77,16 @@ export function encodeDiscards(blocks: readonly TrackedBlock[]): Uint8Array {
   })
 }
 
-/** What hands the guest over. No destination runs the guest before it has `last`. */
+/**
+ * The elements that hand the guest over. No destination runs the guest before it has received
+ * `last`.
+ */
 export interface FinalElements {
   readonly body: Uint8Array
   readonly last: Uint8Array
 }
 
-/** The switch: a ping and the package, whose last command is RUN (protocol section 5.3). */
+/** The switch: a ping, then the package, whose last command is RUN (protocol section 5.3). */
 export function encodeSwitch(devices: SavedDevices, ramSectionId: number): FinalElements {
   const bytes = encode((out) => {
     encodePing(out, PingValue.beforePackage)
@@ -93,11 +96,13 @@ export function encodeSwitch(devices: SavedDevices, ramSectionId: number): Final
   return { body: bytes.subarray(0, run), last: bytes.subarray(run) }
 }
 
-/** What follows the `ram` END of a precopy: devices, then EOF and their description. */
+/**
+ * What follows the `ram` END of a precopy: the devices, EOF, and the description of the devices.
+ */
 export function encodePrecopyEnd(devices: SavedDevices, ramSectionId: number): FinalElements {
   const last = encode((out) => {
     encodeEndOfStream(out)
-    // Opaque sections cannot be described; a description is not needed to load them.
+    // Opaque sections cannot be described. A description is not needed to load them.
     if (!(devices instanceof Uint8Array)) encodeVmDescription(out, describe(devices))
   })
   return { body: encodeDevices(devices, ramSectionId), last }
@@ -111,7 +116,10 @@ export function encodeDevices(devices: SavedDevices, ramSectionId: number): Uint
   return writer.take()
 }
 
-/** Sections have no length; this tells those who do not know our devices how long each one is. */
+/**
+ * Describes the length of each device section, for readers that do not know our devices: the
+ * sections themselves carry no length.
+ */
 function describe(devices: readonly DeviceState[]): string {
   return JSON.stringify({
     page_size: TARGET_PAGE_SIZE,

@@ -1,10 +1,12 @@
-/** Stops the guest for a migration, and starts it again where it stays. */
+/** Stops the guest for a migration, and starts it again if it stays here. */
 import { MachineError, type StateError } from '../errors.js'
 import { awaitHook, callHook, checkSaved, type MigratableMachine } from '../migration/index.js'
 import type { SavedDevices } from './protocol.js'
 
 export interface GuestControlEvents {
-  /** Stopped, or started again; `error`: it could not be started, and stays here stopped. */
+  /**
+   * The guest was stopped, or started again. `error`: the start failed, and it stays here stopped.
+   */
   changed(error?: MachineError): void
   saved(devices: SavedDevices): void
   failed(error: unknown): void
@@ -15,9 +17,9 @@ export interface GuestControlEvents {
 export class GuestControl {
   readonly #machine: MigratableMachine
   readonly #events: GuestControlEvents
-  /** `was running`: the migration has stopped it, and starts it again if it stays here. */
+  /** `was running`: the migration has stopped the guest, and starts it again if it stays here. */
   #stop: 'not asked' | 'stopping' | 'was running' | 'was stopped' = 'not asked'
-  /** The guest stays here, but is still stopping. */
+  /** The guest stays here, but is still being stopped. */
   #resumeWhenStopped = false
 
   constructor(machine: MigratableMachine, events: GuestControlEvents) {
@@ -34,7 +36,8 @@ export class GuestControl {
       await awaitHook('stop', () => this.#machine.stop())
       this.#stop = wasRunning ? 'was running' : 'was stopped'
       this.#events.changed()
-      // By its owner, or by a migration before this one that was still stopping it when it failed.
+      // Started by its owner, or by an earlier migration that failed while it was stopping the
+      // guest.
       if (this.#isRunning()) throw this.#events.startedMeanwhile()
       this.#events.saved(checkSaved(callHook('saveDevices', () => this.#machine.saveDevices())))
     } catch (error) {
@@ -44,7 +47,10 @@ export class GuestControl {
     if (this.#resumeWhenStopped) this.resume()
   }
 
-  /** The guest stays here: starts it again if the migration has stopped it, or when it has. */
+  /**
+   * Starts the guest again if the migration has stopped it. If it is still being stopped, starts it
+   * after that.
+   */
   resume(): void {
     this.#resumeWhenStopped = this.#stop === 'stopping'
     if (this.#stop === 'stopping') return

@@ -1,4 +1,4 @@
-/** The source: its state machine, and the worker it runs in. */
+/** The source: its API, and the worker that runs it. */
 export { Source } from './source.js'
 export type { SourceOptions } from './options.js'
 export type { Owed } from './source.js'

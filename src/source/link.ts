@@ -1,6 +1,6 @@
 /**
- * The source's side of the main channel: what broke it is kept and thrown to whoever goes on
- * using it, and the way out is paced.
+ * The source's side of a channel. It keeps the first failure and throws it at the next use, and it
+ * limits the rate of writing.
  */
 import { ConnectionError, type PostcopyError } from '../errors.js'
 import { BatchWriter, type Channel, type Consumer } from '../net/index.js'
@@ -11,8 +11,8 @@ import { formatByteSize } from '../units.js'
 import { RateLimiter, RateMeter } from './rate-limiter.js'
 
 /**
- * Without a return path: a peer to which more than this could be sent did not refuse the migration's
- * set-up. With one, the first ping is answered by a peer that did not, whatever the socket buffers hold.
+ * Without a return path, a peer that took more than this has not refused the set-up. With a return
+ * path the answer to the first ping shows that, whatever the socket buffers hold.
  */
 const MOST_SETUP_BYTES = 1024 * 1024
 
@@ -27,13 +27,16 @@ export class SourceLink {
   #broken: PostcopyError | undefined
   #sentBytes = 0
   #hasHeard = false
-  /** Writes that the kernel has not taken yet, besides batches, which stand before them. */
+  /**
+   * Pending writes that the kernel has not taken. Batches are not counted, because they precede
+   * them.
+   */
   #untaken = 0
 
   /**
-   * @param consume - takes the return path's bytes; what it throws breaks the link
+   * @param consume - takes the return path's bytes; an error it throws breaks the link
    * @param signal - notified when the link breaks
-   * @param hasReturnPath - the peer answers a ping that stands before all RAM
+   * @param hasReturnPath - the peer answers a ping that precedes all RAM
    */
   constructor(
     channel: Channel,
@@ -63,14 +66,17 @@ export class SourceLink {
     })
   }
 
-  /** Why nothing more can be sent or heard; undefined while all is well. */
+  /** Why nothing more can be sent or received; undefined while the link works. */
   get broken(): PostcopyError | undefined {
-    // The socket knows before it says so.
+    // The channel records a failure before it reports `close`.
     if (this.#channel.broken) this.#broken ??= this.#reasonOf(this.#channel.error)
     return this.#broken
   }
 
-  /** The first reason stays. Does not close: a word of the peer's may still be read. */
+  /**
+   * Keeps the first reason. Does not close the connection: the peer's last message may still be
+   * read.
+   */
   break(reason: PostcopyError): void {
     this.#broken ??= reason
     this.#batches.abandon()
@@ -100,10 +106,10 @@ export class SourceLink {
     return this.#untaken === 0
   }
 
-  /** Resolves when the kernel has taken every byte, or the link is broken. */
+  /** Resolves when the kernel has taken these bytes, or the link is broken. */
   async writeAll(bytes: Uint8Array): Promise<void> {
     this.#account(bytes.length)
-    // Node reports no error for a write that was cut off by the end of its socket.
+    // If its socket closes, Node may end a write without an error.
     let over = false
     this.#channel.write(bytes, () => {
       over = true
@@ -124,9 +130,9 @@ export class SourceLink {
   }
 
   /**
-   * {@link sendBatch}, of which `pack` may send most by itself.
+   * As {@link sendBatch}, but `pack` may send most of the batch itself.
    *
-   * @param pack - as there, but returns where in the buffer it ends what it has not sent
+   * @param pack - returns where in the buffer the bytes that it has not sent end
    */
   async sendSweep(pack: (out: Uint8Array, direct?: DirectSend) => number): Promise<number> {
     const batch = await this.#batch()
@@ -141,7 +147,7 @@ export class SourceLink {
     return batch
   }
 
-  /** {@link sendBatch} where that needs no waiting; 0 where it does. */
+  /** As {@link sendBatch}, but never waits: returns 0 if it would have to. */
   trySendBatch(pack: (out: Uint8Array) => number): number {
     const batch = this.broken === undefined ? this.#batches.tryTake() : undefined
     return batch === undefined ? 0 : this.#send(batch, pack)
@@ -160,9 +166,9 @@ export class SourceLink {
   }
 
   /**
-   * Lets the event loop run, for longer where `bytesPerSecond` (0: no limit) asks for it.
+   * Lets the event loop run, and waits if the limit `bytesPerSecond` (0: none) requires it.
    *
-   * @returns whether more may be sent; if not, something has happened or time has passed
+   * @returns whether more may be sent now; if not, the link was notified or time has passed
    */
   async pace(bytesPerSecond: number): Promise<boolean> {
     const waitMs = this.#limiter.waitMs(bytesPerSecond)
@@ -171,7 +177,7 @@ export class SourceLink {
     return waitMs === 0
   }
 
-  /** Counts towards the limit of {@link pace}. */
+  /** Counts bytes towards the limit of {@link pace}. */
   limit(bytes: number): void {
     this.#limiter.account(bytes)
   }
@@ -181,7 +187,7 @@ export class SourceLink {
     this.#channel.spin(microseconds)
   }
 
-  /** Says that nothing more will be written. */
+  /** Ends the writing side of the connection. */
   endWriting(): void {
     this.#channel.endWriting()
   }
@@ -202,7 +208,7 @@ export class SourceLink {
     this.#counters.bytesPerSecond = this.#meter.bytesPerSecond
   }
 
-  /** @param error - that of the channel */
+  /** @param error - the channel's error */
   #reasonOf(error: ConnectionError | undefined): ConnectionError {
     return error === undefined || isReset(error) ? this.#closedByPeer(error) : error
   }
@@ -218,7 +224,7 @@ export class SourceLink {
   }
 }
 
-/** A peer that closes with bytes unread resets the connection: that is no other end than FIN. */
+/** A peer that closes with unread bytes resets the connection. That counts as a normal close. */
 function isReset({ code }: ConnectionError): boolean {
   return code === 'ECONNRESET' || code === 'EPIPE'
 }

@@ -1,4 +1,4 @@
-/** What a source is told at its start. */
+/** Options of a source. */
 import {
   checkOptionNames,
   checkOptionValues,
@@ -12,19 +12,19 @@ export interface SourceOptions extends MigrationOptions {
   /** `tcp:HOST:PORT` or `unix:PATH` of a listening destination. */
   uri: string
   /**
-   * How writes of the running guest are found; `auto` is `async` where the kernel has it. `none`
-   * is for memory that nobody writes.
+   * How writes of the running guest are tracked; `auto` is `async` if the kernel supports it.
+   * `none` is for memory that is never written.
    */
   dirtyLog?: DirtyLogChoice
-  /** Postcopy from the first moment: no page is sent before the switch. Needs `postcopy-ram`. */
+  /** Switches to postcopy at once: no page is sent before the switch. Needs `postcopy-ram`. */
   postcopyAtOnce?: boolean
   /**
-   * Over the machine's blocks. Its pages are pushed first, in this order, as soon as the devices
-   * are loaded, whatever `x-push-after-quiet-ms` says. What the destination asks for is added to it
-   * while it does; nobody else may add then.
+   * A page order over the machine's blocks. Its pages are pushed first, in this order, as soon as
+   * the devices are loaded, whatever `x-push-after-quiet-ms` is. The source adds each page that the
+   * destination requests; nothing else may add to it meanwhile.
    */
   pageOrder?: PageOrder
-  /** Before the package is sent, abort cancels; later it does nothing. */
+  /** Abort cancels before the package is sent; later it does nothing. */
   signal?: AbortSignal
 }
 

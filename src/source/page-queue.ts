@@ -1,11 +1,11 @@
 /**
- * Page requests that wait, in the order they came. A peer cannot make the queue longer than RAM:
- * what waits already is not queued again, and neither is what is not owed any more. So many
- * requests wait in order; what comes on top is remembered by a bit a page, and served behind them.
+ * Waiting page requests, in order of arrival. A peer cannot make the queue longer than RAM: pages
+ * that already wait, or are no longer owed, are not queued. The number of ordered requests is
+ * limited. Further requests are kept as one bit per page, and served after the ordered ones.
  */
 import { PageBitmap, type TrackedBlock } from '../ram/index.js'
 
-/** A destination has one for each thread that waits. */
+/** A destination has one request per waiting thread. */
 const MOST_IN_ORDER = 65_536
 
 export interface PageRequest {
@@ -14,7 +14,7 @@ export interface PageRequest {
   readonly page: number
 }
 
-/** Target pages of one block, from the next that may be owed on. */
+/** A range of target pages in one block; `next` is the first that may still be owed. */
 interface Range {
   readonly tracked: TrackedBlock
   readonly first: number
@@ -27,7 +27,7 @@ export class PageQueue {
   #head = 0
   /** By block, the pages that wait. */
   readonly #queued: ReadonlyMap<TrackedBlock, PageBitmap>
-  /** Some wait that are in no range. */
+  /** Some waiting pages are in no range. */
   #hasMore = false
 
   constructor(blocks: readonly TrackedBlock[]) {
@@ -36,12 +36,12 @@ export class PageQueue {
     )
   }
 
-  /** Requests that wait in order; 0 only where none wait at all. */
+  /** Number of ordered requests; 0 only if no page waits at all. */
   get length(): number {
     return this.#ranges.length - this.#head
   }
 
-  /** Whole host pages `[first, end)`, in target pages. */
+  /** Adds the whole host pages `[first, end)`, in target pages. */
   add(tracked: TrackedBlock, first: number, end: number): void {
     const queued = this.#queued.get(tracked)
     if (queued === undefined || queued.all(first, end)) return
@@ -51,7 +51,7 @@ export class PageQueue {
     else this.#hasMore = true
   }
 
-  /** The next host page that is asked for and still owed; the same again until it was sent. */
+  /** The next requested host page that is still owed. Returns the same page until it was sent. */
   peek(): PageRequest | undefined {
     for (let range = this.#first(); range !== undefined; range = this.#first()) {
       const { tracked, next, end } = range
@@ -79,7 +79,7 @@ export class PageQueue {
     this.#head = 0
   }
 
-  /** None waits in order: the pages that wait are those that came on top. */
+  /** Call when no ordered request is left: turns the remaining bits into ordered requests. */
   #fetchMore(): void {
     for (const [tracked, queued] of this.#queued) {
       for (const [first, end] of queued.runs()) {

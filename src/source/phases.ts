@@ -1,14 +1,15 @@
 /**
- * The phases of a source: which events and messages of the return path each takes, what it does
+ * The phases of a source: which events and return path messages each phase accepts, what it does
  * then, and which phase follows. A migration, its recoveries and the model check use this table.
  *
- * - `connect`, `connected`: begins to connect; the destination has answered
- * - `stop`: precopy is over, the guest is to be stopped
+ * - `connect`, `connected`: the source begins to connect; the connection is ready for pages
+ * - `stop`: precopy is over, and the guest is to be stopped
  * - `send-precopy`, `send-package`: the next bytes let the destination run the guest
  * - `loaded`: the destination has loaded the devices (pong 0x42)
- * - `confirmed`: it needs nothing any more: SHUT 0, or all bytes were taken without a return path
+ * - `confirmed`: the destination needs nothing more: SHUT 0, or, without a return path, the kernel
+ *   has taken all bytes
  * - `cancel`: by command, before the guest is sent
- * - `refused`: SHUT other than 0, before the destination ran the guest
+ * - `refused`: SHUT other than 0
  * - `broken`: any other failure
  */
 import type { PhaseMachine, PhaseTable } from '../migration/index.js'
@@ -47,17 +48,17 @@ export type SourceEvent =
   | 'RESUME_ACK'
 
 export type SourceAction =
-  /** The destination may have the guest from here on: see `Handover`. */
+  /** The destination may have the guest from now on, see `Handover`. */
   | 'handOverPrecopy'
   | 'handOverPostcopy'
-  /** The destination has said that it has the guest. */
+  /** The destination has confirmed that it has the guest. */
   | 'claim'
   | 'confirm'
   /** Closes the connection and the dirty log. */
   | 'release'
-  /** The destination has refused the guest: it is here to stay. */
+  /** The destination has refused the guest, which stays here. */
   | 'giveBack'
-  /** Starts the guest again, if the migration has stopped it. */
+  /** Starts the guest again if the migration has stopped it. */
   | 'resumeGuest'
   | 'keepBitmap'
 
@@ -105,7 +106,7 @@ export const sourcePhases: PhaseTable<SourcePhase, SourceEvent, SourceAction> = 
   },
   'precopy-sent': {
     state: 'device',
-    // Broken: the destination may run the guest, which stays stopped here.
+    // `broken`: the destination may run the guest, so it stays stopped here.
     on: {
       confirmed: { to: 'completed', do: ['confirm', 'release'] },
       refused: isRefused,

@@ -4,27 +4,27 @@ import { TARGET_PAGE_SIZE } from '../units.js'
 import type { SourceLink } from './link.js'
 import { BATCH_PAGES, type RamSender } from './ram-sender.js'
 
-/** Pages in a batch under a limit of bandwidth, which is kept in such steps. */
+/** Pages per batch under a bandwidth limit, which is enforced in these steps. */
 const LIMITED_BATCH_PAGES = 128
 
 export interface PrecopyOptions {
   readonly ram: RamSender
   readonly counters: Counters
-  /** As they are now; they may change. */
+  /** The current parameters; they may change. */
   readonly parameters: () => Parameters
-  /** Marks what was written since the last call. */
+  /** Marks the pages written since the last call. */
   readonly syncDirtyPages: () => void
-  /** Without the capability nothing leads to postcopy. */
+  /** Without this capability precopy never ends in postcopy. */
   readonly mayPostcopy: boolean
   /** Whether postcopy was asked for. */
   readonly postcopyRequested: () => boolean
-  /** Throws what makes it senseless to go on. */
+  /** Throws the reason if the migration cannot continue. */
   readonly check: () => void
 }
 
 /**
- * Sends until little enough is left to stop the guest for it, or postcopy is asked for, by
- * command or by its parameters.
+ * Sends pages until few enough remain to stop the guest, or until postcopy is requested by command
+ * or by a parameter.
  */
 export async function precopy(
   link: SourceLink,

@@ -1,4 +1,4 @@
-/** What the main thread and the source's worker say to each other. */
+/** Messages between the main thread and the source's worker. */
 import type { ErrorRecord } from '../errors.js'
 import type {
   Capabilities,
@@ -10,21 +10,23 @@ import type {
 import type { MigrationUri, TlsClient } from '../net/index.js'
 import type { RamBlockDescriptor } from '../ram/index.js'
 
-/** Bitmaps that outlive a worker, so that the next one can go on. */
+/** Bitmaps that outlive a worker, so that the next one can continue. */
 export interface SharedSourceBlock extends RamBlockDescriptor {
-  /** What was not sent yet, or has changed since. */
+  /** The pages not sent yet, or changed since. */
   readonly dirty: Uint8Array
-  /** What was owed when the guest was handed over by postcopy; nothing before. */
+  /** The pages owed when postcopy handed the guest over; empty before. */
   readonly owed: Uint8Array
-  /** What the destination had at the last recovery. */
+  /** The pages that the destination had at the last recovery. */
   readonly confirmed: Uint8Array
-  /** Undefined: all pages are here. Else those that are, of a source that has lost the others. */
+  /**
+   * Undefined: all pages are here. Otherwise those that are here, if a source has lost the others.
+   */
   readonly available: Uint8Array | undefined
 }
 
 export interface SourceWorkerData {
   readonly uri: MigrationUri
-  /** Undefined: in clear. */
+  /** Undefined: plaintext. */
   readonly tls: TlsClient | undefined
   readonly machineType: string
   readonly configuration: Uint8Array | undefined
@@ -35,16 +37,16 @@ export interface SourceWorkerData {
   readonly parameters: Parameters
   readonly dirtyLog: DirtyLogChoice
   readonly postcopyAtOnce: boolean
-  /** Of a `PageOrder` over the blocks; it outlives a worker. */
+  /** The buffer of a `PageOrder` over the blocks; it outlives a worker. */
   readonly pageOrder: SharedArrayBuffer | undefined
-  /** Goes on with a migration that is `postcopy-paused`. */
+  /** Continues a migration that is `postcopy-paused`. */
   readonly isRecovery: boolean
   readonly counters: SharedArrayBuffer
-  /** Of a `Handover`. */
+  /** The buffer of a `Handover`. */
   readonly handover: SharedArrayBuffer
 }
 
-/** `none` is for memory that nobody writes while it is sent. */
+/** `none` is for memory that is not written while it is sent. */
 export type DirtyLogChoice = 'auto' | 'async' | 'sync' | 'none'
 
 export type SavedDevices = ReturnType<MigratableMachine['saveDevices']>
@@ -61,7 +63,7 @@ export type SourceRequest =
 /** From the worker. */
 export type SourceNotice =
   | { readonly type: 'state'; readonly state: MigrationState; readonly error?: ErrorRecord }
-  /** The dirty log was read for the `pass`th time: what it found is sent next. */
+  /** The dirty log was read for the `pass`th time; the pages it found are sent next. */
   | { readonly type: 'pass'; readonly pass: number }
   | { readonly type: 'stop-guest' }
   | { readonly type: 'resume-guest' }

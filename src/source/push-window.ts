@@ -1,46 +1,46 @@
 /**
- * Keeps short what stands before a requested page. Socket buffers on both ends hold megabytes
- * that have been sent and not been placed; pings among them tell, by their pongs, how much that
- * is, how long it takes and how fast it shrinks. QEMU answers pings at any time (protocol
+ * Limits how many bytes precede a requested page. The socket buffers of both ends hold megabytes
+ * that were sent but not placed. Pings among the pages measure, by their pongs, how many bytes
+ * these are, how long they take, and how fast they drain. QEMU answers pings at any time (protocol
  * section 2).
  *
- * What may be on its way is what the link and the destination take in one round trip, and a
- * little more: that keeps them busy, and is how the window learns that they could take more.
+ * The window is what the link and the destination take in one round trip, and a little more. That
+ * keeps both busy, and shows whether they could take more.
  */
 
-/** Ping values from here on are ours to count with; QEMU's own are small. */
+/** Our ping values start here; QEMU's own are small. */
 const FIRST_PING = 0x1_0000
 const LAST_PING = 0xffff_ffff
 
-/** Two pages with their records and a ping: less would not keep any link busy. */
+/** Two pages with their records and a ping: less keeps no link busy. */
 const LEAST_WINDOW_BYTES = 9 * 1024
-/** Before anything is known: little, so that the first round trip is a short one. */
+/** Initial window before any measurement: small, so that the first round trip is short. */
 const FIRST_WINDOW_BYTES = 4 * LEAST_WINDOW_BYTES
-/** What is on its way, in round trips: only more than one shows whether the link takes more. */
+/** Window in round trips: only a value above 1 shows whether the link could take more. */
 const HEADROOM = 1.5
-/** How long the fastest rate seen counts. */
+/** How long the fastest measured rate counts. */
 const RATE_MEMORY_MS = 100
 /**
- * A link is slow that has passed less than 2 Gbit/s for so long, although more was there to be sent.
- * Each rate is taken over so much time, since buffers let bursts pass.
+ * "Slow": below 2 Gbit/s while continuously backlogged. Each rate is measured over this span,
+ * because buffers absorb bursts.
  */
 const SLOW_BYTES_PER_MS = 250_000
 const SUSTAINED_SPAN_MS = 8
 /**
- * How long the shortest round trip seen counts. Then there is a pause, until nothing is on its way:
- * round trips behind a queue of our own would make the queue longer and longer.
+ * How long the shortest measured round trip counts. After that the push pauses until nothing is in
+ * flight. Otherwise round trips through our own queue would make the queue grow without end.
  */
 const ROUND_TRIP_MEMORY_MS = 5000
 
 interface Ping {
   readonly value: number
-  /** When it was sent, with what had been sent and placed by then. */
+  /** When the ping was sent, and how many bytes had been sent and placed by then. */
   readonly atMs: number
   readonly sentBytes: number
   readonly placedBytes: number
 }
 
-/** What was known to be placed, and since when. */
+/** How many bytes were known to be placed, and since when. */
 interface Mark {
   readonly atMs: number
   readonly placedBytes: number
@@ -50,52 +50,52 @@ export class PushWindow {
   #sentBytes = 0
   #placedBytes = 0
   #nextPing = FIRST_PING
-  /** Pings on their way, in order. */
+  /** Unanswered pings, in order. */
   #pending: Ping[] = []
-  /** When something was sent or placed last. */
+  /** When bytes were last sent or known to be placed. */
   #newsAtMs = -Infinity
-  /** Of round trips: what link and destination can take. */
+  /** Rate per round trip: what the link and the destination can take. */
   readonly #rate = new Recent(Math.max, RATE_MEMORY_MS)
-  /** Of longer spans in which there was no room for more. */
+  /** Rate over longer spans in which the window was full. */
   readonly #sustained = new Recent(Math.max, RATE_MEMORY_MS)
-  /** The last one that is {@link SUSTAINED_SPAN_MS} old, and all behind it. */
+  /** The newest mark older than {@link SUSTAINED_SPAN_MS}, and all marks after it. */
   #marks: Mark[] = []
-  /** When there was no room last. */
+  /** When the window was last full. */
   #fullAtMs = -Infinity
   readonly #roundTripMs = new Recent(Math.min, ROUND_TRIP_MEMORY_MS)
   #isPausing = false
 
-  /** Sent and not placed, in bytes. */
+  /** Bytes sent but not known to be placed. */
   get outstandingBytes(): number {
     return this.#sentBytes - this.#placedBytes
   }
 
-  /** Sent behind the last ping. */
+  /** Bytes sent after the last ping. */
   get unpingedBytes(): number {
     return this.#sentBytes - Math.max(this.#placedBytes, this.#pending.at(-1)?.sentBytes ?? 0)
   }
 
-  /** The link is what limits the push, not those who fill it and empty it. */
+  /** The link limits the push, not the ends that fill and empty it. */
   get isSlow(): boolean {
     return this.#sustained.isSettled && (this.#sustained.value ?? 0) < SLOW_BYTES_PER_MS
   }
 
-  /** A ping is on its way. */
+  /** A ping is unanswered. */
   get isPinging(): boolean {
     return this.#pending.length > 0
   }
 
-  /** Something waits for room. */
+  /** Call when pages wait for room in the window. */
   full(atMs: number): void {
     this.#fullAtMs = atMs
   }
 
-  /** These bytes were sent without a ping; the next one stands behind them, too. */
+  /** Counts bytes sent without a ping; the next ping covers them, too. */
   count(bytes: number): void {
     this.#sentBytes += bytes
   }
 
-  /** @returns the value of the ping to send behind these bytes */
+  /** @returns the value of the ping to send after these bytes */
   sent(bytes: number, atMs: number): number {
     const placedBytes = this.#placedBytes
     this.#sentBytes += bytes
@@ -106,7 +106,7 @@ export class PushWindow {
     return value
   }
 
-  /** Takes a pong; those of other pings are ignored. */
+  /** Takes a pong; pongs of unknown pings are ignored. */
   acknowledge(value: number, atMs: number): void {
     const index = this.#pending.findIndex((ping) => ping.value === value)
     const ping = this.#pending[index]
@@ -131,14 +131,14 @@ export class PushWindow {
     this.#sustained.add((this.#placedBytes - since.placedBytes) / (atMs - since.atMs), atMs)
   }
 
-  /** Nothing was sent or placed for so long, as if pings were not answered. */
+  /** For `forMs`, no bytes were sent or known to be placed, as if pings were not answered. */
   isStalled(forMs: number, atMs: number): boolean {
     return atMs - this.#newsAtMs >= forMs
   }
 
   /**
-   * How many bytes may be on their way so that a page that is asked for now waits for others no
-   * longer than `queueMs`.
+   * How many bytes may be in flight, so that a page requested now waits at most `queueMs` for the
+   * other pages.
    */
   bytesFor(queueMs: number): number {
     const rate = this.isSlow ? this.#sustained.value : this.#rate.value
@@ -149,7 +149,7 @@ export class PushWindow {
   }
 }
 
-/** The largest or smallest of the values of the last while, forgotten in two steps. */
+/** The largest or smallest value of a recent period. A value expires after one to two periods. */
 class Recent {
   readonly #better: (a: number, b: number) => number
   readonly #memoryMs: number
@@ -166,12 +166,12 @@ class Recent {
     return this.#both(this.#value, this.#before)
   }
 
-  /** It has been added to for longer than it remembers. */
+  /** Values were added for longer than the memory lasts. */
   get isSettled(): boolean {
     return this.#before !== undefined
   }
 
-  /** @returns whether something was forgotten */
+  /** @returns whether a value has expired */
   add(value: number, atMs: number): boolean {
     const isOld = atMs - this.#since > this.#memoryMs
     if (isOld) {

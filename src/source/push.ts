@@ -1,4 +1,4 @@
-/** Postcopy's sending: requested pages first, everything else behind them, until nothing is owed. */
+/** Sends pages in postcopy: requested pages first, then all others, until nothing is owed. */
 import type { Counters, Parameters } from '../migration/index.js'
 import type { Signal } from './signal.js'
 import type { TrackedBlock } from '../ram/index.js'
@@ -16,49 +16,49 @@ import { ReadAhead } from './read-ahead.js'
 import type { Replay } from './replay.js'
 import { RequestRate } from './request-rate.js'
 
-/** Milliseconds after a request, and after the switch, in which another one is likely. */
+/** Milliseconds after a request, and after the switch, in which another request is likely. */
 const BUSY_MS = 100
-/** How long a request may wait behind pushed pages, in milliseconds, while none come. */
+/** How long a request may wait for pushed pages, in milliseconds, while there are no requests. */
 const CALM_QUEUE_MS = 5
-/** The same while some come: on a slow link, which passes nothing else meanwhile, and in a storm … */
+/** The same while there are requests, in a storm of them or on a slow link. */
 const SHORT_QUEUE_MS = 0.1
-/** … and on a fast one, where turns of our loop, one for each batch, take longer than the batch. */
+/** The same on a fast link, where a turn of the event loop takes longer than a batch. */
 const FAST_QUEUE_MS = 1
-/** The same behind pages that were sent ahead: another vCPU may ask for something else. */
+/** The same for pages sent ahead: another vCPU may request a different page. */
 const AHEAD_QUEUE_MS = 1
-/** Of what may be on its way, in one batch: the rest is on its way while the batch is made. */
+/** Fraction of the window sent per batch; the rest is in flight while a batch is made. */
 const BATCH_SHARE = 0.5
-/** Under a limit of bandwidth, so much of a second is a batch at most: else it comes in gulps. */
+/** Longest batch under a bandwidth limit, in seconds; longer ones would be sent in bursts. */
 const LIMITED_BATCH_SECONDS = 0.1
-/** Requested pages in a row without a ping: each pong costs both ends as much as a request does. */
+/** Bytes of requested pages without a ping: each pong costs both ends as much as a request does. */
 const MOST_UNPINGED_BYTES = 32 * 1024
 /** How long to wait for a pong before more is sent without one. */
 const PONG_MS = 10
-/** How long devices may take to load before pages are pushed in spite of it. */
+/** How long pushing waits for the devices to be loaded. */
 const LOADING_MS = 100
-/** How long to wait until the destination has taken all that is on its way. */
+/** How long to wait until the destination has placed everything in flight. */
 const DRAIN_MS = 500
-/** Timers cannot wait for ever; look again. */
+/** Timers have a maximum; longer waits are repeated. */
 const MAX_WAIT_MS = 60_000
 
-/** Room for it is in every batch. */
+/** Every batch has room for a ping. */
 export const PING_BYTES = encode((out) => encodePing(out, 0)).length
 
 export interface PushOptions {
   readonly ram: RamSender
   readonly counters: Counters
-  /** Notified when anything was heard from the destination. */
+  /** Notified when the destination has sent something. */
   readonly signal: Signal
-  /** As they are now; they may change. */
+  /** The current parameters; they may change. */
   readonly parameters: () => Parameters
-  /** Throws what makes it senseless to go on. */
+  /** Throws the reason if the migration cannot continue. */
   readonly check: () => void
-  /** What to push before anything else, where that is known. */
+  /** What to push before all other pages, if known. */
   readonly replay?: Replay | undefined
 }
 
 export class Push {
-  /** The destination's devices are loaded: its guest runs. */
+  /** The destination has loaded the devices: its guest runs. */
   packageLoaded = false
   readonly #ram: RamSender
   readonly #counters: Counters
@@ -70,7 +70,7 @@ export class Push {
   readonly #readAhead = new Map<TrackedBlock, ReadAhead>()
   readonly #requestRate = new RequestRate()
   #lastRequestAt = -Infinity
-  /** While pages are sent: sends those that are asked for, if that needs no waiting. */
+  /** Set during {@link run}: sends requested pages if that needs no waiting. @returns bytes sent */
   #serve: (() => number) | undefined
 
   constructor({ ram, counters, signal, parameters, check, replay }: PushOptions) {
@@ -82,7 +82,7 @@ export class Push {
     this.#replay = replay
   }
 
-  /** Whole host pages `[first, end)` are asked for, in target pages. */
+  /** Takes a request for the whole host pages `[first, end)`, in target pages. */
   request(tracked: TrackedBlock, first: number, end: number): void {
     this.#counters.requestedPages += (end - first) / tracked.block.hostPages
     this.#lastRequestAt = performance.now()
@@ -92,7 +92,7 @@ export class Push {
     this.#expect(tracked, end)
   }
 
-  /** Has pages sent ahead that go on with the pattern of the requests, the last of which ends here. */
+  /** Queues pages that continue the pattern of the requests. The last request ends at `end`. */
   #expect(tracked: TrackedBlock, end: number): void {
     const most = this.#parameters()['x-read-ahead-pages']
     if (most === 0) return
@@ -128,7 +128,7 @@ export class Push {
   }
 
   /**
-   * Lets the destination catch up with all that was sent.
+   * Waits until the destination has placed everything that was sent.
    *
    * @returns whether it has, in time
    */
@@ -142,7 +142,7 @@ export class Push {
     return this.#window.outstandingBytes === 0
   }
 
-  /** @param urgentLink - the preempt channel, where there is one */
+  /** @param urgentLink - the preempt channel, if there is one */
   async run(link: SourceLink, urgentLink: SourceLink | undefined): Promise<void> {
     this.#serve = () =>
       urgentLink === undefined
@@ -156,9 +156,10 @@ export class Push {
   }
 
   /**
-   * Sends what is asked for at once: whoever waits for it must not wait for a turn of the loop.
+   * Sends requested pages at once, so that the faulting threads do not wait for a turn of the event
+   * loop.
    *
-   * @returns whether that was all there is to do; if not, {@link run} has to have its turn
+   * @returns whether nothing else is to be done; if not, {@link run} has to run
    */
   serve(): boolean {
     if (this.#serve === undefined) return false
@@ -194,10 +195,11 @@ export class Push {
     return link.sendBatch((out) => this.#pinged(out, (room) => this.#ram.packAhead(room, pages)))
   }
 
-  /** Sends the next batch that nobody has asked for, or waits until that may be done. @returns bytes sent */
+  /** Sends the next batch of unrequested pages, or waits until it may. @returns bytes sent */
   async #push(link: SourceLink, begunAt: number): Promise<number> {
     const replay = this.#replay?.peek() === undefined ? undefined : this.#replay
-    // What will be asked for does not wait for quiet; devices that load are disturbed by it, too.
+    // A replay does not wait for quiet, because its pages will be requested. It does wait for
+    // loading devices, which it would slow down.
     const quietMs = replay === undefined ? this.#parameters()['x-push-after-quiet-ms'] : 0
     const waitMs = this.#holdBackMs(begunAt, quietMs)
     if (waitMs > 0) {
@@ -211,7 +213,7 @@ export class Push {
     const isFull = batchPages * RECORD_BYTES > roomBytes
     if (isFull && !this.#window.isStalled(PONG_MS, performance.now())) {
       this.#window.full(performance.now())
-      // What was asked for may be all of it, without a ping.
+      // All outstanding bytes may be requested pages, which were sent without a ping.
       if (!this.#window.isPinging) link.write(this.#pingBehind(0))
       await this.#signal.wait(PONG_MS)
       return 0
@@ -229,7 +231,7 @@ export class Push {
     return bytesPerSecond === 0 ? Infinity : bytesPerSecond * LIMITED_BATCH_SECONDS
   }
 
-  /** Each pong that comes cuts a batch short: what is left of one needs no ping of its own. */
+  /** A pong that arrives cuts a batch short. The remainder of a batch needs no ping of its own. */
   #packSweep(out: Uint8Array, batchPages: number, direct?: Readonly<DirectSend>): number {
     const end = this.#ram.packPart(out.subarray(0, out.length - PING_BYTES), batchPages, direct)
     if (end === 0) return 0
@@ -242,13 +244,13 @@ export class Push {
     return end + PING_BYTES
   }
 
-  /** How many pages may be sent ahead now: in one batch, so that few of them are asked for meanwhile. */
+  /** How many pages may be sent ahead now: one batch, so that few are requested in the meantime. */
   get #aheadPages(): number {
     const roomBytes = this.#window.bytesFor(AHEAD_QUEUE_MS) - this.#window.outstandingBytes
     return Math.max(0, Math.min(BATCH_PAGES, Math.floor(roomBytes / RECORD_BYTES)))
   }
 
-  /** Pages that are asked for, and those that are expected to be asked for next. */
+  /** Packs requested pages, and those expected to be requested next. */
   #packRequested(out: Uint8Array): number {
     const aheadPages = this.#aheadPages
     const pack = (room: Uint8Array): number => this.#ram.packRequested(room, aheadPages)
@@ -259,7 +261,7 @@ export class Push {
     return lengthBytes
   }
 
-  /** Puts a ping behind what `pack` has filled in, to learn when it is placed. */
+  /** Appends a ping to what `pack` has filled in, to learn when it is placed. */
   #pinged(out: Uint8Array, pack: (room: Uint8Array) => number): number {
     const lengthBytes = pack(out.subarray(0, out.length - PING_BYTES))
     if (lengthBytes === 0) return 0
@@ -275,10 +277,10 @@ export class Push {
     return isShort ? SHORT_QUEUE_MS : FAST_QUEUE_MS
   }
 
-  /** Why nothing may be pushed now that nobody has asked for, and for how long. */
+  /** Milliseconds for which no unrequested page may be pushed; 0 or less: push now. */
   #holdBackMs(begunAt: number, quietMs: number): number {
     const time = performance.now()
-    // Until the devices are loaded the guest stands still, and they may ask for pages.
+    // Until the devices are loaded the guest is stopped, and loading may request pages.
     const loadingMs = this.packageLoaded ? 0 : begunAt + LOADING_MS - time
     const untilQuietMs = Math.max(begunAt, this.#lastRequestAt) + quietMs - time
     return Math.max(loadingMs, untilQuietMs)

@@ -1,6 +1,6 @@
 /**
- * Turns dirty pages into `ram` sections: a sweep over all blocks, and requested pages in front
- * of it, after which the sweep goes on from there (protocol section 3.1).
+ * Packs dirty pages into `ram` sections. A sweep covers all blocks. Requested pages are sent before
+ * it, and the sweep continues after the last of them (protocol section 3.1).
  */
 import { packPages, sendPages } from '../kernel/index.js'
 import type { Counters } from '../migration/index.js'
@@ -10,28 +10,28 @@ import { TARGET_PAGE_SIZE } from '../units.js'
 import { PageQueue } from './page-queue.js'
 import type { Replay } from './replay.js'
 
-/** Any number would do; 7.2 uses this one. */
+/** Any number works; QEMU 7.2 uses this one. */
 export const RAM_SECTION_ID = 2
 
-/** Pages that a buffer holds: more leave the cache. */
+/** Target pages per buffer; a larger buffer does not stay in the cache. */
 export const BUFFER_PAGES = 256
-/** Pages that are packed before they are sent, where several such pieces make a batch. */
+/** Pages packed before each direct send; a batch is several such pieces. */
 const PIECE_PAGES = 64
-/** Most pages in a batch: fewer cost a turn of the loop, and a pong, more often. */
+/** Most pages per batch; smaller batches cost more turns of the event loop, and more pongs. */
 export const BATCH_PAGES = 1024
 
-/** Element type and section id, in front of the records. */
+/** Element type and section id, before the records. */
 const HEAD_BYTES = 5
-/** End mark, footer type and section id, behind them. */
+/** End mark, footer type and section id, after the records. */
 const TAIL_BYTES = 13
-/** u64 with flags, and the page; the first of a block has its name, too. */
+/** u64 with flags, then the page. The first record of a block has its name, too. */
 export const RECORD_BYTES = 8 + TARGET_PAGE_SIZE
 const MAX_NAME_BYTES = 256
 
-/** Each channel remembers its last block by itself. */
+/** Each channel has its own last block. */
 type ChannelName = 'main' | 'preempt'
 
-/** A piece of the END section: bytes to send, and whether the section is complete with them. */
+/** A piece of the END section: bytes to send, and whether they complete the section. */
 export interface EndPiece {
   readonly lengthBytes: number
   readonly complete: boolean
@@ -40,28 +40,28 @@ export interface EndPiece {
 /** Native code writes packed pages straight to the socket, and leaves the rest in the buffer. */
 export interface DirectSend {
   readonly fd: number
-  /** Written to the socket. */
+  /** Bytes written to the socket. */
   sentBytes: number
-  /** Where in the buffer the rest begins. */
+  /** Offset in the buffer at which the rest begins. */
   unsentFrom: number
 }
 
-/** How much a batch is that ends in the buffer at `end`. */
+/** Length of a batch whose part in the buffer ends at `end`. */
 export function batchLength(end: number, direct: Readonly<DirectSend> | undefined): number {
   return direct === undefined ? end : direct.sentBytes + end - direct.unsentFrom
 }
 
 export class RamSender {
   readonly sectionId: number
-  /** What was asked for. */
+  /** Requested pages. */
   readonly #requested: PageQueue
-  /** What will be asked for, if the guesses are good. */
+  /** Pages that will be requested next if the guesses are right. */
   readonly #ahead: PageQueue
   readonly #blocks: readonly TrackedBlock[]
   readonly #counters: Counters
-  /** Filled by packPages and sendPages, see there. */
+  /** Results of packPages and sendPages, see there. */
   readonly #packed = new Float64Array(6)
-  /** Where the sweep goes on. */
+  /** Where the sweep continues. */
   #blockIndex = 0
   #page = 0
   /** By channel, the block of the last record: the next record of the same block needs no name. */
@@ -84,13 +84,13 @@ export class RamSender {
     this.#counters = counters
   }
 
-  /** A buffer that holds `pages` target pages, and at least one host page of any block. */
+  /** Bytes of a buffer for `pages` target pages, and for at least one host page of any block. */
   batchBytes(pages: number): number {
     const most = Math.max(pages, ...this.#blocks.map(({ block }) => block.hostPages))
     return HEAD_BYTES + MAX_NAME_BYTES + most * RECORD_BYTES + TAIL_BYTES
   }
 
-  /** Counts the pages to send, after the bitmaps were changed from outside. */
+  /** Counts the pages to send again, after the bitmaps were changed elsewhere. */
   recount(): number {
     this.#remainingPages = this.#blocks.reduce((sum, { dirty }) => sum + dirty.count(), 0)
     this.#counters.remainingPages = this.#remainingPages
@@ -102,12 +102,12 @@ export class RamSender {
     return this.#remainingPages
   }
 
-  /** Requests that wait in order. */
+  /** Number of ordered requests that wait. */
   get requestsWaiting(): number {
     return this.#requested.length
   }
 
-  /** The same of what may be asked for next. */
+  /** Number of ordered guesses that wait. */
   get aheadWaiting(): number {
     return this.#ahead.length
   }
@@ -117,29 +117,31 @@ export class RamSender {
     this.#page = 0
   }
 
-  /** From here on whole host pages, and the next record is named (protocol sections 4 and 4.2). */
+  /**
+   * Sends whole host pages from now on; the next record has a name (protocol sections 4 and 4.2).
+   */
   beginPostcopy(): void {
     this.beginRound()
     this.#postcopy = true
     this.#lastBlock.main = undefined
   }
 
-  /** Whole host pages `[first, end)` are asked for, in target pages. */
+  /** Takes a request for the whole host pages `[first, end)`, in target pages. */
   request(tracked: TrackedBlock, first: number, end: number): void {
     this.#requested.add(tracked, first, end)
   }
 
-  /** Whole host pages `[first, end)` may be asked for next. */
+  /** Takes a guess that the whole host pages `[first, end)` will be requested next. */
   expect(tracked: TrackedBlock, first: number, end: number): void {
     this.#ahead.add(tracked, first, end)
   }
 
   /**
    * Fills `out` with one PART of the next `maxPages` dirty pages of the sweep. In postcopy the
-   * sweep goes round; in precopy it ends with the last block.
+   * sweep starts over after the last block; in precopy it ends there.
    *
-   * @param direct - may be used for a part of it
-   * @returns bytes to send (with `direct`, where in `out` they end); 0 at the end of the sweep
+   * @param direct - may be used for some of the pages
+   * @returns bytes to send (with `direct`: where they end in `out`); 0 at the end of the sweep
    */
   packPart(out: Uint8Array, maxPages: number, direct?: DirectSend): number {
     const before = this.remainingPages
@@ -149,9 +151,9 @@ export class RamSender {
   }
 
   /**
-   * Fills `out` with one PART of pages that were asked for, and of `aheadPages` that may be next.
+   * Fills `out` with one PART of requested pages, and of up to `aheadPages` guessed ones.
    *
-   * @returns bytes to send; 0 where nothing that was asked for is owed any more
+   * @returns bytes to send; 0 if no requested page is owed any more
    */
   packRequested(out: Uint8Array, aheadPages = 0): number {
     const start = writeHead(out, this.sectionId, ElementType.sectionPart)
@@ -160,19 +162,22 @@ export class RamSender {
     return end === start ? 0 : writeTail(out, this.sectionId, end)
   }
 
-  /** Fills `out` with one PART of `maxPages` pages that may be asked for next; 0 where there are none. */
+  /** Fills `out` with one PART of up to `maxPages` guessed pages; 0 if there are none. */
   packAhead(out: Uint8Array, maxPages: number): number {
     const start = writeHead(out, this.sectionId, ElementType.sectionPart)
     const end = this.#packQueue(this.#ahead, 'main', out, start, maxPages)
     return end === start ? 0 : writeTail(out, this.sectionId, end)
   }
 
-  /** The same for the preempt channel, whose records stand bare (protocol section 8). */
+  /**
+   * Fills `out` with requested pages for the preempt channel: records without a section (protocol
+   * section 8).
+   */
   packUrgent(out: Uint8Array): number {
     return this.#packQueue(this.#requested, 'preempt', out, 0)
   }
 
-  /** Fills `out` with one PART of the next `maxPages` pages of a replay; 0 where it is over. */
+  /** Fills `out` with one PART of the next `maxPages` pages of a replay; 0 if it is over. */
   packReplay(out: Uint8Array, replay: Replay, maxPages: number): number {
     const start = writeHead(out, this.sectionId, ElementType.sectionPart)
     let at = start
@@ -215,9 +220,9 @@ export class RamSender {
   }
 
   /**
-   * Fills `out` with the next piece of the END section, which carries all that is left.
+   * Fills `out` with the next piece of the END section, which carries all remaining pages.
    *
-   * @param first - whether this is its first piece
+   * @param first - whether this is the first piece
    */
   packEnd(out: Uint8Array, first: boolean): EndPiece {
     const start = first ? writeHead(out, this.sectionId, ElementType.sectionEnd) : 0
@@ -242,7 +247,7 @@ export class RamSender {
       const [nextPage = 0] = this.#packed
       this.#page = nextPage
       left -= before - this.remainingPages
-      // The buffer or the batch is full, or the link, or something was heard.
+      // Stopped early: the buffer, batch or socket is full, or the destination has sent something.
       if (nextPage < tracked.block.pageCount) break
       this.#blockIndex += 1
       this.#page = 0
@@ -288,7 +293,7 @@ export class RamSender {
   }
 }
 
-/** Target pages `[from, to)`, of which so many at most. */
+/** Target pages `[from, to)`; at most `maxPages` of them are sent. */
 interface PageRange {
   readonly from: number
   readonly to: number

@@ -1,8 +1,8 @@
-/** Keeps a stream under a number of bytes a second, with bursts of one slice as QEMU has. */
+/** Limits a stream to a number of bytes per second, with bursts of one slice as in QEMU. */
 const SLICE_MS = 100
 
 export class RateLimiter {
-  /** Sent and not yet paid for by time. */
+  /** Bytes sent in excess of the rate so far. */
   #debtBytes = 0
   #paidUntil = performance.now()
 
@@ -28,7 +28,7 @@ export class RateLimiter {
   }
 }
 
-/** Bytes a second over the last stretch of at least {@link SLICE_MS}. */
+/** Bytes per second over the last span of at least {@link SLICE_MS}. */
 export class RateMeter {
   #since = performance.now()
   #bytes = 0

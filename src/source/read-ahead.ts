@@ -1,23 +1,23 @@
 /**
- * Guesses which pages will be asked for next. Requests that follow each other at an even distance
- * (forward, backward, or some pages apart) are a stream; behind each request that goes on with it
- * the next pages are sent unasked. The more often a guess is confirmed, the further it reaches.
+ * Guesses which pages will be requested next. Requests at an even distance (forward, backward, or
+ * some pages apart) form a stream. After each request that continues a stream, the next pages are
+ * sent ahead. Each confirmed guess doubles the size of the next one.
  *
- * A destination asks only for what it does not have. So a stream whose guesses were good goes on
- * with a request right behind the last guess, and one whose guesses were bad never asks again:
- * it is forgotten for the sake of others, and has cost no more than its last guess.
+ * A destination requests only pages that it does not have. So a stream with good guesses continues
+ * with a request right after the last guess. A stream with bad guesses gets no further request: it
+ * is dropped in favour of others, and has cost no more than its last guess.
  */
 
-/** Streams that are known at one time: some vCPUs, each with some. */
+/** Streams tracked at one time: a few per vCPU. */
 const STREAMS = 16
-/** Requests that fit no stream, and may be the start of one. */
+/** Requests that fit no stream, and may start one. */
 const STRAY = 16
-/** Pages between two requests that still have to do with each other. */
+/** Largest distance in pages between related requests. */
 const FARTHEST = 64
-/** Pages of the first guess. */
+/** Pages in the first guess of a stream. */
 const FIRST_GUESS = 8
 
-/** Guessed pages: `count` of them from `first` on, `stride` apart. All in host pages of one block. */
+/** Guessed host pages of one block: `count` pages from `first` on, `stride` apart. */
 export interface Guess {
   readonly first: number
   readonly stride: number
@@ -26,42 +26,42 @@ export interface Guess {
 
 interface Stream {
   stride: number
-  /** The next page that a request must have to go on with it. */
+  /** The next page that would continue the stream. */
   next: number
   guessed: number
 }
 
-/** Of one block. */
+/** The streams of one block. */
 export class ReadAhead {
   readonly #streams: Stream[] = []
   readonly #strays: number[] = []
 
   /**
-   * A host page is asked for.
+   * Takes a request for a host page.
    *
-   * @param most - pages of a guess
-   * @returns what to send behind it; undefined where nothing can be guessed
+   * @param most - largest guess in pages
+   * @returns the pages to send ahead after it; undefined if there is no guess
    */
   guess(page: number, most: number): Guess | undefined {
     const stream = this.#find(page) ?? this.#begin(page)
     if (stream === undefined) return undefined
     const { stride, guessed, next } = stream
     const count = Math.min(most, guessed === 0 ? FIRST_GUESS : guessed * 2)
-    // What was guessed already is not guessed again, even if it was asked for all the same.
+    // Already guessed pages are not guessed again, even if one of them was requested.
     const first = (page - next) / stride < 0 ? next : page + stride
     stream.guessed = count
     stream.next = first + count * stride
     return { first, stride, count }
   }
 
-  /** What was guessed last may be asked for all the same: it was on its way. */
+  /** A page of the last guess may be requested, too, because it was still in flight. */
   #find(page: number): Stream | undefined {
     const index = this.#streams.findIndex(({ stride, next, guessed }) => {
       const steps = (page - next) / stride
       return Number.isInteger(steps) && steps >= -guessed && steps <= 1
     })
     const [stream] = index === -1 ? [] : this.#streams.splice(index, 1)
-    // The one that was used last goes last.
+    // Least recently used first.
     if (stream !== undefined) this.#streams.push(stream)
     return stream
   }
@@ -77,7 +77,7 @@ export class ReadAhead {
     return stream
   }
 
-  /** The distance that the last two requests before this one have, too. */
+  /** The distance to an earlier request, if that has the same distance to another one. */
   #strideTo(page: number): number | undefined {
     for (const before of this.#strays.toReversed()) {
       const stride = page - before

@@ -1,13 +1,13 @@
 /**
- * Goes on with a postcopy that is paused: asks the destination what it has, and sends the rest
+ * Recovers a paused postcopy: asks the destination which pages it has, and sends the others
  * (protocol section 7).
  *
  * ```
  * connect ─ RECV_BITMAP ─ bitmaps ─ RESUME ─ RESUME_ACK ─ push all ─ SHUT 0
  * ```
  *
- * The guest is stopped here and its RAM does not change, so that the received bitmaps are all
- * there is to know. Whatever fails leads back to `postcopy-paused`, as often as it likes.
+ * The guest is stopped here and its RAM does not change. So the received bitmaps are all that the
+ * source needs. Every failure leads back to `postcopy-paused`, any number of times.
  */
 import type { PostcopyError } from '../errors.js'
 import { ConnectionError, PeerError } from '../errors.js'
@@ -29,11 +29,11 @@ import { type SourcePhaseMachine, sourcePhases } from './phases.js'
 import { Session } from './session.js'
 
 export interface RecoveryHost {
-  /** `error` says why, where the state is a failure. */
+  /** `error`: the reason, if the state is a failure. */
   stateChanged(state: MigrationState, error: unknown): void
-  /** The destination has said that it has the guest. */
+  /** The destination has confirmed that it has the guest. */
   claimed(): void
-  /** The destination needs nothing any more. */
+  /** The destination has confirmed that it needs nothing more. */
   confirmed(): void
 }
 
@@ -54,7 +54,7 @@ export class Recovery {
   readonly #phases: SourcePhaseMachine
   readonly #session: Session
   readonly #giveUp = new AbortController()
-  /** Received bitmaps by block, as far as they have come. */
+  /** The bitmaps received so far, by block. */
   readonly #received = new Map<SourceBlock, PageBitmap>()
 
   constructor(
@@ -94,7 +94,7 @@ export class Recovery {
     this.#session.push.packageLoaded = true
   }
 
-  /** Never throws: how it ended is the last state, and by then everything here is let go. */
+  /** Never throws: the last state tells the result, and all resources are released before it. */
   async run(): Promise<void> {
     this.#counters.endedAt = 0
     this.#phases.take('connect')
@@ -182,7 +182,7 @@ function misplaced(what: string): PostcopyError {
   return new PeerError('ERR_PEER_PROTOCOL', `the destination sent ${what}, which nobody asked for`)
 }
 
-/** @throws PeerError `ERR_PEER_BITMAP` where it cannot be that of our destination, as it is now */
+/** @throws PeerError `ERR_PEER_BITMAP` if it cannot be the current bitmap of our destination */
 function checkBitmap(tracked: SourceBlock, received: PageBitmap): void {
   const { block, dirty, confirmed, available } = tracked
   const refuse = (page: number, why: string): never => {

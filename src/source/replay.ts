@@ -1,6 +1,6 @@
 /**
- * Pushes the pages that were asked for another time, in the order in which they were, before
- * anybody asks; and notes what is asked for in spite of it.
+ * Pushes the pages that an earlier migration recorded as requested, in that order, before they are
+ * requested again. Records the requests that arrive in spite of that.
  */
 import { PageOrder, type TrackedBlock } from '../ram/index.js'
 
@@ -14,13 +14,16 @@ export interface ReplayRun {
 export class Replay {
   readonly #order: PageOrder
   readonly #blocks: readonly TrackedBlock[]
-  /** What is noted from now on has been asked for: nobody needs to push it. */
+  /** Later runs are pages recorded by this source: they were requested, and need no push. */
   readonly #runCount: number
   #run = 0
-  /** Pages of the present run that are known to be sent. */
+  /** Pages of the current run that are known to be sent. */
   #sent = 0
 
-  /** @param buffer - of a {@link PageOrder} over these blocks, where there is one; is added to */
+  /**
+   * @param buffer - of a {@link PageOrder} over these blocks, if there is one; new requests are
+   *   added
+   */
   static of(
     buffer: SharedArrayBuffer | undefined,
     blocks: readonly TrackedBlock[],
@@ -38,19 +41,19 @@ export class Replay {
     this.#runCount = order.runCount
   }
 
-  /** Whole host pages `[first, end)` were asked for, in target pages. */
+  /** Records a request for the whole host pages `[first, end)`, in target pages. */
   note(tracked: TrackedBlock, first: number, end: number): void {
     this.#order.add(this.#blocks.indexOf(tracked), first, end)
   }
 
-  /** What is next, from a page on that is still owed; undefined: nothing is left to push. */
+  /** The next run, from its first page that is still owed; undefined if nothing is left to push. */
   peek(): ReplayRun | undefined {
     for (; this.#run < this.#runCount; this.#run += 1, this.#sent = 0) {
       const tracked = this.#blocks[this.#order.block(this.#run)]
       if (tracked === undefined) continue
       const { hostPages } = tracked.block
       const first = this.#order.first(this.#run)
-      // Host pages may be larger here than where it was noted.
+      // Host pages may be larger here than where the order was recorded.
       const start = first - (first % hostPages)
       const end = Math.ceil((first + this.#order.count(this.#run)) / hostPages) * hostPages
       const page = tracked.dirty.next(start + this.#sent, end)

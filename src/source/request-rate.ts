@@ -1,21 +1,21 @@
-/** How often pages are asked for, over the last moments. */
+/** How often pages were requested recently. */
 
-/** From here on more comes by requests than by what is pushed behind them. */
+/** Above this rate, requests transfer more pages than the push between them does. */
 const STORM_REQUESTS_PER_MS = 4
-/** A request counts for less as time passes: after so long for a third. */
+/** The weight of a request falls to 1/e in this time. */
 const MEMORY_MS = 10
 
 export class RequestRate {
   #weight = 0
   #atMs = -Infinity
 
-  /** A page is asked for. */
+  /** Counts a request. */
   note(atMs: number): void {
     this.#weight = 1 + this.#weightAt(atMs)
     this.#atMs = atMs
   }
 
-  /** Many wait, or few so often, that a short queue serves them better than a fast push. */
+  /** So many requests that a short queue serves them better than a fast push. */
   isStorm(atMs: number): boolean {
     return this.#weightAt(atMs) > STORM_REQUESTS_PER_MS * MEMORY_MS
   }

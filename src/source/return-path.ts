@@ -1,4 +1,4 @@
-/** What the destination says, checked and remembered. */
+/** Decodes and checks the messages of the destination. */
 import { PeerError } from '../errors.js'
 import { PageBitmap, type TrackedBlock } from '../ram/index.js'
 import { ReturnPathDecoder } from '../stream/index.js'
@@ -6,18 +6,18 @@ import { TARGET_PAGE_SIZE } from '../units.js'
 
 export interface ReturnPathEvents {
   pong(value: number): void
-  /** Whole host pages `[first, end)` are asked for, in target pages. */
+  /** A request for the whole host pages `[first, end)`, in target pages. */
   pagesRequested(tracked: TrackedBlock, first: number, end: number): void
-  /** Something new is to be seen here. */
+  /** Called after each read. */
   changed(): void
-  /** A received bitmap, in a recovery; elsewhere it is refused. */
+  /** A received bitmap, in a recovery; otherwise it is rejected. */
   received?(tracked: TrackedBlock, bitmap: PageBitmap): void
   /** The answer to RESUME, in a recovery. */
   resumeAcknowledged?(): void
 }
 
 export class ReturnPath {
-  /** The destination's last word: 0 for success; undefined until it was said. */
+  /** The status of the destination's SHUT message, 0 for success; undefined before it arrives. */
   shutStatus: number | undefined
   readonly #decoder: ReturnPathDecoder
   readonly #events: ReturnPathEvents
@@ -62,7 +62,7 @@ export class ReturnPath {
     this.#events = events
   }
 
-  /** A channel's consumer. @throws StreamError, PeerError */
+  /** Takes the bytes of a channel. @throws StreamError, PeerError */
   consume(bytes: Uint8Array, start: number, end: number): number {
     if (this.shutStatus !== undefined) {
       throw new PeerError('ERR_PEER_PROTOCOL', 'the destination went on after SHUT')

@@ -6,8 +6,8 @@
  *                                      └─ stop ─ discards, package ─ push all ─ SHUT 0
  * ```
  *
- * Before the end of the package is written, every failure leaves the guest running here. After that
- * the destination may run it: a failure pauses, and every page is kept.
+ * Until the end of the package is written, every failure leaves the guest running here. After that
+ * the destination may run it: a failure pauses the migration, and every page is kept.
  */
 import { PostcopyError } from '../errors.js'
 import {
@@ -33,25 +33,25 @@ import { precopy } from './precopy.js'
 import { Session } from './session.js'
 import { unconfirmed } from './unconfirmed.js'
 
-/** Rounds of discards that are sent while the guest runs. */
+/** Most rounds of discards while the guest runs. */
 const DISCARD_ROUNDS = 4
 
-/** The main thread, as the sender needs it. */
+/** The main thread's functions that the sender calls. */
 export interface SenderHost {
-  /** `error` says why, where the state is a failure. */
+  /** `error`: the reason, if the state is a failure. */
   stateChanged(state: MigrationState, error: unknown): void
   /** Resolves when the guest is stopped and its devices are saved. */
   stopGuest(): Promise<SavedDevices>
   resumeGuest(): void
-  /** See the notice of that name. */
+  /** See the notice `pass`. */
   passBegins(pass: number): void
-  /** Called right before the last of the guest is sent: from then on only a refusal gives it back. */
+  /** Called right before the last bytes of the guest are sent. Then only a refusal returns it. */
   handingOver(how: 'precopy' | 'postcopy'): void
-  /** Called where the destination has refused it behind that: the guest is here to stay. */
+  /** Called if the destination refuses the guest after that: it stays here. */
   givenBack(): void
-  /** The destination has said that it has the guest. */
+  /** The destination has confirmed that it has the guest. */
   claimed(): void
-  /** The destination needs nothing any more. */
+  /** The destination has confirmed that it needs nothing more. */
   confirmed(): void
 }
 
@@ -120,7 +120,7 @@ export class Sender {
     )
   }
 
-  /** Never throws: how it ended is the last state, and by then everything here is let go. */
+  /** Never throws: the last state tells the result, and all resources are released before it. */
   async run(): Promise<void> {
     this.#counters.startedAt = now()
     try {
@@ -146,28 +146,30 @@ export class Sender {
     return this.#parameters
   }
 
-  /** Takes effect at once, also on what waits for a limit that was changed. */
+  /** Takes effect at once, also on waits for a limit that has changed. */
   set parameters(parameters: Parameters) {
     this.#parameters = parameters
     this.#session.signal.notify()
   }
 
-  /** Switches as soon as possible, however much remains. Harmless when it is over or under way. */
+  /**
+   * Switches as soon as possible, however much remains. Does nothing during or after the switch.
+   */
   startPostcopy(): void {
     this.#postcopyRequested = true
     this.#session.signal.notify()
   }
 
-  /** Gives the guest back, unless the end of its package is written: then nothing happens. */
+  /** Cancels, unless the last bytes of the guest were already sent: then nothing happens. */
   cancel(): void {
     if (!this.#phases.accepts('cancel')) return
     this.#phases.take('cancel')
     this.#cancel.abort()
-    // The destination may have stopped reading: waits for nothing it has to do.
+    // Does not wait for the destination, which may have stopped reading.
     this.#session.break(cancelled())
   }
 
-  /** Breaks the connection of a guest that runs at the destination; else nothing happens. */
+  /** Breaks the connection if the guest runs at the destination; otherwise does nothing. */
   pause(): void {
     if (this.#phases.is('pushing')) this.#session.break(pausedOnPurpose())
   }
@@ -197,7 +199,7 @@ export class Sender {
     this.#counters.setupMs = now() - this.#counters.startedAt
 
     const way = await this.#precopy(link)
-    // A plain precopy has no ping here.
+    // A plain precopy sends no ping here.
     if (way === 'postcopy') {
       await session.establishUrgentLink(link)
       await this.#announceDiscards(link)
@@ -229,7 +231,7 @@ export class Sender {
     })
   }
 
-  /** One look at the start, one after each round, one when the guest is stopped. */
+  /** Counts one pass at the start, one after each round, and one after the guest is stopped. */
   #countPass(): void {
     this.#dirtySyncCount += 1
     this.#counters.dirtySyncCount = this.#dirtySyncCount
@@ -243,7 +245,7 @@ export class Sender {
     this.#counters.stoppedAt = this.#stoppedAt
     const devices = await this.#host.stopGuest()
     this.#session.check()
-    // The look through all of RAM takes a millisecond for some GiB, in which the guest stands still.
+    // Skipped if all pages are dirty: a scan of a few GiB takes a millisecond of downtime.
     const isAllDirty = this.#blocks.every(({ block, dirty }) => dirty.count() === block.pageCount)
     if (!isAllDirty) this.#dirtyLog?.sync()
     this.#countPass()
@@ -256,14 +258,14 @@ export class Sender {
       this.#dirtyLog?.sync()
       if (this.#discards.isNearlyDone) break
       this.#discards.announce(link)
-      // So that the guest is stopped for less: the destination has nothing else left to do.
+      // Reduces downtime: the destination has no other work left when the guest stops.
       if (!(await this.#session.push.drain(link))) break
     }
-    // So that no code has to be compiled first while the guest stands still.
+    // Compiles this code before the guest is stopped.
     encodeSwitch([], this.#session.ram.sectionId)
   }
 
-  /** Names what was written since, and hands over. */
+  /** Discards what was written since, and hands the guest over. */
   async #switchToPostcopy(link: SourceLink, devices: SavedDevices): Promise<void> {
     await this.#sendLoadRanges(link)
     this.#discards.announceRest(link)
@@ -275,14 +277,16 @@ export class Sender {
     link.write(encode((out) => encodePing(out, PingValue.afterPackage)))
   }
 
-  /** The last of precopy: whoever loads the devices does not have to wait for these pages. */
+  /** The last pages of precopy: loading the devices does not have to wait for them. */
   async #sendLoadRanges(link: SourceLink): Promise<void> {
     const { ram } = this.#session
     for (const { tracked, first, end } of this.#loadRanges) ram.request(tracked, first, end)
     this.#counters.downtimeBytes += await link.sendBatch((out) => ram.packRequested(out))
   }
 
-  /** Sends what makes the destination run the guest; the end of it only when the rest has left. */
+  /**
+   * Sends the elements that let the destination run the guest; `last` only after `body` was taken.
+   */
   async #handOver(
     link: SourceLink,
     { body, last }: FinalElements,
@@ -297,7 +301,7 @@ export class Sender {
     link.write(last)
   }
 
-  /** Waits for the destination's word; without a return path, for the last byte to be taken. */
+  /** Waits for SHUT 0; without a return path, until the kernel has taken the last byte. */
   async #confirmed(link: SourceLink): Promise<void> {
     if (this.#hasReturnPath) await this.#session.confirmed()
     else {
@@ -305,11 +309,11 @@ export class Sender {
       link.endWriting()
     }
     if (this.#phases.is('precopy-sent')) this.#countDowntime()
-    // A destination that has everything has loaded the devices, whether or not it has sent the pong.
+    // SHUT 0 implies that the devices are loaded, even if the pong was never sent.
     if (this.#phases.is('package-sent')) this.#loaded()
   }
 
-  /** After each piece of the return path. */
+  /** Called after each read of the return path. */
   #noteReturnPath(): void {
     if (!this.#phases.is('package-sent') || !this.#session.push.packageLoaded) return
     this.#loaded()

@@ -1,6 +1,6 @@
 /**
- * One connection with a destination, and with postcopy-preempt a second one: what a migration and
- * each of its recoveries have in common.
+ * One connection to a destination, and with postcopy-preempt a second one. A migration and each of
+ * its recoveries has one session.
  */
 import type { PostcopyError } from '../errors.js'
 import { ConnectionError, PeerError } from '../errors.js'
@@ -15,20 +15,23 @@ import { BUFFER_PAGES, type EndPiece, RamSender } from './ram-sender.js'
 import { Replay } from './replay.js'
 import { ReturnPath, type ReturnPathEvents } from './return-path.js'
 
-/** How long a destination may take to answer before it is taken for a QEMU 7.2. */
+/** A destination that takes longer than this to answer counts as QEMU 7.2. */
 const PREEMPT_ANSWER_MS = 500
 
 export interface SessionOptions {
   readonly uri: MigrationUri
-  /** Undefined: in clear. */
+  /** Undefined: plaintext. */
   readonly tls: TlsClient | undefined
   readonly ramSectionId: number | undefined
   readonly capabilities: Capabilities
-  /** As they are now; they may change. */
+  /** The current parameters; they may change. */
   readonly parameters: () => Parameters
-  /** Gives up what is not connected yet. */
+  /** Aborts a connection attempt. */
   readonly signal: AbortSignal
-  /** Of a `PageOrder` over the blocks: what to push first; what is asked for is added. */
+  /**
+   * The buffer of a `PageOrder` over the blocks: what to push first. Requested pages are added to
+   * it.
+   */
   readonly pageOrder?: SharedArrayBuffer | undefined
 }
 
@@ -36,7 +39,7 @@ export class Session {
   readonly ram: RamSender
   readonly push: Push
   readonly returnPath: ReturnPath
-  /** Notified whenever something was heard, or has broken. */
+  /** Notified when a message arrives, or the connection breaks. */
   readonly signal = new Signal()
   readonly #options: SessionOptions
   readonly #counters: Counters
@@ -46,7 +49,7 @@ export class Session {
   #hasAnswered = false
   #everythingSent = false
 
-  /** @param events - what else is to be done with what the destination says */
+  /** @param events - further handlers of the destination's messages */
   constructor(
     blocks: readonly TrackedBlock[],
     options: SessionOptions,
@@ -64,7 +67,7 @@ export class Session {
       check: () => this.check(),
       replay: Replay.of(options.pageOrder, blocks),
     })
-    /** Room for more pages: the loop has to look. */
+    /** A pong makes room for more pages: the loop of `run` has to continue. */
     let heardPong = false
     let heardRequest = false
     this.returnPath = new ReturnPath(blocks, {
@@ -80,11 +83,11 @@ export class Session {
       },
       changed: () => {
         this.#hasAnswered = true
-        // Whose page has just been sent needs a processor now, more than a loop without work does.
+        // Does not wake an idle loop: the thread whose page was just sent needs the processor more.
         const isOver = this.push.serve() && !heardPong && this.returnPath.shutStatus === undefined
         events.changed?.()
         if (!isOver) this.signal.notify()
-        // Who has got a page touches the next one soon.
+        // A thread that has received a page soon faults on the next one.
         else if (heardRequest) this.#link?.spin(options.parameters()['x-spin-us'])
         heardPong = false
         heardRequest = false
@@ -115,8 +118,8 @@ export class Session {
   }
 
   /**
-   * A destination of QEMU 7.2 begins only when both connections are there, and so answers
-   * nothing; a newer one answers, and gets its second connection later.
+   * A destination of QEMU 7.2 begins only after both connections are made, and does not answer
+   * before. Newer ones answer on the first connection, and get the second one later.
    */
   async openUrgentLinkIfAwaited(): Promise<void> {
     if (!this.#options.capabilities['postcopy-preempt']) return
@@ -124,7 +127,7 @@ export class Session {
     if (!answered) await this.openUrgentLink()
   }
 
-  /** Nothing happens without the capability, or where it is open. */
+  /** Does nothing without the capability, or if the channel is open. */
   async openUrgentLink(): Promise<void> {
     if (!this.#options.capabilities['postcopy-preempt'] || this.#urgentLink !== undefined) return
     this.#urgentLink = await this.#connect(() => {
@@ -133,10 +136,11 @@ export class Session {
   }
 
   /**
-   * Opens the preempt channel, and lets the destination close it where it has no use for it: a
-   * guest that is stopped would wait for its pages in vain. Nothing happens without the capability.
+   * Opens the preempt channel, then waits for a pong, so that a destination that does not use the
+   * channel can close it now. After the switch, the guest would wait for its pages in vain. Does
+   * nothing without the capability.
    *
-   * @throws ConnectionError where it cannot be made, or is closed again
+   * @throws ConnectionError if the channel cannot be opened, or is closed again
    */
   async establishUrgentLink(link: SourceLink): Promise<void> {
     if (!this.#options.capabilities['postcopy-preempt']) return
@@ -146,11 +150,11 @@ export class Session {
   }
 
   /**
-   * With TLS or a preempt channel, waits until the destination has answered: only then has it
-   * accepted our certificate, and both connections are where they should be. Nothing of a guest
-   * that is stopped may depend on that.
+   * With TLS or a preempt channel, waits for the destination's first answer. It shows that the
+   * destination has accepted our certificate, and that each connection has its role. A stopped
+   * guest must not depend on either.
    *
-   * @throws ConnectionError `ERR_TLS_HANDSHAKE` or `ETIMEDOUT` where it does not answer,
+   * @throws ConnectionError `ERR_TLS_HANDSHAKE` or `ETIMEDOUT` if there is no answer,
    *   `ERR_TLS_REFUSED`
    */
   async acceptance(): Promise<void> {
@@ -171,9 +175,9 @@ export class Session {
   }
 
   /**
-   * Waits until `condition` holds.
+   * Waits until `condition` is true.
    *
-   * @returns whether it does, in time
+   * @returns whether it became true in time
    */
   async waitFor(condition: () => boolean, timeoutMs: number): Promise<boolean> {
     const deadline = performance.now() + timeoutMs
@@ -184,17 +188,17 @@ export class Session {
     return condition()
   }
 
-  /** All that is owed in postcopy, and the end of the stream. */
+  /** Sends all that is owed in postcopy, and the end of the stream. */
   async sendAll(link: SourceLink): Promise<void> {
     await this.push.run(link, this.#urgentLink)
     await this.sendEnd(link)
     link.write(encode(encodeEndOfStream))
-    // A 7.2 destination waits for this mark, newer ones take it.
+    // A QEMU 7.2 destination waits for this mark; newer ones accept it.
     this.#urgentLink?.write(encode(encodeRamEndOfSection))
     this.#everythingSent = true
   }
 
-  /** The END section of `ram`, with every page that is left. @returns bytes sent */
+  /** Sends the END section of `ram`, with all remaining pages. @returns bytes sent */
   async sendEnd(link: SourceLink): Promise<number> {
     this.ram.beginRound()
     let piece: EndPiece = { lengthBytes: 0, complete: false }
@@ -210,7 +214,7 @@ export class Session {
     return sent
   }
 
-  /** Says that the destination may have the last word now. */
+  /** Call when everything is sent: SHUT 0 is accepted from now on. */
   everythingSent(): void {
     this.#everythingSent = true
   }
@@ -223,7 +227,7 @@ export class Session {
     }
   }
 
-  /** @throws what makes it senseless to go on */
+  /** @throws the reason if the migration cannot continue */
   check(): void {
     const status = this.returnPath.shutStatus
     if (status === 0 && !this.#everythingSent) {
@@ -239,12 +243,12 @@ export class Session {
       )
     }
     if (this.#link?.broken !== undefined) throw this.#link.broken
-    // Once all is sent, a destination may close the preempt channel before its last word.
+    // Once everything is sent, a destination may close the preempt channel before it sends SHUT.
     if (!this.#everythingSent && this.#urgentLink?.broken !== undefined)
       throw this.#urgentLink.broken
   }
 
-  /** The destination's last word says more than what broke because of it. */
+  /** A SHUT message explains more than the failures that follow from it. */
   reasonFor(error: unknown): unknown {
     try {
       this.check()
@@ -254,7 +258,7 @@ export class Session {
     }
   }
 
-  /** A server that does not accept a certificate just closes. */
+  /** A server that rejects our certificate just closes the connection. */
   #explain(error: unknown): unknown {
     const isClosed = error instanceof ConnectionError && error.code === CLOSED_BY_PEER
     const isSecured = this.#options.tls !== undefined && this.#link !== undefined
@@ -266,7 +270,7 @@ export class Session {
     )
   }
 
-  /** Nobody waits for the peer any more; a word of its may still be read. */
+  /** Ends all waits for the peer; its last message may still be read. */
   break(reason: PostcopyError): void {
     this.#link?.break(reason)
     this.signal.notify()

@@ -1,8 +1,8 @@
-/** One place to wait for "something has changed", and to be woken from anywhere. */
+/** A condition variable for the event loop: waiters continue after any change. */
 export class Signal {
   #waiters: (() => void)[] = []
 
-  /** Wakes everybody who waits. */
+  /** Wakes all waiters. */
   notify(): void {
     const waiters = this.#waiters
     this.#waiters = []
@@ -29,7 +29,7 @@ export class Signal {
   }
 }
 
-/** Lets the event loop look at sockets and descriptors once. */
+/** Lets the event loop poll sockets and descriptors once. */
 export function tick(): Promise<void> {
   return new Promise((resolve) => {
     setImmediate(resolve)

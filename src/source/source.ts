@@ -1,4 +1,6 @@
-/** The source as its user sees it: starts the worker, and stops and starts the guest when asked. */
+/**
+ * The user's view of the source: starts the worker, and stops and starts the guest on its request.
+ */
 import { once } from 'node:events'
 import {
   type ErrorRecord,
@@ -53,16 +55,16 @@ export interface Owed {
   readonly ramSectionId: number
   /** The FULL sections of all devices. */
   readonly devices: Uint8Array
-  /** `owed` of each: the pages, one bit a target page. The guest is stopped: they do not change. */
+  /** `owed`: one bit per target page. The pages do not change, because the guest is stopped. */
   readonly blocks: readonly (RamBlockDescriptor & { readonly owed: Uint8Array })[]
 }
 
 /**
  * An outgoing migration, begun by {@link Source.migrate}.
  *
- * Until the package has left, anything that fails leaves the guest running here. After it, a
- * broken connection leads to `postcopy-paused`: the guest stays stopped, all its pages are kept,
- * and {@link Source.recover} goes on as often as it takes.
+ * Until the package is sent, every failure leaves the guest running here. After that, a broken
+ * connection leads to `postcopy-paused`: the guest stays stopped, all its pages are kept, and
+ * {@link Source.recover} continues the migration, any number of times.
  */
 export class Source extends RecoverableEnd<SourceRequest, SourceNotice> {
   readonly #machine: MigratableMachine
@@ -71,29 +73,29 @@ export class Source extends RecoverableEnd<SourceRequest, SourceNotice> {
   readonly #handover = new Handover()
   #devices: SavedDevices | undefined
   readonly #guest: GuestControl
-  /** Stops listening to the user's `AbortSignal`. */
+  /** Removes the listener from the user's `AbortSignal`. */
   #ignoreSignal: () => void = () => undefined
-  /** It has no guest that could run, see {@link Source.takeOver}. */
+  /** This source has no guest that could run, see {@link Source.takeOver}. */
   readonly #isTakenOver: boolean
-  /** The guest stays here, but did not start. */
+  /** Set if the guest stays here, but did not start. */
   #startFailure: MachineError | undefined
 
   /**
-   * Starts to migrate at once.
+   * Starts a migration at once.
    *
    * @throws PostcopyError `ERR_INVALID_URI`, `ERR_UNKNOWN_CAPABILITY`, `ERR_INVALID_PARAMETER`,
    *   `ERR_UNKNOWN_OPTION`, `ERR_INVALID_OPTION`, `ERR_INVALID_MACHINE`, `ERR_INVALID_BLOCK`,
    *   `ERR_TLS_CREDENTIALS`, …; MachineError for an async hook; StateError
-   *   `ERR_STATE_MACHINE_OWNED` while another migration has the machine
+   *   `ERR_STATE_MACHINE_OWNED` while another migration owns the machine
    */
   static migrate(machine: MigratableMachine, options: SourceOptions): Source {
     return new Source(machine, options, false)
   }
 
   /**
-   * Takes the place of a source that is gone, behind the switch of its migration: asks the paused
-   * destination what it misses, and sends that from `machine`, whose RAM is that of the guest
-   * when it was stopped.
+   * Replaces a source that was lost after the switch: asks the paused destination which pages it
+   * misses, and sends them from `machine`. The RAM of `machine` must be that of the guest when it
+   * was stopped.
    *
    * @throws PostcopyError as {@link Source.migrate}
    */
@@ -117,7 +119,7 @@ export class Source extends RecoverableEnd<SourceRequest, SourceNotice> {
     }
     super({
       uri: options.uri,
-      // Only an answer tells that the destination has accepted our certificate.
+      // Only an answer shows that the destination has accepted our certificate.
       capabilities: tls === undefined ? capabilities : { ...capabilities, 'return-path': true },
       parameters,
     })
@@ -190,7 +192,7 @@ export class Source extends RecoverableEnd<SourceRequest, SourceNotice> {
   }
 
   /**
-   * Switches to postcopy as soon as possible, however much remains. Harmless after the end.
+   * Switches to postcopy as soon as possible, however much remains. Does nothing after the end.
    *
    * @throws StateError `ERR_STATE_POSTCOPY_OFF` without the capability `postcopy-ram`
    */
@@ -206,7 +208,7 @@ export class Source extends RecoverableEnd<SourceRequest, SourceNotice> {
   }
 
   /**
-   * Cancels; the guest stays here, and runs if it did.
+   * Cancels the migration. The guest stays here, and continues if it was running.
    *
    * @throws StateError `ERR_STATE_CANCEL` once the destination may run the guest
    */
@@ -222,8 +224,8 @@ export class Source extends RecoverableEnd<SourceRequest, SourceNotice> {
   }
 
   /**
-   * Shuts the connection: both ends become `postcopy-paused`, and this one keeps every page.
-   * A recovery under way is given up.
+   * Closes the connection: both ends become `postcopy-paused`, and this end keeps every page.
+   * Aborts a recovery in progress.
    *
    * @throws StateError `ERR_STATE_PAUSE` outside `postcopy-active` and recovery
    */
@@ -233,10 +235,11 @@ export class Source extends RecoverableEnd<SourceRequest, SourceNotice> {
   }
 
   /**
-   * Connects again, and goes on with what the destination has not received. Resolves in
-   * `postcopy-recover-setup`; the state tells how it goes: what fails leads back to `postcopy-paused`.
+   * Connects again, and sends what the destination has not received. Resolves in
+   * `postcopy-recover-setup`; later states show the progress. A failure leads back to
+   * `postcopy-paused`.
    *
-   * @param uri - where the destination listens now; default: where it did
+   * @param uri - where the destination listens now; default: the last one
    * @throws StateError `ERR_STATE_RECOVER` outside `postcopy-paused`; PostcopyError
    *   `ERR_INVALID_URI`, `ERR_TLS_CREDENTIALS`, `ERR_TLS_HOSTNAME`, `ERR_CLOSED`, `ERR_TAKEN_BACK`
    */
@@ -253,7 +256,9 @@ export class Source extends RecoverableEnd<SourceRequest, SourceNotice> {
     this.refuseEnded()
   }
 
-  /** All that a postcopy owes its destination; undefined before the guest was handed over by one. */
+  /**
+   * All that a postcopy owes its destination; undefined before postcopy has handed the guest over.
+   */
   get owed(): Owed | undefined {
     const devices = this.#devices
     const { state } = this.#handover
@@ -269,24 +274,24 @@ export class Source extends RecoverableEnd<SourceRequest, SourceNotice> {
   }
 
   /**
-   * Whether the guest is `here`, is `elsewhere` because the destination has said that it has it, or
-   * that is `unknown`: it was sent, and nothing was heard. It is never started here by itself then.
+   * Where the guest is. `elsewhere`: the destination has confirmed that it has it. `unknown`: it
+   * was sent, but not confirmed. In both cases this end never starts the guest by itself.
    */
   get guestLocation(): GuestLocation {
     const { 'postcopy-ram': mayPostcopy, 'return-path': hasReturnPath } = this.capabilities
     return locationAtSource(this.#handover.state, mayPostcopy || hasReturnPath)
   }
 
-  /** Changes limits while the migration runs; what is about connections applies to the next one. */
+  /** Changes parameters during the migration. Those of connections apply to the next connection. */
   override setParameters(parameters: Partial<Parameters>): void {
     super.setParameters(parameters)
     this.#request({ type: 'set-parameters', parameters: this.parameters })
   }
 
   /**
-   * Gives up a migration behind the switch: nothing more is sent, and the guest, whose RAM is as
-   * it was when it was stopped, may be started here. Only for somebody who knows that it does not
-   * run at the destination, and never will. A `done` that is pending rejects with `ERR_TAKEN_BACK`.
+   * Gives up a migration after the switch. Nothing more is sent. The guest may be started here; its
+   * RAM is as it was when it was stopped. Call this only if you know that the guest does not run at
+   * the destination, and never will. A pending `done` rejects with `ERR_TAKEN_BACK`.
    *
    * @throws StateError `ERR_STATE_TAKE_BACK` outside `postcopy-paused` and `completed`
    */
@@ -299,7 +304,7 @@ export class Source extends RecoverableEnd<SourceRequest, SourceNotice> {
         this.state,
       )
     }
-    // One that was closed does not have the machine any more.
+    // A closed migration does not own the machine any more.
     if (this.endedByOwner !== undefined) refuseOwned(this.#machine)
     this.disown()
     this.stopAutoRecovery()
@@ -309,8 +314,8 @@ export class Source extends RecoverableEnd<SourceRequest, SourceNotice> {
   }
 
   /**
-   * Ends the worker. After `postcopy-paused` this gives up the kept pages. Until it resolves, events
-   * are sent; a `done` that is pending rejects with `ERR_CLOSED`. May be called twice.
+   * Ends the worker. After `postcopy-paused` this gives up the kept pages. Events are sent until it
+   * resolves; a pending `done` rejects with `ERR_CLOSED`. May be called twice.
    */
   async close(): Promise<void> {
     this.endByOwner(closedByOwner())
@@ -353,7 +358,9 @@ export class Source extends RecoverableEnd<SourceRequest, SourceNotice> {
     this.emit('guest', error)
   }
 
-  /** After `completed` the guest has left: only its owner knows when the machine may be used again. */
+  /**
+   * After `completed` the guest has left: only its owner knows when the machine may be used again.
+   */
   protected override readonly keepsMachineIn: MigrationState = 'completed'
 
   protected override enter(state: MigrationState, error?: ErrorRecord): void {
@@ -378,7 +385,7 @@ export class Source extends RecoverableEnd<SourceRequest, SourceNotice> {
     return this.recordHookError(failure)
   }
 
-  /** It is ended when there is nothing for it to do. Otherwise something has happened to it. */
+  /** A worker that ends before the migration is at rest has failed, or was closed by its owner. */
   #workerEnded(cause: unknown): void {
     if (!this.isWorkerLost) return
     const reason = this.endedByOwner ?? workerLost('source', cause)

@@ -1,4 +1,4 @@
-/** What a source tells its user after it has handed the guest over and the connection broke. */
+/** The errors of a source whose connection broke after it handed the guest over. */
 import { ConnectionError, type ErrorRecord } from '../errors.js'
 import type { GuestLocation } from '../migration/index.js'
 import { sentence } from '../printable.js'
@@ -8,7 +8,7 @@ const UNKNOWN =
 const COMPLETED =
   'where its migration is completed, it has the whole guest, and this end may be closed (quit -f)'
 
-/** Of a plain precopy: starting the guest here could make two of it. */
+/** The error of a plain precopy: a start of the guest here could make two of it. */
 export function unconfirmed(cause: unknown): ConnectionError {
   return new ConnectionError(
     'ERR_CONNECTION_UNCONFIRMED',
@@ -26,9 +26,9 @@ export interface PauseEvidence {
 }
 
 /**
- * Why a postcopy paused, with what is known of the guest and what its user can do.
+ * Why a postcopy paused, with what is known about the guest and what its user can do.
  *
- * @returns `error` itself where its reason tells enough; otherwise it is the `cause`
+ * @returns `error` itself if its text is enough; otherwise a new one with `error` as the `cause`
  */
 export function explainPause(
   error: ErrorRecord,

@@ -1,4 +1,7 @@
-/** Entry of the source's worker: joins a migration, or its recovery, to the main thread's messages. */
+/**
+ * Entry of the source's worker: connects a migration, or its recovery, to the main thread's
+ * messages.
+ */
 import { parentPort } from 'node:worker_threads'
 import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
 import { raiseThreadPriority } from '../kernel/internal.js'

@@ -1,4 +1,6 @@
-/** Says on stderr how the demo goes: a line that changes on a terminal, else a line now and then. */
+/**
+ * Shows the demo's progress on stderr: a changing line on a terminal, otherwise occasional lines.
+ */
 import { isAtRest } from '../../migration/index.js'
 import { formatByteSize } from '../../units.js'
 import { output } from '../output.js'
@@ -21,7 +23,7 @@ export class Progress {
   #phase = ''
   #lastPlainMs = -Infinity
 
-  /** A line that stays. */
+  /** Prints a permanent line. */
   note(text: string): void {
     output.say(`  ${text}`)
   }
@@ -40,7 +42,7 @@ export class Progress {
     }
   }
 
-  /** Leaves a clean line behind. May be called twice. */
+  /** Clears the changing line. May be called twice. */
   end(): void {
     output.clearLine()
   }

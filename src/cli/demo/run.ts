@@ -1,4 +1,4 @@
-/** One migration between two guest processes, watched from outside. */
+/** One migration between two guest processes, observed from outside. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { PostcopyError } from '../../errors.js'
 import type { VerifyReport } from '../../guest/index.js'
@@ -11,7 +11,7 @@ import { explainStall, processorUse } from './stall.js'
 /** When postcopy starts: milliseconds after the first page was sent, or one of two words. */
 export type PostcopyAfter = number | 'now' | 'never'
 
-/** What both ends said at one moment. */
+/** The answers of both ends at one moment. */
 export interface Sample {
   /** Since the migration began. */
   readonly atMs: number
@@ -23,7 +23,7 @@ export interface Sample {
   readonly faults: number
   readonly rounds: number
   readonly dirtyPagesPerSecond: number
-  /** Touches a second of all vCPUs, wherever they ran since the sample before. */
+  /** Touches per second of all vCPUs, on either host, since the previous sample. */
   readonly touchesPerSecond: number
 }
 
@@ -36,12 +36,12 @@ export interface Milestone {
 }
 
 export interface RunResult {
-  /** Both ends' fields by QEMU's names; where both have one, the source's. */
+  /** The fields of both ends by QEMU's names; if both have one, the source's. */
   readonly info: MigrationInfo
   readonly verify: VerifyReport
-  /** Touches that the vCPUs did at the destination. */
+  /** Number of touches by the vCPUs at the destination. */
   readonly workAfterSwitch: number
-  /** The workload has nothing to do, or had done all of it before. */
+  /** The workload has nothing to do, or had finished before. */
   readonly isIdle: boolean
   readonly samples: readonly Sample[]
   readonly milestones: readonly Milestone[]
@@ -52,24 +52,24 @@ export interface RunOptions {
   /** Of the guest. */
   readonly vcpus: number
   readonly postcopyAfter: PostcopyAfter
-  /** Of the source; default no limit of bandwidth. */
+  /** Of the source; default: no bandwidth limit. */
   readonly parameters?: Readonly<Record<string, string>>
   /** Cells of the page map of a block; 0 for none. */
   readonly cells: number
-  /** A plain precopy that has not ended by then does not converge. Default 60 000. */
+  /** A plain precopy that takes longer counts as not converging. Default 60 000. */
   readonly precopyLimitMs?: number
   onSample(sample: Sample): void
   onNote(text: string): void
 }
 
-/** How long the guest works before it is moved, and after. */
+/** How long the guest works before the migration, and after it. */
 const WORK_MS = 300
 const SAMPLE_MS = 50
 const PRECOPY_LIMIT_MS = 60_000
-/** Nothing moves for so long: somebody waits for something that will not come. */
+/** Without progress for this long, the migration counts as stalled. */
 const STALL_MS = 30_000
 const RESUME_LIMIT_MS = 10_000
-/** Rounds after which it can be told whether precopy converges. */
+/** Rounds after which it is known whether precopy converges. */
 const HINT_ROUNDS = 5
 
 export class MigrationRun {
@@ -97,7 +97,7 @@ export class MigrationRun {
     return this.#samples
   }
 
-  /** @throws PostcopyError where the migration fails, or does not end */
+  /** @throws PostcopyError if the migration fails, or does not end */
   async run(): Promise<RunResult> {
     await sleep(WORK_MS)
     await this.#start()
@@ -129,7 +129,7 @@ export class MigrationRun {
         if (source === 'completed' && destination === 'completed') return
         await this.#fail()
       }
-      // One end is lost already: the other one hears of it in a moment, or never.
+      // One end has failed already: the other end learns of it in a moment, or never.
       const isLost = [source, destination].some(
         (status) => isAtRest(status) && status !== 'completed',
       )
@@ -208,8 +208,8 @@ export class MigrationRun {
   }
 
   /**
-   * @param stalledMs - where it is given, nothing has moved for so long
-   * @throws PostcopyError that says what each end has said
+   * @param stalledMs - if given, for how long there was no progress
+   * @throws PostcopyError with the answers of both ends
    */
   async #fail(stalledMs?: number): Promise<never> {
     const why = stalledMs === undefined ? '' : `: ${this.#explainStall(stalledMs)}`
@@ -223,7 +223,7 @@ export class MigrationRun {
     throw new PostcopyError('ERR_DEMO_MIGRATION', `the migration failed: ${ends.join('; ')}${why}`)
   }
 
-  /** @throws PostcopyError `ERR_DEMO_STALLED` where a guest's process does not answer */
+  /** @throws PostcopyError `ERR_DEMO_STALLED` if a guest's process does not answer */
   async #inTime<T>(work: Promise<T>): Promise<T> {
     let timer: NodeJS.Timeout | undefined
     const deadline = new Promise<never>((_, reject) => {
@@ -267,7 +267,7 @@ export class MigrationRun {
     const destination = await this.#destination.queryMigrate()
     const arrivals = await this.#destination.pageArrivals(this.#options.cells)
     const info = { ...destination.value, ...source.value }
-    delete info['socket-address'] // nobody listens there any more
+    delete info['socket-address'] // the destination does not listen any more
     return {
       info,
       verify,

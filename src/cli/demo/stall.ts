@@ -1,4 +1,4 @@
-/** Why a migration between two processes here does not get on: no processor is free for them. */
+/** Explains a stalled migration between two processes here by a lack of free processors. */
 import { readFileSync, readdirSync } from 'node:fs'
 import { availableParallelism, loadavg } from 'node:os'
 
@@ -6,22 +6,22 @@ import { availableParallelism, loadavg } from 'node:os'
 const VCPU = /^vcpu\//
 const NS_PER_MS = 1e6
 
-/** What is known of the processors while nothing moves. */
+/** The use of the processors during a stall. */
 export interface ProcessorUse {
   readonly vcpus: number
   readonly processors: number
-  /** Threads that run or want to, over the last minute. */
+  /** Threads that run or are ready to run, averaged over the last minute. */
   readonly load: number
   /**
-   * The longest that one thread which migrates the guest has waited for a processor, in ms of its
-   * life; undefined where the kernel does not tell.
+   * The longest total time that one of the migration threads has waited for a processor, in ms;
+   * undefined if the kernel does not report it.
    */
   readonly waitedMs: number | undefined
 }
 
 /**
  * @param pids - of the processes that take part
- * @param proc - where the kernel shows them
+ * @param proc - the kernel's /proc
  */
 export function processorUse(vcpus: number, pids: readonly number[], proc = '/proc'): ProcessorUse {
   const waits = pids.flatMap((pid) => waitsOf(`${proc}/${pid}/task`))
@@ -33,7 +33,7 @@ export function processorUse(vcpus: number, pids: readonly number[], proc = '/pr
   }
 }
 
-/** @param stalledMs - how long nothing has moved */
+/** @param stalledMs - for how long there was no progress */
 export function explainStall(
   { vcpus, processors, load, waitedMs }: ProcessorUse,
   stalledMs: number,
@@ -52,7 +52,7 @@ export function explainStall(
   )
 }
 
-/** Of all threads but the vCPUs, how long each has waited for a processor, in ms. */
+/** How long each thread other than the vCPUs has waited for a processor, in ms. */
 function waitsOf(tasks: string): number[] {
   try {
     return readdirSync(tasks).flatMap((id) => {
@@ -62,7 +62,7 @@ function waitsOf(tasks: string): number[] {
       return [Number(waitedNs) / NS_PER_MS]
     })
   } catch {
-    // A thread or process that has just ended, or a kernel without schedstat.
+    // The thread or process has just ended, or the kernel has no schedstat.
     return []
   }
 }

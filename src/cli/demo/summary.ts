@@ -1,4 +1,4 @@
-/** The end of a demo: rows of a table, a verdict, and the same as one JSON object. */
+/** The result of a demo: rows of a table, a verdict, and the same as one JSON object. */
 import Table from 'cli-table3'
 import type { MigrationInfo } from '../../monitor/index.js'
 import { formatByteSize } from '../../units.js'
@@ -9,7 +9,7 @@ export interface Verdict {
   readonly text: string
 }
 
-/** Every page is right, and the guest went on working where it arrived. */
+/** Verified if every page is right, and the guest continued to work at the destination. */
 export function judge({ verify, workAfterSwitch, isIdle }: RunResult): Verdict {
   const wrong = Object.entries(verify.counts).filter(([, count]) => count > 0)
   if (wrong.length > 0) {
@@ -31,7 +31,7 @@ export function judge({ verify, workAfterSwitch, isIdle }: RunResult): Verdict {
   }
 }
 
-/** What the table shows, and the report too. */
+/** The rows of the table, also for the report. */
 export function summaryRows(result: RunResult): [name: string, value: string, meaning: string][] {
   const { info, workAfterSwitch } = result
   const pages = info['x-pages']
@@ -76,7 +76,9 @@ export function summaryTable(result: RunResult): string {
   return table.toString()
 }
 
-/** `query-migrate` of both ends, with `verified`; what QEMU does not have begins with `x-`. */
+/**
+ * `query-migrate` of both ends, with `verified`; fields that QEMU does not have begin with `x-`.
+ */
 export function summaryObject(result: RunResult): Record<string, unknown> {
   return {
     ...result.info,

@@ -1,4 +1,4 @@
-/** The report's pictures, each one drawn to an SVG string without a browser. */
+/** The report's charts, each rendered to an SVG string without a browser. */
 import { BarChart, CustomChart, LineChart } from 'echarts/charts'
 import { GridComponent, LegendComponent, MarkLineComponent } from 'echarts/components'
 import { type EChartsCoreOption, use } from 'echarts/core'
@@ -8,7 +8,7 @@ import type { Milestone, Sample } from '../demo/run.js'
 
 use([BarChart, CustomChart, LineChart, GridComponent, LegendComponent, MarkLineComponent])
 
-/** Chosen to be told apart on white, on black, and by colour-blind people. */
+/** Distinguishable on white, on black, and by colour-blind people. */
 export const colors = {
   precopied: '#4c86d9',
   requested: '#e0572b',
@@ -16,7 +16,7 @@ export const colors = {
   missing: '#8888884d',
 } as const
 
-/** The page's own text colour: dark or light, as the reader has it. */
+/** The page's own text colour: dark or light, as the reader prefers. */
 const INK = 'currentColor'
 const WIDTH = 960
 const MAP_COLUMNS = 128
@@ -27,7 +27,7 @@ const axisLabel = { color: INK }
 const axisLine = { lineStyle: { color: INK, opacity: 0.5 } }
 const splitLine = { lineStyle: { color: INK, opacity: 0.12 } }
 
-/** One square a cell, row after row from the block's start on. */
+/** One square per cell, row by row from the block's start. */
 export function pageMap({ cells }: BlockArrivals): string {
   const columns = Math.min(MAP_COLUMNS, cells.length)
   const rows = Math.ceil(cells.length / columns)
@@ -62,7 +62,7 @@ export function pageMap({ cells }: BlockArrivals): string {
   })
 }
 
-/** What most of the cell is. Requested pages are few among many, so that one already shows. */
+/** The colour of most pages in the cell. Requested pages are rare, so a single one shows. */
 function cellColor({ precopied, requested, pushed }: ArrivalCounts): string {
   const total = precopied + requested + pushed
   if (total === 0) return colors.missing
@@ -79,7 +79,7 @@ function mix(from: string, to: string, share: number): string {
   return `#${mixed.map((value) => value.toString(16).padStart(2, '0')).join('')}`
 }
 
-/** @param buckets - bucket i is the faults of 2^(i/2) to 2^((i+1)/2) microseconds */
+/** @param buckets - bucket i counts the faults of 2^(i/2) to 2^((i+1)/2) microseconds */
 export function latencyHistogram(buckets: readonly number[]): string {
   const first = Math.max(0, buckets.findIndex((faults) => faults > 0) - 1)
   const last = buckets.findLastIndex((faults) => faults > 0) + 2
@@ -145,7 +145,7 @@ export function rateChart(samples: readonly Sample[], milestones: readonly Miles
   })
 }
 
-/** What the guest did meanwhile, wherever it was. */
+/** The guest's work over time, on either host. */
 export function workChart(samples: readonly Sample[], milestones: readonly Milestone[]): string {
   return draw(260, {
     ...timeline(),
@@ -188,7 +188,7 @@ function line(name: string, color: string): Record<string, unknown> {
   }
 }
 
-/** Where the guest stopped at one end and went on at the other. */
+/** Marks where the guest stopped at one end and continued at the other. */
 function marks(milestones: readonly Milestone[]): Record<string, unknown> {
   const at = (role: Milestone['role'], status: Milestone['status'], name: string) =>
     milestones

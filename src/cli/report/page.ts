@@ -1,4 +1,4 @@
-/** `demo --report`: one page that needs nothing but itself, with pictures of the migration. */
+/** `demo --report`: a self-contained page with charts of the migration. */
 import { release } from 'node:os'
 import type { BlockArrivals } from '../../monitor/index.js'
 import { escapeHtml } from '../../view/index.js'
@@ -6,7 +6,7 @@ import type { RunResult } from '../demo/run.js'
 import { type Verdict, count, summaryRows } from '../demo/summary.js'
 import { colors, latencyHistogram, pageMap, rateChart, workChart } from './charts.js'
 
-/** What was asked for, to be said in the page. */
+/** The demo's settings, shown in the page. */
 export interface ReportSettings {
   readonly ram: string
   readonly memory: string

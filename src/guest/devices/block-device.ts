@@ -1,13 +1,14 @@
 /**
- * A disk whose requests lie in guest RAM. A stop leaves one request open, and loading ends it
- * with read(2) from the disk into guest RAM: in postcopy a fault from inside the kernel, in a
- * page that arrives with the request's header. The disk itself is on both hosts, as if shared.
+ * A disk whose request buffers are in guest RAM. A stop leaves one request open, and loading
+ * completes it with read(2) from the disk into guest RAM. In postcopy this faults inside the
+ * kernel, on the page that holds the request's header. The disk content is the same on both hosts,
+ * as on shared storage.
  *
  * Four pages are used in turn. Page: u32 request + 1, u32 sector, u32 status (0 open, 1 done),
  * zeros up to 512, then 7 sectors of data.
  *
- * State, version 1: u64 offset of the pages, u32 requests so far, u8 1 if the last one is open,
- * u32 checksum of the disk.
+ * State, version 1: u64 offset of the pages, u32 requests so far, u8 1 if the last one is open, u32
+ * checksum of the disk.
  */
 import { MemoryRegion } from '../../kernel/index.js'
 import { type Reader, Writer } from '../../stream/index.js'
@@ -46,12 +47,12 @@ export class BlockDevice implements Device {
     this.#disk.write(0, this.#diskContent)
   }
 
-  /** Requests over the guest's lifetime. */
+  /** Number of requests over the guest's lifetime. */
   get requests(): number {
     return this.#requests
   }
 
-  /** Uses every page once; only for a guest that begins here. */
+  /** Uses every page once; only for a new guest. */
   initialise(): void {
     for (let i = 0; i < BLOCK_PAGES; i += 1) {
       this.submit()
@@ -67,7 +68,7 @@ export class BlockDevice implements Device {
     this.#open = true
   }
 
-  /** Ends the open request, if there is one: the kernel reads the disk into guest RAM. */
+  /** Completes the open request, if there is one: the kernel reads the disk into guest RAM. */
   complete(): void {
     if (!this.#open) return
     const request = this.#requests - 1
@@ -130,7 +131,7 @@ export class BlockDevice implements Device {
       const isOpen = this.#open && back === 1
       const page = new Uint8Array(TARGET_PAGE_SIZE)
       page.set(headerOf(request, isOpen ? 0 : 1))
-      // While a request is open, its page has the data of the one before, if any.
+      // The page of an open request has the data of the page's previous request, if any.
       const source = isOpen ? request - BLOCK_PAGES : request
       if (source >= 0) {
         const start = sectorOf(source) * SECTOR_BYTES

@@ -1,6 +1,6 @@
 /**
- * Devices of the guest, other than its vCPUs, that have state to move. All of it is on the main
- * thread; its own pages of guest RAM are the only ones it touches.
+ * Devices of the guest, other than its vCPUs, that have state to migrate. They run on the main
+ * thread, and touch only their own pages of guest RAM.
  */
 import { PostcopyError } from '../../errors.js'
 import type { Reader } from '../../stream/index.js'
@@ -13,14 +13,14 @@ export interface Device {
   save(): Uint8Array
   /**
    * Reads exactly what {@link save} wrote. May touch guest RAM that has not arrived: the calling
-   * thread then sleeps until somebody places the page.
+   * thread then sleeps until the page is placed.
    *
    * @throws PostcopyError `ERR_DEVICE_STATE` for state that does not fit this machine or its RAM
    */
   load(state: Reader): void
-  /** The machine starts: go on with what {@link stopped} left open. */
+  /** The machine starts: continue the work that {@link stopped} left open. */
   started?(): void
-  /** The vCPUs have stopped: bring guest RAM into the state that is to be moved. */
+  /** The vCPUs have stopped: bring guest RAM into the state that is to be migrated. */
   stopped?(): void
   /** The pages of `ram` that belong to the device, with the checksum they must have. */
   seals?(): Seal[]
@@ -32,7 +32,7 @@ export interface Seal {
   readonly checksum: number
 }
 
-/** For what a device refuses to load. */
+/** Rejects the state of a device. */
 export function refuseState(device: Device, message: string): never {
   throw new PostcopyError(
     'ERR_DEVICE_STATE',

@@ -1,6 +1,6 @@
 /**
- * Whether the guest ran when it was stopped for the migration; QEMU's device of this name, and
- * the last of the package.
+ * Whether the guest ran when it was stopped for the migration. This is QEMU's device of the same
+ * name, and the last one in the package.
  *
  * State, version 1: u32 length of the name with its NUL, 100 bytes: name, NUL, zeros.
  */

@@ -2,16 +2,16 @@
 import { KernelError, PostcopyError } from '../../errors.js'
 import type { MemoryRegion } from '../../kernel/index.js'
 
-/** A fault repairs at most one try; more mean that the page goes again while we look. */
+/** More failures than this mean that the page is removed again after each touch. */
 const MAX_EFAULTS = 8
 
 /**
- * Reads a file into guest RAM with read(2). On a page that is missing, the fault comes from
- * inside the kernel and is served like any other, unless the userfaultfd is user-mode-only: then
- * the call fails with EFAULT, and the page is fetched by a touch from user mode first.
+ * Reads a file into guest RAM with read(2). If a page is missing, the fault happens inside the
+ * kernel and is handled like any other. With a user-mode-only userfaultfd, the call fails with
+ * EFAULT. Then a touch from user mode fetches the page first.
  *
- * @throws KernelError, also EFAULT where touching does not help
- * @throws PostcopyError `ERR_DEVICE_IO` where the file ends early
+ * @throws KernelError, also EFAULT if a touch does not help
+ * @throws PostcopyError `ERR_DEVICE_IO` if the file ends early
  */
 export function readFileIntoGuest(
   region: MemoryRegion,

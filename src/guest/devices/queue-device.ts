@@ -1,7 +1,7 @@
 /**
- * A queue in guest RAM, as of a paravirtual device. What travels in its state is only where the
- * ring is, how far it is used and checksums: loading reads the ring and its buffers from guest
- * RAM, which in postcopy are missing pages and fault on the loading thread.
+ * A queue in guest RAM, like that of a paravirtual device. Its state has only the position of the
+ * ring, its progress and checksums. Loading reads the ring and its buffers from guest RAM. In
+ * postcopy their pages are missing, and fault on the loading thread.
  *
  * The first page is the ring, 256 descriptors; the others are the buffers, used in turn.
  * Descriptor, 16 bytes: u64 offset in `ram`, u32 length, u32 entry + 1.
@@ -35,17 +35,17 @@ export class QueueDevice implements Device {
     this.#offset = offset
   }
 
-  /** Entries posted over the guest's lifetime. */
+  /** Number of entries posted over the guest's lifetime. */
   get entries(): number {
     return this.#entries
   }
 
-  /** Uses every buffer once; only for a guest that begins here. */
+  /** Uses every buffer once; only for a new guest. */
   initialise(): void {
     for (let i = 0; i < BUFFERS; i += 1) this.post()
   }
 
-  /** Puts the next entry into guest RAM: its buffer, then its descriptor. */
+  /** Writes the next entry into guest RAM: its buffer, then its descriptor. */
   post(): void {
     const entry = this.#entries
     const buffer = bufferOf(entry)
@@ -65,7 +65,9 @@ export class QueueDevice implements Device {
     this.#checksums[0] = addon().checksum(this.#ring)
   }
 
-  /** Requests in flight end when the machine stops; their pages are dirty at the very last. */
+  /**
+   * Requests in flight complete when the machine stops, so their pages are dirty at the very end.
+   */
   stopped(): void {
     this.post()
   }
@@ -119,7 +121,7 @@ function bufferOf(entry: number): number {
   return 1 + (entry % BUFFERS)
 }
 
-/** Bytes that differ from entry to entry. */
+/** Content that differs from entry to entry. */
 function contentOf(entry: number): Uint8Array {
   const content = new Uint8Array(TARGET_PAGE_SIZE)
   for (let i = 0; i < content.length; i += 1) content[i] = (entry * 31 + i * 7) % 251

@@ -1,11 +1,11 @@
 /**
- * The state of one vCPU: its workload, where its generator stands, and what it has done. The
- * count of writes is a second witness of the ledger: the sum of its entries must be the pages
- * filled at the start plus the writes since.
+ * The state of one vCPU: its workload, the position of its generator, and its counters. The count
+ * of writes also checks the ledger: the sum of the ledger's entries must be the pages filled at the
+ * start plus the writes since then.
  *
- * State, version 1: u32 vCPUs, u32 pages of all of them; u8 pattern, u8 writes, u8 fill, then
- * u64 each: hot, touches, rate, seed; u64 random (all 64 bits), position, touches, reads,
- * writes, failed checks, pages filled.
+ * State, version 1: u32 vCPUs, u32 pages of all of them; u8 pattern, u8 writes, u8 fill, then u64
+ * each: hot, touches, rate, seed; u64 random (all 64 bits), position, touches, reads, writes,
+ * failed checks, pages filled.
  */
 import { type Reader, Writer } from '../../stream/index.js'
 import type { VcpuSet } from '../vcpu-set.js'

@@ -1,7 +1,7 @@
-/** Checks of a command's arguments, with QEMU's words for what is wrong. */
+/** Checks a command's arguments, with QEMU's error texts. */
 import { QmpError } from './errors.js'
 
-/** Returns the value, typed. `path` names it as QEMU does: `capabilities[0].state`. */
+/** Returns the typed value. `path` names it as QEMU does: `capabilities[0].state`. */
 export type Check<T> = (value: unknown, path: string) => T
 
 export interface Field<T> {
@@ -29,13 +29,13 @@ export const string: Check<string> = (value, path) =>
 export const boolean: Check<boolean> = (value, path) =>
   typeof value === 'boolean' ? value : wrongType(path, 'boolean')
 
-/** Whole numbers; those beyond 2^53 would not be exact, and mean nothing here. */
+/** Whole numbers up to 2^53; larger ones would not be exact, and no argument needs them. */
 export const uint64: Check<number> = (value, path) => {
   if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value
   throw new QmpError(`Parameter '${path}' expects uint64`)
 }
 
-/** @param names - what the value may be */
+/** @param names - the possible values */
 export function oneOf(names: readonly string[]): Check<string> {
   return (value, path) => {
     const name = string(value, path)

@@ -1,4 +1,4 @@
-/** QMP's commands: what each one takes, and which function of the target it needs. */
+/** QMP's commands: their arguments, and the function of the target that each needs. */
 import type { ParameterValue } from '../../migration/index.js'
 import {
   type Checked,
@@ -17,15 +17,15 @@ import { versionInfo } from './version.js'
 
 export interface QmpCommand {
   readonly name: string
-  /** Whether the target has what it takes. */
+  /** Whether the target has the functions that it needs. */
   isThere(control: QmpControl): boolean
-  /** Checks the arguments first. */
+  /** Runs the command, after checking the arguments. */
   run(control: QmpControl, args: Readonly<Record<string, unknown>>): unknown
 }
 
 type Capable<K extends keyof QmpControl> = QmpControl & Required<Pick<QmpControl, K>>
 
-/** @param run - what it returns is the answer; nothing is `{}` */
+/** @param run - its result is the answer; undefined becomes `{}` */
 function command<K extends keyof QmpControl, F extends Fields>(
   name: string,
   needs: readonly K[],
@@ -60,7 +60,7 @@ export const qmpCommands: readonly QmpCommand[] = [
   command('quit', [], { 'x-force': optional(boolean) }, (control, args) =>
     control.quit({ force: args['x-force'] === true }),
   ),
-  // QEMU takes `detach` for the sake of old clients, and does not look at it.
+  // QEMU accepts `detach` for old clients, and ignores it.
   command(
     'migrate',
     ['migrate', 'resumeMigration'],
@@ -81,7 +81,7 @@ export const qmpCommands: readonly QmpCommand[] = [
     ['migrateIncoming'],
     { uri: required(string) },
     async (control, { uri }) => {
-      // Where it listens is `socket-address` of query-migrate.
+      // The address is `socket-address` of query-migrate.
       await control.migrateIncoming(uri)
     },
   ),

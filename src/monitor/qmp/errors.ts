@@ -1,7 +1,7 @@
-/** What a client is told of a failure. */
+/** The errors that a client receives. */
 import { errorToRecord } from '../../errors.js'
 
-/** QMP's classes; the others that QEMU has are for devices. */
+/** QMP's error classes; QEMU's other ones are for devices. */
 export type QmpErrorClass = 'GenericError' | 'CommandNotFound'
 
 export class QmpError extends Error {

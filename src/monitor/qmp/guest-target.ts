@@ -1,4 +1,4 @@
-/** A guest process as QMP sees it: its monitor, and what that tells in QMP's events. */
+/** A guest process for QMP: its monitor, and the monitor's events as QMP's events. */
 import type { Monitor, QuitReason } from '../monitor.js'
 import type { QmpEvent, QmpTarget, ShutdownReason } from './target.js'
 
@@ -12,7 +12,7 @@ export function guestTarget(monitor: Monitor): QmpTarget {
   return {
     control: monitor,
     listen: (tell) => {
-      // As in QEMU, a client has to ask for these.
+      // Sent only if a client has enabled them, as in QEMU.
       const tellMigration = (event: QmpEvent): void => {
         if (monitor.queryCapabilities().events) tell(event)
       }

@@ -1,4 +1,4 @@
-/** How programs drive what migrates: QEMU's Machine Protocol. */
+/** QEMU's Machine Protocol, by which programs control migrations. */
 export { QmpServer, checkQmpAddress } from './server.js'
 export type { QmpServerOptions } from './server.js'
 export { guestTarget } from './guest-target.js'

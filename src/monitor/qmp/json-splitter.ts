@@ -1,15 +1,15 @@
 /**
- * Bytes in, JSON values out, however they are cut. Nothing but brackets tells where a value ends:
- * several may stand in one line, and one in several.
+ * Splits chunks into JSON values, however they are cut. Only brackets delimit values: a line may
+ * have several values, and a value several lines.
  *
- * After an error it goes on at the next line or opening brace, as QEMU does about: a client that
- * sent rubbish, or the byte 0xff on purpose, is understood again.
+ * After an error it continues at the next line or opening brace, similar to QEMU. So a client that
+ * sent garbage, or the byte 0xff on purpose, can continue.
  */
 
 import { GrowingBuffer } from '../../growing-buffer.js'
 import { MAX_REQUEST_BYTES } from '../limits.js'
 
-/** A value, or why there is none. */
+/** A value, or the reason why there is none. */
 export type JsonPiece = { readonly value: unknown } | { readonly error: string }
 
 const MAX_DEPTH = 1024
@@ -23,16 +23,16 @@ const OPEN_BRACKET = 0x5b
 const CLOSE_BRACKET = 0x5d
 const OPEN_BRACE = 0x7b
 const CLOSE_BRACE = 0x7d
-/** Bytes from here on are never part of UTF-8. */
+/** Bytes from this value on are never part of UTF-8. */
 const NO_UTF8 = 0xf8
 
 const EMPTY = new Uint8Array(0)
 
 export class JsonSplitter {
   readonly #decoder = new TextDecoder('utf-8', { fatal: true })
-  /** What earlier chunks had of the value that is not complete. */
+  /** The incomplete value of earlier chunks. */
   #kept: GrowingBuffer | undefined
-  /** The brackets that have to close, innermost last. */
+  /** The closing brackets that are expected, innermost last. */
   #closers: number[] = []
   #mode: 'between' | 'bare' | 'inside' | 'string' | 'escape' | 'skipping' = 'between'
 
@@ -40,7 +40,7 @@ export class JsonSplitter {
     return this.#mode !== 'between' && this.#mode !== 'skipping'
   }
 
-  /** Takes all of `chunk`; whoever stops early loses the rest. */
+  /** Takes all of `chunk`; a caller that stops early loses the rest. */
   *split(chunk: Uint8Array): Generator<JsonPiece> {
     let start = 0
     for (let at = 0; at < chunk.length; at += 1) {
@@ -69,14 +69,14 @@ export class JsonSplitter {
     }
   }
 
-  /** The input has ended: what is not complete is an error, but for a bare word. */
+  /** Call at the end of the input: an incomplete value is an error, except for a bare word. */
   *end(): Generator<JsonPiece> {
     if (this.#mode === 'bare') yield this.#take(EMPTY)
     else if (this.#isInValue) yield { error: 'JSON parse error, premature end of input' }
     this.#drop('between')
   }
 
-  /** @returns what is wrong with `byte` here; back in `between`, a value ended with it */
+  /** @returns the error of `byte`, if any; a return to `between` means that a value has ended */
   #step(byte: number): string | undefined {
     switch (this.#mode) {
       case 'skipping':
@@ -126,7 +126,7 @@ export class JsonSplitter {
     }
   }
 
-  /** A string or a bracket has ended. */
+  /** Call at the end of a string or a bracket. */
   #leave(): void {
     this.#mode = this.#closers.length === 0 ? 'between' : 'inside'
   }
@@ -151,7 +151,7 @@ export class JsonSplitter {
     }
   }
 
-  /** However small the pieces are that a value comes in, it takes little more than its own bytes. */
+  /** A value uses little more memory than its own bytes, even if it arrives in small pieces. */
   #keep(chunk: Uint8Array, start: number): GrowingBuffer {
     this.#kept ??= new GrowingBuffer(MAX_REQUEST_BYTES)
     this.#kept.append(chunk, start, chunk.length)
@@ -165,7 +165,7 @@ export class JsonSplitter {
   }
 }
 
-/** Numbers, `true` and what is no JSON at all end before a blank, a bracket or a string. */
+/** Numbers, `true` and anything that is not JSON end before a blank, a bracket or a string. */
 function endsBareWord(byte: number): boolean {
   switch (byte) {
     case TAB:

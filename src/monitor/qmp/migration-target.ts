@@ -1,12 +1,12 @@
-/** A process that does one migration and nothing else, as QMP sees it: parking, resuming. */
+/** A process with a single migration for QMP: parking, resuming. */
 import type { Migration, MigrationState } from '../../migration/index.js'
 import type { QmpControl, QmpTarget } from './target.js'
 
 /**
- * Tells of the migration's states and passes, without a capability to ask for them.
+ * Sends the migration's states and passes as events, without requiring the capability `events`.
  *
- * @param control - what a client can do with it; for the `SHUTDOWN` that follows from `quit`,
- *   see `QmpServer.close`
+ * @param control - the functions for clients; for the `SHUTDOWN` that follows from `quit`, see
+ *   `QmpServer.close`
  */
 export function migrationTarget(migration: Migration, control: QmpControl): QmpTarget {
   return {

@@ -1,4 +1,4 @@
-/** QMP on a socket: any number of clients, whose commands are run one after another. */
+/** QMP on a socket: several clients, whose commands run one after another. */
 import type net from 'node:net'
 import { formatUri, type MigrationUri, parseUri } from '../../net/index.js'
 import { printableJson } from '../../printable.js'
@@ -12,24 +12,24 @@ import type { QmpEvent, QmpTarget, ShutdownReason } from './target.js'
 
 const SPACE = 0x20
 const OPEN_BRACE = 0x7b
-/** Errors that a client is told before `qmp_capabilities`; the next one closes its connection. */
+/** Error replies to a client before `qmp_capabilities`; the next one closes its connection. */
 const MAX_ERRORS_BEFORE_NEGOTIATION = 8
-/** Events that a client has not read; it is gone, or might as well be. */
+/** Unread bytes of events after which a client is disconnected. */
 const MAX_UNREAD_BYTES = 1024 * 1024
-/** How long clients may take to read what they were told last. */
+/** How long clients may take to read their last messages. */
 const LINGER_MS = 500
 
 interface Client {
   readonly socket: net.Socket
   readonly session: QmpSession
-  /** How many errors it was told. */
+  /** Number of error replies it has received. */
   errors: number
 }
 
 export interface QmpServerOptions {
   /**
-   * Listen on tcp, too. QMP has neither passwords nor encryption: every user and program of this
-   * host can connect to loopback, and a web page can have a browser do so.
+   * Also listen on tcp. QMP has neither passwords nor encryption: every user and program of this
+   * host can connect to loopback, and a web page can make a browser connect.
    */
   readonly allowInsecureTcp?: boolean
 }
@@ -55,8 +55,9 @@ export class QmpServer {
   #last: Promise<unknown> = Promise.resolve()
 
   /**
-   * @param uri - `tcp:HOST:PORT`, on loopback without a host, or `unix:PATH`, for the owner alone
-   * @throws ConnectionError where it cannot listen; PostcopyError `ERR_INVALID_URI`,
+   * @param uri - `tcp:HOST:PORT`, on loopback without a host, or `unix:PATH`, accessible to the
+   *   owner only
+   * @throws ConnectionError if it cannot listen; PostcopyError `ERR_INVALID_URI`,
    *   `ERR_QMP_INSECURE` for tcp without {@link QmpServerOptions.allowInsecureTcp}
    */
   static async listen(
@@ -67,7 +68,7 @@ export class QmpServer {
     return QmpServer.serve(target, await QmpServer.bind(uri, options))
   }
 
-  /** Listens for a target that is still to be made. @throws as {@link QmpServer.listen} */
+  /** Listens for a target that is created later. @throws as {@link QmpServer.listen} */
   static bind(uri: string, options: QmpServerOptions = {}): Promise<BoundServer> {
     return BoundServer.listen(checkQmpAddress(uri, options))
   }
@@ -91,15 +92,15 @@ export class QmpServer {
   }
 
   /**
-   * Takes no more commands; resolves when clients have what was said to them, or do not read it.
+   * Takes no more commands. Resolves when clients have received all messages, or after a timeout.
    *
-   * @param reason - said in a last `SHUTDOWN`, for a target that does not tell of it itself
+   * @param reason - sent in a last `SHUTDOWN`, for a target that does not send it itself
    */
   async close(reason?: ShutdownReason): Promise<void> {
     this.#stopListening()
     if (reason !== undefined) this.#tell({ event: 'SHUTDOWN', data: { guest: false, reason } })
     this.#bound.close()
-    // A command that is being answered may be the one that asked for the end.
+    // The command that is being answered may be the one that ended the process.
     await within(LINGER_MS, this.#last)
     await within(LINGER_MS, Promise.all([...this.#clients].map(({ socket }) => finish(socket))))
     for (const { socket } of this.#clients) socket.destroy()
@@ -113,7 +114,7 @@ export class QmpServer {
     }
     this.#clients.add(client)
     socket.setNoDelay(true)
-    // A client that is gone does not care about its answers.
+    // Errors of a disconnected client do not matter.
     socket.on('error', () => socket.destroy())
     socket.on('close', () => this.#clients.delete(client))
     const splitter = new JsonSplitter()
@@ -123,7 +124,7 @@ export class QmpServer {
       const chunks = socket.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>
       let isKnown = false
       for await (const chunk of chunks) {
-        // What begins otherwise speaks another protocol, such as HTTP; JSON may follow in it.
+        // Any other first byte is another protocol, such as HTTP, which may contain JSON.
         const first = chunk.find((byte) => byte > SPACE)
         if (!isKnown && first !== undefined && first !== OPEN_BRACE) throw notQmp()
         isKnown ||= first !== undefined
@@ -170,7 +171,7 @@ function send({ socket }: Client, message: QmpMessage): void {
   if (socket.writable) socket.write(`${printableJson(message)}\r\n`)
 }
 
-/** Resolves when everything has gone to the kernel, or cannot go any more. */
+/** Resolves when everything was passed to the kernel, or cannot be any more. */
 function finish(socket: net.Socket): Promise<void> {
   return new Promise((resolve) => {
     socket.end(() => resolve())

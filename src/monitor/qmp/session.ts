@@ -1,5 +1,5 @@
 /**
- * One client's conversation, without its socket: values in, messages out.
+ * One client's session, without its socket: values in, messages out.
  *
  * ```
  * greeting ── negotiation: qmp_capabilities and nothing else ── commands, answers, events
@@ -16,7 +16,7 @@ export type QmpMessage = Readonly<Record<string, unknown>>
 
 const NEGOTIATION = 'qmp_capabilities'
 
-/** None: every command is answered before the next one is looked at. */
+/** None: every command is answered before the next one is processed. */
 const capabilities: readonly string[] = []
 const negotiationArguments = object({ enable: optional(array(oneOf(capabilities))) })
 
@@ -42,7 +42,7 @@ export class QmpSession {
     return { QMP: { version: versionInfo(), capabilities } }
   }
 
-  /** Never rejects: what went wrong is an answer, with the `id` of what it answers. */
+  /** Never rejects: an error is an answer, with the `id` of the request. */
   async answer(piece: JsonPiece): Promise<QmpMessage> {
     const id =
       'value' in piece && isObject(piece.value) && Object.hasOwn(piece.value, 'id')

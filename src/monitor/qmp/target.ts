@@ -1,24 +1,24 @@
-/** What a QMP server can be put on: a guest process, and whatever else migrates. */
+/** What a QMP server can control: a guest process, or another process that migrates. */
 import type { ParameterValue } from '../../migration/index.js'
 import type { MigrationInfo } from '../query-migrate.js'
 import type { StatusInfo } from '../guest-presence.js'
 
 /**
- * The functions behind the commands, in the words of `Monitor`, which has all of them. A function
- * that is not there has no command either. What one throws is the client's answer.
+ * The functions that implement the commands, with the names of `Monitor`, which has all of them. A
+ * missing function removes its command. An error that it throws is sent to the client.
  */
 export interface QmpControl {
   /** `query-status` */
   queryStatus(): StatusInfo
   /** `query-migrate` */
   queryMigrate(): MigrationInfo
-  /** `quit`. Asks for the end; the answer is still sent, see `QmpServer.close`. */
+  /** `quit`. Asks the process to end; the answer is still sent, see `QmpServer.close`. */
   quit(options: { force: boolean }): void
   stop?(): Promise<void> | void
   cont?(options: { force: boolean }): Promise<void> | void
-  /** `migrate`: returns when it has begun. */
+  /** `migrate`: returns when the migration has begun. */
   migrate?(uri: string): Promise<void> | void
-  /** `migrate` with `resume`: returns when it has begun. */
+  /** `migrate` with `resume`: returns when the recovery has begun. */
   resumeMigration?(uri: string): Promise<void>
   /** `migrate-recover`: returns when it listens. */
   migrateRecover?(uri: string): Promise<unknown>
@@ -32,15 +32,15 @@ export interface QmpControl {
   pause?(): void
   /** `query-migrate-capabilities`, whose names `migrate-set-capabilities` takes. */
   queryCapabilities?(): Readonly<Record<string, boolean>>
-  /** All of them or none. */
+  /** Sets all of them or none. */
   setCapabilities?(wanted: Readonly<Record<string, boolean>>): Promise<void> | void
   /** `query-migrate-parameters`, whose names `migrate-set-parameters` takes. */
   queryParameters?(): Readonly<Record<string, ParameterValue>>
-  /** All of them or none. */
+  /** Sets all of them or none. */
   setParameters?(wanted: Readonly<Record<string, ParameterValue>>): Promise<void> | void
 }
 
-/** Why a process ends, in QEMU's words. */
+/** Why a process ends, by QEMU's names. */
 export type ShutdownReason = 'host-qmp-quit' | 'host-signal' | 'host-error' | 'guest-shutdown'
 
 export type QmpEvent =
@@ -54,6 +54,6 @@ export type QmpEvent =
 
 export interface QmpTarget {
   readonly control: QmpControl
-  /** Tells of each event from now on, once. @returns ends that */
+  /** Calls `tell` once for each event from now on. @returns stops that */
   listen(tell: (event: QmpEvent) => void): () => void
 }

@@ -1,8 +1,8 @@
-/** Which QMP server this is. */
+/** The version of this QMP server. */
 import { packageInfo } from '../../kernel/internal.js'
 
 export interface VersionInfo {
-  /** QMP has one name for it; the numbers are this package's. */
+  /** QMP has only this name; the numbers are this package's. */
   qemu: { major: number; minor: number; micro: number }
   package: string
 }
