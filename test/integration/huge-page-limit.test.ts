@@ -1,4 +1,6 @@
-/** Huge pages that another user of the same control group takes before, and after, the switch. */
+/**
+ * Huge pages that another process of the same control group takes before, or after, the switch.
+ */
 import assert from 'node:assert/strict'
 import { fileURLToPath } from 'node:url'
 import { Guest } from '../../src/guest/index.js'
@@ -21,7 +23,7 @@ interface Told {
   readonly running?: readonly boolean[]
 }
 
-/** Runs a scenario of the program beside this file, in a control group that grants so many pages. */
+/** Runs a scenario of huge-page-limit.ts in a control group that grants this many pages. */
 async function inGroup(scenario: string, pages: number): Promise<Told> {
   const changes = new HostChanges()
   cleanups.add(() => {
