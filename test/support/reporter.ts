@@ -1,7 +1,7 @@
 import Mocha from 'mocha'
 import { skipped } from './requires.js'
 
-/** The spec reporter, then what was skipped and why, then one line that machines can read. */
+/** The spec reporter, followed by the skipped tests with reasons, and a machine-readable line. */
 export default class Reporter extends Mocha.reporters.Spec {
   constructor(runner: Mocha.Runner, options?: Mocha.MochaOptions) {
     super(runner, options)
