@@ -57,7 +57,7 @@ export async function readDocument(path: string): Promise<LabDocument> {
   if (document?.format !== 'postcopy-lab' || !Array.isArray(document.rows)) {
     throw refuse('is not a result of the lab')
   }
-  // Checked again as a whole, because the version may differ.
+  // The version is checked first: another version may have a document of another shape.
   if (Number(document.version) !== 1 || document.fingerprint === undefined) {
     throw refuse(`is of version ${String(document.version)}, and this is version 1`)
   }

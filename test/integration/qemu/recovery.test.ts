@@ -61,8 +61,8 @@ describe('recovery with QEMU', function () {
     })
     cleanups.add(() => destination.close())
     const link = await linkTo(destination.uri)
-    // Without a limit, all unsent pages fit into the socket buffers. QEMU does not
-    // survive a break then (docs/interop.md).
+    // Without a limit, all unsent pages fit into the socket buffers. If a break loses those, QEMU
+    // waits for ever (docs/interop.md).
     await qemu.limit({ 'max-postcopy-bandwidth': 20 * MIB })
     await qemu.execute('cont')
     await qemu.execute('migrate', { uri: link.uri })
