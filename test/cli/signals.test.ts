@@ -30,8 +30,9 @@ async function parkedVm() {
 }
 
 /**
- * Accepts, reads, and never answers. @returns its URI, and `sent`, which resolves
- * at the first byte
+ * Accepts, reads, and never answers.
+ *
+ * @returns its URI, and `sent`, which resolves at the first byte
  */
 async function silentListener(): Promise<{ uri: string; sent: Promise<unknown> }> {
   const path = join(await temporaryFolder(), 'silent')
