@@ -1,4 +1,5 @@
-// Builds the addons and the program that benchmarks compare with, by node-gyp, unless they are newer than their sources.
+// Builds the addons and the program that benchmarks compare with, by node-gyp,
+// unless they are up to date.
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -38,7 +39,7 @@ if (!works(compiler[0], [...compiler.slice(1), '-std=c++20', '-fsyntax-only', '-
   fail('the C++ or kernel headers are missing: install the Debian packages build-essential and linux-libc-dev.')
 }
 
-/** Node's own headers, where they came with it: node-gyp would fetch them from the network. */
+/** Node's own headers, if Node ships them: otherwise node-gyp fetches them from the network. */
 function headersOfNode() {
   const prefix = dirname(dirname(process.execPath))
   const header = join(prefix, 'include/node/node_version.h')
@@ -49,7 +50,8 @@ function headersOfNode() {
 
 const gyp = existsSync(join(root, 'node_modules/.bin/node-gyp')) ? join(root, 'node_modules/.bin/node-gyp') : 'node-gyp'
 
-// The Makefile names this folder and Node's headers by absolute paths: after a move, a copy or another Node, it is made again.
+// The Makefile has absolute paths of this folder and of Node's headers. Make it again after a
+// move, a copy, or a change of Node.
 const makefile = join(root, 'build/Makefile')
 const stamp = join(root, 'build/configured-for')
 const configuration = `${[root, process.execPath, process.version, ...headersOfNode()].join('\n')}\n`
@@ -61,6 +63,6 @@ if (existsSync(makefile)) writeFileSync(stamp, configuration)
 if (result.error !== undefined) fail(`node-gyp was not found: run "npm ${existsSync(join(root, 'scripts/prepare.mjs')) ? 'ci' : 'run install'}" in ${root}.`)
 if (result.status !== 0) fail('the addon was not built; the lines above say why.')
 
-// make leaves an output as it is if no source of it changed. It is up to date as of the beginning of this
-// build: a source that changed since then is newer.
+// make does not touch an output whose sources have not changed. Set its time to the start of this
+// build, so that a source changed during the build is newer.
 for (const path of outputs.filter(isOutdated)) utimesSync(path, startedAtMs / 1000, Math.max(startedAtMs, changedAtMs + 1) / 1000)

@@ -1,5 +1,5 @@
-// Bundles what starts as a process or thread of its own into few files: Node reads and links 200
-// modules in 150 ms, and one in 10. The library itself stays as it was compiled.
+// Bundles the entry points of processes and threads into few files: Node reads and links 200
+// modules in 150 ms, and one in 10. The library itself is not bundled.
 import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -8,7 +8,7 @@ import { build } from 'esbuild'
 const root = fileURLToPath(new URL('..', import.meta.url))
 const outdir = join(root, 'dist/bundle')
 
-/** `BundledEntry` in src/kernel/package-info.ts. */
+/** Keep in step with `BundledEntry` in src/kernel/package-info.ts. */
 const entries = [
   'cli/main',
   'source/worker',
@@ -22,7 +22,8 @@ const { metafile } = await build({
   entryPoints: entries.map((entry) => `src/${entry}.ts`),
   outbase: 'src',
   outdir,
-  // As deep as dist/src/ROOM: what finds the package's root from its own place works in both.
+  // Chunks are as deep as dist/src/ROOM, so the package's root has the same
+  // relative path from both.
   chunkNames: 'chunks/[name]-[hash]',
   bundle: true,
   splitting: true,
@@ -35,7 +36,7 @@ const { metafile } = await build({
   logLevel: 'warning',
 })
 
-// Chunks of an earlier build. A process that has started from them has loaded them.
+// Remove the chunks of an earlier build. A process that started from them has loaded them already.
 const made = new Set(Object.keys(metafile.outputs).map((file) => join(root, file)))
 for (const name of readdirSync(join(outdir, 'chunks'))) {
   const file = join(outdir, 'chunks', name)

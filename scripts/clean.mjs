@@ -1,4 +1,4 @@
-// Removes what the builds made; node_modules stays.
+// Removes build output; node_modules stays.
 import { rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'

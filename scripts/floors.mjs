@@ -1,5 +1,5 @@
-// The rooms of src/ by floor. A floor imports only from the floors before it in this list, and no
-// room from another one of its own floor. docs/architecture.md has the same table.
+// The rooms of src/ by floor. A room imports only from lower floors, that is, from floors earlier
+// in this list; not from rooms of its own floor. docs/architecture.md has the same table.
 export const floors = [
   ['kernel'],
   ['stream'],
@@ -12,5 +12,5 @@ export const floors = [
   ['bench', 'soak'],
 ]
 
-/** Rooms that make no system call: `postcopy/stream` works where the addon was not built. */
+/** Rooms that make no system call: `postcopy/stream` works without a built addon. */
 export const withoutAddon = ['stream', 'view']

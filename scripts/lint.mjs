@@ -1,4 +1,4 @@
-// Both languages: eslint and prettier for TypeScript, clang-format and clang-tidy for C++.
+// Checks both languages: eslint and prettier for TypeScript, clang-format and clang-tidy for C++.
 import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
@@ -32,7 +32,8 @@ const cxx = readdirSync(join(root, 'native'), { recursive: true })
   .map((name) => `native/${name}`)
 run('clang-format', ['--dry-run', '--Werror', ...cxx])
 if (existsSync(join(root, 'build-cmake/compile_commands.json'))) {
-  // A few files at a time on each processor; on stderr it counts what it does not report.
+  // A few files at a time per processor. Its stderr only counts suppressed
+  // warnings, so it is held back.
   const tidy = spawnSync(
     'xargs',
     ['-P', String(availableParallelism()), '-n', '3', 'clang-tidy', '--quiet', '-p', 'build-cmake'],

@@ -1,4 +1,4 @@
-// Makes a clone ready to run: dependencies, addon, TypeScript. Does nothing where nothing changed.
+// Makes a clone ready to run: dependencies, addon, TypeScript. Skips what is up to date.
 import { spawnSync } from 'node:child_process'
 import { chmodSync, existsSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'

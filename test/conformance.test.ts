@@ -10,7 +10,7 @@ interface Row {
   readonly title: string
 }
 
-/** The rows that name a test: two cells behind what they show. */
+/** The table rows that name a test, in the two cells after the behaviour. */
 function readRows(): Row[] {
   const text = readFileSync(new URL('docs/conformance.md', root), 'utf8')
   return text.split('\n').flatMap((line) => {
@@ -19,7 +19,7 @@ function readRows(): Row[] {
   })
 }
 
-/** `*` in a title stands for anything. */
+/** `*` in a title matches any text. */
 function patternOf(title: string): RegExp {
   const parts = title.split('*').map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'))
   return new RegExp(`^${parts.join('.*')}$`)
@@ -44,7 +44,7 @@ describe('docs/conformance.md', () => {
     assert(titles.has('test/conformance.test.ts'), 'titles are found by file')
     for (const { file, title } of readRows()) {
       const known = titles.get(file)
-      // A run of single files has loaded only those.
+      // A run of single files has loaded only the tests of those files.
       if (known === undefined) continue
       const pattern = patternOf(title)
       assert(

@@ -1,13 +1,13 @@
-/** What a benchmark is, and what it hands to those who print it. */
+/** What a benchmark is, and the results that it returns. */
 
 export interface Target {
-  /** Of the ratio to the rival, or of our own value where there is none to divide by. */
+  /** The target is for the ratio to the rival, or for our own value if there is no rival. */
   readonly of: 'ratio' | 'value'
   readonly sense: 'at least' | 'at most'
   readonly limit: number
 }
 
-/** One figure of one case, ours and perhaps a rival's, with a value a round. */
+/** One figure of one case, ours and perhaps a rival's, with a value per round. */
 export interface Comparison {
   /** The case: `2 GiB, no zero page`. */
   readonly what: string
@@ -15,7 +15,7 @@ export interface Comparison {
   readonly figure: string
   readonly unit: string
   readonly ours: readonly number[]
-  /** Measured in turn with ours: round i of one is next to round i of the other. */
+  /** Measured in turn with ours: round i of the rival ran next to our round i. */
   readonly rival?: { readonly name: string; readonly values: readonly number[] }
   readonly target?: Target
 }
@@ -41,7 +41,7 @@ export interface Outcome {
 }
 
 export interface RunOptions {
-  /** That count; each benchmark knows what has to be warm before. */
+  /** How many rounds are measured; each benchmark adds its own warm-up. */
   readonly rounds: number
   /** Smaller guests and fewer cases. */
   readonly quick: boolean
@@ -55,7 +55,7 @@ export interface Benchmark {
   run(options: RunOptions): Promise<Outcome>
 }
 
-/** Where nothing is claimed, the middle of fewer rounds says enough. */
+/** For cases without a target, the median of fewer rounds suffices. */
 export function fewer(rounds: number): number {
   return Math.min(rounds, 3)
 }

@@ -1,4 +1,4 @@
-/** The pictures, each one drawn to an SVG string without a browser. */
+/** Draws each picture as an SVG string, without a browser. */
 import { BarChart, LineChart } from 'echarts/charts'
 import {
   GridComponent,
@@ -13,10 +13,10 @@ import { number, summarize } from './table.js'
 
 use([BarChart, LineChart, GridComponent, LegendComponent, MarkLineComponent, TitleComponent])
 
-/** To be read on white and on black. */
+/** Readable on white and on black. */
 const INK = '#7d8590'
 const WIDTH = 960
-/** Chosen to be told apart on white, on black, and by colour-blind people. */
+/** Distinguishable on white, on black, and by colour-blind people. */
 const COLORS = ['#e0572b', '#4c86d9', '#2f9e77', '#a06bd1']
 const MISSED = '#e0572b'
 const MET = '#2f9e77'
@@ -26,13 +26,13 @@ const axisLabel = { color: INK }
 const axisLine = { lineStyle: { color: INK, opacity: 0.5 } }
 const splitLine = { lineStyle: { color: INK, opacity: 0.12 } }
 
-/** Bars of ratios, where there are rivals, and the curves. */
+/** Bars of ratios, for comparisons with rivals, and the curves. */
 export function picturesOf({ comparisons, pictures = [] }: Outcome): string[] {
   const ratios = drawRatios(comparisons)
   return [...(ratios === '' ? [] : [ratios]), ...pictures.map(drawCurves)]
 }
 
-/** Our figure divided by the rival's; the rival, 1, is drawn in, and so is each target. */
+/** Our figure divided by the rival's. The rival is the line at 1; each target has a line too. */
 function drawRatios(comparisons: readonly Comparison[]): string {
   const bars = comparisons.flatMap((comparison) => {
     const { ratio, met } = summarize(comparison)
@@ -51,7 +51,7 @@ function drawRatios(comparisons: readonly Comparison[]): string {
   const all = bars.map(({ ratio }) => ratio).filter((ratio) => ratio > 0 && ratio < Infinity)
   return draw(60 + bars.length * 44, {
     grid: { left: 380, right: 60, top: 24, bottom: 30 },
-    // Half as much and twice as much are as far from the rival.
+    // Half as much and twice as much are at the same distance from the rival.
     xAxis: {
       type: 'log',
       min: 10 ** Math.floor(Math.log10(Math.min(0.9, ...all))),

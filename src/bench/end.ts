@@ -1,6 +1,6 @@
 /**
- * One end of a benchmark's migrations, in a process of its own: `node end.js`. The bench tells it
- * what to do over IPC, one message a round.
+ * One end of a benchmark's migrations, in a process of its own: `node end.js`. The bench sends it
+ * commands over IPC, one per round.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Destination } from '../destination/index.js'
@@ -15,14 +15,14 @@ import { TouchWatch, touchesOf } from './touch-watch.js'
 const capabilities = { 'postcopy-ram': true }
 let guest: Guest | undefined
 
-// As the command does.
+// As the `postcopy` command does.
 compileWithoutThreads()
 
 function answer(message: Answer): void {
   process.send?.(message)
 }
 
-/** Begins to watch this process; the function that it returns says what there was to see. */
+/** Starts measuring this process. The returned function returns the result. */
 function watchProcess(ramBytes: number): (counters: Counters) => EndResult {
   const cpuBefore = process.cpuUsage()
   const startedAt = performance.now()
@@ -44,7 +44,7 @@ async function listen(options: RoundOptions): Promise<void> {
   const { ramBytes, vcpus = 1, host = '127.0.0.1' } = options
   await guest?.close()
   guest = await Guest.create({ ram: ramBytes, vcpus, incoming: true })
-  // Fresh memory of a virtual machine is slow to touch once; the bench is not about that.
+  // The first touch of fresh memory in a virtual machine is slow, and not what the bench measures.
   for (const { region, lengthBytes } of guest.blocks) {
     region.madvise('POPULATE_WRITE', 0, lengthBytes)
     region.discard(0, lengthBytes)
@@ -128,7 +128,7 @@ function perSecond(count: number, ms: number): number {
   return ms === 0 ? 0 : (count * 1000) / ms
 }
 
-/** The bench ends what it has begun. */
+/** Reports the failure; the bench then ends the processes that it started. */
 function tellFailure(error: unknown): void {
   answer({ type: 'failed', reason: error instanceof Error ? error.message : String(error) })
 }

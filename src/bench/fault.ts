@@ -1,13 +1,13 @@
-/** How long one vCPU waits for one missing page, while nothing is pushed. */
+/** How long one vCPU waits for one missing page, without a push. */
 import { type Benchmark, type Comparison, MIB } from './benchmark.js'
 import { type FloorFault, floorFault } from './floor.js'
 import { Pair } from './pair.js'
 import { at, curve } from './statistics.js'
 
-/** In the first second V8 compiles what has just begun to run, on the same processors. */
+/** In the first second V8 compiles the code that has just started, on the same processors. */
 const WARM_MS = 1000
 
-/** A chase visits every page once, in an order that nothing can guess, and one at a time. */
+/** A chase visits every page once, one at a time, in an order that cannot be predicted. */
 const workload = 'chase:writes=0'
 
 export const faultBenchmark: Benchmark = {
@@ -24,7 +24,7 @@ export const faultBenchmark: Benchmark = {
         ramBytes: mib * MIB,
         workload,
         postcopyAfterMs: 0,
-        // Coprime steps are a pattern, too, if one looks at enough of them.
+        // The chase's coprime steps are a pattern that read-ahead could detect.
         parameters: { 'x-read-ahead-pages': 0 },
         pushAfterMs: quick ? 2000 : 4000,
         observeMs: quick ? 2000 : 4000,

@@ -1,40 +1,40 @@
 /**
- * What this host needs at least for the work of a postcopy: a program of its own, in C++, does it
- * between two processes with nothing in between (`native/bench/`). Benchmarks quote ratios to it.
+ * The least time that this host needs for the work of a postcopy. A program in C++
+ * (`native/bench/`) does only that work, between two processes. Benchmarks quote ratios to it.
  */
 import { execFile } from 'node:child_process'
 import { PostcopyError } from '../errors.js'
 import { buildAdvice, builtFile } from '../kernel/internal.js'
 
 export interface FloorPushOptions {
-  /** `records`: one ioctl a page. `runs`: one for all pages in a row that one read brought. */
+  /** `records`: one ioctl per page. `runs`: one ioctl for all consecutive pages of one read. */
   readonly mode: 'records' | 'runs'
   readonly mib: number
-  /** Of pages, scattered as those of a guest with `fill=` the others. Default 0. */
+  /** Percent of zero pages, scattered like those of a guest with `fill=`. Default 0. */
   readonly zeroPercent?: number
 }
 
 export interface FloorPush {
   /** From the first send until the last page is placed. */
   readonly seconds: number
-  /** Of RAM. */
+  /** GB of RAM per second. */
   readonly gigabytesPerSecond: number
 }
 
 export interface FloorFaultOptions {
-  /** So many pages, each touched once. */
+  /** How many pages are touched, each once. */
   readonly count: number
-  /** They are chosen from so much RAM. */
+  /** The pages are chosen from this much RAM. */
   readonly mib: number
 }
 
-/** What the touching thread has waited, in microseconds. */
+/** How long the touching thread waited, in microseconds. */
 export interface FloorFault {
   readonly p50Us: number
   readonly p99Us: number
   readonly p999Us: number
   readonly maxUs: number
-  /** Each half percent of the touches, from the shortest to the longest: 201 numbers. */
+  /** 201 quantiles, one per half percent of the touches, from the shortest wait to the longest. */
   readonly quantilesUs: readonly number[]
 }
 
@@ -87,7 +87,8 @@ function output(path: string, args: readonly string[]): Promise<string> {
 }
 
 function failure(path: string, cause: Error & { code?: unknown }, said: string): PostcopyError {
-  // What the program says names the remedy where there is one. Each end may have said the same.
+  // The program's message names the remedy if there is one. Both ends may have
+  // printed the same one.
   const message =
     cause.code === 'ENOENT'
       ? `the program ${path} does not exist: ${buildAdvice()}`

@@ -1,19 +1,19 @@
 /**
- * Migrations of idle guests, switched at once: what `push`, `switch` and `scale` look at from
- * different sides. Each case is run once, whoever asks for it first.
+ * Migrations of idle guests, switched at once. `push`, `switch` and `scale` examine different
+ * figures of them. Each case runs once, when the first benchmark asks for it.
  */
 import { type Round, Pair } from './pair.js'
 import { type RunOptions, GIB, MIB } from './benchmark.js'
 import { floorPush } from './floor.js'
 
-/** A guest takes so long that a third of the rounds has to do. */
+/** A larger guest takes so long that only a third of the rounds is run. */
 const LARGE_BYTES = 4 * GIB
 
 export interface IdleCase {
   readonly ramBytes: number
   /** Percent of pages that are not zero. */
   readonly fillPercent: number
-  /** Beside the C programs, in turn. */
+  /** Also measure the C program, in turn. */
   readonly withFloor: boolean
 }
 
@@ -43,7 +43,7 @@ async function measure(which: IdleCase, options: RunOptions): Promise<IdleRounds
   const records: number[] = []
   const runs: number[] = []
   const floor = async (mode: 'records' | 'runs'): Promise<number> => {
-    // So much is warm wherever it is; more of it may not be, which is no floor.
+    // This much memory is always warm. More of it may be cold, which would measure no floor.
     const mib = Math.min(ramBytes, GIB / 2) / MIB
     const { gigabytesPerSecond } = await floorPush({ mode, mib, zeroPercent: 100 - fillPercent })
     options.progress()
@@ -51,7 +51,7 @@ async function measure(which: IdleCase, options: RunOptions): Promise<IdleRounds
   }
   await using pair = new Pair()
   const rounds = ramBytes > LARGE_BYTES ? Math.ceil(options.rounds / 3) : options.rounds
-  // The first one finds memory and code cold.
+  // The first round is not counted: memory and code are cold.
   for (let round = 0; round <= rounds; round += 1) {
     const result = await pair.round({ ramBytes, workload, postcopyAfterMs: 0 })
     options.progress()

@@ -1,6 +1,6 @@
 /**
  * `npm run bench [-- NAME ...] [-- --quick]`: what migrations cost on this machine, right now,
- * beside their rivals. Rivals take turns in one run; medians of several rounds.
+ * compared with rivals. Rivals take turns in one run; figures are medians of several rounds.
  */
 import { mkdirSync } from 'node:fs'
 import os from 'node:os'

@@ -1,4 +1,4 @@
-/** A run as one HTML page that needs nothing else: the table, bars of ratios, curves, all SVG. */
+/** A run as one self-contained HTML page: the table, bars of ratios, curves, all SVG. */
 import { escapeHtml } from '../view/index.js'
 import type { Benchmark, Comparison, Outcome } from './benchmark.js'
 import { picturesOf } from './draw.js'

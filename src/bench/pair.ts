@@ -6,13 +6,13 @@ import { PostcopyError } from '../errors.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import type { Answer, Command, DestinationResult, RoundOptions, SourceResult } from './round.js'
 
-/** What one round cost at each end. */
+/** The cost of one round at each end. */
 export interface Round {
   readonly source: SourceResult
   readonly destination: DestinationResult
 }
 
-/** GB of RAM per second, from the connection to the last word. */
+/** GB of RAM per second, from the connection to the end of the migration. */
 export function pushRate({ source }: Round): number {
   return (source.pages * TARGET_PAGE_SIZE) / source.totalMs / 1e6
 }
@@ -28,7 +28,7 @@ export class Pair {
   readonly #source: End
   readonly #destination: End
 
-  /** The source's guest stays between rounds, so that it is filled only once. */
+  /** The source's guest is kept between rounds, so that it is filled only once. */
   constructor(source: Spawn = spawn, destination: Spawn = spawn) {
     this.#source = new End(source)
     this.#destination = new End(destination)
@@ -79,7 +79,7 @@ class End {
     for (;;) {
       const answer = this.#answers.shift()
       if (answer?.type === 'failed') throw new PostcopyError('ERR_BENCH', answer.reason)
-      // The answer to what it was told, since it was told one thing.
+      // The process had one command only, so this answers it.
       if (answer !== undefined) return answer as Extract<Answer, { type: T }>
       if (this.#hasEnded) {
         throw new PostcopyError('ERR_BENCH', `a process of the benchmark ended, not ${type}`)
@@ -94,7 +94,7 @@ class End {
     return this.#process.exitCode !== null || this.#process.signalCode !== null
   }
 
-  /** Whatever it does: a round that failed may have left it waiting. */
+  /** Kills the process, whatever its state: after a failed round it may wait for ever. */
   async close(): Promise<void> {
     if (this.#hasEnded) return
     const exit = once(this.#process, 'exit')

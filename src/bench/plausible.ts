@@ -1,17 +1,17 @@
-/** Figures of a rival that cannot be: the run that gave them is repeated. */
+/** Detects impossible figures of a rival; the run that gave them is repeated. */
 import { PostcopyError } from '../errors.js'
 
 const MOST_RUNS = 3
 
-/** What a migration's parts may not exceed. Times are in ms. */
+/** Durations of a migration and of its parts, in ms. */
 export interface MigrationTimes {
   readonly totalMs: number
   readonly downtimeMs: number
 }
 
 /**
- * Says why figures cannot be; undefined where they can. QEMU 7.2 once reported a downtime of hours for
- * a migration of a second.
+ * Says why figures are impossible; undefined if they are possible. QEMU 7.2 once reported a
+ * downtime of hours for a migration of a second.
  */
 export function implausible({ totalMs, downtimeMs }: MigrationTimes): string | undefined {
   if (!(totalMs > 0)) return `a total time of ${totalMs} ms`
@@ -22,9 +22,9 @@ export function implausible({ totalMs, downtimeMs }: MigrationTimes): string | u
 }
 
 /**
- * Measures until the figures can be.
+ * Measures until the figures are possible.
  *
- * @throws PostcopyError `ERR_BENCH` if they never can
+ * @throws PostcopyError `ERR_BENCH` if they are impossible every time
  */
 export async function measurePlausible<T extends MigrationTimes>(
   measure: () => Promise<T>,

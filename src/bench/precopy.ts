@@ -1,4 +1,4 @@
-/** What precopy does against a guest that writes, and what it costs the guest to be watched. */
+/** How precopy copes with a guest that writes, and what dirty tracking costs the guest. */
 import { type Benchmark, type Comparison, MIB, fewer } from './benchmark.js'
 import { Pair } from './pair.js'
 
@@ -11,7 +11,7 @@ export const precopyBenchmark: Benchmark = {
   run: async ({ rounds, quick, progress }) => {
     const ramBytes = (quick ? 256 : 512) * MIB
     const comparisons: Comparison[] = []
-    // In pages a second; the last as fast as one vCPU can, which no link follows.
+    // Pages per second. The last rate is as fast as one vCPU can write, faster than any link.
     for (const rate of quick ? [0, Infinity] : [0, 100_000, Infinity]) {
       const precopied: number[] = []
       const passes: number[] = []

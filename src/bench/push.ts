@@ -1,4 +1,6 @@
-/** How fast the memory of an idle guest is pushed, beside C that does the same and nothing else. */
+/**
+ * How fast the memory of an idle guest is pushed, compared with a C program that does only that.
+ */
 import { formatByteSize } from '../units.js'
 import { type Benchmark, type Comparison, GIB, MIB } from './benchmark.js'
 import { pushRate } from './pair.js'

@@ -1,12 +1,14 @@
-/** Guests that need no disk and no boot: firmware of our own, which works in all RAM above 1 MiB. */
+/**
+ * Guests without disk or operating system: our own firmware, which works in all RAM above 1 MiB.
+ */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { PostcopyError } from '../errors.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 
 /*
- * Counts in every page, and checks on each pass that the page has what the last pass left there.
- * A page that is lost, stale or misplaced makes it say X; every 256 passes it says a dot.
+ * Counts in every page, and checks on each pass that the page has the value of the last pass. For
+ * a page that is lost, stale or misplaced it prints X; every 256 passes it prints a dot.
  *
  *   start16: cli; lgdt cs:[gdtr]; cr0 |= 1; jmp 8:start32
  *   start32: ds = 0x10; A20 on by port 0x92; dx = 0x3f8; ebp = 0
@@ -23,11 +25,12 @@ const COUNT =
 const END_PLACE = '44332211'
 
 /*
- * Fills every page with its own address, whole, and says F. Then it touches hot pages for ever: in
- * order, or any of them as likely as any other, as our own workloads `sweep` and `random` do. A
- * touch checks the page's first word, the address plus a version, and half of them write the next
- * version. Versions are kept apart, a byte a page from 0x10000 on, so that a lost, stale or
- * misplaced page is seen: it says X and halts. The addresses in brackets are parameters, below.
+ * Fills every page with its own address, whole, and prints F. Then it touches hot pages for ever:
+ * in order or uniformly at random, like our own workloads `sweep` and `random`. A touch checks the
+ * page's first word, which is the address plus a version; half of the touches write the next
+ * version. Versions are stored apart, a byte per page from 0x10000 on, so that a lost, stale or
+ * misplaced page is detected: it then prints X and halts. Addresses in brackets are the parameters
+ * below.
  *
  *   start16: cli; lgdt cs:[gdtr]; cr0 |= 1; jmp 8:start32
  *   start32: ds = es = 0x10; A20 on by port 0x92; edi = 0x100000
@@ -50,15 +53,19 @@ const SWEEP =
   '46bb0100000031ed66baf803ee8b35080f0f0069db0d66190081c35ff36e3c89e8833d0c0f0f0000740a89d8f7' +
   '25040f0f0089d089c7c1e70c81c7000010000fb688000001008d140f39177526f6c720740dfec1888800000100' +
   '8d140f8917454e75b0b02e3b2d040f0f00729b31edb053eb95b05866baf803eef4ebfd'
-/** In the image, of END, HOT, PART and RANDOM. */
+/** Offset of END, HOT, PART and RANDOM in the image. */
 const PARAMETERS = 0xf00
 const FIRST_PAGE = 256
-/** So many versions fit between 0x10000 and the end of conventional memory. */
+/** This many versions fit between 0x10000 and the end of conventional memory. */
 const MAX_HOT_PAGES = 0x90000 - TARGET_PAGE_SIZE
 
 const RESET_VECTOR = 0xfff0
 
-/** Writes the firmware and returns QEMU's arguments for it. @param endBytes - where RAM to count in ends */
+/**
+ * Writes the firmware and returns QEMU's arguments for it.
+ *
+ * @param endBytes - end of the RAM to count in
+ */
 export function countingFirmware(folder: string, endBytes: number): string[] {
   const end = Buffer.alloc(4)
   end.writeUInt32LE(endBytes)
@@ -66,21 +73,21 @@ export function countingFirmware(folder: string, endBytes: number): string[] {
   return firmware(join(folder, `firmware-${endBytes}`), image(code))
 }
 
-/** How often a sweeping guest says in each sweep how far it is. */
+/** How often a sweeping guest reports its progress in each sweep. */
 export const SWEEP_PARTS = 64
-/** What it says: `part`, but `sweep` behind the last part. */
+/** What it prints: `part` after each part, except `sweep` after the last one. */
 export const SWEEP_SAYS = { filled: 'F', part: '.', sweep: 'S', wrong: 'X' } as const
 
-/** What a sweeping guest does. */
+/** The memory and the pattern of a sweeping guest. */
 export interface SweepOptions {
-  /** At most 3 GiB, what a `pc` has in one piece. */
+  /** At most 3 GiB, the largest contiguous RAM of a `pc`. */
   readonly ramBytes: number
   /** Touched for ever, from 1 MiB on; a multiple of {@link SWEEP_PARTS} pages. */
   readonly hotBytes: number
   readonly pattern: 'sweep' | 'random'
 }
 
-/** As {@link countingFirmware}, of a guest that says where in its sweeps it is. */
+/** As {@link countingFirmware}, for a guest that reports its progress in each sweep. */
 export function sweepingFirmware(folder: string, options: SweepOptions): string[] {
   const { ramBytes, hotBytes, pattern } = options
   const hotPages = hotBytes / TARGET_PAGE_SIZE

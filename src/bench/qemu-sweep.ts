@@ -1,6 +1,6 @@
 /**
- * QEMU as the rival: a guest that sweeps its memory, migrated from a real QEMU to another one by
- * postcopy from the first byte on, over TCP on this machine.
+ * QEMU as the rival: a guest that sweeps its memory, migrated between two real QEMUs over TCP on
+ * this machine, by postcopy from the first byte on.
  */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -12,9 +12,9 @@ import { SWEEP_PARTS, SWEEP_SAYS, sweepingFirmware } from './qemu-guest.js'
 import { measurePlausible } from './plausible.js'
 import { type SerialCharacter, Vm } from './qemu-vm.js'
 
-/** Code is translated and caches are warm after some. */
+/** After these sweeps, code is translated and caches are warm. */
 const WARM_SWEEPS = 2
-/** Of small guests many: what they say arrives in bursts on a busy host. */
+/** Small guests need many: on a busy host their output arrives in bursts. */
 const LOCAL_SWEEPS = 5
 const LOCAL_MS = 300
 
@@ -28,24 +28,31 @@ export interface QemuSweepOptions {
 
 /** Times are in ms. The guest runs under TCG: compare its sweeps with `localSweepMs`. */
 export interface QemuSweepResult {
-  /** As the source's `query-migrate` has them. */
+  /** From `query-migrate` of the source. */
   readonly totalMs: number
   readonly downtimeMs: number
   readonly requests: number
-  /** As the destination's `query-migrate` has it. */
+  /** From `query-migrate` of the destination. */
   readonly blocktimeMs: number
-  /** From the guest's start at the destination until it has touched there what a sweep does. */
+  /**
+   * From the guest's start at the destination until it has made as many touches
+   * there as a sweep has.
+   */
   readonly firstSweepMs: number
   /** A sweep at the source right before the migration, mean of a few. */
   readonly localSweepMs: number
   /**
-   * After so many ms at the destination, the guest has done so many sweeps there. Counted from the
-   * first part that ends there, which has begun at the source: up to 1 / 64 too little.
+   * How many sweeps the guest has done at the destination, by time since its start
+   * there. Counted from the end of the first part there. That part began at the
+   * source, so the count is up to 1 / 64 low.
    */
   readonly progress: readonly (readonly [ms: number, share: number])[]
 }
 
-/** Migrates, again where QEMU's figures cannot be; all QEMUs are gone when this returns. */
+/**
+ * Migrates, and repeats it if QEMU's figures are impossible. All QEMUs
+ * have ended when this returns.
+ */
 export function qemuSweep(options: QemuSweepOptions): Promise<QemuSweepResult> {
   return measurePlausible(() => migrateOnce(options))
 }
@@ -57,7 +64,8 @@ async function migrateOnce(options: QemuSweepOptions): Promise<QemuSweepResult> 
     const guest = { ramBytes: ramMib * MIB, hotBytes: hotMib * MIB, pattern }
     const args = ['-m', String(ramMib), '-serial', 'stdio', ...sweepingFirmware(folder, guest)]
     await using source = await Vm.start(folder, args)
-    // Fresh memory of a virtual machine is slow to touch once; the bench is not about that.
+    // The first touch of fresh memory in a virtual machine is slow, and
+    // not what the bench measures.
     const incoming = ['-mem-prealloc', '-incoming', 'defer']
     await using destination = await Vm.start(folder, [...args, ...incoming])
     const capabilities = ['events', 'postcopy-ram', ...(preempt ? ['postcopy-preempt'] : [])]
@@ -94,7 +102,7 @@ async function migrateOnce(options: QemuSweepOptions): Promise<QemuSweepResult> 
   }
 }
 
-/** The port is the kernel's choice, so that it is free. */
+/** The kernel chooses a free port. */
 async function listen(destination: Vm): Promise<string> {
   await destination.execute('migrate-incoming', { uri: 'tcp:127.0.0.1:0' })
   const info = await destination.execute('query-migrate')
@@ -125,7 +133,7 @@ function hasCompleted(vm: Vm): boolean {
   return statuses.includes('completed')
 }
 
-/** QEMU says that it has completed a moment before it knows how long that took. */
+/** QEMU reports that the migration has completed a moment before it reports the total time. */
 async function totals(source: Vm): Promise<Record<string, unknown>> {
   for (;;) {
     const info = await source.execute('query-migrate')
@@ -134,7 +142,7 @@ async function totals(source: Vm): Promise<Record<string, unknown>> {
   }
 }
 
-/** @throws PostcopyError if the guest has found a page that is not as it left it */
+/** @throws PostcopyError if the guest has found a page with the wrong content */
 function saidBy({ serial }: Vm): readonly SerialCharacter[] {
   if (serial.some(({ character }) => character === SWEEP_SAYS.wrong)) {
     throw new PostcopyError('ERR_BENCH', "a page of QEMU's guest is wrong")
@@ -144,7 +152,7 @@ function saidBy({ serial }: Vm): readonly SerialCharacter[] {
 
 function progressOf(destination: Vm): (readonly [ms: number, share: number])[] {
   const startMs = destination.events.find(({ event }) => event === 'RESUME')?.atMs ?? NaN
-  // Characters and events come on two sockets, and those of one moment in any order.
+  // Characters and events arrive on two sockets, and those of one moment in any order.
   return saidBy(destination).map(({ atMs }, index) => [
     Math.max(0, atMs - startMs),
     index / SWEEP_PARTS,

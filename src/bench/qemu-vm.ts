@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { PostcopyError } from '../errors.js'
 import { unixUri } from '../net/index.js'
 
-/** No benchmark waits longer than this for one thing. */
+/** The longest that a benchmark waits for one thing. */
 const DEADLINE_MS = 120_000
 
 /** A QMP event. */
@@ -19,14 +19,13 @@ export interface QmpEvent {
   readonly atMs: number
 }
 
-/** One character that the guest has written to its serial line. */
+/** One character that the guest has written to its serial port. */
 export interface SerialCharacter {
   readonly character: string
   /** When it arrived, on the clock of `performance.now()`. */
   readonly atMs: number
 }
 
-/** A QEMU driven by QMP; `close` kills it. */
 /** Why a benchmark with QEMU could not be run. */
 export const NO_QEMU = 'QEMU beside us: install the Debian package qemu-system-x86'
 
@@ -34,6 +33,7 @@ export function hasQemu(): boolean {
   return spawnSync('qemu-system-x86_64', ['--version'], { stdio: 'ignore' }).status === 0
 }
 
+/** A QEMU driven by QMP; `close` kills it. */
 export class Vm {
   readonly events: QmpEvent[] = []
   /** Empty without `-serial stdio`. */
@@ -46,7 +46,7 @@ export class Vm {
   private constructor(process: ChildProcess, monitor: net.Socket) {
     this.#process = process
     this.#monitor = monitor
-    // A QEMU that is killed resets its connection, of which the interface tells as well.
+    // A killed QEMU resets the connection: both the socket and the line reader emit that error.
     monitor.on('error', () => undefined)
     const lines = createInterface(monitor)
     lines.on('error', () => undefined)
@@ -96,7 +96,7 @@ export class Vm {
     }
   }
 
-  /** One command at a time. */
+  /** Runs one command; do not call it again before it resolves. */
   async execute(command: string, args: object = {}): Promise<Record<string, unknown>> {
     this.#monitor.write(`${JSON.stringify({ execute: command, arguments: args })}\n`)
     await this.when(`answered ${command}`, () => this.#answers.length > 0)
@@ -117,7 +117,7 @@ export class Vm {
     while ((await this.execute(command))['status'] !== status) await sleep(1)
   }
 
-  /** Waits for what events and characters tell, without asking QEMU, whom that would slow down. */
+  /** Waits for events and characters, without sending QEMU queries, which would slow it down. */
   async when(what: string, ready: () => boolean): Promise<void> {
     const signal = AbortSignal.timeout(DEADLINE_MS)
     while (!ready()) {

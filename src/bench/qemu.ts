@@ -1,4 +1,4 @@
-/** A VM of a real QEMU, parked and resumed by us, beside QEMU's own saving and loading of it. */
+/** A VM of a real QEMU that we park and resume, compared with QEMU's own saving and loading. */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,7 +9,7 @@ import { type Benchmark, type Comparison, MIB, fewer } from './benchmark.js'
 import { countingFirmware } from './qemu-guest.js'
 import { NO_QEMU, Vm, hasQemu } from './qemu-vm.js'
 
-/** How long until the guest runs, ms. */
+/** The time until the guest runs, in ms. */
 interface Start {
   /** From the call of `resume`, which starts a worker, or from the command to QEMU. */
   readonly fromCallMs: number
@@ -21,9 +21,9 @@ interface Round {
   readonly parkMs: number
   readonly saveMs: number
   readonly resume: Start
-  /** From the call until all memory is there. */
+  /** From the call until all memory is present. */
   readonly resumeTotalMs: number
-  /** QEMU's own load of the saved stream: the guest runs when all memory is there. */
+  /** QEMU's own load of the saved stream: the guest runs once all memory is present. */
   readonly load: Start
 }
 
@@ -32,7 +32,7 @@ async function measure(ramMib: number): Promise<Round> {
   const args = ['-m', String(ramMib), ...countingFirmware(folder, ramMib * MIB)]
   try {
     const vm = await Vm.start(folder, args)
-    // Every page has been written when the guest has been through its RAM once.
+    // Long enough for the guest to write every page once.
     await sleep(1000 + ramMib * 2)
     await vm.execute('stop')
     await vm.execute('migrate-set-parameters', { 'max-bandwidth': 2 ** 40 })
@@ -54,7 +54,7 @@ async function measure(ramMib: number): Promise<Round> {
     const saveMs = performance.now() - from
     await vm.close()
 
-    // Both come from the page cache: they were written just now.
+    // Both are read from the page cache, because they have just been written.
     const { resume, resumeTotalMs } = await measureResume(folder, directory, args)
     const load = await measureLoad(folder, file, args)
     return { parkMs, saveMs, resume, resumeTotalMs, load }
@@ -105,7 +105,9 @@ async function measureResume(
   }
 }
 
-/** Under tcg: what the guest does while it is parked or resumed is nothing. */
+/**
+ * TCG is slow, which does not matter here: the guest does nothing while it is parked or resumed.
+ */
 export const qemuBenchmark: Benchmark = {
   name: 'qemu',
   question: "How long do parking and resuming a VM of QEMU take, beside QEMU's own save and load?",

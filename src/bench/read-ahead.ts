@@ -1,4 +1,4 @@
-/** What is won by sending pages ahead of the requests, and what that costs where it cannot help. */
+/** What read-ahead gains, and what it costs where it cannot help. */
 import { type Benchmark, type Comparison, MIB, fewer } from './benchmark.js'
 import { type Round, Pair } from './pair.js'
 
@@ -18,7 +18,7 @@ export const readAheadBenchmark: Benchmark = {
     for (const { pattern, how } of patterns) {
       const ahead: Round[] = []
       const alone: Round[] = []
-      // Each has processes of its own: the first one is as cold as the last.
+      // Each round has processes of its own, so that all rounds start equally cold.
       for (let round = 0; round < fewer(rounds); round += 1) {
         for (const [pages, results] of [
           [256, ahead],
@@ -30,7 +30,7 @@ export const readAheadBenchmark: Benchmark = {
             workload: `${pattern}:hot=${hotMib}M,writes=0`,
             postcopyAfterMs: 0,
             parameters: { 'x-read-ahead-pages': pages },
-            // Long enough for all of the hot pages to be asked for, one by one.
+            // Long enough to request all of the hot pages, one by one.
             pushAfterMs: sweepTouches / 2,
             sweepTouches,
           })

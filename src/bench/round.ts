@@ -1,4 +1,4 @@
-/** What the bench tells the two processes of a round, and what they answer. */
+/** The commands that the bench sends to the two processes of a round, and their answers. */
 import type { Parameters } from '../migration/index.js'
 
 export interface RoundOptions {
@@ -6,21 +6,24 @@ export interface RoundOptions {
   readonly workload: string
   /** Default 1. */
   readonly vcpus?: number
-  /** Switch to postcopy after so many milliseconds; undefined: never. */
+  /** Switch to postcopy after this many milliseconds; undefined: never. */
   readonly postcopyAfterMs: number | undefined
-  /** Of the source. No limit of bandwidth unless one is given. */
+  /** Parameters of the source. Bandwidth is not limited unless one of them limits it. */
   readonly parameters?: Partial<Parameters>
-  /** Push nothing for so long, then everything. */
+  /** Push nothing for this long, then everything. */
   readonly pushAfterMs?: number
-  /** The destination looks at its touches so long after it runs, not at the end. */
+  /**
+   * When the destination reads its touch histogram, counted from the
+   * guest's start; default: the end.
+   */
   readonly observeMs?: number
-  /** It tells apart what it saw until so long after that; default 0. */
+  /** Touches before this time are reported apart; default 0. */
   readonly warmMs?: number
   /** Where the destination listens; default loopback. */
   readonly host?: string
   /** How long the source runs its workload before it migrates; default 0. */
   readonly warmUpMs?: number
-  /** A sweep of so many touches is timed at the destination, from its first moment on. */
+  /** The destination times a sweep of this many touches, from the guest's start on. */
   readonly sweepTouches?: number
 }
 
@@ -29,16 +32,16 @@ export type Command =
   | { readonly type: 'migrate'; readonly options: RoundOptions; readonly uri: string }
   | { readonly type: 'exit' }
 
-/** Both ends. */
+/** Results of either end. */
 export interface EndResult {
   readonly totalMs: number
   readonly pages: number
   readonly requestedPages: number
-  /** Resident at most, beyond the guest's RAM. */
+  /** Peak resident memory, minus the guest's RAM. */
   readonly beyondRamBytes: number
-  /** Of all threads, while the migration ran. */
+  /** CPU time of all threads during the migration. */
   readonly cpuSeconds: number
-  /** The same by time. */
+  /** CPU time divided by wall time. */
   readonly processors: number
 }
 
@@ -52,14 +55,16 @@ export interface SourceResult extends EndResult {
 }
 
 export interface DestinationResult extends EndResult {
-  /** 1000 quantiles of the touches that were faults, as the vCPUs saw them, in microseconds. */
+  /**
+   * 1000 quantiles of the touches that were faults, as the vCPUs measured them, in microseconds.
+   */
   readonly faultQuantilesUs: readonly number[]
-  /** Of those before `warmMs`. */
+  /** The same for touches before `warmMs`. */
   readonly coldQuantilesUs: readonly number[]
-  /** The destination's own: from reading a fault to placing its page, 99 of 100. */
+  /** p99 of the destination's own figure: from reading a fault to placing its page. */
   readonly placedP99Us: number
   readonly blocktimeMs: number
-  /** Touches of all vCPUs by the time since the guest ran, in ms. */
+  /** Touches of all vCPUs, by time in ms since the guest's start. */
   readonly touched: readonly (readonly [ms: number, touches: number])[]
   readonly sweepMs: number
 }

@@ -1,4 +1,4 @@
-/** What a migration costs its host beside the guest's own memory, and how that grows. */
+/** What a migration costs its host besides the guest's own memory, and how that grows. */
 import { formatByteSize } from '../units.js'
 import { type Benchmark, type Comparison, GIB, MIB } from './benchmark.js'
 import type { IdleMigrations } from './idle-rounds.js'
@@ -14,7 +14,7 @@ export function scaleBenchmark(idle: IdleMigrations): Benchmark {
     run: async (options) => {
       const sizes = options.quick ? [256 * MIB, 512 * MIB] : [256 * MIB, 2 * GIB, 8 * GIB]
       const comparisons: Comparison[] = []
-      // Below that the start of the processes' threads counts for more than the pages do.
+      // Not the smallest size: there, starting the threads costs more than the pages do.
       const [, referenceBytes = 0] = sizes
       let reference: readonly number[] | undefined
       for (const ramBytes of sizes) {

@@ -1,10 +1,10 @@
-/** How long a fault takes on a slow link that the push fills. Needs root and iproute2. */
+/** How long a fault takes on a slow link that the push saturates. Needs root and iproute2. */
 import { TwoHosts } from '../testing/index.js'
 import { type Benchmark, type Comparison, MIB, type Picture, fewer } from './benchmark.js'
 import { Pair, pushRate } from './pair.js'
 import { at, curve } from './statistics.js'
 
-/** So that faults never wait for each other. */
+/** At this rate, faults do not wait for each other. */
 const workload = 'chase:writes=0,rate=200'
 
 export const slowLinkBenchmark: Benchmark = {

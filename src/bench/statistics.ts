@@ -1,4 +1,4 @@
-/** The middle of several rounds, and how far they were apart. */
+/** The median of several rounds, and their spread. */
 export interface Spread {
   readonly min: number
   readonly median: number
@@ -20,12 +20,12 @@ export function median(values: readonly number[]): number {
   return spread(values).median
 }
 
-/** Round by round: what both have in common at that moment (a busy host) falls out. */
+/** Ratios round by round: influences on both sides of a round, such as a busy host, cancel out. */
 export function ratios(ours: readonly number[], theirs: readonly number[]): number[] {
   return ours.slice(0, theirs.length).map((value, round) => value / (theirs[round] ?? NaN))
 }
 
-/** @param quantiles - evenly spaced, the last one is the largest sample */
+/** @param quantiles - evenly spaced; the last one is the largest sample */
 export function at(quantiles: readonly number[], quantile: number): number {
   return quantiles[Math.round(quantile * quantiles.length) - 1] ?? NaN
 }

@@ -1,4 +1,4 @@
-/** Whether the push goes on while eight vCPUs fault without pause. */
+/** Whether the push continues while eight vCPUs fault without pause. */
 import { type Benchmark, MIB } from './benchmark.js'
 import { type Round, Pair, pushRate } from './pair.js'
 import { at } from './statistics.js'
@@ -60,7 +60,7 @@ export const stormBenchmark: Benchmark = {
   },
 }
 
-/** How many worked on average, for both ends and their guests. */
+/** Processors in use on average, of both ends and their guests. */
 function processors({ source, destination }: Round): number {
   return source.processors + destination.processors
 }

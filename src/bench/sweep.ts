@@ -1,4 +1,4 @@
-/** A guest that goes through its memory while it is moved, beside the same under QEMU. */
+/** A guest that sweeps its memory during a migration, compared with the same guest under QEMU. */
 import {
   type Benchmark,
   type Comparison,
@@ -29,7 +29,7 @@ export const sweepBenchmark: Benchmark = {
     const comparisons: Comparison[] = []
     const pictures: Picture[] = []
     for (const pattern of options.quick ? (['sweep'] as const) : patterns) {
-      // One pattern says it: under tcg each round takes ten seconds.
+      // One pattern suffices: under TCG each round takes ten seconds.
       const withQemu = qemu && pattern === 'sweep'
       const rounds = await measure(pattern, withQemu, options)
       comparisons.push(...compare(describe(pattern, options), rounds, touchesOf(options)))
@@ -160,7 +160,7 @@ function compare(
   return comparisons
 }
 
-/** Of the last round. */
+/** The progress of the last round. */
 function progressOf({ ours, plain, preempt }: Rounds, sweepTouches: number): Curve[] {
   const curves: Curve[] = []
   const own = ours.at(-1)?.destination.touched ?? []

@@ -1,4 +1,4 @@
-/** How long the guest stands still at the switch. */
+/** How long the guest is stopped at the switch. */
 import { formatByteSize } from '../units.js'
 import { type Benchmark, type Comparison, GIB, MIB, type RunOptions, fewer } from './benchmark.js'
 import type { IdleMigrations } from './idle-rounds.js'
@@ -36,7 +36,7 @@ export function switchBenchmark(idle: IdleMigrations): Benchmark {
 
 const downtime = (what: string) => ({ what, figure: 'downtime', unit: 'ms' })
 
-/** Switched behind a whole round of precopy, with so much of RAM dirty again. */
+/** Switches after a whole round of precopy, when this percentage of RAM is dirty again. */
 async function dirtyGuest(
   ramBytes: number,
   dirtyPercent: number,
@@ -51,7 +51,7 @@ async function dirtyGuest(
       ramBytes,
       workload: `sweep:hot=${hotMib}M,writes=100`,
       postcopyAfterMs: undefined,
-      // No guest is slow enough to end it as precopy before that.
+      // With this downtime limit, precopy cannot complete before the switch.
       parameters: { 'x-postcopy-after-rounds': 1, 'downtime-limit': 1 },
     })
     progress()

@@ -1,9 +1,9 @@
-/** What was measured, as text. */
+/** Formats measurements as text. */
 import Table from 'cli-table3'
 import type { Comparison, Target } from './benchmark.js'
 import { median, ratios, spread } from './statistics.js'
 
-/** Our value, and the rival's where there is one, of the median round. */
+/** Our value, and the rival's if there is one, of the median round. */
 export interface Summary {
   readonly ours: string
   readonly rival: string
@@ -39,14 +39,14 @@ function show(values: readonly number[]): string {
   return `${number(middle)} (${number(min)} - ${number(max)})`
 }
 
-/** Three digits are as many as a round is worth. */
+/** Three digits: a round is not more precise. */
 export function number(value: number): string {
   if (!Number.isFinite(value)) return '-'
   const digits = value === 0 ? 0 : Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value))))
   return value.toFixed(Math.min(3, digits))
 }
 
-/** A row of the table, but for whether the target is met. */
+/** A row of the table, without the cell that says whether the target is met. */
 export function cellsOf(comparison: Comparison, { ours, rival, ratio, target }: Summary): string[] {
   const { what, figure } = comparison
   return [what, figure, ours, rival, ratio === undefined ? '' : number(ratio), target]

@@ -1,4 +1,4 @@
-/** Watches what the vCPUs of a guest that has just arrived do, from its first moment on. */
+/** Observes the touches of a guest's vCPUs at the destination, from the guest's start on. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Guest, TouchHistogram } from '../guest/index.js'
 import type { DestinationResult, RoundOptions } from './round.js'
@@ -13,10 +13,13 @@ export function touchesOf(guest: Guest): number {
   return guest.vcpuStats().reduce((sum, { touches }) => sum + touches, 0)
 }
 
-/** A fault that was answered by anybody takes longer than this, and a touch of a page that is there less. */
+/**
+ * A touch that took longer was a fault, however it was resolved; a touch of a
+ * present page is faster.
+ */
 const FAULT_NS = 8_000
 
-/** Of the touches that were faults. */
+/** Quantiles of the touches that were faults. */
 export function faultQuantilesUs(touches: TouchHistogram): number[] {
   const faults = new TouchHistogram()
   touches.counts.forEach((count, bucket) => {
@@ -50,7 +53,7 @@ export class TouchWatch {
     this.#options = options
   }
 
-  /** Call it when the guest runs. */
+  /** Call it when the guest starts to run. */
   begin(): void {
     if (this.#hasBegun) return
     this.#hasBegun = true
@@ -59,7 +62,7 @@ export class TouchWatch {
     const { observeMs, warmMs, sweepTouches } = this.#options
     this.#lookAfter(warmMs, (seen) => (this.#cold = seen))
     this.#lookAfter(observeMs, (seen) => (this.#observed = seen))
-    // Each look takes a processor away from those who are looked at.
+    // Each sample takes a processor away from the threads that are measured.
     if (sweepTouches !== undefined) this.#timer = setInterval(() => this.#sample(), SAMPLE_MS)
   }
 
@@ -78,7 +81,7 @@ export class TouchWatch {
     return all
   }
 
-  /** Waits for the end of the sweep that is to be timed. */
+  /** Waits for the end of the sweep that is timed. */
   async end(): Promise<Seen> {
     for (const look of this.#looks) clearTimeout(look)
     const { sweepTouches = 0 } = this.#options

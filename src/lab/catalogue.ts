@@ -1,9 +1,9 @@
-/** The experiments that come with the package: one file an area, in the order of the report. */
+/** The experiments that ship with the package: one file per area, in the order of the report. */
 import { compiledModule } from '../kernel/internal.js'
 import { describeModule } from './describe.js'
 import type { Described } from './describe.js'
 
-/** Files below experiments/. */
+/** Files in experiments/, without the extension. */
 export const areas = [
   '01-opening',
   '02-register',
@@ -28,7 +28,7 @@ export const areas = [
   '23-selftest-stress',
 ] as const
 
-/** Every experiment of the catalogue. */
+/** Loads every experiment of the catalogue. */
 export async function loadCatalogue(): Promise<Described[]> {
   const lists = await Promise.all(
     areas.map((area) => describeModule(compiledModule(`lab/experiments/${area}.js`).href)),

@@ -1,4 +1,4 @@
-/** The process of one experiment. A crash or a hang in here is a row of the table, see runner.ts. */
+/** The process that runs one experiment. If it crashes or hangs, the runner reports a row. */
 import { readFileSync, readdirSync, writeSync } from 'node:fs'
 import { describeExperiment } from './describe.js'
 import { experimentsIn } from './experiment.js'
@@ -47,7 +47,7 @@ async function obey(order: Order): Promise<Answer> {
   }
 }
 
-/** Those of the lab itself are meant to park for good, and are not counted. */
+/** Counts this process' threads, without the lab's own: those may stay parked for good. */
 function threadCount(): number {
   const names = readdirSync('/proc/self/task').map((id) => commandOf(id))
   return names.filter((name) => !name.startsWith('lab')).length
@@ -57,11 +57,11 @@ function commandOf(threadId: string): string {
   try {
     return readFileSync(`/proc/self/task/${threadId}/comm`, 'utf8')
   } catch {
-    return 'lab' // ended meanwhile
+    return 'lab' // it has ended since the folder was read
   }
 }
 
-// Ends with the lab, however that ends: PR_SET_PDEATHSIG, SIGKILL.
+// PR_SET_PDEATHSIG with SIGKILL: this process ends when the lab ends, even if the lab is killed.
 syscall('prctl', 1, 9)
 registerHooks()
 try {

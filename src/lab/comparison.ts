@@ -1,19 +1,19 @@
-/** Two runs side by side: other kernels, other hosts, or the same one before and after a change. */
+/** Compares two runs: other kernels, other hosts, or the same host before and after a change. */
 import type { LabDocument } from './document.js'
 import type { Plot } from './plots.js'
 import type { Row } from './runner.js'
 import { newTable, time } from './text.js'
 
-/** One experiment that the two runs do not agree on. */
+/** One experiment on which the two runs differ. */
 export interface Difference {
   id: string
   a: string
   b: string
-  /** Facts that were seen in both and differ. */
+  /** Facts seen in both runs, with different values. */
   facts: { name: string; a: string; b: string }[]
 }
 
-/** One measured thing in both. */
+/** One quantity that both runs measured. */
 export interface Ratio {
   id: string
   name: string
@@ -27,7 +27,7 @@ export interface Comparison {
   hosts: { name: string; a: string; b: string }[]
   differences: Difference[]
   ratios: Ratio[]
-  /** Ids that only one of the two has. */
+  /** Ids that only one of the two runs has. */
   onlyInA: string[]
   onlyInB: string[]
   same: number
@@ -69,7 +69,7 @@ function differenceOf(a: Row, b: Row): Difference[] {
   const facts = a.findings.flatMap(({ name, seen, expected }) => {
     const other = b.findings.find((each) => each.name === name)?.seen
     if (seen === undefined || other === undefined || seen === other) return []
-    // Measured numbers never repeat: they differ if the expectation, where there is one, says so.
+    // Measured numbers never repeat exactly. They differ only if the expectation says so.
     if (isMeasured(expected)) return []
     return [{ name, a: seen, b: other }]
   })
@@ -77,7 +77,7 @@ function differenceOf(a: Row, b: Row): Difference[] {
   return [{ id: a.id, a: a.verdict, b: b.verdict, facts }]
 }
 
-/** Whether an expectation is a range, as those of measurements are. */
+/** Whether an expectation is a range, as that of a measurement is. */
 function isMeasured(expected: string | undefined): boolean {
   return (
     expected === undefined || /^(>=|<=|[\d.e+-]+ to )/.test(expected) || expected === 'recorded'

@@ -1,4 +1,4 @@
-/** Experiments without their functions: what can be printed, kept and sent to another process. */
+/** Experiments without their functions: data to print, to store and to send to another process. */
 import { experimentsIn } from './experiment.js'
 import type { Needs } from '../host/index.js'
 import type { Experiment } from './experiment.js'
@@ -11,7 +11,7 @@ export interface DescribedExpectation {
   source: string
 }
 
-/** An experiment as others see it. */
+/** An experiment without its function. */
 export interface Described {
   id: string
   tags: readonly string[]
@@ -22,7 +22,7 @@ export interface Described {
   mirrors: readonly string[]
   changes: readonly string[]
   deadlineMs: number
-  /** URL of the module that exports it. */
+  /** URL of the module that exports the experiment. */
   module: string
 }
 

@@ -1,4 +1,4 @@
-/** A run as a file: what `lab run --json` prints, and `report` and `compare` read. */
+/** The file format of a run: `lab run --json` prints it, `report` and `compare` read it. */
 import { PostcopyError } from '../errors.js'
 import { readUserFile } from '../user-files.js'
 import type { Fingerprint } from '../host/index.js'
@@ -6,7 +6,7 @@ import type { Row } from './runner.js'
 import { verdicts } from './verdict.js'
 import type { Verdict } from './verdict.js'
 
-/** Of a document; a run prints some hundred KiB. */
+/** Largest document that is read; a run prints a few hundred KiB. */
 const LIMIT_BYTES = 64 * 1024 * 1024
 
 export interface LabDocument {
@@ -39,7 +39,7 @@ export function countVerdicts(rows: readonly Row[]): Record<Verdict, number> {
 /**
  * Reads what `lab run --json` printed.
  *
- * @throws PostcopyError `ERR_LAB_DOCUMENT` if the file is not one, with what is wrong
+ * @throws PostcopyError `ERR_LAB_DOCUMENT` if the file is no such document; the message says why
  */
 export async function readDocument(path: string): Promise<LabDocument> {
   const refuse = (why: string, cause?: unknown) => {
@@ -57,17 +57,17 @@ export async function readDocument(path: string): Promise<LabDocument> {
   if (document?.format !== 'postcopy-lab' || !Array.isArray(document.rows)) {
     throw refuse('is not a result of the lab')
   }
-  // Read again as a whole, since the version is what could have changed.
+  // The version is checked first: another version may have a document of another shape.
   if (Number(document.version) !== 1 || document.fingerprint === undefined) {
     throw refuse(`is of version ${String(document.version)}, and this is version 1`)
   }
   const wrong = wrongIn(document)
   if (wrong !== undefined) throw refuse(`is damaged: ${wrong}`)
-  // What can be counted is not taken from the file.
+  // Counts are computed from the rows, not taken from the file.
   return { ...(document as LabDocument), counts: countVerdicts(document.rows) }
 }
 
-/** @returns the first member that is not what {@link makeDocument} writes */
+/** @returns the first member that {@link makeDocument} would not write */
 function wrongIn(document: Partial<LabDocument>): string | undefined {
   const { startedAt, durationMs, fingerprint, rows = [] } = document
   if (typeof startedAt !== 'string') return 'startedAt is no text'

@@ -1,4 +1,4 @@
-/** Plots as SVG text. */
+/** Draws plots as SVG text. */
 import { init } from 'echarts'
 import type { EChartsOption } from 'echarts'
 import type { Plot } from './plots.js'
@@ -15,7 +15,7 @@ export function drawPlot(plot: Plot): string {
     animation: false,
     title: { text: plot.title, textStyle: { fontSize: 15 } },
     grid: { left: 80, right: 30, top: 50, bottom: 120 },
-    // Names are long; below the plot there is room for four lines of them.
+    // Names are long; there is room for four lines of them below the plot.
     legend: { bottom: 0, left: 60, width: widthPx - 120 },
     ...optionsOf(plot),
   })
@@ -40,7 +40,7 @@ function optionsOf(plot: Plot): EChartsOption {
           type: 'line',
           name: `${name} (p50 ${time(p50)}, p99 ${time(p99)})`,
           showSymbol: false,
-          // The last point is the largest sample, which would flatten everything else.
+          // The last point is the largest sample; its scale would flatten the rest.
           data: curve
             .slice(0, -1)
             .map((value, index) => [(100 * index) / (curve.length - 1), Math.max(1, value)]),

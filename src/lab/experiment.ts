@@ -1,17 +1,19 @@
-/** What an experiment is: a question to the kernel, what it needs, what is expected, how to ask. */
+/**
+ * What an experiment is: a question to the kernel, its needs, the expected answer, and the method.
+ */
 import type { Needs } from '../host/index.js'
 import type { Lab } from './lab.js'
 import type { Match } from './match.js'
 import type { Observation, Observations } from './observation.js'
 
-/** What should be seen on a range of kernels, and where that is written. */
+/** What is expected on a range of kernels, and the source of that expectation. */
 export interface Expectation {
-  /** First kernel that this holds for, such as `6.8`. */
+  /** First kernel to which this applies, such as `6.8`. */
   since?: string
-  /** First kernel that this does not hold for any more. */
+  /** First kernel to which this no longer applies. */
   before?: string
   values: Record<string, Observation | Match>
-  /** Manual page, commit, document or measurement that says so. */
+  /** Manual page, commit, document or measurement that states it. */
   source: string
 }
 
@@ -20,16 +22,21 @@ export interface ExperimentDefinition {
   id: string
   /** Areas, such as `opening`, `fill`, `events`, `latency`. */
   tags: readonly string[]
-  /** In one sentence. */
+  /** The question to the kernel, in one sentence. */
   question: string
-  /** What it does. */
+  /** What the experiment does. */
   method: string
   needs?: Needs
-  /** The first one whose kernels include this one counts. Empty: what is seen is recorded, not judged. */
+  /**
+   * The first entry whose kernels include this one applies. If empty, results
+   * are recorded, not judged.
+   */
   expected: Expectation | readonly Expectation[]
-  /** Tests of the kernel's own selftests that this one mirrors, such as `uffd-unit-tests: zeropage`. */
+  /**
+   * Tests of the kernel's selftests that this one mirrors, such as `uffd-unit-tests: zeropage`.
+   */
   mirrors?: readonly string[]
-  /** Files below /proc and /sys that it changes: put back behind it, whatever became of it. */
+  /** Files in /proc and /sys that it changes; they are restored after it, even if it fails. */
   changes?: readonly string[]
   /** Default 10 s. */
   deadlineMs?: number
@@ -38,7 +45,7 @@ export interface ExperimentDefinition {
 
 const isExperiment = Symbol.for('postcopy.lab.experiment')
 
-/** An {@link ExperimentDefinition} that was checked; what a file for `lab run` exports. */
+/** A checked {@link ExperimentDefinition}; a file for `lab run` exports these. */
 export type Experiment = Readonly<ExperimentDefinition> & { readonly [isExperiment]: true }
 
 const known: readonly string[] = [
@@ -55,9 +62,9 @@ const known: readonly string[] = [
 ]
 
 /**
- * Declares an experiment. Export the result: `postcopy lab run ./file.js` runs what a file exports.
+ * Declares an experiment. Export the result: `postcopy lab run ./file.js` runs the exported ones.
  *
- * @throws TypeError for a misspelt field or an id that cannot be typed
+ * @throws TypeError for an unknown field or an id that is not kebab-case
  */
 export function experiment(definition: ExperimentDefinition): Experiment {
   for (const key of Object.keys(definition)) {
@@ -71,7 +78,7 @@ export function experiment(definition: ExperimentDefinition): Experiment {
   return Object.freeze({ ...definition, [isExperiment]: true as const })
 }
 
-/** The experiments among what a module exports, also those in lists. */
+/** Finds the experiments among the exports of a module, also those in arrays. */
 export function experimentsIn(exports: Record<string, unknown>): Experiment[] {
   const found = Object.values(exports)
     .flat()

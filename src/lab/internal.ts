@@ -1,4 +1,4 @@
-/** For the other rooms; no part of the package's interface. */
+/** What other rooms use; not part of the public API. */
 export { loadCatalogue } from './catalogue.js'
 export { compareDocuments, comparisonText } from './comparison.js'
 export { makeDocument, readDocument } from './document.js'

@@ -1,4 +1,7 @@
-/** What an experiment's `run` is given: memory, userfaultfds, threads, and a place for results. */
+/**
+ * What the `run` of an experiment receives: memory, userfaultfds, threads, and
+ * a place for results.
+ */
 import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { basename } from 'node:path'
@@ -28,7 +31,7 @@ import type { Distribution, Plot } from './plots.js'
 import { RawUserfaultfd } from './raw-userfaultfd.js'
 import type { RawOpenOptions } from './raw-userfaultfd.js'
 
-/** What the parent tells the child's lab. */
+/** Settings that the parent sends to the lab in the child. */
 export interface LabSetting {
   scratch: string
   kernel: string
@@ -39,7 +42,7 @@ export interface LabSetting {
   changes: readonly string[]
 }
 
-/** What a lab collects beside the observations. */
+/** What a lab collects besides the observations. */
 export interface LabRecord {
   plots: Plot[]
   unavailable: Record<string, string>
@@ -54,20 +57,20 @@ export class NotPossible extends PostcopyError {
 }
 
 export class Lab {
-  /** An empty folder, removed behind the experiment with what is mounted or swapped on below it. */
+  /** An empty folder; removed after the experiment, with the mounts and swap files in it. */
   readonly scratch: string
   /** The kernel's version, such as `6.18.44`. */
   readonly kernel: string
   readonly root: boolean
-  /** What the kernel has, less what the run was told to hide. */
+  /** The kernel's features, without those that the run was told to hide. */
   readonly features: ReadonlySet<FeatureName>
   readonly kernelFaults: boolean
-  /** 2 MiB pages that are free now. */
+  /** Free 2 MiB pages. */
   readonly hugePagesFree: number
   readonly record: LabRecord = { plots: [], unavailable: {}, notes: [] }
   readonly #changes: readonly string[]
   #groups = 0
-  /** Threads, buffers and the like must outlive the call that made them. */
+  /** Threads, buffers and the like, which must outlive the call that made them. */
   readonly #kept: unknown[] = []
 
   constructor(setting: LabSetting) {
@@ -80,12 +83,12 @@ export class Lab {
     this.#changes = setting.changes
   }
 
-  /** Fresh memory by raw mmap(2); see {@link LabMemory}. */
+  /** Maps fresh memory by a raw mmap(2); see {@link LabMemory}. */
   map(kind: LabMemoryKind, options: MemoryOptions = {}): LabMemory {
     try {
       return mapMemory(kind, this.scratch, options)
     } catch (error) {
-      // The pool of huge pages belongs to the whole host: somebody else may have been faster.
+      // The pool of huge pages belongs to the whole host: another process may have taken them.
       if (!kind.startsWith('hugetlb') || !(error instanceof PostcopyError)) throw error
       const free = availableHugePages()
       const pages = options.pages ?? 4
@@ -94,17 +97,17 @@ export class Lab {
     }
   }
 
-  /** A fresh region of `postcopy/kernel`. */
+  /** Creates a region of `postcopy/kernel`. */
   region(options: RegionOptions): MemoryRegion {
     return this.keep(MemoryRegion.create(options))
   }
 
-  /** A userfaultfd of `postcopy/kernel`. */
+  /** Opens a userfaultfd of `postcopy/kernel`. */
   userfaultfd(options: UserfaultfdOptions = {}): Userfaultfd {
     return this.keep(Userfaultfd.open(options))
   }
 
-  /** A userfaultfd that answers with errno and field; see {@link RawUserfaultfd}. */
+  /** Opens a userfaultfd that returns errno and output field; see {@link RawUserfaultfd}. */
   open(...features: FeatureName[]): RawUserfaultfd {
     return RawUserfaultfd.open({ features })
   }
@@ -113,7 +116,7 @@ export class Lab {
     return RawUserfaultfd.open(options)
   }
 
-  /** Starts a thread that does these steps; see `step`. */
+  /** Starts a thread that runs these steps; see `step`. */
   thread(steps: Step | readonly Step[], options: ThreadOptions = {}): LabThread {
     return this.keep(new LabThread('kind' in steps ? [steps] : steps, options))
   }
@@ -129,7 +132,7 @@ export class Lab {
     return value
   }
 
-  /** Draws latencies; for the row, use what it returns. */
+  /** Plots latencies. Returns the distributions, for the row. */
   distributions(title: string, samplesNs: Record<string, ArrayLike<number>>): Distribution[] {
     const distributions = Object.entries(samplesNs).map(([name, samples]) =>
       distributionOf(name, samples),
@@ -142,12 +145,12 @@ export class Lab {
     this.record.plots.push(plot)
   }
 
-  /** A sentence for the row. */
+  /** Adds a sentence to the row. */
   note(text: string): void {
     this.record.notes.push(text)
   }
 
-  /** This fact cannot be looked at here; the others still count. */
+  /** Marks a fact as impossible to observe here; the other facts still count. */
   unavailable(name: string, reason: string): void {
     this.record.unavailable[name] = reason
   }
@@ -157,12 +160,12 @@ export class Lab {
     throw new NotPossible(reason)
   }
 
-  /** Whether the features are there, for what only a part of the experiment needs. */
+  /** Whether the features are present; for what only a part of the experiment needs. */
   has(need: Pick<Needs, 'features'>): boolean {
     return (need.features ?? []).every((name) => this.features.has(name))
   }
 
-  /** Writes a file below /proc or /sys that the experiment declared in `changes`. */
+  /** Writes a file in /proc or /sys that the experiment has declared in `changes`. */
   set(path: string, value: string | number): void {
     if (!this.#changes.includes(path)) {
       throw new TypeError(`lab.set: "${path}" is not in the experiment's changes`)
@@ -171,15 +174,15 @@ export class Lab {
   }
 
   /**
-   * A control group that limits memory; removed behind the experiment. Needs root. A forked child
-   * joins it by writing `0` to `procsPath`.
+   * Creates a control group that limits memory; removed after the experiment. Needs root. A forked
+   * child joins it by writing `0` to `procsPath`.
    */
   memoryGroup(limitBytes: number): MemoryGroup {
     this.#groups += 1
     return createMemoryGroup(`${basename(this.scratch)}-${this.#groups}`, limitBytes)
   }
 
-  /** A file's text, trimmed; `undefined` where it is not there. */
+  /** A file's text, trimmed; `undefined` if the file does not exist. */
   readFile(path: string): string | undefined {
     try {
       return readFileSync(path, 'utf8').trim()
@@ -188,7 +191,7 @@ export class Lab {
     }
   }
 
-  /** Runs a command and gives what it printed; an exit status but 0 throws. */
+  /** Runs a command and returns its output; throws if the exit status is not 0. */
   command(command: string, ...args: string[]): string {
     return execFileSync(command, args, { encoding: 'utf8', timeout: 8000 }).trim()
   }

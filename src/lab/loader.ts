@@ -3,7 +3,9 @@ import { readFile } from 'node:fs/promises'
 import type { LoadFnOutput, LoadHook, ResolveHook } from 'node:module'
 import { fileURLToPath } from 'node:url'
 
-/** `postcopy/…` is this package, wherever the importing file lies, so that there is one instance. */
+/**
+ * Resolves `postcopy/…` to this package from any importing file, so that there is one instance.
+ */
 export const resolve: ResolveHook = async (specifier, context, nextResolve) => {
   if (specifier === 'postcopy' || specifier.startsWith('postcopy/')) {
     return nextResolve(specifier, { ...context, parentURL: import.meta.url })
@@ -11,7 +13,7 @@ export const resolve: ResolveHook = async (specifier, context, nextResolve) => {
   return nextResolve(specifier, context)
 }
 
-/** TypeScript is stripped of its types, by Node where it can, else by the compiler if it is installed. */
+/** Strips the types of TypeScript: by Node if it can, else by the compiler if it is installed. */
 export const load: LoadHook = async (url, context, nextLoad) => {
   if (!/^file:.*\.m?ts$/.test(url) || nodeStripsTypes()) return nextLoad(url, context)
   const path = fileURLToPath(url)
@@ -23,7 +25,7 @@ export const load: LoadHook = async (url, context, nextLoad) => {
   } satisfies LoadFnOutput
 }
 
-/** Node 22.18 and later say how; the types of Node 20 do not know the field. */
+/** Node 22.18 and later report it in a field that the types of Node 20 do not have. */
 function nodeStripsTypes(): boolean {
   const how: unknown = Reflect.get(process.features, 'typescript')
   return how === 'strip' || how === 'transform'

@@ -1,4 +1,4 @@
-/** What an observation may be, where more than one value is right. */
+/** Conditions on an observation for which more than one value is right. */
 import { isDeepStrictEqual } from 'node:util'
 import type { Observation } from './observation.js'
 
@@ -7,7 +7,7 @@ const isMatch = Symbol.for('postcopy.lab.match')
 /** A condition on an observation. */
 export interface Match {
   readonly [isMatch]: true
-  /** As the table shows it. */
+  /** The condition as the table shows it. */
   readonly text: string
   readonly holds: (seen: Observation) => boolean
 }
@@ -40,7 +40,7 @@ export function oneOf(...values: Observation[]): Match {
   )
 }
 
-/** Recorded, not judged. */
+/** Any value: it is recorded, not judged. */
 export function anything(why = 'recorded'): Match {
   return match(why, () => true)
 }
@@ -49,7 +49,7 @@ export function isExpectedMatch(value: Observation | Match): value is Match {
   return typeof value === 'object' && isMatch in value
 }
 
-/** Whether what was seen is what was expected. */
+/** Whether what was seen meets the expectation. */
 export function satisfies(expected: Observation | Match, seen: Observation): boolean {
   return isExpectedMatch(expected) ? expected.holds(seen) : isDeepStrictEqual(expected, seen)
 }

@@ -1,4 +1,4 @@
-/** Mappings of every kind that userfaultfd meets, by raw mmap(2). */
+/** Mappings of every kind that userfaultfd supports, by raw mmap(2). */
 import { openSync } from 'node:fs'
 import { join } from 'node:path'
 import { cString, MapFlag, must, outcomeName, peek, poke, Prot, syscall } from '../host/index.js'
@@ -34,33 +34,36 @@ export interface MemoryOptions {
   protection?: number
   /** More bits of {@link MapFlag}. */
   flags?: number
-  /** Start at a multiple of this many bytes; default the host page. 2 MiB for transparent huge pages. */
+  /**
+   * Start at a multiple of this many bytes; default the host page. Use 2 MiB
+   * for transparent huge pages.
+   */
   alignBytes?: number
 }
 
 export interface LabMemory {
   readonly kind: LabMemoryKind
   readonly address: number
-  /** Of the second mapping; -1 without one. */
+  /** Address of the second mapping; -1 without one. */
   readonly alias: number
   readonly lengthBytes: number
   readonly pageBytes: number
-  /** The memfd or file; -1 without one. */
+  /** Descriptor of the memfd or file; -1 without one. */
   readonly fd: number
   /** Address of a host page. */
   page: (index: number) => number
-  /** A byte, read from user mode by this thread. */
+  /** Reads a byte in user mode, on this thread. */
   byte: (index: number) => number
-  /** Writes one byte to a page, from user mode by this thread. */
+  /** Writes one byte to a page in user mode, on this thread. */
   set: (index: number, value: number) => void
-  /** `ok` or the errno's name; default: all pages. */
+  /** Returns `ok` or the errno's name; default: all pages. */
   madvise: (advice: number, firstPage?: number, pages?: number) => string
 }
 
 const hugePage = 2 ** 21
 let files = 0
 
-/** Maps memory; it lives as long as the experiment's process. */
+/** Maps memory that lives as long as the process of the experiment. */
 export function mapMemory(kind: LabMemoryKind, scratch: string, options: MemoryOptions): LabMemory {
   const huge = kind.startsWith('hugetlb')
   const pageBytes = huge ? hugePage : 4096
@@ -108,7 +111,7 @@ function openBacking(kind: LabMemoryKind, scratch: string, lengthBytes: number):
   return fd
 }
 
-/** mmap(2) gives no alignment beyond the page: take more, and map over the part that is aligned. */
+/** mmap(2) aligns to a page only: reserve more, and map over the aligned part. */
 function mapAligned(
   lengthBytes: number,
   protection: number,

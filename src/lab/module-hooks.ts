@@ -1,8 +1,8 @@
-/** Lets an experiment file anywhere import `postcopy/lab`, and be TypeScript. */
+/** Lets an experiment file in any folder import `postcopy/lab` and be written in TypeScript. */
 import { register } from 'node:module'
 import { compiledModule } from '../kernel/internal.js'
 
-/** For the process of an experiment; modules that are loaded already stay as they are. */
+/** Call it in the process of an experiment; modules already loaded are not affected. */
 export function registerHooks(): void {
   register(compiledModule('lab/loader.js'))
 }

@@ -1,4 +1,4 @@
-/** One fact that was seen. Lists are compared element by element. */
+/** One fact that was seen. Arrays are compared element by element. */
 export type Observation = string | number | boolean | readonly (string | number | boolean)[]
 
 /** Facts by name. */

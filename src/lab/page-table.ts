@@ -1,8 +1,8 @@
-/** What /proc/PID/pagemap says of pages, raw. */
+/** What /proc/PID/pagemap reports about pages, raw. */
 import { closeSync, openSync, readSync } from 'node:fs'
 import { addressOf, syscall } from '../host/index.js'
 
-/** Bits of an entry, Documentation/admin-guide/mm/pagemap.rst. */
+/** Bits of a pagemap entry, see Documentation/admin-guide/mm/pagemap.rst. */
 const bits = { writeProtected: 57n, file: 61n, swapped: 62n, present: 63n } as const
 type EntryBit = keyof typeof bits
 
@@ -10,7 +10,7 @@ const PAGEMAP_SCAN = 0xc0606610
 export const Category = { WRITTEN: 2, PRESENT: 8, SWAPPED: 16, HUGE: 64 } as const
 export const ScanFlag = { WP_MATCHING: 1, CHECK_WPASYNC: 2 } as const
 
-/** One bit of the entries of `pages` pages of 4096 bytes, each 0 or 1. */
+/** One bit, 0 or 1, from the entry of each of `pages` pages of 4096 bytes. */
 export function pageBits(
   bit: EntryBit,
   address: number,
@@ -33,17 +33,17 @@ export interface ScanRequest {
   /** Categories that a page must all have; default WRITTEN. */
   all?: number
   flags?: number
-  /** Ranges that fit into the answer; default 0: none, for arming alone. */
+  /** Capacity of the answer in ranges; default 0, which only arms. */
   ranges?: number
 }
 
 export interface ScanArguments {
   readonly request: BigUint64Array
-  /** start, end, categories of each range. */
+  /** Start, end and categories of each range. */
   readonly ranges: BigUint64Array
 }
 
-/** The argument of PAGEMAP_SCAN, for a call by `step.syscall` too. */
+/** The argument of PAGEMAP_SCAN, also for a call by `step.syscall`. */
 export function scanArguments(wanted: ScanRequest): ScanArguments {
   const { start, end, all = Category.WRITTEN, flags = 0, ranges: length = 0 } = wanted
   const ranges = new BigUint64Array(length * 3)
@@ -54,12 +54,16 @@ export function scanArguments(wanted: ScanRequest): ScanArguments {
   return { request, ranges }
 }
 
-/** A descriptor of this process' pagemap, for PAGEMAP_SCAN; lives as long as the experiment. */
+/**
+ * Opens this process' pagemap for PAGEMAP_SCAN; the descriptor lives as long as the experiment.
+ */
 export function openPageMap(): number {
   return openSync('/proc/self/pagemap', 'r')
 }
 
-/** PAGEMAP_SCAN on this thread: number of ranges or `-errno`, and where the kernel says it stopped. */
+/**
+ * Calls PAGEMAP_SCAN on this thread. Returns the number of ranges or `-errno`, and where it ended.
+ */
 export function scanPages(
   fd: number,
   { request }: ScanArguments,
@@ -70,7 +74,7 @@ export function scanPages(
 
 export { PAGEMAP_SCAN }
 
-/** Pages that a scan found. */
+/** How many pages a scan found. */
 export function pagesFound({ ranges }: ScanArguments, count: number): number {
   let pages = 0
   for (let range = 0; range < count; range += 1) {

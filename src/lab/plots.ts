@@ -1,6 +1,6 @@
-/** What an experiment measured, in a form that a page can draw and a file can keep. */
+/** What an experiment measured, in a form that can be drawn on a page and stored in a file. */
 
-/** Samples of one thing, in nanoseconds. */
+/** Samples of one quantity, in nanoseconds. */
 export interface Distribution {
   name: string
   count: number
@@ -9,11 +9,11 @@ export interface Distribution {
   p99: number
   p999: number
   max: number
-  /** Values at the shares 0, 0.005, … 1 of the sorted samples. */
+  /** Quantiles 0, 0.005, … 1 of the samples. */
   curve: readonly number[]
 }
 
-/** A cost against something that was varied. */
+/** A cost as a function of a parameter that was varied. */
 export interface Curve {
   name: string
   x: readonly number[]
@@ -42,7 +42,7 @@ export type Plot =
 
 const curvePoints = 200
 
-/** Sums samples up. */
+/** Summarizes samples. */
 export function distributionOf(name: string, samplesNs: ArrayLike<number>): Distribution {
   const sorted = Float64Array.from(samplesNs).sort()
   const at = (share: number) =>

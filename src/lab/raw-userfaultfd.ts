@@ -1,17 +1,17 @@
 /**
- * A userfaultfd whose every call is an answer: the errno and the output field, neither thrown nor
- * tidied. `Userfaultfd` of `postcopy/kernel` is the one for work.
+ * A userfaultfd whose calls return the errno and the output field as the kernel left them: no call
+ * throws or retries. For other work, use `Userfaultfd` of `postcopy/kernel`.
  */
 import { closeSync, openSync, readlinkSync } from 'node:fs'
 import { featuresFromMask, featuresToMask } from '../kernel/internal.js'
 import type { FeatureName } from '../kernel/index.js'
 import { addressOf, must, outcomeName, syscall } from '../host/index.js'
 
-/** What one ioctl answered. */
+/** The result of one ioctl. */
 export interface IoctlAnswer {
   /** `ok` or the errno's name. */
   errno: string
-  /** The output field as the kernel left it; presets show whether it was touched. */
+  /** The output field as the kernel left it; a preset value shows whether the kernel wrote it. */
   field: number
 }
 
@@ -27,7 +27,7 @@ export const Ioctl = {
   WRITEPROTECT: 0xc018aa06,
   CONTINUE: 0xc020aa07,
   POISON: 0xc020aa08,
-  /** On /dev/userfaultfd; flags by value. */
+  /** On /dev/userfaultfd; the flags are the argument itself. */
   NEW: 0xaa00,
 } as const
 
@@ -45,9 +45,9 @@ export type Message =
   | { event: 'REMOVE' | 'UNMAP'; start: number; end: number }
 
 export interface RawOpenOptions {
-  /** Asked for in the handshake. */
+  /** Requested in the handshake. */
   features?: readonly FeatureName[]
-  /** Default false: the best door there is (device, system call, user-mode only). */
+  /** Default false: the first open method that works (device, system call, user-mode only). */
   userModeOnly?: boolean
   /** Default true. */
   nonblock?: boolean
@@ -60,7 +60,7 @@ export class RawUserfaultfd {
     this.fd = fd
   }
 
-  /** Opens one and shakes hands. Throws where no door opens, or the kernel lacks a feature. */
+  /** Opens one and does the handshake. Throws if no method works or the kernel lacks a feature. */
   static open(options: RawOpenOptions = {}): RawUserfaultfd {
     const { features = [], userModeOnly = false, nonblock = true } = options
     const flags = O_CLOEXEC + (nonblock ? O_NONBLOCK : 0)
@@ -76,7 +76,7 @@ export class RawUserfaultfd {
     return uffd
   }
 
-  /** UFFDIO_API, with the three fields as they are afterwards. */
+  /** UFFDIO_API, with the three fields as they are after the call. */
   api(
     features = 0n,
     api = 0xaan,
@@ -86,7 +86,7 @@ export class RawUserfaultfd {
     return { errno, api: arg[0] ?? 0n, features: arg[1] ?? 0n, ioctls: arg[2] ?? 0n }
   }
 
-  /** The mask of ioctls is 0 if it was refused. */
+  /** The mask of ioctls is 0 if the kernel refused. */
   register(start: number, length: number, mode: number): { errno: string; ioctls: number } {
     const arg = words(start, length, mode, 0)
     const errno = outcomeName(syscall('ioctl', this.fd, Ioctl.REGISTER, arg))
@@ -127,7 +127,10 @@ export class RawUserfaultfd {
     return this.#fill(Ioctl.POISON, words(start, length, mode, preset))
   }
 
-  /** One read(2) of up to so many messages; `EAGAIN` is an empty list. The descriptor must not block. */
+  /**
+   * One read(2) of up to this many messages; `EAGAIN` gives an empty list.
+   * Needs a nonblocking descriptor.
+   */
   read(most = 64): Message[] {
     const buffer = new Uint8Array(most * 32)
     const result = syscall('read', this.fd, buffer, buffer.length)
@@ -138,7 +141,7 @@ export class RawUserfaultfd {
     )
   }
 
-  /** poll(2)'s revents, not waiting. */
+  /** The revents of poll(2), without waiting. */
   poll(): number {
     const entry = new Int32Array([this.fd, 0x0001 | 0x0008])
     const pollfd = new Uint8Array(entry.buffer)
@@ -158,17 +161,17 @@ export class RawUserfaultfd {
   }
 }
 
-/** Names in a mask that UFFDIO_API returned; unknown bits have none. */
+/** Names of the bits in a mask that UFFDIO_API returned; unknown bits are left out. */
 export function featureNamesOf(mask: bigint): FeatureName[] {
   return [...featuresFromMask(mask)]
 }
 
-/** userfaultfd(2) with any flags, for later. */
+/** A function that calls userfaultfd(2) with any flags. */
 export function openSyscall(flags: number): () => number {
   return () => syscall('userfaultfd', flags)
 }
 
-/** USERFAULTFD_IOC_NEW on a device node, for later. */
+/** A function that calls USERFAULTFD_IOC_NEW on a device node. */
 export function openDevice(flags: number, path = '/dev/userfaultfd'): () => number {
   return () => {
     try {
@@ -184,7 +187,7 @@ export function openDevice(flags: number, path = '/dev/userfaultfd'): () => numb
   }
 }
 
-/** What /proc says a descriptor is. */
+/** The target of the descriptor's link in /proc. */
 export function descriptorTarget(fd: number): string {
   return readlinkSync(`/proc/self/fd/${fd}`)
 }

@@ -1,11 +1,11 @@
-/** A run as one HTML page that needs nothing else: no script, no request, plots as SVG. */
+/** A run as one self-contained HTML page: no scripts, no requests, plots as SVG. */
 import { escapeHtml } from '../view/index.js'
 import type { LabDocument } from './document.js'
 import { drawPlot } from './draw.js'
 import type { Row } from './runner.js'
 import { verdicts } from './verdict.js'
 
-/** The page; plots are drawn here, not in the reader's browser. */
+/** Makes the page; plots are drawn here, not in the browser. */
 export function reportPage(document: LabDocument): string {
   const { fingerprint, rows, counts, startedAt, durationMs } = document
   const title = `The kernel lab: Linux ${fingerprint.kernel}`

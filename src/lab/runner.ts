@@ -1,4 +1,4 @@
-/** Runs experiments one after another, each in a process of its own with a deadline. */
+/** Runs experiments one after another, each in its own process, with a deadline. */
 import { compiledModule } from '../kernel/internal.js'
 import { PostcopyError } from '../errors.js'
 import { spawn } from 'node:child_process'
@@ -20,10 +20,10 @@ export interface Row {
   method: string
   mirrors: readonly string[]
   verdict: Verdict
-  /** Why it is not possible or broken. */
+  /** Why the experiment is not possible or broken. */
   reason?: string
   findings: Finding[]
-  /** Where the expectation comes from. */
+  /** The source of the expectation. */
   source: string
   notes: string[]
   plots: Plot[]
@@ -33,17 +33,20 @@ export interface Row {
 export interface RunOptions {
   /** Features to treat as absent. */
   hide?: readonly FeatureName[]
-  /** Called when an experiment begins and when it has ended. */
+  /** Called before each experiment; `onRow` is called after it. */
   onBegin?: (experiment: Described, index: number, total: number) => void
   onRow?: (row: Row) => void
-  /** Read after each experiment. A signal that undoes what one has changed ends its process first. */
+  /**
+   * Checked after each experiment. A signal that undoes the changes ends the
+   * experiment's process first.
+   */
   signal?: AbortSignal
 }
 
 /**
- * Runs these, in order. Gives a row for each.
+ * Runs these experiments in order. Returns a row for each.
  *
- * @throws the signal's reason, instead of a row for what was interrupted
+ * @throws the signal's reason, instead of a row for the interrupted experiment
  */
 export async function runExperiments(
   experiments: readonly Described[],
@@ -84,14 +87,14 @@ async function outcomeOf(experiment: Described, hide: readonly FeatureName[]): P
     }
     for (const path of experiment.changes) changes.preserve(path)
     const scratch = changes.folder()
-    chmodSync(scratch, 0o755) // another user's child may have to get in
+    chmodSync(scratch, 0o755) // for a child of another user
     const { module, id, deadlineMs } = experiment
     const setting = { scratch, changes: experiment.changes, ...settingOf(readHost(hide)) }
-    // Its process ends before anything is taken away under it.
+    // Ends the process before the changes that it uses are undone.
     const onBegun = (end: () => void): void => changes.defer(end)
     return toOutcome(await runChild({ type: 'run', module, id, setting }, deadlineMs, onBegun))
   } catch (error) {
-    // Somebody else may have taken from the pool since it was looked at.
+    // Another process may have taken huge pages from the pool after the check.
     if (error instanceof PostcopyError && error.code === 'ERR_HUGE_PAGES') {
       return { verdict: 'not possible here', reason: error.message }
     }
@@ -127,21 +130,21 @@ function unavailableReasons(findings: readonly Finding[]): string {
   return [...new Set(findings.map(({ unavailable }) => unavailable ?? ''))].join('; ')
 }
 
-/** How a child ended, and what it said before. */
+/** How a child ended, and its answer before that. */
 export interface ChildEnd {
   answer: Answer | undefined
-  /** In words; for a child that gave no answer. */
+  /** The end in words; for a child that sent no answer. */
   how: string
 }
 
-/** How long a process may take until its modules are loaded: on a busy host, many times a second. */
+/** Longest time to load the modules: on a busy host it takes many times a second. */
 const START_MS = 60_000
 
 /**
- * Starts the process of an experiment and waits for its end, at most until the deadline. That of an
- * experiment counts from when it is run.
+ * Starts the process of an experiment and waits for its end, at most until the deadline. The
+ * deadline of an experiment counts from when it is run, not from the start of the process.
  *
- * @param onBegun - called with what ends the process; that does nothing after its end
+ * @param onBegun - called with a function that ends the process, and does nothing after its end
  */
 export async function runChild(
   order: Order,
@@ -149,7 +152,7 @@ export async function runChild(
   onBegun?: (end: () => void) => void,
 ): Promise<ChildEnd> {
   const path = fileURLToPath(compiledModule('lab/child.js'))
-  // A process group of its own: what it starts ends with it.
+  // In a process group of its own, so that the processes it starts end with it.
   const child = spawn(process.execPath, ['--no-warnings', path, JSON.stringify(order)], {
     stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
     detached: true,
@@ -186,7 +189,7 @@ export async function runChild(
   })
   clearTimeout(timer)
   killGroup(child.pid)
-  // The pipe may still hold what was written last.
+  // The pipe may still hold the last lines.
   await new Promise((resolve) => setImmediate(resolve))
   await drained(child)
   const ended = signal === null ? `ended with status ${status}` : `died by ${signal}`
@@ -208,7 +211,7 @@ async function drained(child: ChildProcess): Promise<void> {
   if ('readableEnded' in stream && stream.readableEnded) return
   await new Promise<void>((resolve) => {
     stream.once('close', () => resolve())
-    // A process that left the group may hold the pipe open.
+    // A process that has left the group may hold the pipe open.
     setTimeout(resolve, 500).unref()
   })
 }
@@ -223,11 +226,11 @@ function killGroup(pid: number | undefined): void {
   try {
     process.kill(-pid, 'SIGKILL')
   } catch {
-    // nobody is left
+    // the group is empty
   }
 }
 
-/** Waits, at most a second, until a process that was killed runs no code any more. */
+/** Waits, at most a second, until a killed process no longer runs code. */
 function awaitEnd(pid: number | undefined): void {
   for (let attempt = 0; attempt < 100; attempt += 1) {
     const states = threadStates(pid)
@@ -236,13 +239,15 @@ function awaitEnd(pid: number | undefined): void {
   }
 }
 
-/** States of a process' threads, which tell a fault (S) from an event (D) from a loop (R). */
+/** States of a process' threads: they tell a fault (S) from an event (D) from a loop (R). */
 function describeThreads(pid: number | undefined): string {
   const [main, ...others] = threadStates(pid)
   return main === undefined ? 'gone' : `main thread ${main}, others ${others.join('') || 'none'}`
 }
 
-/** One letter for each thread, `X` for one that has ended; none for a process that is gone. */
+/**
+ * One letter per thread, `X` for one that has ended; empty for a process that no longer exists.
+ */
 function threadStates(pid: number | undefined): string[] {
   const folder = `/proc/${pid ?? 0}/task`
   try {

@@ -1,4 +1,4 @@
-/** Which experiments a command line means. */
+/** Selects the experiments that a command line names. */
 import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { PostcopyError } from '../errors.js'
@@ -9,16 +9,16 @@ import type { Row } from './runner.js'
 
 export interface Selection {
   experiments: Described[]
-  /** Files that could not be read give a row of their own. */
+  /** One row for each file that could not be loaded. */
   broken: Row[]
 }
 
 const describeDeadlineMs = 10_000
 
 /**
- * Experiments by id, tag or file; all of the catalogue for an empty list.
+ * Selects experiments by id, tag or file; an empty list selects the whole catalogue.
  *
- * @throws PostcopyError `ERR_LAB_UNKNOWN` for a word that is none, with the nearest one
+ * @throws PostcopyError `ERR_LAB_UNKNOWN` for an unknown word, with the closest known one
  */
 export async function select(
   catalogue: readonly Described[],
@@ -45,14 +45,14 @@ function isFile(word: string): boolean {
   return word.includes('/') || /\.[cm]?[jt]s$/.test(word)
 }
 
-/** In a process of its own: a module may throw, hang or exit when it is loaded. */
+/** Loads the file in a process of its own: a module may throw, hang or exit when it is loaded. */
 async function describeFile(path: string): Promise<{ experiments: Described[] } | Row> {
   const absolute = resolve(path)
   const stat = lookAt(absolute)
   if (stat === undefined) {
     throw new PostcopyError('ERR_LAB_UNKNOWN', `there is no file ${absolute}`)
   }
-  // A child that opens a FIFO waits for its writer for good.
+  // A child that opens a FIFO without a writer would block for ever.
   if (!stat.isFile()) {
     throw new PostcopyError('ERR_LAB_UNKNOWN', `${absolute} is no regular file`)
   }
@@ -81,7 +81,7 @@ async function describeFile(path: string): Promise<{ experiments: Described[] } 
   }
 }
 
-/** @throws PostcopyError `ERR_LAB_UNKNOWN` where that cannot be done */
+/** @throws PostcopyError `ERR_LAB_UNKNOWN` if the file cannot be examined */
 function lookAt(file: string): ReturnType<typeof statUserFile> {
   try {
     return statUserFile(file)
@@ -101,7 +101,9 @@ function unknownWord(word: string, catalogue: readonly Described[]): PostcopyErr
   )
 }
 
-/** The known word with the fewest edits, if those are few against its length. */
+/**
+ * The known word with the fewest edits if those are few for its length, else one that contains it.
+ */
 export function nearest(word: string, known: readonly string[]): string | undefined {
   const ranked = known
     .map((each) => ({ each, distance: editDistance(word, each) }))
@@ -112,7 +114,7 @@ export function nearest(word: string, known: readonly string[]): string | undefi
   return known.find((each) => each.includes(word))
 }
 
-/** Levenshtein's: insertions, deletions and replacements of single characters. */
+/** Levenshtein distance: insertions, deletions and replacements of single characters. */
 function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, index) => index)
   for (const [i, character] of Array.from(a).entries()) {

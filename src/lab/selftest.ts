@@ -1,4 +1,4 @@
-/** Experiments that mirror the kernel's own tests of userfaultfd: one for each test and family of memory. */
+/** Experiments that mirror the kernel's userfaultfd tests: one for each test and memory family. */
 import type { FeatureName } from '../kernel/index.js'
 import { experiment } from './experiment.js'
 import type { Needs } from '../host/index.js'
@@ -11,26 +11,32 @@ export type SelftestKind = (typeof selftestKinds)[number]
 type Family = 'anon' | 'shmem' | 'hugetlb'
 
 export interface Selftest {
-  /** As upstream names it. */
+  /** The name that upstream uses. */
   name: string
   /** Upstream's program; default uffd-unit-tests. */
   program?: string
   kinds?: readonly SelftestKind[]
   question: string
   method: string
-  /** Beside what the family needs by itself. */
+  /** Needs besides those of the memory family. */
   needs?: Needs
-  /** Whether pages are written-protected, or faults are minor ones: other families need more features. */
+  /**
+   * Whether pages are write-protected, or faults are minor: these need more
+   * features in some families.
+   */
   writeProtect?: boolean
   minor?: boolean
-  /** 2 MiB pages for hugetlb; default 8. */
+  /** How many 2 MiB pages hugetlb needs; default 8. */
   hugePages?: number
-  /** What is expected of one kind; the first that fits the kernel counts. */
+  /** The expectation for one kind; the first entry that fits the kernel applies. */
   expected: (kind: SelftestKind) => Omit<Expectation, 'source'> | Omit<Expectation, 'source'>[]
   run: (lab: Lab, kind: SelftestKind) => Observations | Promise<Observations>
 }
 
-/** One experiment for anonymous memory, one for shmem and one for hugetlb, of the kinds it is for. */
+/**
+ * Makes up to three experiments, for anonymous, shmem and hugetlb kinds, if the
+ * test has such kinds.
+ */
 export function selftest(test: Selftest): Experiment[] {
   const families: Family[] = ['anon', 'shmem', 'hugetlb']
   const { program = 'uffd-unit-tests' } = test
@@ -70,7 +76,9 @@ function needsOf(test: Selftest, family: Family): Needs {
   return { ...test.needs, features, ...huge }
 }
 
-/** Lists of expectations are by kernel alone, and so alike for the kinds of one family. */
+/**
+ * Lists of expectations depend on the kernel only, so they are alike for all kinds of a family.
+ */
 function expectationOf(
   test: Selftest,
   kinds: readonly SelftestKind[],

@@ -1,4 +1,4 @@
-/** Answers messages from JavaScript, where an experiment asks what is in them. */
+/** Resolves faults from JavaScript, for experiments that examine the messages. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { PostcopyError } from '../errors.js'
 import { Mode } from './raw-userfaultfd.js'
@@ -11,7 +11,7 @@ export function isFault(message: Message): message is Fault {
   return message.event === 'PAGEFAULT'
 }
 
-/** Waits for messages; fewer than `count` are returned when the time is over. */
+/** Waits for messages; returns fewer than `count` after the timeout. */
 export async function awaitMessages(
   uffd: RawUserfaultfd,
   count: number,
@@ -26,7 +26,7 @@ export async function awaitMessages(
   return messages
 }
 
-/** Waits until a message can be read, and leaves it there: its thread sleeps now. */
+/** Waits until a message can be read, without reading it: the faulting thread sleeps by then. */
 export async function untilPending(uffd: RawUserfaultfd, timeoutMs = 2000): Promise<void> {
   const deadline = Date.now() + timeoutMs
   while (uffd.poll() !== 1) {
@@ -35,7 +35,7 @@ export async function untilPending(uffd: RawUserfaultfd, timeoutMs = 2000): Prom
     }
     await sleep(1)
   }
-  // The message is there a moment before its thread sleeps.
+  // The message can be read a moment before its thread sleeps.
   await sleep(10)
 }
 
@@ -46,7 +46,7 @@ export async function awaitFault(uffd: RawUserfaultfd): Promise<Fault> {
   throw new PostcopyError('ERR_LAB_TIMEOUT', `no fault, but ${message?.event ?? 'no message'}`)
 }
 
-/** Hands every message to `resolve` until the thread has ended; returns the messages. */
+/** Passes every message to `resolve` until the thread has ended; returns the messages. */
 export async function serveUntilDone(
   uffd: RawUserfaultfd,
   thread: LabThread,
@@ -65,7 +65,7 @@ export async function serveUntilDone(
   return all
 }
 
-/** Registers, or throws: where registering is not the question. */
+/** Registers, or throws; for experiments that do not examine registration. */
 export function mustRegister(
   uffd: RawUserfaultfd,
   memory: { address: number; lengthBytes: number },
@@ -75,7 +75,7 @@ export function mustRegister(
   if (errno !== 'ok') throw new PostcopyError(errno, `UFFDIO_REGISTER: ${errno}`)
 }
 
-/** One page full of one byte. */
+/** A page filled with one byte. */
 export function pageOf(value: number, bytes = 4096): Uint8Array {
   return new Uint8Array(bytes).fill(value)
 }

@@ -1,4 +1,4 @@
-/** A swap file for the length of an experiment. */
+/** A swap file that exists during an experiment. */
 import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Lab } from './lab.js'
@@ -7,16 +7,19 @@ import { cString, outcomeName, syscall } from '../host/index.js'
 const pageBytes = 4096
 const pages = 2048
 
-/** Swaps on a file in the scratch folder, which the parent swaps off; ends the experiment where it cannot. */
+/**
+ * Turns swap on, in the scratch folder; the parent turns it off. Ends the experiment if it cannot.
+ */
 export function swapOn(lab: Lab): void {
   const path = join(lab.scratch, 'swap')
   const fd = openSync(path, 'w', 0o600)
-  // What mkswap(8) writes: version, last page, no bad pages, and the signature at the page's end.
+  // The header of mkswap(8): version, last page, no bad pages, and the signature at the page's
+  // end.
   const header = Buffer.alloc(pageBytes)
   header.writeUInt32LE(1, 1024)
   header.writeUInt32LE(pages - 1, 1028)
   header.write('SWAPSPACE2', pageBytes - 10, 'latin1')
-  // Written, not allocated: a swap file must have no holes.
+  // Written in full, because a swap file must not have holes.
   const file = Buffer.alloc(pages * pageBytes)
   header.copy(file)
   writeSync(fd, file)

@@ -1,4 +1,4 @@
-/** Results for a terminal. */
+/** Formats results for a terminal. */
 import Table from 'cli-table3'
 import type { Described } from './describe.js'
 import type { LabDocument } from './document.js'
@@ -14,7 +14,7 @@ const marks: Readonly<Record<Verdict, string>> = {
   broken: '✖ broken',
 }
 
-/** The catalogue: what is asked, and what it takes. */
+/** The catalogue: each question, and what the experiment needs. */
 export function listText(experiments: readonly Described[], columns?: number): string {
   const table = newTable(['id', 'question', 'needs', 'tags'], [28, 64, 28, 22], columns)
   for (const { id, question, needs, tags } of experiments) {
@@ -35,13 +35,13 @@ function needsText(needs: Described['needs']): string {
   ].join(', ')
 }
 
-/** One line while it runs. */
+/** The line for one finished row, printed during the run. */
 export function rowLine(row: Row): string {
   const why = row.reason === undefined ? '' : `  ${row.reason.split('\n')[0] ?? ''}`
   return `${marks[row.verdict].padEnd(15)} ${row.id.padEnd(30)} ${String(row.durationMs).padStart(6)} ms${why}`
 }
 
-/** Everything that was seen, beside what was expected. */
+/** All facts that were seen, next to the expected ones. */
 export function resultText(document: LabDocument, columns?: number): string {
   const table = newTable(['experiment', 'expected', 'seen', 'verdict'], [44, 40, 40, 18], columns)
   for (const row of document.rows) {
@@ -66,7 +66,7 @@ function seenText({ findings, notes, plots }: Row): string {
   ].join('\n')
 }
 
-/** Medians of what a page would draw. */
+/** The medians of what the HTML page would plot. */
 function plotLines(plot: Plot): string[] {
   if (plot.kind !== 'distributions') return []
   return plot.distributions.map(
@@ -74,7 +74,7 @@ function plotLines(plot: Plot): string[] {
   )
 }
 
-/** Nanoseconds with a unit, three digits. */
+/** Formats nanoseconds with a unit and three digits. */
 export function time(nanoseconds: number): string {
   const [value, unit] =
     nanoseconds >= 1e6
@@ -91,7 +91,7 @@ export function countsText({ counts, durationMs, fingerprint }: LabDocument): st
   return `${all}; ${seconds} s; Linux ${fingerprint.kernel}, ${fingerprint.user}`
 }
 
-/** @param columns - of the terminal; without one the widths are as given */
+/** @param columns - width of the terminal; without it, `widths` apply unchanged */
 export function newTable(
   head: string[],
   widths: number[],

@@ -1,4 +1,4 @@
-/** Compares what was seen with what was expected on this kernel. */
+/** Compares what was seen with what is expected on this kernel. */
 import { isOlder } from '../host/index.js'
 import type { Expectation } from './experiment.js'
 import { satisfies, showExpected, showObservation } from './match.js'
@@ -14,19 +14,19 @@ export const verdicts: readonly Verdict[] = [
   'broken',
 ]
 
-/** One named fact beside its expectation. */
+/** One named fact with its expectation. */
 export interface Finding {
   name: string
-  /** Absent if nothing was expected of it. */
+  /** Absent if there is no expectation. */
   expected?: string
-  /** Absent if it was not seen. */
+  /** Absent if the fact was not seen. */
   seen?: string
   agrees: boolean
-  /** Why it could not be looked at; then it counts for nothing. */
+  /** Why the fact could not be observed; it is then not judged. */
   unavailable?: string
 }
 
-/** The expectation for a kernel, by its version; the first that fits. */
+/** The first expectation that applies to a kernel version. */
 export function expectationFor(
   expected: Expectation | readonly Expectation[],
   kernelVersion: string,
@@ -63,7 +63,7 @@ export function compare(
   })
 }
 
-/** The verdict over findings that were made to the end. */
+/** The verdict of an experiment that ran to its end. */
 export function judge(findings: readonly Finding[]): Verdict {
   const looked = findings.filter(({ unavailable }) => unavailable === undefined)
   if (looked.length === 0) return findings.length === 0 ? 'broken' : 'not possible here'

@@ -1,4 +1,4 @@
-/** What happens to a connection, done. */
+/** Carries out the planned break of a connection. */
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { GuestProcess } from '../cli/index.js'
@@ -15,18 +15,18 @@ export interface BreakContext {
   readonly source: GuestProcess
   readonly destination: GuestProcess
   readonly link: Side['link']
-  /** What the link had cut before this connection. */
+  /** The number of cuts of the link before this connection. */
   readonly cutsBefore: number
-  /** Whose cable is pulled. */
+  /** The hosts whose cable is pulled. */
   readonly hosts: TwoHosts | undefined
   readonly journal: Journal
   readonly tally: Tally
-  /** The connection is over: what has not happened does not happen any more. */
+  /** Aborted when the connection is over: a break that has not happened by then is dropped. */
   readonly signal: AbortSignal
 }
 
 const BEFORE_STOP: readonly MigrationState[] = ['setup', 'active', 'cancelling']
-/** States of a source in which a moment has not come yet. */
+/** For each moment, the states of a source in which it has not been reached. */
 const TOO_EARLY: Readonly<Record<When, readonly MigrationState[]>> = {
   connecting: [],
   begun: ['setup', 'postcopy-recover-setup'],
@@ -37,13 +37,16 @@ const TOO_EARLY: Readonly<Record<When, readonly MigrationState[]>> = {
   ],
 }
 
-/** Waits for its moment and does it, unless the connection is over before. Puts back what it must. */
+/**
+ * Waits for the moment and breaks the connection, unless that is over
+ * first. Undoes what is temporary.
+ */
 export async function act(planned: Break, context: BreakContext): Promise<void> {
   const { journal, tally } = context
   if (planned.kind === 'cut at a byte') {
     await over(context.signal)
     await context.link.change({ cutAfterBytes: Infinity })
-    // It may have let all of a short migration through.
+    // A short migration may have ended below the limit, without a cut.
     if (context.link.cuts > context.cutsBefore) tally.addBreak(planned.kind)
     return
   }
@@ -53,7 +56,7 @@ export async function act(planned: Break, context: BreakContext): Promise<void> 
   else journal.note(`not any more: ${planned.kind}`)
 }
 
-/** @returns false where it came too late, or too early, to happen */
+/** @returns false if it was too late, or too early, for the break */
 async function perform(
   planned: Exclude<Break, { readonly kind: 'cut at a byte' }>,
   context: BreakContext,
@@ -127,7 +130,7 @@ async function pullCable(
   }
 }
 
-/** As its host does when it is suspended, or has other things to do. */
+/** Stops a process as a suspended or overloaded host would. */
 async function stopProcess(guest: GuestProcess, forMs: number): Promise<boolean> {
   process.kill(guest.pid, 'SIGSTOP')
   try {
@@ -138,7 +141,7 @@ async function stopProcess(guest: GuestProcess, forMs: number): Promise<boolean>
   return true
 }
 
-/** @returns false where it was refused, in the state that things are in by now */
+/** @returns false if the command was refused because the state has changed */
 async function attempt(
   guest: GuestProcess,
   command: string,
@@ -150,7 +153,7 @@ async function attempt(
     return true
   } catch (error) {
     const { code, message } = errorToRecord(error)
-    // One that waited in vain may have been ended meanwhile.
+    // A destination that waited in vain may have been killed by then.
     const isEnded = !guest.isAlive && guest.crash === undefined
     if (!isEnded && !code.startsWith('ERR_STATE_')) throw error
     journal.note(message)
@@ -159,8 +162,9 @@ async function attempt(
 }
 
 /**
- * A destination that has begun to run the guest must not be killed: that loses it. It is frozen
- * first; a source that has not sent the end of the package by then has not switched.
+ * A destination that has begun to run the guest must not be killed: the guest would
+ * be lost. It is therefore stopped first. A source that has not sent the end of the
+ * package by then has not switched.
  *
  * @returns whether it was killed
  */

@@ -1,4 +1,4 @@
-/** Where a soak runs: two hosts where it may make them, else two sides of loopback. */
+/** Where a soak runs: on two hosts if they can be created, else on two sides of loopback. */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { HostChanges, HostLink, LinkProxy, missing, TwoHosts } from '../testing/index.js'
 
@@ -10,7 +10,7 @@ export interface Side {
   spawn(command: string, args: readonly string[]): ChildProcessWithoutNullStreams
 }
 
-/** Replaced before anybody connects. */
+/** A placeholder, replaced before the first connection. */
 const NOWHERE = 'tcp:127.0.0.1:1'
 
 export class Ground {
@@ -18,7 +18,7 @@ export class Ground {
   readonly b: Side
   /** Undefined on loopback, which has no cable. */
   readonly hosts: TwoHosts | undefined
-  /** For unix sockets, which both sides see. */
+  /** For unix sockets, visible to both sides. */
   readonly folder: string
   readonly #changes: HostChanges
 

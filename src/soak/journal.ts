@@ -1,6 +1,6 @@
-/** What a failure has to say about itself: every decision, command and state of the leg. */
+/** The log of a leg that is printed on failure: every decision, command and state. */
 
-/** The states of one leg with six breaks are some dozens. */
+/** One leg with six breaks has some dozens of states. */
 const MOST_LINES = 2000
 
 export class Journal {
@@ -8,12 +8,12 @@ export class Journal {
   readonly #tell: ((line: string) => void) | undefined
   #startedAt = performance.now()
 
-  /** @param tell - is told each line as it comes */
+  /** @param tell - called with each line at once */
   constructor(tell?: (line: string) => void) {
     this.#tell = tell
   }
 
-  /** A leg begins: what was before has gone well. */
+  /** Begins a leg: the lines of the last one are dropped, because it went well. */
   restart(): void {
     this.#lines.length = 0
     this.#startedAt = performance.now()

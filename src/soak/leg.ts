@@ -1,4 +1,4 @@
-/** One migration from one side to the other, with all that is to happen to it. */
+/** One migration from one side to the other, with all of its planned breaks. */
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { GuestProcess } from '../cli/index.js'
@@ -24,7 +24,7 @@ export interface LegContext {
   readonly ground: Ground
   readonly journal: Journal
   readonly tally: Tally
-  /** Starts a process that waits for a guest. */
+  /** Starts a process that waits for an incoming guest. */
   awaitGuest(side: Side, plan: LegPlan): GuestProcess
 }
 
@@ -37,7 +37,7 @@ export class Leg {
   /** Where the destination listens. */
   #uri = ''
   #sockets = 0
-  /** Of the link, when the present connection began. */
+  /** Cuts of the link when the present connection began. */
   #cutsBefore = 0
 
   /** @param source - where the guest runs */
@@ -51,7 +51,7 @@ export class Leg {
 
   /**
    * @returns where the guest is now; the other process has ended
-   * @throws PostcopyError `ERR_SOAK` for what must never be
+   * @throws PostcopyError `ERR_SOAK` for a forbidden result
    */
   async run(): Promise<GuestProcess> {
     await this.#setUp()
@@ -96,7 +96,7 @@ export class Leg {
     await guest.command(command)
   }
 
-  /** Both ends are told to find each other. */
+  /** Tells both ends to connect. */
   async #open({ route, break: planned }: ConnectionPlan, isRecovery: boolean): Promise<void> {
     const { journal, tally } = this.#context
     const cutAfterBytes = planned?.kind === 'cut at a byte' ? planned.bytes : Infinity
@@ -122,7 +122,7 @@ export class Leg {
     return route === 'unix' ? `unix:${path}` : `tcp:${this.#to.address}:0`
   }
 
-  /** Until both ends rest. */
+  /** Runs the connection with its break until both ends are at rest. */
   async #let({ break: planned }: ConnectionPlan): Promise<void> {
     const over = new AbortController()
     const { signal } = over
@@ -152,10 +152,10 @@ export class Leg {
     await this.#tell(this.#source, 'migrate_start_postcopy')
   }
 
-  /** Hears of the end of the connection, or is told to wait no longer for one that never came. */
+  /** Waits until the destination rests; ends or pauses one whose connection never arrived. */
   async #destinationRests(): Promise<void> {
     const [destination, { journal }] = [this.#destination, this.#context]
-    // Its answer comes behind every state that it has told of.
+    // Its answer arrives after all state events that it sent before.
     await destination.queryMigrate().catch(() => undefined)
     if (!destination.isAlive) return
     switch (destination.state('destination')) {
@@ -165,7 +165,8 @@ export class Leg {
         await destination.end()
         return
       case 'postcopy-recover-setup':
-        // What was on its way to it may come all the same: then that is what pauses.
+        // A connection in flight may still arrive. Then the command fails, and the loss of that
+        // connection pauses the destination.
         await this.#tell(destination, 'migrate_pause').catch(() => undefined)
         break
       default:
@@ -173,7 +174,7 @@ export class Leg {
     await destination.reached('destination', REST)
   }
 
-  /** @returns how things stand. @throws where two guests run, or none that can be had back */
+  /** @returns the outcome. @throws if two guests run, or none that can be recovered */
   async #conclude(): Promise<Outcome> {
     const { journal, tally } = this.#context
     const runs = async (guest: GuestProcess): Promise<boolean> =>
@@ -194,13 +195,13 @@ export class Leg {
     if (outcome !== 'stopped') return outcome
     tally.add('takenBack')
     await this.#tell(source, 'cont -f')
-    // It has loaded a part of the devices, and takes none of them again.
+    // It has loaded a part of the devices, and cannot load them again.
     destination.kill()
     await destination.end()
     return 'stayed'
   }
 
-  /** Nobody tells the ends to recover: they do it by themselves, as often as it takes. */
+  /** Sends no command to recover: both ends do it by themselves, as often as necessary. */
   async #runAutomatic(): Promise<Outcome> {
     const { journal, tally } = this.#context
     const [source, link] = [this.#source, this.#to.link]
@@ -223,8 +224,8 @@ export class Leg {
       tally.addBreak('cut')
     }
     await this.#destination.reached('destination', SETTLED)
-    // Its answer comes behind what it knew when the destination had everything: one that is paused
-    // then was not told, and looks for somebody who is not there any more.
+    // The answer follows every state event up to the destination's completion. A source that is
+    // paused then was not told of it, and tries to reach a destination that no longer waits.
     await source.queryMigrate()
     await source.reached('source', REST)
     over.abort()

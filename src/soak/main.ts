@@ -1,7 +1,7 @@
 /**
- * `npm run soak [-- --minutes N] [-- --seed N]`: guests that check themselves go to and fro between
- * two hosts while their connections break in every way there is. Ends at the first thing that is
- * wrong, with what is needed to have it again.
+ * `npm run soak [-- --minutes N] [-- --seed N]`: migrates guests that check themselves between two
+ * hosts, while their connections break in every supported way. Ends at the first failure, and
+ * prints what is needed to reproduce it.
  */
 import { Command, InvalidArgumentError } from 'commander'
 import { type CommandRun, endProcess, output, parseCount, runCommand } from '../cli/index.js'
@@ -64,7 +64,7 @@ async function run(
   } catch (error) {
     if (signals.received === undefined) conclude()
     const { code, message } = errorToRecord(error)
-    // After a signal the ground is gone, and what ran on it fails.
+    // After a signal the hosts are removed, and what ran on them fails.
     if (signals.received !== undefined) return 1
     output.say(`${soak.journal.text}\n\n${message} [${code}]`)
     output.say(`again: npm run soak -- --seed ${seed} --leg ${soak.leg}`)

@@ -1,23 +1,23 @@
-/** What the states of both ends mean for the guest once nothing moves any more. */
+/** What the states of both ends mean for the guest once both are at rest. */
 import type { MigrationState } from '../migration/index.js'
 
 /**
  * - `moved`: the destination has all of it
- * - `word lost`: the same, but the source was not told and keeps its copy stopped
+ * - `word lost`: the same, but the source was not told and keeps its stopped copy
  * - `stayed`: it runs at the source
- * - `stopped`: it is whole at the source, which could not know whether it also is elsewhere
- * - `paused`: it runs at the destination as far as its pages reach
+ * - `stopped`: it is whole at the source, which cannot know whether the destination runs it too
+ * - `paused`: it runs at the destination with the pages that have arrived
  */
 export type Outcome = 'moved' | 'word lost' | 'stayed' | 'stopped' | 'paused'
 
-/** A destination's process that was killed before it had the guest. */
+/** `gone`: the process of the destination was killed before it had the guest. */
 export type DestinationState = MigrationState | 'gone'
 
-/** Every pair that may be; any other one is a failure of ours. */
+/** Every allowed pair of states; any other pair is a bug. */
 const outcomes: Readonly<Record<string, Outcome>> = {
   'completed, completed': 'moved',
   'postcopy-paused, completed': 'word lost',
-  // By itself it looks for the destination for ever.
+  // With automatic recovery, the source tries to reconnect for ever.
   'postcopy-recover-setup, completed': 'word lost',
   'postcopy-recover, completed': 'word lost',
   'failed, completed': 'word lost',
@@ -30,7 +30,7 @@ const outcomes: Readonly<Record<string, Outcome>> = {
   'postcopy-paused, postcopy-paused': 'paused',
 }
 
-/** Of both ends, and whether vCPUs run there. */
+/** The states of both ends, and whether vCPUs run there. */
 export interface Ends {
   readonly source: MigrationState
   readonly destination: DestinationState
@@ -38,14 +38,14 @@ export interface Ends {
   readonly runsThere: boolean
 }
 
-/** @returns what became of the guest; or in words, what must never be */
+/** @returns the outcome for the guest; or in words, what is wrong */
 export function outcomeOf(ends: Ends): Outcome | { readonly wrong: string } {
   const { source, destination, runsHere, runsThere } = ends
   const states = `source ${source}, destination ${destination}`
   if (runsHere && runsThere) return { wrong: `two guests run: ${states}` }
   const outcome = outcomes[`${source}, ${destination}`]
   if (outcome === undefined) return { wrong: `an end that cannot be: ${states}` }
-  // A precopy that broke at its very end: the source cannot know, and does not run it.
+  // Precopy broke at its very end: the source cannot know the result, and does not run the guest.
   if (outcome === 'stayed' && !runsHere) return 'stopped'
   const where = { moved: runsThere, 'word lost': runsThere, paused: runsThere, stayed: true }
   if (outcome !== 'stopped' && !where[outcome]) return { wrong: `no guest runs: ${states}` }

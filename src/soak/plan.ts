@@ -1,7 +1,7 @@
-/** What is to happen to a guest and to each of its migrations: chosen at random, out of a seed. */
+/** Chooses at random, from a seed, a guest and the breaks of each of its migrations. */
 import { Random } from './random.js'
 
-/** A guest works and moves for so many legs; then another one takes its place. */
+/** Each guest is migrated this many times; then another one replaces it. */
 export const LEGS_OF_A_LIFE = 25
 
 export interface GuestPlan {
@@ -10,17 +10,17 @@ export interface GuestPlan {
   readonly workload: string
 }
 
-/** What happens to one connection. */
+/** How one connection breaks. */
 export type Break =
   /** Both sides are reset. */
   | { readonly kind: 'cut'; readonly when: When; readonly afterMs: number }
-  /** The connection lets so many bytes of the source through. */
+  /** The link lets this many bytes of the source through, and then cuts the connection. */
   | { readonly kind: 'cut at a byte'; readonly bytes: number }
-  /** The network says nothing for a while, and then goes on: no end may lose anything. */
+  /** The link passes nothing for a while, and then continues: neither end may lose data. */
   | Interruption<'silence'>
-  /** The same by the cable, which loses what is on its way. */
+  /** The same by pulling the cable, which loses packets in flight. */
   | Interruption<'cable out'>
-  /** The cable is out, and both ends are told to pause before it is back. */
+  /** The cable is out, and both ends are told to pause before it is plugged in again. */
   | Interruption<'cable out, paused'>
   | Interruption<'source stopped'>
   | Interruption<'destination stopped'>
@@ -36,13 +36,16 @@ interface Interruption<K extends string> {
   readonly forMs: number
 }
 
-/** From the command, the connection, the guest's stop at the source, or its start at the destination. */
+/**
+ * After the command, the connection, the guest's stop at the source, or
+ * its start at the destination.
+ */
 export type When = 'connecting' | 'begun' | 'switching' | 'switched'
 
-/** How the two find each other again: by the link that can be cut, at once, or by a unix socket. */
+/** How the source connects: through the link that can be cut, directly, or by a unix socket. */
 export type Route = 'link' | 'direct' | 'unix'
 
-/** One connection, and what happens to it. The last one of a leg has nothing. */
+/** One connection and its break. The last one of a leg has no break. */
 export interface ConnectionPlan {
   readonly route: Route
   readonly break?: Break
@@ -51,11 +54,11 @@ export interface ConnectionPlan {
 export interface LegPlan {
   readonly memory: 'anon' | 'memfd'
   readonly capabilities: readonly string[]
-  /** Of both ends. */
+  /** For both ends. */
   readonly parameters: Readonly<Record<string, string>>
-  /** Milliseconds of precopy; undefined: nothing else. */
+  /** Milliseconds of precopy before the switch; undefined: precopy only. */
   readonly postcopyAfterMs: number | undefined
-  /** Both ends find each other again by themselves. */
+  /** Both ends recover by themselves. */
   readonly isAutomatic: boolean
   readonly connections: readonly ConnectionPlan[]
 }
@@ -71,7 +74,7 @@ export function planGuest(seed: number, life: number): GuestPlan {
   return { ram: `${random.integer(16, 64)}M`, vcpus, workload: `${pattern}:${options}` }
 }
 
-/** @param hasCable - the two hosts have one */
+/** @param hasCable - whether the two hosts have one */
 export function planLeg(seed: number, leg: number, hasCable: boolean): LegPlan {
   const random = new Random(seed, leg)
   const isPostcopy = random.chance(0.9)
@@ -86,7 +89,8 @@ export function planLeg(seed: number, leg: number, hasCable: boolean): LegPlan {
     memory: random.pick(['anon', 'memfd'] as const),
     capabilities,
     parameters: {
-      // Slow enough that most breaks find something to break, and that postcopy has most to do.
+      // Slow enough that most breaks happen during the migration, and that most
+      // pages are left to postcopy.
       'max-bandwidth': isPostcopy ? `${random.magnitude(5, 200)}M` : '0',
       'max-postcopy-bandwidth': random.chance(0.2) ? '0' : `${random.magnitude(5, 100)}M`,
       'downtime-limit': isPostcopy && random.chance(0.8) ? '0' : '300',
@@ -104,7 +108,10 @@ export function planLeg(seed: number, leg: number, hasCable: boolean): LegPlan {
 }
 
 const WHOLE: ConnectionPlan = { route: 'link' }
-/** On a busy host a whole network, too, can be silent for a short timeout: it may take some. */
+/**
+ * With a short timeout, an unbroken link on a busy host can time out too,
+ * so it may take several tries.
+ */
 const MOST_WHOLE = 20
 
 function cutBehindSwitch(random: Random): Break {
@@ -138,8 +145,8 @@ function planBreak(random: Random, isPostcopy: boolean, hasCable: boolean): Brea
 }
 
 /**
- * What is done to the link has to be met by the connection. By the cable alone, the link would be
- * the one to notice, and it waits for ever.
+ * A break of the link only affects a connection through the link. If the cable is pulled, the
+ * connection must be direct: otherwise the link would notice the loss, and it waits for ever.
  */
 function routeFor(random: Random, { kind }: Break): Route {
   if (kind === 'cut' || kind === 'cut at a byte' || kind === 'silence') return 'link'

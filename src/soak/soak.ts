@@ -1,4 +1,6 @@
-/** Migrates guests to and fro, and checks each of them, until the time is over or something is wrong. */
+/**
+ * Migrates guests to and fro, and checks each of them, until the time is over or a check fails.
+ */
 import { GuestProcess } from '../cli/index.js'
 import type { Ground } from './ground.js'
 import { type Side } from './ground.js'
@@ -7,18 +9,18 @@ import { Leg, wrong } from './leg.js'
 import { LEGS_OF_A_LIFE, type GuestPlan, type LegPlan, planGuest, planLeg } from './plan.js'
 import { Tally } from './tally.js'
 
-/** A leg with six breaks takes some seconds; nothing in it may take so long. */
+/** A leg with six breaks takes some seconds; a leg that takes this long hangs. */
 const LEG_LIMIT_MS = 180_000
 const WORK_LIMIT_MS = 30_000
 
 export interface SoakOptions {
   readonly seed: number
-  /** Leg to begin with, from 0. */
+  /** The first leg, from 0. */
   readonly firstLeg: number
   readonly lengthMs: number
-  /** Behind each leg. */
+  /** Called after each leg. */
   onLeg(leg: number, tally: Tally): void
-  /** Everything that happens, as it does. */
+  /** Called with each line of the journal at once. */
   readonly onNote?: (line: string) => void
 }
 
@@ -36,12 +38,12 @@ export class Soak {
     this.journal = new Journal(options.onNote)
   }
 
-  /** The leg that is under way, from 0. */
+  /** The current leg, from 0. */
   get leg(): number {
     return this.#leg
   }
 
-  /** @throws PostcopyError for the first thing that is wrong; {@link Soak.journal} says more */
+  /** @throws PostcopyError for the first failure; {@link Soak.journal} has the details */
   async run(): Promise<void> {
     const { firstLeg, lengthMs, seed } = this.#options
     const endsAt = performance.now() + lengthMs
@@ -105,7 +107,7 @@ export class Soak {
     return guest
   }
 
-  /** It works here, and every page of it is right. */
+  /** Checks that the guest works here, and that every page of it is right. */
   async #check(guest: GuestProcess): Promise<void> {
     const touches = async (): Promise<number> =>
       (await guest.queryCpus()).value.reduce((sum, cpu) => sum + cpu.touches, 0)

@@ -1,4 +1,4 @@
-/** What a soak has survived, counted. */
+/** Counts what a soak has done so far. */
 import Table from 'cli-table3'
 import type { Break, Route } from './plan.js'
 
@@ -48,7 +48,7 @@ export class Tally {
     return sum(this.#recoveries)
   }
 
-  /** One line. */
+  /** A summary in one line. */
   get summary(): string {
     const { breaks, recoveries } = this
     return (

@@ -1,10 +1,10 @@
-/** Programs with other credentials than ours. */
+/** Runs programs with other credentials than ours. */
 import type { CapabilityName } from '../kernel/index.js'
 import { runProgram } from './run-program.js'
 import type { ProgramEnd, ProgramOptions } from './run-program.js'
 
 export interface AsUserOptions extends ProgramOptions {
-  /** Default 65534, nobody. 0 keeps root, for dropping capabilities only. */
+  /** Default 65534, the user `nobody`. Use 0 to stay root and only drop capabilities. */
   uid?: number
   /** Capabilities to keep although the user is not root. Default none. */
   keep?: readonly CapabilityName[]
@@ -13,8 +13,8 @@ export interface AsUserOptions extends ProgramOptions {
 }
 
 /**
- * Runs a program as an unprivileged user, by setpriv(1); needs root. No error for how it ends: that
- * is the result.
+ * Runs a program as an unprivileged user, by setpriv(1); needs root. Does not throw if the program
+ * fails: its end is the result.
  */
 export async function runAsUser(
   command: string,

@@ -1,4 +1,6 @@
-/** Programs in what a container puts around them: a seccomp filter, a user namespace, a control group. */
+/**
+ * Confines programs as a container does: by a seccomp filter, a user namespace, a control group.
+ */
 import { fileURLToPath } from 'node:url'
 import type { ControlGroup } from '../host/index.js'
 import { runProgram } from './run-program.js'
@@ -6,17 +8,17 @@ import type { ProgramEnd, ProgramOptions } from './run-program.js'
 
 /** System calls that the kernel refuses by a seccomp filter. */
 export interface SeccompFilter {
-  /** By their names, such as `userfaultfd`; those that the lab's addon knows. */
+  /** Names, such as `userfaultfd`, of the calls that the lab's addon knows. */
   readonly syscalls: readonly string[]
-  /** The errno that they get. */
+  /** The errno that the calls fail with. */
   readonly errno: 'EPERM' | 'ENOSYS' | 'EACCES'
 }
 
 export interface ConfinedOptions extends ProgramOptions {
   seccomp?: SeccompFilter
   /**
-   * In a user namespace of its own, by unshare(1): `root` is user 0 there; `user` is not known there
-   * by any name (65534), and has no capabilities.
+   * Run in a new user namespace, by unshare(1). `root` is user 0 there; `user` is not mapped there
+   * (it appears as 65534), and has no capabilities.
    */
   userNamespace?: 'root' | 'user'
   /** A user id; by setpriv(1), needs root. Default: ours. */
@@ -25,7 +27,7 @@ export interface ConfinedOptions extends ProgramOptions {
   group?: ControlGroup
 }
 
-/** No error for how the program ends: that is the result. */
+/** Does not throw if the program fails: its end is the result. */
 export function runConfined(
   command: string,
   args: readonly string[],
@@ -48,7 +50,7 @@ export function runConfined(
   )
 }
 
-/** The shell joins, and becomes the program. */
+/** A shell that joins the group, and then executes the program. */
 function joining({ procsPaths }: ControlGroup): string[] {
   const join = procsPaths.map((_, index) => `echo $$ >"$${index + 1}" && `)
   const script = `${join.join('')}shift ${procsPaths.length} && exec "$@"`

@@ -20,8 +20,8 @@ export interface HostLinkAnswer {
 }
 
 /**
- * A {@link LinkProxy} in a process of its own on a host, at the host's address. Put it on the host
- * of the destination, and what comes to it has crossed the link.
+ * A {@link LinkProxy} in a process of its own on a host, at the host's address. Start it on the
+ * destination's host, so that connections to it cross the link between the hosts.
  */
 export class HostLink {
   readonly #child: ChildProcess
@@ -60,7 +60,7 @@ export class HostLink {
     return this.#last.uri
   }
 
-  /** How many connections were cut, as of the last call. */
+  /** How many connections had been cut by the last request. */
   get cuts(): number {
     return this.#last.cuts
   }

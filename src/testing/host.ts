@@ -9,16 +9,16 @@ import {
 } from 'node:child_process'
 import { PostcopyError } from '../errors.js'
 
-/** What a token bucket holds: as much as passes in this time, and never less than some packets. */
+/** Size of the token bucket: what passes in this time, but at least a few packets. */
 const BURST_SECONDS = 0.01
 const LEAST_BURST_BYTES = 64 * 1024
 /** How long a packet may wait for a token before it is dropped. */
 const QUEUE_MS = 50
 
 export class Host {
-  /** Of the network namespace, as ip(8) knows it. */
+  /** Name of the network namespace, as in ip(8). */
   readonly name: string
-  /** Where the other host reaches this one. */
+  /** The address at which the other host reaches this one. */
   readonly address: string
   readonly #device: string
 
@@ -29,7 +29,7 @@ export class Host {
     this.#device = device
   }
 
-  /** As `spawn` of `node:child_process`. The child's id is that of the command itself. */
+  /** Like `spawn` of `node:child_process`. The child's pid is that of the command itself. */
   spawn(
     command: string,
     args: readonly string[],
@@ -40,12 +40,12 @@ export class Host {
     return spawn('ip', ['netns', 'exec', this.name, command, ...args], options)
   }
 
-  /** Runs a short command to its end. @returns its output. @throws where its status is not 0 */
+  /** Runs a short command to its end. @returns its output. @throws if its status is not 0 */
   run(command: string, ...args: readonly string[]): string {
     return ip('netns', 'exec', this.name, command, ...args)
   }
 
-  /** What runs here, all of it. */
+  /** Ids of all processes that run here. */
   pids(): number[] {
     return ip('netns', 'pids', this.name)
       .split('\n')
@@ -53,7 +53,7 @@ export class Host {
       .map(Number)
   }
 
-  /** Sends a signal to everything that runs here: SIGKILL is a power failure, SIGSTOP a hang. */
+  /** Sends a signal to all processes here: SIGKILL is a power failure, SIGSTOP a hang. */
   signal(signal: NodeJS.Signals): void {
     for (const pid of this.pids()) {
       try {
@@ -65,9 +65,10 @@ export class Host {
   }
 
   /**
-   * Limits what leaves this host (tc-tbf(8)), at once and also for connections that are there.
+   * Limits the outgoing bandwidth of this host (tc-tbf(8)), at once and
+   * for existing connections too.
    *
-   * @param bitsPerSecond - `Infinity` takes the limit away
+   * @param bitsPerSecond - `Infinity` removes the limit
    */
   limitBandwidth(bitsPerSecond: number): void {
     if (!(bitsPerSecond > 0)) {
@@ -75,7 +76,7 @@ export class Host {
     }
     const qdisc = (verb: string, ...rest: readonly string[]): void =>
       void run('tc', ['-n', this.name, 'qdisc', verb, 'dev', this.#device, 'root', ...rest])
-    // One that is not there cannot be deleted, but one that is there can be replaced.
+    // Deleting a missing qdisc fails, so first make sure that there is one.
     if (bitsPerSecond === Infinity) {
       qdisc('replace', 'pfifo')
       qdisc('delete')
@@ -88,13 +89,13 @@ export class Host {
     )
   }
 
-  /** See {@link TwoHosts.cutLink}: this end of the cable alone. */
+  /** Takes only this end of the cable up or down, see {@link TwoHosts.cutLink}. */
   setLink(state: 'up' | 'down'): void {
     ip('-n', this.name, 'link', 'set', this.#device, state)
   }
 }
 
-/** @returns what it prints. @throws PostcopyError `ERR_TWO_HOSTS` with what ip(8) has said */
+/** @returns its output. @throws PostcopyError `ERR_TWO_HOSTS` with the message of ip(8) */
 export function ip(...args: readonly string[]): string {
   return run('ip', args)
 }

@@ -1,7 +1,7 @@
 /**
- * For integration tests that need a real kernel: skip by capability with a reason, change the host
- * for the length of a test, run as another user, under a seccomp filter, in a user namespace or a control group, have threads touch memory and tell, put a
- * network between two ends that can be cut, and make two hosts.
+ * For integration tests that need a real kernel: skip tests by capability, with a reason; change
+ * the host during a test; run programs as another user or confined; have threads touch memory and
+ * report it; put a network that can be cut between two ends; create two hosts.
  *
  * @packageDocumentation
  */

@@ -1,4 +1,4 @@
-/** The process of a {@link HostLink}: a {@link LinkProxy} that lives on the host it was started on. */
+/** The process of a {@link HostLink}: a {@link LinkProxy} on the host where it was started. */
 import { errorToRecord } from '../errors.js'
 import type { HostLinkAnswer, HostLinkRequest } from './host-link.js'
 import { LinkProxy } from './link-proxy.js'
@@ -21,5 +21,5 @@ process.on('message', (request: HostLinkRequest) => {
     (error: unknown) => answer({ error: errorToRecord(error) }),
   )
 })
-// Whoever needs it is gone.
+// The process that started this one has ended.
 process.on('disconnect', () => process.exit())

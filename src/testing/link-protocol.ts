@@ -1,27 +1,27 @@
-/** What a {@link LinkProxy} and its thread say to each other. */
+/** Messages between a {@link LinkProxy} and its thread. */
 
-/** What stands between the two ends. */
+/** The state of the link between the two ends. */
 export interface LinkState {
-  /** Where connections go: a port on `host`, or a path. */
+  /** The target of connections: a port on `host`, or a path. */
   target: { readonly host: string; readonly port: number } | { readonly path: string }
   /**
-   * Bytes of the side that connects which each further connection lets through; then it is cut.
-   * Each connection counts for itself.
+   * How many bytes of the connecting side each further connection lets through before it is cut.
+   * Each connection has a count of its own.
    */
   cutAfterBytes: number
-  /** Milliseconds that every byte takes, each way. */
+  /** Delay of every byte in milliseconds, each way. */
   latencyMs: number
-  /** Nothing goes either way, and nothing is closed. */
+  /** Nothing passes in either direction, and nothing is closed. */
   isSilent: boolean
-  /** What the target answers is read and dropped. */
+  /** The target's bytes are read and dropped. */
   dropsAnswers: boolean
 }
 
-/** To the thread; each is answered by its `id` when it is done. */
+/** To the thread, which answers with the same `id` when it is done. */
 export interface LinkRequest {
   readonly id: number
   readonly change: Partial<LinkState>
-  /** Reset every connection that is there. */
+  /** Reset every open connection. */
   readonly cut: boolean
 }
 
@@ -32,6 +32,6 @@ export type LinkNotice =
 export interface LinkWorkerData {
   readonly host: string
   readonly state: LinkState
-  /** One Int32: connections that were cut. */
+  /** One Int32: the number of connections that were cut. */
   readonly cuts: SharedArrayBuffer
 }

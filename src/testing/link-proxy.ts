@@ -7,24 +7,27 @@ import type { LinkNotice, LinkRequest, LinkState, LinkWorkerData } from './link-
 export interface LinkOptions {
   /** Address to listen on; default 127.0.0.1. */
   host?: string
-  /** Bytes from the side that connects which a connection lets through before it is cut; default: all. */
+  /**
+   * How many bytes of the connecting side a connection lets through
+   * before it is cut; default: all.
+   */
   cutAfterBytes?: number
-  /** Milliseconds that every byte takes, each way; default 0. */
+  /** Delay of every byte in milliseconds, each way; default 0. */
   latencyMs?: number
 }
 
 export interface LinkChange extends Omit<LinkOptions, 'host'> {
-  /** Where further connections go: `tcp:HOST:PORT` or `unix:PATH`. */
+  /** The target of further connections: `tcp:HOST:PORT` or `unix:PATH`. */
   target?: string
-  /** Nothing goes either way, and nothing is closed: a link that has gone silent. */
+  /** A silent link: nothing passes in either direction, and nothing is closed. */
   isSilent?: boolean
-  /** What the target answers is read and dropped; bytes to the target get through. */
+  /** The target's bytes are read and dropped; bytes to the target pass. */
   dropsAnswers?: boolean
 }
 
 /**
- * A TCP proxy on a thread of its own: a thread that is parked on a page fault cannot forward the
- * page that it waits for.
+ * A TCP proxy on a thread of its own: a thread that is parked on a page fault could not forward
+ * the page that it waits for.
  */
 export class LinkProxy {
   /** Where to connect instead of the target, `tcp:HOST:PORT`. */
@@ -35,7 +38,7 @@ export class LinkProxy {
   readonly #pending: Map<number, () => void>
   #lastId = 0
 
-  /** @param target - `tcp:HOST:PORT` or `unix:PATH`, where connections go */
+  /** @param target - `tcp:HOST:PORT` or `unix:PATH`, to which connections are forwarded */
   static async listen(target: string, options: LinkOptions = {}): Promise<LinkProxy> {
     const { host = '127.0.0.1', cutAfterBytes = Infinity, latencyMs = 0 } = options
     const state = {
@@ -76,12 +79,15 @@ export class LinkProxy {
     return Atomics.load(this.#cuts, 0)
   }
 
-  /** Resolves when it is so. `target` and `cutAfterBytes` are for connections still to come. */
+  /**
+   * Resolves when the change is in effect. `target` and `cutAfterBytes`
+   * apply to further connections.
+   */
   async change({ target, ...rest }: LinkChange): Promise<void> {
     await this.#request(target === undefined ? rest : { ...rest, target: targetOf(target) }, false)
   }
 
-  /** Resets every connection; further ones are let through. */
+  /** Resets every open connection; further connections are not affected. */
   async cut(): Promise<void> {
     await this.#request({}, true)
   }

@@ -7,7 +7,7 @@ import type { LinkNotice, LinkRequest, LinkWorkerData } from './link-protocol.js
 const { host, state, cuts } = workerInput() as LinkWorkerData
 const cutCount = new Int32Array(cuts)
 
-/** Bytes held back by latency before the sender has to wait. */
+/** Bytes delayed by latency before reading is paused. */
 const MAX_HELD_BYTES = 8 * 2 ** 20
 
 /** One direction of a connection. */
@@ -39,7 +39,7 @@ class Flow {
     this.update()
   }
 
-  /** Reads on, or not, as things are now. */
+  /** Pauses or resumes reading, according to the current state. */
   update(): void {
     if (state.isSilent || this.#isFull || this.#heldBytes > MAX_HELD_BYTES) this.#from.pause()
     else this.#from.resume()
@@ -59,7 +59,7 @@ class Flow {
     this.update()
   }
 
-  /** Timers of one length keep their order. */
+  /** Timers of equal length fire in order. */
   #later(act: () => void): void {
     if (state.latencyMs > 0) setTimeout(act, state.latencyMs)
     else act()
@@ -79,7 +79,7 @@ class Connection {
       socket.on('close', () => this.#close())
     }
     this.#flows = [
-      // What was let through has to arrive: that is the byte that it was about.
+      // The bytes below the limit must arrive, so end() flushes them before the cut.
       new Flow(source, target, {
         letsBytes: state.cutAfterBytes,
         cutOff: () => {
@@ -115,7 +115,7 @@ class Connection {
 
   #close(): void {
     connections.delete(this)
-    // The other side may still have to read what came before the end.
+    // A side whose end() was called may still have to receive the bytes before the end.
     for (const socket of this.#sockets) if (!socket.writableEnded) socket.destroy()
   }
 }

@@ -1,4 +1,4 @@
-/** What a test needs of the host, and the skip with a reason where it is missing. */
+/** The needs of a test on the host, and the skip with a reason if one is not met. */
 import { type Missing, missingFor, type Needs, readHost } from '../host/index.js'
 import { PostcopyError } from '../errors.js'
 
@@ -7,19 +7,21 @@ export interface SkippableTest {
   skip(reason?: string): unknown
 }
 
-/** The first need that this host and user do not meet, with the reason; `undefined` if all are. */
+/**
+ * The first need that this host and user do not meet, with the reason; `undefined` if all are met.
+ */
 export function missing(needs: Needs): Missing | undefined {
   return missingFor(needs, readHost())
 }
 
 /**
- * Skips a test unless everything is there. Mocha's `skip()` throws and so ends the test; with
- * `node:test` go on only if this returned true.
+ * Skips a test unless all needs are met. Mocha's `skip()` throws and so ends the test; with
+ * `node:test` continue only if this returned true.
  *
- * A need that the environment names in `POSTCOPY_REQUIRE` (`POSTCOPY_REQUIRE=root,hugePages`) must be
- * met: there a skip would hide that nothing was tested.
+ * A need named in the environment variable `POSTCOPY_REQUIRE` (`POSTCOPY_REQUIRE=root,hugePages`)
+ * must be met: there a skip would hide that nothing was tested.
  *
- * @throws PostcopyError `ERR_REQUIRED` for a missing need that `POSTCOPY_REQUIRE` names
+ * @throws PostcopyError `ERR_REQUIRED` for an unmet need that `POSTCOPY_REQUIRE` names
  */
 export function requires(test: SkippableTest, needs: Needs): boolean {
   const lacking = missing(needs)

@@ -1,10 +1,10 @@
-/** Runs a program to its end, whatever that is. */
+/** Runs a program to its end. */
 import { spawn } from 'node:child_process'
 
 export interface ProgramOptions {
-  /** More environment. */
+  /** Environment variables to add. */
   env?: Readonly<Record<string, string>>
-  /** Killed after this; default 20 s. */
+  /** The program is killed after this time; default 20 s. */
   timeoutMs?: number
 }
 
@@ -15,7 +15,7 @@ export interface ProgramEnd {
   stderr: string
 }
 
-/** No error for how it ends: that is the result. */
+/** Does not throw if the program fails: its end is the result. */
 export async function runProgram(
   [command = '', ...args]: readonly string[],
   options: ProgramOptions = {},

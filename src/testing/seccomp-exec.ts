@@ -1,6 +1,6 @@
 /**
- * `node seccomp-exec.js ERRNO SYSCALL,… COMMAND ARGUMENT…`: refuses system calls to this process by a
- * seccomp filter, and becomes the command, which inherits it.
+ * `node seccomp-exec.js ERRNO SYSCALL,… COMMAND ARGUMENT…`: installs a seccomp filter that refuses
+ * system calls, and executes the command, which inherits the filter.
  *
  * @see seccomp(2)
  */
@@ -13,17 +13,17 @@ const SECCOMP_MODE_FILTER = 2
 const F_SETFD = 2
 const SECCOMP_RET_ERRNO = 0x00050000
 const SECCOMP_RET_ALLOW = 0x7fff0000
-/** Instructions of classic BPF: load a word of the call's data, jump if equal, return. */
+/** Instructions of classic BPF: load a word of `seccomp_data`, jump if equal, return. */
 const LOAD = 0x20
 const JUMP_IF_EQUAL = 0x15
 const RETURN = 0x06
 const INSTRUCTION_BYTES = 8
 
-/** The data begins with the call's number. */
+/** `seccomp_data` begins with the number of the system call. */
 function filter(numbers: readonly number[], errno: number): BigUint64Array {
   const program: [code: number, ifTrue: number, ifFalse: number, value: number][] = [
     [LOAD, 0, 0, 0],
-    // To the last instruction if equal.
+    // If equal, jump to the last instruction.
     ...numbers.map(
       (number, index) =>
         [JUMP_IF_EQUAL, numbers.length - index, 0, number] as [number, number, number, number],
@@ -43,7 +43,7 @@ function filter(numbers: readonly number[], errno: number): BigUint64Array {
   return words
 }
 
-/** Pointers to strings, and a null pointer; `kept` holds the strings. */
+/** An array of pointers to strings, ended by a null pointer; `kept` keeps the strings alive. */
 function stringList(strings: readonly string[], kept: unknown[]): BigUint64Array {
   const bytes = strings.map(cString)
   kept.push(bytes)
@@ -56,14 +56,14 @@ if (number === undefined) throw new TypeError(`no errno ${errno}`)
 const program = filter(syscalls.split(',').map(syscallNumber), number)
 const description = BigUint64Array.of(BigInt(program.length), BigInt(addressOf(program)))
 const kept: unknown[] = []
-// env finds the command, as a shell does.
+// env(1) searches PATH for the command, as a shell does.
 const path = cString('/usr/bin/env')
 const args = stringList(['env', '--', ...command], kept)
 const env = stringList(
   Object.entries(process.env).map(([name, value]) => `${name}=${value ?? ''}`),
   kept,
 )
-// Node keeps its own standard streams from what it starts.
+// Node marks its standard streams close-on-exec; the command needs them.
 for (const fd of [0, 1, 2]) must(syscall('fcntl', fd, F_SETFD, 0), 'F_SETFD')
 must(syscall('prctl', PR_SET_NO_NEW_PRIVS, 1, 0, 0), 'no_new_privs')
 must(syscall('prctl', PR_SET_SECCOMP, SECCOMP_MODE_FILTER, description), 'seccomp')

@@ -1,31 +1,34 @@
 /**
- * Two hosts on one machine: network namespaces joined by a pair of virtual Ethernet devices, which
- * a test can slow down and pull the cable of. Needs root and iproute2 (`ip`, `tc`).
+ * Two hosts on one machine: network namespaces joined by a pair of virtual Ethernet devices. A
+ * test can limit their bandwidth and pull the cable. Needs root and iproute2 (`ip`, `tc`).
  */
 import { existsSync } from 'node:fs'
 import { Host, ip } from './host.js'
 import { HostChanges } from '../host/index.js'
 
-/** Reserved for documentation (RFC 5737): nothing real is hidden by them, and nobody else sees them. */
+/**
+ * Reserved for documentation (RFC 5737), so they hide no real host; only
+ * the two namespaces use them.
+ */
 const ADDRESSES = { a: '192.0.2.1', b: '192.0.2.2' } as const
 const DEVICE = 'eth0'
 
 let pairs = 0
 
 /**
- * A pair of hosts, `a` and `b`, each with an address that the other reaches, and loopback of its
- * own. They share files, so unix sockets work across as well.
+ * A pair of hosts, `a` and `b`, each with an address that the other reaches, and a loopback of its
+ * own. They share the file system, so unix sockets work across hosts as well.
  *
- * {@link TwoHosts.remove} kills what still runs in them and takes them away; so do the end of the
- * process, SIGINT, SIGTERM and SIGHUP. SIGKILL leaves the namespaces `postcopy-PID-…` behind
- * (`ip netns list`).
+ * {@link TwoHosts.remove} kills the processes that still run in them and removes them; so do the
+ * end of the process, SIGINT, SIGTERM and SIGHUP. After SIGKILL the namespaces `postcopy-PID-…`
+ * remain (`ip netns list`).
  */
 export class TwoHosts {
   readonly a: Host
   readonly b: Host
   readonly #changes: HostChanges
 
-  /** @throws PostcopyError `ERR_TWO_HOSTS` with what ip(8) has said */
+  /** @throws PostcopyError `ERR_TWO_HOSTS` with the message of ip(8) */
   static create(): TwoHosts {
     const changes = new HostChanges()
     try {
@@ -50,7 +53,7 @@ export class TwoHosts {
   }
 
   #addHost(name: string, address: string): Host {
-    // Only a process that had our id, and was killed, can have left one of this name.
+    // Only a killed process with the same id can have left a namespace of this name.
     if (existsSync(`/run/netns/${name}`)) ip('netns', 'delete', name)
     ip('netns', 'add', name)
     const host = new Host(name, address, DEVICE)
@@ -63,14 +66,14 @@ export class TwoHosts {
   }
 
   /**
-   * Pulls the cable: packets are lost and nobody is told, connections stay half-open until they
-   * give up. Heal it in time, and they go on.
+   * Pulls the cable: packets are lost without notice, and connections stay half-open until they
+   * time out. If the link is healed before that, they continue.
    */
   cutLink(): void {
     for (const host of [this.a, this.b]) host.setLink('down')
   }
 
-  /** Takes {@link TwoHosts.cutLink} back. Harmless where the link is whole. */
+  /** Undoes {@link TwoHosts.cutLink}. Has no effect on a link that is up. */
   healLink(): void {
     for (const host of [this.a, this.b]) host.setLink('up')
   }

@@ -3,7 +3,7 @@ import { measurePlausible } from '../../src/bench/plausible.js'
 
 const good = { totalMs: 900, downtimeMs: 2 }
 
-/** Gives these results in turn; returns the one that was taken, and how many runs there were. */
+/** Returns these results one per run; gives the accepted one, and the number of runs. */
 async function taken(...results: { totalMs: number; downtimeMs: number }[]) {
   let runs = 0
   const result = await measurePlausible(() => {

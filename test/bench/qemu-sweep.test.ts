@@ -1,4 +1,4 @@
-/** The rival of the benchmark `sweep`, small; how fast it is depends on the host. */
+/** A small run of the rival in the benchmark `sweep`; its speed depends on the host. */
 import assert from 'node:assert/strict'
 import { qemuSweep } from '../../src/bench/qemu-sweep.js'
 import { requires } from '../support/requires.js'
@@ -10,7 +10,7 @@ const cases = [
 
 describe('a sweeping guest between two QEMUs', function () {
   before(function () {
-    // QEMU does postcopy only where it gets the faults of the kernel, too.
+    // QEMU supports postcopy only if it may handle faults in kernel mode too.
     requires(this, 'qemu', 'kernelFaults')
   })
 

@@ -19,7 +19,7 @@ const comparison: Comparison = {
 describe('what a benchmark says', () => {
   it('is the median, with the extremes, and the median of the rounds’ own ratios', () => {
     assert.deepEqual(spread([3, 1, 2, 10]), { min: 1, median: 2.5, max: 10 })
-    // A busy host slowed both of them down in the second round.
+    // In the second round a busy host slowed both of them down.
     assert.deepEqual(ratios([2, 1, 2], [4, 2, 4]), [0.5, 0.5, 0.5])
     assert.equal(summarize(comparison).ours, '2.00 (1.00 - 3.00) GB/s')
     assert.equal(summarize(comparison).rival, 'C: 4.00 (4.00 - 4.00) GB/s')

@@ -1,4 +1,4 @@
-/** scripts/build-addon.mjs in a folder of its own, with a node-gyp that compiles nothing. */
+/** Runs scripts/build-addon.mjs in a folder of its own, with a node-gyp that compiles nothing. */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import {
@@ -19,7 +19,7 @@ import { cleanups } from '../support/cleanup.js'
 const root = fileURLToPath(new URL('../../../', import.meta.url))
 const outputs = ['postcopy.node', 'vcpu.node', 'lab.node', 'floor']
 
-/** Records its command; makes the files that node-gyp makes. */
+/** Records its command; creates the files that node-gyp would create. */
 const fakeNodeGyp = `#!${process.execPath}
 const { appendFileSync, mkdirSync, writeFileSync, existsSync, rmSync } = require('node:fs')
 const command = process.argv[2]
@@ -30,14 +30,14 @@ if (command === 'rebuild') {
   writeFileSync('build/Makefile', '')
 } else if (!existsSync('build/Makefile')) process.exit(1)
 if (existsSync('broken')) process.exit(1)
-// make leaves what the changed source is no part of.
+// make does not touch outputs that do not depend on the changed source.
 for (const name of ${JSON.stringify(outputs)}) {
   const path = 'build/Release/' + name
   if (name === 'postcopy.node' || !existsSync(path)) writeFileSync(path, '')
 }
 `
 
-/** A clone in which the addons are built. */
+/** A clone with built addons. */
 class Clone {
   folder = mkdtempSync(join(tmpdir(), 'postcopy-clone-'))
 
@@ -53,19 +53,19 @@ class Clone {
     assert.deepEqual(this.build(), ['rebuild'], 'a new clone')
   }
 
-  /** Runs the script; returns the commands that node-gyp got. */
+  /** Runs the script; returns the commands that node-gyp was called with. */
   build(status = 0): string[] {
     const log = join(this.folder, 'commands')
     writeFileSync(log, '')
     const script = join(this.folder, 'scripts/build-addon.mjs')
-    // A compiler that is there: compiling a header to find out takes a second.
+    // Instead of a real compiler, whose check of the headers takes a second.
     const env = { ...process.env, CXX: 'true' }
     const { status: found, stderr } = spawnSync(process.execPath, [script], { encoding: 'utf8', env })
     assert.equal(found, status, stderr)
     return readFileSync(log, 'utf8').split('\n').filter(Boolean)
   }
 
-  /** Makes a source newer than what was built. */
+  /** Makes a source newer than the built files. */
   change(laterMs = 60_000): void {
     const later = new Date(Date.now() + laterMs)
     utimesSync(join(this.folder, 'native/addon.cc'), later, later)

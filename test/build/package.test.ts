@@ -1,4 +1,4 @@
-/** What npm packs, and what an installed package says where its addon is missing. */
+/** What npm packs, and the message of an installed package whose addon is missing. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -27,7 +27,7 @@ describe('npm pack', () => {
     const clone = temporaryFolder()
     cpSync(join(root, 'package.json'), join(clone, 'package.json'))
     mkdirSync(join(clone, 'scripts'))
-    // Stands for the build, which takes too long here: makes dist out of src.
+    // Replaces the build, which takes too long here: makes dist from src.
     writeFileSync(
       join(clone, 'scripts/prepare.mjs'),
       `import { cpSync } from 'node:fs'
@@ -75,7 +75,7 @@ describe('an addon that was not built', () => {
   })
 })
 
-/** What the package in a folder says when it needs its addon. */
+/** The message of the package in a folder when it needs its addon. */
 function messageOf(folder: string): string {
   const kernel = join(folder, 'dist/src/kernel/index.js')
   assert(existsSync(kernel))

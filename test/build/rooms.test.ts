@@ -1,4 +1,4 @@
-/** The rooms of `src/`: that the lint rules find what they forbid, and that the docs name every room. */
+/** The rooms of `src/`: the lint rules find forbidden imports, and the docs name every room. */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -9,7 +9,7 @@ import { cleanups } from '../support/cleanup.js'
 
 const root = fileURLToPath(new URL('../../../', import.meta.url))
 
-/** What the rules say of a project with these files. */
+/** The violations that the rules report for a project with these files. */
 function violations(files: Readonly<Record<string, string>>): string {
   const folder = mkdtempSync(join(tmpdir(), 'postcopy-rooms-'))
   cleanups.add(() => {

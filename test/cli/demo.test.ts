@@ -59,7 +59,7 @@ describe('postcopy demo --json', () => {
       requires(this, 'hugePages')
       const { 'x-pages': pages } = await demo('--postcopy-after', 'now', '--memory', 'hugetlb')
       assert((pages['requested'] ?? 0) > 0)
-      // The ledger beside it has small pages, 16 of them at most.
+      // The ledger has small pages, at most 16 of them.
       assert((pages['requested'] ?? 0) >= 512)
       assert((pages['requested'] ?? 0) % 512 <= 16, 'whole host pages')
     })
@@ -137,7 +137,7 @@ describe('postcopy demo', () => {
     ])
     assert.equal(status, 0)
     const page = await readFile(path, 'utf8')
-    // Two page maps, fault latency, rates, work.
+    // Two page maps, and plots of fault latency, rates and work.
     assert.equal(page.match(/<svg /g)?.length, 5)
     assert.match(page, /verified: 16,384 pages are right/)
     assert(!/<script|<link|<img|@import|url\((?!#)/.test(page), 'nothing is loaded')
@@ -161,7 +161,7 @@ describe('postcopy demo', () => {
       await cli.seen(pattern)
       cli.child.kill('SIGTERM')
       const { status } = await cli.ended
-      // The last moment may be over before the signal is there.
+      // The demo may have ended before the signal arrives.
       assert(status === 128 + 15 || (moment === 'at the end' && status === 0), String(status))
       await gone(Number(source), Number(destination))
     })

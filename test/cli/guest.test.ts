@@ -13,7 +13,7 @@ import { Cli, ask, runCli, temporaryFolder } from './support.js'
 
 const ram = ['--ram', '32M']
 
-/** Asks until the answer matches. */
+/** Sends the line until the answer matches. */
 async function until(path: string, line: string, pattern: RegExp): Promise<string> {
   for (const deadline = Date.now() + 20_000; ;) {
     const answer = await ask(path, line)
@@ -36,7 +36,7 @@ async function twoGuests(sourceOptions: readonly string[] = []) {
   ])
   const [, uri = ''] = await destination.seen(/waiting for a guest on (tcp:\S+)/)
   await source.seen(/the guest runs/)
-  // The sockets come right after those lines, and whoever finds one is let in.
+  // The sockets are created right after those lines, and accept connections at once.
   for (const path of [there, here]) while (!existsSync(path)) await sleep(10)
   return { folder, there, here, source, destination, uri }
 }
@@ -44,7 +44,7 @@ async function twoGuests(sourceOptions: readonly string[] = []) {
 describe('two guests, driven only by their monitors', () => {
   it('move by postcopy, and the guest is whole and works where it arrived', async () => {
     const { there, here, source, destination, uri } = await twoGuests()
-    // A destination that waits already takes a capability, as QEMU does.
+    // A waiting destination already accepts a capability, as QEMU does.
     assert.equal(await ask(there, 'migrate_set_capability x-postcopy-ram on'), '')
     const answers = await ask(
       here,
@@ -143,7 +143,7 @@ describe('two guests, driven only by their monitors', () => {
   })
 })
 
-/** Two guests, the source in a postcopy that does not get on. */
+/** Two guests; the source is in a postcopy that makes no progress. */
 async function slowPostcopy(sourceOptions: readonly string[] = []) {
   const guests = await twoGuests(sourceOptions)
   const { there, here, uri } = guests
@@ -266,7 +266,10 @@ describe('the last line of a guest process', () => {
   }
 })
 
-/** A stream up to its RAM block list, by which a source is known, with a machine type of our choice. */
+/**
+ * A stream up to its RAM block list, enough to identify a source, with a machine
+ * type of our choice.
+ */
 function headOf(machineType: string): Uint8Array {
   return stream.encode((out) => {
     stream.encodeFileHeader(out)
@@ -327,7 +330,7 @@ describe('postcopy guest', () => {
     it(`ends in order at ${signal}`, async () => {
       const cli = new Cli(['guest', ...ram])
       await cli.seen(/the guest runs/)
-      // Handlers stand before the prompt does.
+      // Signal handlers are installed before the prompt appears.
       await cli.seen(/\(postcopy\)/)
       cli.child.kill(signal)
       const { status, stderr } = await cli.ended

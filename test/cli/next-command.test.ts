@@ -1,4 +1,4 @@
-/** Messages that name the command that goes on. */
+/** Messages that name the next command. */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -32,7 +32,7 @@ async function paste(command: string, folder: string): Promise<{ status: unknown
   return { status, said }
 }
 
-/** A park whose source is lost after the switch, with all pages or none. */
+/** A park that loses its source after the switch, with all pages or none. */
 async function losePark(
   uri: string,
   to: string,

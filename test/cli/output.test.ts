@@ -7,7 +7,11 @@ import { cleanups } from '../support/cleanup.js'
 import { golden } from '../stream/golden.js'
 import { Cli, MAIN, runCli, temporaryFolder } from './support.js'
 
-/** Runs a command in a shell, as `"$@"`. @returns its status and stderr, and what the shell prints */
+/**
+ * Runs a command in a shell, as `"$@"`.
+ *
+ * @returns its status and stderr, and the output of the shell
+ */
 async function shell(script: string, args: readonly string[]) {
   const child = spawn('bash', ['-c', script, 'bash', process.execPath, MAIN, ...args])
   cleanups.add(() => child.kill('SIGKILL'))

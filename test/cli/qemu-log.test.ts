@@ -16,7 +16,7 @@ const MISSING_CPU =
 const OTHER_RAM =
   'qemu-system-x86_64: Size mismatch: pc.ram: 0x4000000 != 0x6000000: Invalid argument\n'
 
-/** Takes the first bytes of a VM, writes its last words, and closes; newer versions close first. */
+/** Reads the first bytes of a VM, writes the error, and closes; newer versions close first. */
 async function refusingQemu(
   lastWords: () => void,
   order: 'writes first' | 'closes first' = 'writes first',
@@ -26,7 +26,7 @@ async function refusingQemu(
     socket.on('error', () => undefined)
     socket.once('data', () => {
       if (order === 'closes first') {
-        // Until after resume has seen the end of the connection.
+        // Long enough for resume to see the end of the connection.
         const timer = setTimeout(lastWords, 150)
         cleanups.add(() => {
           clearTimeout(timer)

@@ -58,7 +58,7 @@ describe('the log of rejected connections', () => {
 describe('connections that are rejected while the command ends', () => {
   const source = (path: string): string =>
     JSON.stringify(new URL(`../../src/${path}`, import.meta.url).href)
-  /** Code that has `close()` of a class tell of rejected connections first. */
+  /** Code that makes `close()` of a class first report rejected connections. */
   const telling = (module: string, name: string): NodeJS.ProcessEnv => {
     const code = `import { isMainThread } from 'node:worker_threads'
       if (isMainThread) {
@@ -93,7 +93,7 @@ describe('connections that are rejected while the command ends', () => {
 
 const CONNECTIONS = REFUSALS_SHOWN + 5
 
-/** Connections that are no migration, more than are printed, at once: a summary is due after 10 s. */
+/** Makes more invalid connections at once than are printed: a summary is due after 10 s. */
 async function refuseMany(cli: Cli): Promise<void> {
   const [, port] = await cli.seen(/waiting for a (?:guest|VM) on tcp:127\.0\.0\.1:(\d+)/)
   const refuse = async (): Promise<void> => {
@@ -105,7 +105,7 @@ async function refuseMany(cli: Cli): Promise<void> {
   await Promise.all(Array.from({ length: CONNECTIONS }, refuse))
 }
 
-/** Every connection is in the log, and no more than ten lines come before the line about the others. */
+/** Every connection is in the log, and at most ten lines precede the line about the others. */
 async function assertShort(cli: Cli): Promise<void> {
   const { stderr } = await cli.ended
   let [shown, counted, summaries] = [0, 0, 0]

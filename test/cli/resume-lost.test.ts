@@ -1,4 +1,4 @@
-/** What `resume` says of a QEMU whose connection has ended before all of the memory was there. */
+/** What `resume` prints if QEMU's connection ends before all of the memory has arrived. */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { appendFileSync, writeFileSync } from 'node:fs'
@@ -10,7 +10,7 @@ import { cleanups } from '../support/cleanup.js'
 import { FakeDestination } from '../support/fake-peer.js'
 import { Cli, runCli, temporaryFolder } from './support.js'
 
-/** Takes first bytes and closes, as a QEMU does that waits for a new migration. */
+/** Reads the first bytes and closes, like a QEMU that waits for a new migration. */
 async function refuseRecovery(onData: () => void): Promise<string> {
   const path = join(await temporaryFolder(), 'qemu')
   const server = net.createServer((socket) => {

@@ -69,13 +69,14 @@ describe('a watched migration', () => {
     const { source, destination } = guests(['--workload', 'sweep:hot=8M,writes=100'], [])
     const options = watch({
       postcopyAfter: 'never',
-      // A round of 8 MiB takes a second: a slow host's guest, too, writes all of it again.
+      // A round of 8 MiB takes a second, so that the guest writes all of it again
+      // even on a slow host.
       parameters: { 'max-bandwidth': '8M', 'downtime-limit': '0' },
     })
     const isHinted = (): boolean => options.notes.some((note) => note.includes('in round'))
     const limited: RunOptions = {
       ...options,
-      // As long as the host needs for the rounds, and then at once.
+      // No limit until the host has done these rounds; by then more than a second has passed.
       get precopyLimitMs() {
         return isHinted() ? 1000 : Infinity
       },

@@ -29,7 +29,11 @@ async function parkedVm() {
   return { folder, directory }
 }
 
-/** Accepts, reads, and never answers. @returns its URI, and resolves `sent` at a first byte */
+/**
+ * Accepts, reads, and never answers.
+ *
+ * @returns its URI, and `sent`, which resolves at the first byte
+ */
 async function silentListener(): Promise<{ uri: string; sent: Promise<unknown> }> {
   const path = join(await temporaryFolder(), 'silent')
   const sockets = new Set<net.Socket>()
@@ -62,7 +66,7 @@ describe('a signal', () => {
       `unix:${join(folder, 'qmp')}`,
     ])
     await cli.seen(/QMP on/)
-    // Until all of the package is sent the first signal cancels, and that is an end, too.
+    // Until the whole package is sent, the first signal cancels, which ends the process as well.
     await vmIsSent(join(folder, 'qmp'))
     cli.child.kill('SIGINT')
     await cli.seen(/whether the guest runs there is not known/)
@@ -80,7 +84,7 @@ describe('a signal', () => {
   it('to resume before the guest is handed over says that it was cancelled, and not refused', async () => {
     const { directory } = await parkedVm()
     const { uri, sent } = await silentListener()
-    // With the preempt channel a source waits for an answer before it hands over.
+    // With the preempt channel, a source waits for an answer before it hands the guest over.
     const cli = new Cli(['resume', directory, uri, '--preempt'])
     await sent
     cli.child.kill('SIGINT')
@@ -325,11 +329,11 @@ describe('a set-up that fails', () => {
 
 describe('a signal during the start of a command', () => {
   it('waits until what is being made is undone, and stops the command there', async () => {
-    // Made only after the signal has arrived.
+    // Created only after the signal has arrived.
     const script = `
       import { setImmediate as turn } from 'node:timers/promises'
       import { runCommand } from ${JSON.stringify(RUN_COMMAND)}
-      const alive = setInterval(() => {}, 1000) // a signal handler does not keep a process
+      const alive = setInterval(() => {}, 1000) // a signal handler does not keep a process alive
       const status = await runCommand(async ({ scope }) => {
         const made = new Promise((resolve) => {
           process.once('SIGINT', () => setImmediate(resolve, 'made'))
@@ -439,7 +443,7 @@ describe('one of several clones', () => {
   })
 })
 
-/** Asks by QMP until the package is on its way. */
+/** Queries by QMP until the package is being sent. */
 async function vmIsSent(path: string): Promise<void> {
   const client = await QmpClient.connect({ path })
   for (;;) {

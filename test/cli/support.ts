@@ -1,4 +1,4 @@
-/** The command line as a user has it: processes of its own, which no test leaves behind. */
+/** The command line in processes of its own, as a user runs it; no test leaves one running. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url'
 import { cleanups } from '../support/cleanup.js'
 
 export const MAIN = fileURLToPath(new URL('../../bundle/cli/main.js', import.meta.url))
-/** The same, made of the modules that a test can import. */
+/** The same command from the modules that a test can import. */
 export const UNBUNDLED_MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url))
 
 export interface CliResult {
@@ -20,7 +20,7 @@ export interface CliResult {
   stderr: string
 }
 
-/** A running command; its output so far, and its end. */
+/** A running command, its output so far, and its exit. */
 export class Cli {
   readonly child: ChildProcess
   readonly ended: Promise<CliResult>
@@ -29,7 +29,7 @@ export class Cli {
   #changed: (() => void)[] = []
   #hasEnded = false
 
-  /** @param main - the command; {@link UNBUNDLED_MAIN} where a test changes its classes */
+  /** @param main - the command; {@link UNBUNDLED_MAIN} if a test changes its classes */
   constructor(args: readonly string[], env: NodeJS.ProcessEnv = {}, main = MAIN) {
     const child = spawn(process.execPath, [main, ...args], { env: { ...process.env, ...env } })
     this.child = child
@@ -57,7 +57,7 @@ export class Cli {
     for (const line of lines) this.child.stdin?.write(`${line}\n`)
   }
 
-  /** Waits until stdout and stderr together match; an end without that is a failure. */
+  /** Waits until stdout and stderr together match; fails if the command ends before. */
   async seen(pattern: RegExp): Promise<RegExpExecArray> {
     for (;;) {
       const match = pattern.exec(this.stdout + this.stderr)
@@ -87,7 +87,7 @@ export async function temporaryFolder(): Promise<string> {
   return folder
 }
 
-/** Sends lines to a monitor's unix socket and returns all that it answers, prompts taken out. */
+/** Sends lines to a monitor's unix socket and returns its answers, without the prompts. */
 export async function ask(path: string, ...lines: readonly string[]): Promise<string> {
   const socket = net.connect(path)
   let text = ''
@@ -99,7 +99,7 @@ export async function ask(path: string, ...lines: readonly string[]): Promise<st
   return text.replaceAll('(postcopy) ', '')
 }
 
-/** Whether a process is there; one that has ended and waits for its parent to notice is not. */
+/** Whether a process exists; a zombie counts as ended. */
 export function isAlive(pid: number): boolean {
   try {
     return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))

@@ -30,7 +30,7 @@ describe('memory in clear', () => {
   })
 
   it('is warned of once where a guest leaves, however often, and stdout stays JSON', async () => {
-    // What goes there goes nowhere (RFC 5737).
+    // Packets to this address are lost (RFC 5737).
     const away = 'migrate -d tcp:192.0.2.1:1'
     const cli = new Cli(['guest', '--ram', '8M', '--json'])
     cli.type('migrate_set_parameter x-timeout 100', away)

@@ -1,4 +1,7 @@
-/** Files that a user names: a command that waits for the other end of a FIFO still ends at a signal. */
+/**
+ * Files that a user names: a command that waits for the other end of a FIFO still
+ * ends on a signal.
+ */
 import assert from 'node:assert/strict'
 import { execFile, execFileSync, spawnSync } from 'node:child_process'
 import {
@@ -219,7 +222,7 @@ describe('a file that cannot be looked at or read', () => {
   })
 
   it('is named where a small file cannot be read', () => {
-    // The loopback interface has no speed: read(2) fails after open(2).
+    // The loopback interface has no speed: open(2) succeeds, but read(2) fails.
     const file = '/sys/class/net/lo/speed'
     assert.throws(() => readRegularFile(file, 2 ** 20), {
       code: 'EINVAL',

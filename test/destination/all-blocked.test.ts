@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { AllBlocked } from '../../src/destination/all-blocked.js'
 
-/** Thread, begin or end, milliseconds. */
+/** Thread, begin or end, time in milliseconds. */
 type Step = readonly [number, 'begin' | 'end', number]
 
 const cases: readonly (readonly [string, readonly number[], readonly Step[], number])[] = [

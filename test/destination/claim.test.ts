@@ -12,7 +12,7 @@ const waysTo: Readonly<Record<ClaimState, readonly Action[]>> = {
   whole: ['beginLoading', 'take', 'becomeWhole'],
 }
 
-/** Every exchange that changes something; any other one is refused. */
+/** Every exchange that has an effect; all others are refused. */
 const legal: Readonly<Record<ClaimState, Partial<Record<Action, ClaimState>>>> = {
   none: { beginLoading: 'loading', giveBack: 'lost' },
   loading: { take: 'running', giveBack: 'lost' },
@@ -34,7 +34,7 @@ describe('Claim', () => {
         const answer = claim[action]()
         assert.equal(claim.state, to)
         if (action === 'beginLoading' || action === 'take') assert.equal(answer, to !== from)
-        // The source may be told to run its guest only where this end never will.
+        // The source may be told to run its guest only if this end never will.
         if (action === 'giveBack') assert.equal(answer, to === 'lost')
       })
     }

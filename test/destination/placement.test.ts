@@ -18,7 +18,7 @@ interface Rig {
   target: ReturnType<typeof attachBlocks>[number]
 }
 
-/** One RAM block of 8 target pages, in host pages of so many. */
+/** One RAM block of 8 target pages, with host pages of `hostPages` target pages. */
 function rig(hostPages: number): Rig {
   const region = makeRegion('anon', PAGES)
   const bits = (): Uint8Array => new PageBitmap(PAGES).bytes
@@ -38,7 +38,7 @@ function rig(hostPages: number): Rig {
   return { region, target, placement: new Placement([target], createCounters()) }
 }
 
-/** Armed, with nothing received. */
+/** The same, armed, with no page received. */
 function armed(hostPages: number): Rig & { uffd: Userfaultfd } {
   const made = rig(hostPages)
   const uffd = openUffd()

@@ -1,16 +1,16 @@
 import { getHeapStatistics } from 'node:v8'
 import { demand } from './target.js'
 
-/** Buffers that any run may have, whatever comes. */
+/** Buffers that any run may use, whatever its input. */
 const BASE_BYTES = 2 * 2 ** 20
-/** Objects, most of which are garbage at once: what is parsed anew with each piece, errors, stacks. */
+/** Objects, mostly short-lived: what is parsed anew with each piece, errors, stacks. */
 const BASE_HEAP_BYTES = 32 * 2 ** 20
-/** And of both, for each byte that has really come. */
+/** Allowed in addition, of both, for each input byte. */
 const BYTES_PER_BYTE = 64
 
 /**
- * Runs it and demands that memory follows the bytes that came, not what they announce. What is
- * collected meanwhile is not missed: only more can be a finding.
+ * Runs it and demands that memory grows with the bytes that arrived, not with the lengths that
+ * they announce. Garbage collection in between can only hide a finding, not cause one.
  */
 export function bounded<T>(inputBytes: number, run: () => T): T {
   const before = getHeapStatistics()

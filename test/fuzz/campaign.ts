@@ -1,4 +1,4 @@
-/** Runs a target in a child process and looks after it. */
+/** Runs a target in a child process and monitors it. */
 import { fork } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -11,12 +11,12 @@ export interface Outcome extends Progress {
 
 export interface CampaignOptions extends Omit<Job, 'tryingFile' | 'module'> {
   readonly module?: string
-  /** A child that says nothing for so long hangs. */
+  /** A child that sends no message for this long is considered to hang. */
   readonly silentMs: number
   readonly onProgress?: (progress: Progress) => void
 }
 
-/** Ends when its time is over, or the child is dead. */
+/** Ends after the given time, or when the child is dead. */
 export async function fuzz(options: CampaignOptions): Promise<Outcome> {
   const { silentMs, onProgress, ...rest } = options
   const directory = mkdtempSync(join(tmpdir(), 'postcopy-fuzz-'))

@@ -1,18 +1,18 @@
-/** Fuzzes one target in a process of its own, which may die or hang of it. */
+/** Fuzzes one target in a process of its own, which the target may crash or hang. */
 import { writeFileSync } from 'node:fs'
 import { BlockCoverage } from './coverage.js'
 import { readCorpus, writeCorpus } from './corpus.js'
 import { Engine } from './engine.js'
 import type { Target } from './target.js'
 
-/** What this process is told, as one JSON argument. */
+/** The settings of this process, passed as one JSON argument. */
 export interface Job {
   readonly target: string
   readonly seconds: number
   readonly seed: number
-  /** Where the inputs stand that are being tried. */
+  /** The file with the inputs that are being tried. */
   readonly tryingFile: string
-  /** Write the corpus back, as small as it gets. */
+  /** Whether to write the corpus back, minimised. */
   readonly isKept: boolean
   /** Module that exports `targets`. */
   readonly module: string
@@ -24,7 +24,7 @@ export interface Progress {
   readonly corpus: number
 }
 
-/** What it says. */
+/** A message of this process. */
 export type Message =
   | { readonly type: 'progress'; readonly progress: Progress }
   | { readonly type: 'found'; readonly inputHex: string; readonly text: string }
@@ -39,7 +39,7 @@ function say(message: Message): void {
   process.send?.(message)
 }
 
-// The code to be fuzzed is loaded when its blocks are counted already.
+// The coverage counters must run before the code to be fuzzed is loaded.
 const ours = new URL('../../src/', import.meta.url).href
 const own = new URL(job.module).href
 const coverage = new BlockCoverage((url) => url.startsWith(ours) || url === own)
@@ -74,7 +74,7 @@ const end = performance.now() + job.seconds * 1000
 engine.begin(readCorpus(job.target))
 while (performance.now() < end) {
   engine.step()
-  // Watches and timers of what was closed are let go in the event loop.
+  // Watches and timers of closed objects end in the event loop.
   await new Promise((resolve) => setImmediate(resolve))
 }
 report()

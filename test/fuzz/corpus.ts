@@ -1,6 +1,6 @@
 /**
- * Inputs that are kept, one small file a target: u32 length, bytes, and so on, packed. Read from
- * the sources: the compiler copies none.
+ * The kept inputs, one small file per target: u32 length, bytes, and so on, compressed. Read from
+ * the source folder, because the compiler copies no data files.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { gunzipSync, gzipSync } from 'node:zlib'

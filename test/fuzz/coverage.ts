@@ -1,4 +1,4 @@
-/** Which blocks of our code have run, counted by V8 itself: nothing is instrumented. */
+/** Which blocks of our code have run. V8 counts them; the code is not instrumented. */
 import { type Profiler, Session } from 'node:inspector'
 import { Finding } from './target.js'
 
@@ -12,13 +12,13 @@ export interface Coverage {
 export class BlockCoverage implements Coverage {
   readonly #session = new Session()
   readonly #isCounted: (url: string) => boolean
-  /** By script, function and offset: blocks that have ever run. */
+  /** Blocks that have ever run, by script, function and offset. */
   readonly #known = new Set<string>()
-  /** By script and function, where blocks begin. */
+  /** Where blocks begin, by script and function. */
   readonly #starts = new Map<string, Set<number>>()
 
   /**
-   * Counts what is loaded from now on.
+   * Counts all code that is loaded from now on.
    *
    * @param isCounted - by the URL of a script
    */
@@ -52,8 +52,8 @@ export class BlockCoverage implements Coverage {
   }
 
   /**
-   * V8 tells a block from what is around it only where their counts differ: those that it has ever
-   * told apart are remembered.
+   * V8 reports a block only while its count differs from that of the code around it. So the start
+   * of every block that was ever reported is remembered.
    */
   #startsOf(name: string, ranges: readonly Profiler.CoverageRange[]): Set<number> {
     const starts = this.#starts.get(name) ?? new Set()
@@ -70,7 +70,7 @@ export class BlockCoverage implements Coverage {
 
   #read(): Profiler.ScriptCoverage[] {
     let scripts: Profiler.ScriptCoverage[] | undefined
-    // A session within the own thread answers before post() returns.
+    // A session with the same thread answers before post() returns.
     this.#session.post('Profiler.takePreciseCoverage', (error, answer) => {
       if (error === null) scripts = answer.result
     })
@@ -79,7 +79,7 @@ export class BlockCoverage implements Coverage {
   }
 }
 
-/** The count of the innermost range; ranges stand behind those that they lie in. */
+/** The count of the innermost range; a range follows those that contain it. */
 function countAt(offset: number, ranges: readonly Profiler.CoverageRange[]): number {
   const innermost = ranges.findLast(
     ({ startOffset, endOffset }) => startOffset <= offset && offset < endOffset,

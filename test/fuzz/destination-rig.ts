@@ -1,6 +1,6 @@
 /**
- * A destination without worker and socket: the real state machine over real memory and a real
- * userfaultfd, watched by a model of what it may do.
+ * A destination without worker and socket: the real state machine on real memory and a real
+ * userfaultfd, checked against a model of what it may do.
  */
 import { type DestinationBlock, attachBlocks } from '../../src/destination/block.js'
 import { FaultLog, createFaultLog } from '../../src/destination/fault-log.js'
@@ -18,7 +18,7 @@ import { Finding, demand } from './target.js'
 export const MACHINE_TYPE = 'fuzzed'
 export const RAM_ID = 2
 export const PAGE = 4096
-/** What stands behind each RAM block in its region, where nobody may write. */
+/** Bytes after each RAM block in its region, which must not change. */
 const GUARD = new Uint8Array(PAGE).fill(0xa5)
 
 export const BLOCKS = [
@@ -28,7 +28,7 @@ export const BLOCKS = [
 
 const infos = BLOCKS.map(({ name, pages }) => ({ name, usedLengthBytes: pages * PAGE }))
 
-/** One region a block, a page longer than it; made once, emptied for each rig. */
+/** One region per block, a page longer than the block; created once, emptied for each rig. */
 export const regions = BLOCKS.map(({ pages }) => {
   const region = MemoryRegion.create({ kind: 'anon', lengthBytes: (pages + 1) * PAGE })
   region.write(pages * PAGE, GUARD)
@@ -40,9 +40,9 @@ const faultLog = new FaultLog(createFaultLog())
 export interface Setting {
   readonly postcopy: boolean
   readonly preempt: boolean
-  /** A recovery: the guest runs, some pages have come. */
+  /** Whether it is a recovery: the guest runs, and some pages have arrived. */
   readonly isResumed: boolean
-  /** Of `ram`. */
+  /** Target pages per host page of `ram`. */
   readonly hostPages: 1 | 2
 }
 
@@ -50,23 +50,23 @@ export class DestinationRig {
   readonly receiver: Receiver
   readonly main = new FakeChannel()
   readonly preempt = new FakeChannel()
-  /** Whoever else has connected. */
+  /** Other connections. */
   readonly #strangers: FakeChannel[] = []
   readonly states: MigrationState[] = []
-  /** By block and page, every fill byte that was sent for it. */
+  /** Every fill byte that was sent, by block and page. */
   readonly sent: ReadonlyMap<string, Set<number>[]>
-  /** Bytes were changed: pages may hold anything. */
+  /** Bytes of the stream were changed, so pages may have any content. */
   isTampered = false
-  /** The guest: whose it is, as the main thread and the worker agree on it. */
+  /** The location of the guest, on which the main thread and the worker agree. */
   claim: 'none' | 'loading' | 'running' | 'lost' | 'whole' = 'none'
   error: unknown
   readonly #setting: Setting
   readonly #blocks: readonly DestinationBlock[]
   readonly #counters = createCounters()
-  /** While one is open, reading memory that is missing parks this thread. */
+  /** While one is open, reading missing memory parks this thread. */
   readonly #uffds: Userfaultfd[] = []
   #hasShut: number | undefined
-  /** Found in a callback, whose caller would take it for an error of its own. */
+  /** Found in a callback: if thrown there, its caller would handle it as an error of its own. */
   #finding: Finding | undefined
   #said = 0
 
@@ -117,7 +117,7 @@ export class DestinationRig {
       this.#counters,
       faultLog,
     )
-    // Done at once: no block has huge pages to reserve. A rejection ends the process.
+    // Completes at once, because no block has huge pages to reserve. A rejection ends the process.
     void this.receiver.begin()
     this.receiver.listening()
     this.receiver.accept(this.main.asChannel)
@@ -132,7 +132,7 @@ export class DestinationRig {
     return this.states.at(-1)
   }
 
-  /** The main thread runs the guest. */
+  /** The main thread reports that the guest runs. */
   guestRunning(): void {
     if (this.claim !== 'loading') return
     this.claim = 'running'
@@ -145,7 +145,7 @@ export class DestinationRig {
     this.receiver.loadFailed(error)
   }
 
-  /** Looks at what was said and done since the last time. */
+  /** Checks what has been written and done since the last call. */
   check(): void {
     this.main.settle()
     this.preempt.settle()
@@ -155,14 +155,14 @@ export class DestinationRig {
     this.#listen()
   }
 
-  /** It may have come before the source's second connection. */
+  /** Accepts another connection, which may arrive before the source's second one. */
   acceptStranger(): void {
     const stranger = new FakeChannel()
     this.#strangers.push(stranger)
     this.receiver.accept(stranger.asChannel)
   }
 
-  /** Whatever is waited for comes to an end; then everything must be in its place. */
+  /** Ends everything that the rig may wait for, and then checks all results. */
   finish(): void {
     this.guestRunning()
     for (const channel of [this.preempt, ...this.#strangers]) {
@@ -200,7 +200,7 @@ export class DestinationRig {
     })
   }
 
-  /** As a worker left it that died: armed, every fourth page there. */
+  /** The state that a dead worker has left: armed, and every fourth page present. */
   #arm(): void {
     const uffd = Userfaultfd.open({ optional: ['THREAD_ID'] })
     this.#uffds.push(uffd)
@@ -239,7 +239,7 @@ export class DestinationRig {
     }
   }
 
-  /** What the source hears must be a return path, and no SHUT may let two guests run. */
+  /** The bytes to the source must be a valid return path, and no SHUT may let two guests run. */
   #listen(): void {
     const fresh = this.main.written.slice(this.#said)
     this.#said = this.main.written.length

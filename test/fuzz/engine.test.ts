@@ -1,4 +1,4 @@
-/** Does the fuzzer find what is there to be found? */
+/** Whether the fuzzer finds planted mistakes. */
 import assert from 'node:assert/strict'
 import { bounded } from './bounded.js'
 import { fuzz } from './campaign.js'
@@ -10,7 +10,7 @@ import { Finding, type Target } from './target.js'
 const planted = new URL('planted.js', import.meta.url).href
 const STEPS = 3000
 
-/** How many steps it took to find the needle; undefined for too many. */
+/** How many steps it took to find the needle; undefined if too many. */
 async function findNeedle(coverage: Coverage): Promise<number | undefined> {
   const { targets } = (await import(planted)) as { targets: Record<string, Target> }
   const found: Found[] = []
@@ -50,7 +50,7 @@ describe('the fuzzer', () => {
       })
       const [finding] = findings
       assert.match(finding?.text ?? '', says)
-      // A hang on a slow host may have been taken for one before the first input.
+      // A slow host may be taken for a hang before the first input.
       if (target === 'death') assert(finding?.inputs.some((input) => input[0] === 0))
     })
   }

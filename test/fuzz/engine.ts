@@ -1,13 +1,13 @@
 /**
- * Fuzzing guided by coverage: an input that runs new code, or gets a new answer, is kept and
- * becomes the material for others.
+ * Coverage-guided fuzzing: an input that runs new code, or gives a new answer, is
+ * kept and mutated further.
  */
 import type { Coverage } from './coverage.js'
 import { mutate } from './mutate.js'
 import { Random } from './random.js'
 import type { Target } from './target.js'
 
-/** Asking V8 costs more than many runs: inputs are tried in batches. */
+/** Reading coverage from V8 costs more than many runs, so inputs are tried in batches. */
 const BATCH = 48
 
 export interface Found {
@@ -16,7 +16,7 @@ export interface Found {
 }
 
 export interface EngineEvents {
-  /** About to be run: should the process die, it was one of these. */
+  /** Called before a batch is run: if the process dies, one of these inputs is the reason. */
   trying(batch: readonly Uint8Array[]): void
   found(finding: Found): void
 }
@@ -42,7 +42,7 @@ export class Engine {
     return this.#corpus
   }
 
-  /** Begins with the target's seeds and `inputs`, and keeps them all. */
+  /** Begins with the target's seeds and `inputs`, and keeps all of them. */
   begin(inputs: readonly Uint8Array[]): void {
     const all = [...this.#target.seeds, ...inputs]
     this.#events.trying(all)
@@ -69,7 +69,7 @@ export class Engine {
     this.#corpus.push(...kept)
   }
 
-  /** The smallest inputs that together run every block and get every answer. */
+  /** The smallest inputs that together run every block and give every answer. */
   minimise(): Uint8Array[] {
     const blocks = new Set<string>()
     const answers = new Set<string>()
@@ -82,7 +82,7 @@ export class Engine {
         const answer = this.#target.run(input)
         if (!answers.has(answer)) gained += answers.add(answer).size
       } catch {
-        // A finding, reported when it was found.
+        // A finding, which was reported when it was found.
       }
       for (const block of this.#coverage.take()) {
         if (!blocks.has(block)) gained += blocks.add(block).size
@@ -107,7 +107,7 @@ export class Engine {
   }
 }
 
-/** The same mistake has the same place, whatever its message says of the input. */
+/** Identifies a mistake by its place in the code: its message may depend on the input. */
 function whereOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   const frames = (error.stack ?? '').split('\n').filter((line) => /^ +at /.test(line))

@@ -1,4 +1,4 @@
-/** A connection without a socket: the test says what comes, and sees what was written. */
+/** A connection without a socket: the test decides what arrives, and reads what was written. */
 import { ConnectionError } from '../../src/errors.js'
 import type { Channel, ChannelEvents } from '../../src/net/channel.js'
 import { MAX_LOOK_AHEAD_BYTES } from '../../src/stream/index.js'
@@ -6,30 +6,30 @@ import { demand } from './target.js'
 
 export class FakeChannel implements Pick<Channel, keyof Channel> {
   readonly peer = 'the fuzzer'
-  /** All that was written. */
+  /** All bytes that were written. */
   readonly written: Uint8Array[] = []
   broken = false
   error: ConnectionError | undefined
-  /** Nothing more will be written. */
+  /** Whether the writing side has ended. */
   hasEnded = false
   unsentBytes = 0
   readonly directFd = undefined
   #events: ChannelEvents | undefined
-  /** They are to hear that it is closed. */
+  /** The events of a consumer that has not been told of the close. */
   #closing: ChannelEvents | undefined
   #waiting: Uint8Array = new Uint8Array()
 
-  /** As code that takes a Channel wants it. */
+  /** This object with the type that consumers of a Channel expect. */
   get asChannel(): Channel {
     return this as Pick<Channel, keyof Channel> as Channel
   }
 
   detectSilence(): void {
-    // Nothing to be heard here but what the fuzzer says.
+    // There is no silence to detect: only the fuzzer sends.
   }
 
   checkReturnPath(): void {
-    // It is in clear: there is none that must be there.
+    // Plaintext, so there is no return path to require.
   }
 
   start(events: ChannelEvents): void {
@@ -44,26 +44,26 @@ export class FakeChannel implements Pick<Channel, keyof Channel> {
   }
 
   spin(): void {
-    // Nothing comes meanwhile.
+    // Nothing arrives during a spin.
   }
 
   endWriting(): void {
     this.hasEnded = true
   }
 
-  /** As with a socket, the event comes later: see {@link settle}. */
+  /** As with a socket, the event is emitted later: see {@link settle}. */
   destroy(reason?: ConnectionError): void {
     this.#close(reason)
   }
 
-  /** Says what a socket would have said meanwhile. */
+  /** Emits the events that a socket would have emitted by now. */
   settle(): void {
     const events = this.#closing
     this.#closing = undefined
     events?.close(this.error)
   }
 
-  /** These bytes have come. */
+  /** Lets these bytes arrive. */
   receive(bytes: Uint8Array): void {
     if (this.broken) return
     const both = new Uint8Array(this.#waiting.length + bytes.length)
@@ -78,7 +78,7 @@ export class FakeChannel implements Pick<Channel, keyof Channel> {
     if (!this.broken) this.#events?.end()
   }
 
-  /** The connection is gone. */
+  /** The connection is broken. */
   breakOff(code: string | undefined): void {
     this.#close(code === undefined ? undefined : new ConnectionError(code, 'broken by the fuzzer'))
   }

@@ -1,4 +1,4 @@
-/** `npm run fuzz`: fuzzes each target for its share of the time, and says what was found. */
+/** `npm run fuzz`: fuzzes each target for its share of the time, and prints the findings. */
 import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { Command, InvalidArgumentError } from 'commander'
@@ -6,7 +6,7 @@ import { type Outcome, fuzz } from './campaign.js'
 import { buildNative, fuzzNative, nativeTargets } from './native.js'
 import { targets } from './targets/index.js'
 
-/** Long: on a busy host a process that is nice gets little time. */
+/** Long, because a niced process gets little time on a busy host. */
 const SILENT_MS = 180_000
 const FINDINGS = 'fuzz-findings'
 
@@ -69,7 +69,7 @@ async function run(names: string[], options: Options): Promise<void> {
   if (found > 0) process.exitCode = 1
 }
 
-/** The addon's own need a compiler. */
+/** Removes the native targets if there is no compiler for them. */
 function withoutSkipped(names: readonly string[]): readonly string[] {
   if (!names.some((name) => nativeTargets.includes(name))) return names
   const reason = buildNative()

@@ -1,7 +1,7 @@
-/** New inputs from old ones. */
+/** Makes new inputs from old ones. */
 import type { Random } from './random.js'
 
-/** Numbers at which code decides. */
+/** Boundary values of our code. */
 const EDGES = [0, 1, 2, 4, 8, 0x10, 0x20, 0x22, 0x28, 0x7f, 0x80, 0xff]
 const WIDE_EDGES = [0, 1, 8, 16, 4095, 4096, 4104, 0x7fff, 0xffff, 0x10000, 0x200000, 0xffffffff]
 const MOST_PIECE_BYTES = 64

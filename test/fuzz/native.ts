@@ -1,4 +1,4 @@
-/** The addon's loops, by libFuzzer: built by CMake where there is a clang, run as programs. */
+/** The addon's loops under libFuzzer: programs that CMake builds if there is a clang. */
 import { spawn, spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -15,11 +15,11 @@ const COMPILERS = ['clang++', 'clang++-14']
 /** Each is `native/fuzz/fuzz_NAME.cc`, called `native-NAME`. */
 export const nativeTargets: readonly string[] = ['native-bitmap', 'native-pack', 'native-receive']
 
-/** @returns why the programs cannot be built here; undefined where they are built */
+/** @returns why the programs cannot be built here; undefined if they are built */
 export function buildNative(): string | undefined {
   const compiler = COMPILERS.find((name) => spawnSync(name, ['--version']).status === 0)
   if (compiler === undefined) return 'no clang++ (Debian packages clang and libclang-rt-14-dev)'
-  // By the environment: it counts for a new build only, and a build keeps its compiler.
+  // The environment only matters for a new build directory; an existing one keeps its compiler.
   const env = { ...process.env, CXX: compiler }
   const configure = ['-S', '.', '-B', BUILD, '-DPOSTCOPY_FUZZ=ON']
   for (const args of [configure, ['--build', BUILD]]) {
@@ -33,7 +33,7 @@ export function buildNative(): string | undefined {
   return undefined
 }
 
-/** Runs one of the programs for so long. */
+/** Runs one of the programs for a given time. */
 export async function fuzzNative(
   target: string,
   seconds: number,

@@ -1,7 +1,7 @@
-/** Code with mistakes that the fuzzer has to find. */
+/** Code with mistakes that the fuzzer must find. */
 import { type Target, demand } from './target.js'
 
-/** Each byte is looked at only where those before it are right: chance alone does not get there. */
+/** Checks a byte only if all bytes before it are right, so that chance alone does not succeed. */
 function isNeedle(input: Uint8Array): boolean {
   if (input[0] !== 0x6e) return false
   if (input[1] !== 0x65) return false

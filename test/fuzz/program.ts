@@ -1,4 +1,4 @@
-/** An input read as steps of four bytes each: what to do, and three numbers for it. */
+/** An input as a program: each step has four bytes, an action and three operands. */
 export interface Step {
   readonly what: number
   readonly a: number
@@ -8,7 +8,7 @@ export interface Step {
 
 export const STEP_BYTES = 4
 
-/** The steps behind the first `STEP_BYTES`, which choose how things are set up. */
+/** The steps after the first `STEP_BYTES`, which select the setting. */
 export function* stepsOf(input: Uint8Array): Generator<Step> {
   for (let at = STEP_BYTES; at + STEP_BYTES <= input.length; at += STEP_BYTES) {
     yield stepAt(input, at)
@@ -20,7 +20,7 @@ export function stepAt(input: Uint8Array, at: number): Step {
   return { what, a, b, c }
 }
 
-/** The input that stands for these steps; the first one is the choice of the setting. */
+/** The input that encodes these steps; the first one selects the setting. */
 export function programOf(
   steps: readonly (readonly [number, number?, number?, number?])[],
 ): Uint8Array {

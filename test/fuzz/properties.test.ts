@@ -1,4 +1,4 @@
-/** The targets of the fuzzer, with inputs of fast-check, and with those that were kept. */
+/** The targets of the fuzzer, with inputs of fast-check and with the kept ones. */
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import * as stream from '../../src/stream/index.js'
@@ -19,13 +19,13 @@ import { WORD_COUNT, runSource } from './targets/source.js'
 
 const RUNS = 200
 
-/** A step of a program; small numbers, which mean something, more often than others. */
+/** A step of a program; small numbers, which have a meaning, are more frequent. */
 function steps(count: number): fc.Arbitrary<[number, number, number, number]> {
   const number = fc.oneof({ weight: 3, arbitrary: fc.nat(8) }, fc.nat(255))
   return fc.tuple(fc.nat(count - 1), number, number, number)
 }
 
-/** A good program with steps put in, left out and changed, at any place. */
+/** A good program with steps inserted, removed and changed, at any place. */
 function changedPrograms(seeds: readonly Uint8Array[], count: number): fc.Arbitrary<Uint8Array> {
   const change = fc.record({
     at: fc.nat(20),

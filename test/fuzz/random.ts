@@ -1,4 +1,4 @@
-/** A small generator of random numbers that a seed repeats (xorshift32). */
+/** A small pseudorandom generator with a seed (xorshift32). */
 export class Random {
   #state: number
 

@@ -1,10 +1,12 @@
-/** A destination that says what a script has for each moment of a migration, over a real socket. */
+/**
+ * A destination that sends scripted messages at each moment of a migration, over a real socket.
+ */
 import { once } from 'node:events'
 import net from 'node:net'
 import type { MigrationUri } from '../../src/net/uri.js'
 import * as stream from '../../src/stream/index.js'
 
-/** When it says something: what it has just heard. */
+/** When it sends a message: after it has received this. */
 export const moments = ['connected', 'blocks', 'bitmaps', 'package', 'resume', 'end'] as const
 export type Moment = (typeof moments)[number]
 
@@ -23,12 +25,12 @@ export type Word =
 export interface Script {
   readonly words: Readonly<Record<Moment, readonly Word[]>>
   readonly answersPings: boolean
-  /** At a recovery it is asked for these, and answers rightly; unless words say otherwise. */
+  /** In a recovery it sends these on request, unless the script sends others. */
   readonly bitmaps: ReadonlyMap<string, Uint8Array> | undefined
 }
 
 export class ScriptedDestination {
-  /** By block and offset. */
+  /** Received pages, by block and offset. */
   readonly pages = new Set<string>()
   saidShut: number | undefined
   readonly uri: MigrationUri
@@ -97,7 +99,7 @@ export class ScriptedDestination {
         },
         endOfStream: () => {
           this.#at('end', socket)
-          // It has to end somehow.
+          // Some SHUT must end the migration.
           if (this.saidShut === undefined) this.#say(socket, { type: 'shut', value: 0 })
         },
       },

@@ -1,6 +1,6 @@
 /**
- * The source's state machine, with its real connection, against destinations that say anything at
- * any moment: whose is the guest afterwards?
+ * The source's state machine, with its real connection, against destinations that send any message
+ * at any moment: which end has the guest afterwards?
  */
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
@@ -25,7 +25,7 @@ import {
 const PAGE = 4096
 const PAGES = 64
 const RUNS = 40
-/** Long for what happens in one process, short for what never comes. */
+/** Long for a reaction within one process, short for one that never follows. */
 const parameters = { 'x-timeout': 250 }
 
 function block(): SourceBlock {
@@ -77,7 +77,7 @@ const word: fc.Arbitrary<Word> = fc.oneof(
   fc.record({ type: fc.constant('raw' as const), bytes: fc.uint8Array({ maxLength: 8 }) }),
 )
 
-/** Silent at most moments, so that others are reached. */
+/** No messages at most moments, so that later moments are reached. */
 const words = fc
   .array(fc.tuple(fc.constantFrom(...moments), word), { maxLength: 4 })
   .map((list) => {
@@ -93,7 +93,7 @@ const words = fc
   })
 const answersPings = fc.oneof({ weight: 5, arbitrary: fc.constant(true) }, fc.constant(false))
 
-/** What is seen of a source from outside. */
+/** Records what a source reports. */
 class Observer {
   readonly states: MigrationState[] = []
   error: unknown
@@ -105,7 +105,7 @@ class Observer {
     this.error = error
   }
 
-  /** It is at rest, for a reason of ours where it is no success. */
+  /** It is at rest, and any failure has an error code of ours. */
   check(): MigrationState {
     const state = this.states.at(-1)
     assert(state !== undefined && isAtRest(state), this.states.join(' '))
@@ -176,7 +176,8 @@ async function migrate(script: Script, postcopy: boolean, preempt: boolean): Pro
       break
     default: {
       const isUnknown = seen.handover !== undefined && (saidShut ?? 0) === 0
-      // Where the destination may have it all and has not refused it, it must not go on here.
+      // If the destination may have everything and has not refused it, the guest
+      // must not run here.
       assert.equal(seen.runs, !isUnknown)
       if (isUnknown) assert.equal(seen.handover, 'precopy')
     }
@@ -189,7 +190,7 @@ async function recover(script: Script, received: PageBitmap): Promise<void> {
   const destination = await ScriptedDestination.listen(script, resume)
   cleanups.add(() => destination.close())
   const own = block()
-  // It has sent what the destination says it has.
+  // The source has sent what the destination reports as received.
   own.dirty.setAll()
   own.dirty.remove(received)
   const { capabilities, parameters: resolved } = resolveOptions({
@@ -215,7 +216,7 @@ async function recover(script: Script, received: PageBitmap): Promise<void> {
   }
 }
 
-/** One of many runs in a test. */
+/** Runs one of many cases in a test, and cleans up after it. */
 async function cleanly(run: () => Promise<void>): Promise<void> {
   try {
     await run()

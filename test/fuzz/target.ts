@@ -1,21 +1,22 @@
-/** What can be fuzzed: code that takes bytes which somebody else has made. */
+/** What can be fuzzed: code that processes untrusted bytes. */
 export interface Target {
-  /** Good inputs to begin with. */
+  /** Valid inputs to begin with. */
   readonly seeds: readonly Uint8Array[]
-  /** Pieces that inputs are made of. */
+  /** Pieces to build inputs from. */
   readonly tokens?: readonly Uint8Array[]
-  /** Inputs are not made longer. */
+  /** Maximum length of an input. */
   readonly maxBytes: number
   /**
-   * Takes an input. What it throws is a finding.
+   * Processes an input. Anything it throws is a finding.
    *
-   * @returns what became of it, in few words: an answer that was not heard before makes an input
-   *   as interesting as code that was not run before
+   * @returns the result in a few words: a new answer makes an input as interesting
+   *   as code that has
+   *   not run before
    */
   run(input: Uint8Array): string
 }
 
-/** The one way to say that something was found. */
+/** Thrown for a violated demand. */
 export class Finding extends Error {
   override readonly name = 'Finding'
 }

@@ -1,4 +1,4 @@
-/** Page content against a second, slow description of it. */
+/** Compares page content with a second, slow implementation. */
 import assert from 'node:assert/strict'
 import { TARGET_PAGE_SIZE } from '../../src/units.js'
 import { makeGuest, readPage, regionOf, runFor, writePage } from './support.js'
@@ -13,7 +13,7 @@ function mix(value: bigint): bigint {
   return x ^ (x >> 31n)
 }
 
-/** native/content.h, in words. */
+/** native/content.h in TypeScript. */
 function pageOf(seed: bigint, page: bigint, version: bigint, link: bigint): Uint8Array {
   const key = mix(seed ^ mix(1n))
   const stamp = mix(key ^ ((page << 32n) | version))

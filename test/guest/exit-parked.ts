@@ -1,4 +1,4 @@
-/** Ends a process whose vCPUs are parked on pages that nobody will ever serve. */
+/** Ends a process whose vCPUs are parked on pages that are never served. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Userfaultfd } from '../../src/kernel/index.js'
 import { Guest } from '../../src/guest/index.js'

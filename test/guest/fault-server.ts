@@ -1,11 +1,11 @@
-/** A worker that serves missing pages of guest RAM out of other regions of this process. */
+/** A worker that serves missing pages of guest RAM from other regions of this process. */
 import { parentPort, workerData } from 'node:worker_threads'
 import { EVENT_STRIDE, MemoryRegion, Userfaultfd } from '../../src/kernel/index.js'
 
 export interface ServedBlock {
   /** Region with the content. */
   readonly source: number
-  /** Where the missing pages are. */
+  /** Where the pages are missing. */
   readonly address: number
   readonly lengthBytes: number
   readonly pageSizeBytes: number
@@ -14,7 +14,7 @@ export interface ServedBlock {
 export interface FaultServerData {
   readonly uffd: number
   readonly blocks: readonly ServedBlock[]
-  /** Counts served pages of each block, one element a block. */
+  /** Number of served pages, one element per block. */
   readonly served: Int32Array
 }
 
@@ -34,7 +34,7 @@ function place(address: number): void {
   const start = offset - (offset % block.pageSizeBytes)
   const page = new Uint8Array(block.pageSizeBytes)
   sources[index]?.read(start, page)
-  Atomics.add(served, index, 1) // before the copy: who is woken by it may read the count
+  Atomics.add(served, index, 1) // before the copy, because a woken thread may read the count
   try {
     uffd.copy(block.address + start, page)
   } catch (error) {

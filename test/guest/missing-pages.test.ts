@@ -1,4 +1,4 @@
-/** The guest on RAM that is not there yet: real faults, served by a worker. */
+/** A guest whose RAM is missing: real faults, served by a worker. */
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
@@ -19,7 +19,7 @@ import {
   runFor,
 } from './support.js'
 
-/** Host pages of `ram` that loading the devices needs, and all of them. */
+/** The number of host pages of `ram` that loading the devices needs, and of all. */
 const small = { ram: '1M', devicePages: 12, pages: 256 }
 const huge = { ram: '4M', devicePages: 1, pages: 2 }
 const cases = [
@@ -53,11 +53,11 @@ describe('a guest whose RAM is missing', () => {
         destination.vcpuStats().every(({ touches }, i) => touches > (moved[i]?.touches ?? 0) + 50),
       )
       await destination.stop()
-      const report = await destination.verify() // fetches what is missing still
+      const report = await destination.verify() // fetches the pages that are still missing
       assert.deepEqual(report.findings, [])
       assert.equal(report.verified, true)
       assert.deepEqual([...served], [pages, 16])
-      // On huge pages one fault, also of a device, may bring the pages of several vCPUs.
+      // One fault on a huge page, even of a device, may fetch the pages of several vCPUs.
       const blocked = destination.vcpuStats().filter(({ blocktimeUs }) => blocktimeUs > 0)
       assert(blocked.length >= (memory === 'hugetlb' ? 1 : 2), 'who waits for pages has blocktime')
     })

@@ -1,4 +1,4 @@
-/** Arms the RAM of a guest with userfaultfd, all of it missing. */
+/** Arms a guest's RAM with userfaultfd; all of it is missing. */
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import { Userfaultfd, type UserfaultfdOptions } from '../../src/kernel/index.js'
@@ -7,7 +7,7 @@ import { cleanups } from '../support/cleanup.js'
 import type { FaultServerData } from './fault-server.js'
 import { regionOf } from './support.js'
 
-/** From now on a touch of a page that is not there parks its thread. */
+/** From now on a touch of a missing page parks its thread. */
 export function armMissing(guest: Guest, options: UserfaultfdOptions = {}): Userfaultfd {
   const uffd = Userfaultfd.open({
     optional: ['MISSING_SHMEM', 'MISSING_HUGETLBFS', 'THREAD_ID'],
@@ -24,9 +24,9 @@ export function armMissing(guest: Guest, options: UserfaultfdOptions = {}): User
 }
 
 /**
- * Serves missing pages of `destination` with those of `source`, from a worker.
+ * Serves missing pages of `destination` from `source`, in a worker.
  *
- * @returns pages served so far, per block
+ * @returns the number of pages served so far, per block
  */
 export async function serveFrom(
   source: Guest,

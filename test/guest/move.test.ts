@@ -1,4 +1,4 @@
-/** A guest that goes on elsewhere goes on exactly: a move is nothing that its content can show. */
+/** A guest continues exactly after a move: its content does not show that it was moved. */
 import assert from 'node:assert/strict'
 import { PATTERNS } from '../../src/guest/index.js'
 import { TARGET_PAGE_SIZE } from '../../src/units.js'

@@ -60,7 +60,7 @@ describe('a guest', () => {
       many.vcpuThreadIds(),
     ].map((ids) => ids.map((id) => getPriority(id)))
     assert.deepEqual(niceOfFew, ours)
-    // Eight of them weigh as much as one other thread.
+    // Eight of them get as much CPU time as one other thread.
     assert.deepEqual(
       niceOfMany,
       Array<number>(processors * 8).fill(Math.min(19, (ours?.[0] ?? 0) + 10)),

@@ -1,4 +1,4 @@
-/** Guests for tests, closed behind each, and pages to meddle with. */
+/** Guests for tests, closed after each test, and functions that corrupt pages. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { MemoryRegion } from '../../src/kernel/index.js'
 import { Guest, type GuestOptions } from '../../src/guest/index.js'
@@ -17,7 +17,7 @@ export function regionOf(guest: Guest, name: 'ram' | 'ledger'): MemoryRegion {
   return block.region
 }
 
-/** Waits, with a limit, for what vCPU threads do. */
+/** Waits, with a deadline, for an effect of vCPU threads. */
 export async function eventually(what: string, condition: () => boolean): Promise<void> {
   const deadline = performance.now() + 20_000
   while (!condition()) {
@@ -26,7 +26,7 @@ export async function eventually(what: string, condition: () => boolean): Promis
   }
 }
 
-/** Lets the guest run until each vCPU has done this many touches, and stops it. */
+/** Runs the guest until each vCPU has done this many touches, and stops it. */
 export async function runFor(guest: Guest, touches: number): Promise<void> {
   guest.start()
   await eventually(`${touches} touches`, () =>
@@ -45,7 +45,7 @@ export function writePage(guest: Guest, page: number, bytes: Uint8Array): void {
   regionOf(guest, 'ram').write(page * TARGET_PAGE_SIZE, bytes)
 }
 
-/** All of a block. */
+/** Reads a whole block. */
 export function readBlock(guest: Guest, name: 'ram' | 'ledger'): Uint8Array {
   const region = regionOf(guest, name)
   const bytes = new Uint8Array(region.lengthBytes)
@@ -53,7 +53,7 @@ export function readBlock(guest: Guest, name: 'ram' | 'ledger'): Uint8Array {
   return bytes
 }
 
-/** What a migration does, without one: RAM, then devices. */
+/** Moves RAM and then devices as a migration does, but without one. */
 export function moveGuest(source: Guest, destination: Guest): void {
   for (const name of ['ram', 'ledger'] as const) {
     regionOf(destination, name).write(0, readBlock(source, name))
@@ -61,7 +61,9 @@ export function moveGuest(source: Guest, destination: Guest): void {
   loadDevices(source, destination)
 }
 
-/** Device states one behind the other, as in a package: each device must know its own end. */
+/**
+ * Loads each device state with bytes after it, as in a package: a device must find its own end.
+ */
 export function loadDevices(source: Guest, destination: Guest): void {
   for (const { idstr, instanceId, version, data } of source.saveDevices()) {
     const rest = new Uint8Array(data.length + 40).fill(0xee)

@@ -1,4 +1,4 @@
-/** The check of guest RAM must see each way in which a page can go wrong. */
+/** The check of guest RAM must detect each kind of wrong page. */
 import assert from 'node:assert/strict'
 import { formatFinding, type Guest } from '../../src/guest/index.js'
 import { TARGET_PAGE_SIZE } from '../../src/units.js'
@@ -8,7 +8,7 @@ const PAGE = 9
 const OTHER = 40
 const AT = PAGE * TARGET_PAGE_SIZE
 
-/** A guest whose pages have all been written several times, and one page as it was before. */
+/** A guest whose pages have all been written several times, and an earlier copy of one page. */
 async function writtenGuest(): Promise<{ guest: Guest; before: Uint8Array }> {
   const guest = await makeGuest({ workload: 'sweep:writes=100' })
   const before = readPage(guest, PAGE)
@@ -22,7 +22,7 @@ function ledgerEntry(guest: Guest, page: number): number {
   return new DataView(bytes.buffer).getUint32(0, true)
 }
 
-/** A page and its ledger entry as they were. */
+/** Overwrites the version in a page's ledger entry. */
 function setLedgerEntry(guest: Guest, page: number, version: number): void {
   const bytes = new Uint8Array(4)
   new DataView(bytes.buffer).setUint32(0, version, true)
@@ -220,7 +220,7 @@ describe('a running vCPU', () => {
       const report = await guest.verify()
       assert.equal(report.verified, false)
       assert.equal(report.failedChecks, 1)
-      // Found twice: by the vCPU, and by the scan, since the page was not overwritten.
+      // Found twice, by the vCPU and by the scan, because the page was not overwritten.
       const found = report.findings.map(({ verdict, offsetBytes }) => [verdict, offsetBytes])
       assert.deepEqual(found, [
         ['corrupt', AT + 77],

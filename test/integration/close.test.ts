@@ -1,4 +1,7 @@
-/** What `close()` and `takeBack()` end: `done` settles, the last events are sent, nothing is kept. */
+/**
+ * What `close()` and `takeBack()` end: `done` settles, the last events are sent,
+ * nothing stays in use.
+ */
 import assert from 'node:assert/strict'
 import { getEventListeners } from 'node:events'
 import { join } from 'node:path'
@@ -20,7 +23,7 @@ import {
 import { TestMachine } from '../support/test-machine.js'
 
 const blocks = { ram: 2 ** 20 }
-/** Precopy does not get anywhere; behind the switch only the first batch arrives. */
+/** Precopy makes no progress; after the switch only the first batch arrives. */
 const slow = { 'max-bandwidth': 1, 'max-postcopy-bandwidth': 1 } as const
 
 function machines(): { here: TestMachine; there: TestMachine } {
@@ -191,7 +194,7 @@ describe('an AbortSignal', () => {
   })
 })
 
-/** The next exception that nothing catches, in place of mocha's handling of it. */
+/** The next uncaught exception, which mocha would otherwise handle. */
 async function uncaught(): Promise<unknown> {
   const before = process.listeners('uncaughtException')
   process.removeAllListeners('uncaughtException')

@@ -1,4 +1,4 @@
-/** Starting, switching, cancelling and refusing, and the states that both sides go through. */
+/** Starting, switching, cancelling and refusing, and the sequence of states on both sides. */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import net from 'node:net'
@@ -36,10 +36,10 @@ function machines(): { here: TestMachine; there: TestMachine } {
 }
 
 /**
- * Lets what a source sends through only while this thread's event loop turns: a socket's buffer
- * ahead of it at most.
+ * A proxy that forwards a source's data only while this thread's event loop turns. At other times
+ * at most a socket buffer passes.
  *
- * @returns where the source finds the destination
+ * @returns the URI by which the source reaches the destination
  */
 async function throughThisThread(uri: string): Promise<string> {
   const path = join(await temporaryFolder(), 'through')
@@ -59,7 +59,7 @@ async function throughThisThread(uri: string): Promise<string> {
 
 /** A machine that writes all of its memory in each round of precopy. */
 async function migrateWriting(parameters: PairOptions['parameters'] = {}) {
-  // A round is longer than what one turn of the event loop lets through.
+  // A round is more than one turn of the event loop forwards.
   const large = { blocks: { ram: 2 ** 24 } }
   const here = new TestMachine(large)
   here.fill()
@@ -207,7 +207,7 @@ describe('start-postcopy', () => {
       'x-postcopy-after-rounds': 3,
     })
     await Promise.all([source.done, destination.done])
-    // One look at the start, one after each round, one when the guest has stopped.
+    // One sync at the start, one after each round, one after the guest has stopped.
     assert.equal(source.counters.dirtySyncCount, 5)
     assert(source.counters.discardedPages > 0)
     assert(here.content('ram').equals(there.content('ram')))
@@ -367,7 +367,7 @@ describe('a connection', () => {
 
   it('that is not answered in time fails', async () => {
     const { here } = machines()
-    // TEST-NET-1: no host answers, and some networks say so at once.
+    // TEST-NET-1: no host answers, and some networks report that at once.
     const source = migrateTo('tcp:192.0.2.1:4444', here, { parameters: { 'x-timeout': 50 } })
     await ended(source)
     assert.equal(source.state, 'failed')

@@ -1,4 +1,6 @@
-/** Page faults at the destination: who asks for what, how often, and what is served without asking. */
+/**
+ * Page faults at the destination: which pages are requested, how often, and which need no request.
+ */
 import assert from 'node:assert/strict'
 import type { Destination } from '../../src/destination/destination.js'
 import { PUSH_NEVER } from '../../src/migration/options.js'
@@ -26,7 +28,7 @@ interface Case {
   readonly source: FakeSource
 }
 
-/** A destination whose guest runs, with the pages that `discard` names missing. */
+/** A destination that runs its guest, and misses the pages that `discard` names. */
 async function running(
   kind: MemoryKind,
   { precopied, discard }: { precopied?: Uint8Array; discard?: Uint8Array } = {},
@@ -47,7 +49,7 @@ async function running(
   return { sent, machine, destination, source }
 }
 
-/** A thread goes on a moment before its page counts as received. */
+/** A thread continues a moment before its page counts as received. */
 async function allTaken(source: FakeSource): Promise<void> {
   source.send((out) => stream.encodePing(out, 99))
   await source.heard('pong', 99)
@@ -55,7 +57,7 @@ async function allTaken(source: FakeSource): Promise<void> {
 
 type Served = Pick<Case, 'sent' | 'source' | 'destination'>
 
-/** Behind everything else: whoever is still parked gets all pages, so that its thread can end. */
+/** After the test, serves all pages, so that threads that are still parked can end. */
 function serveAfterTest(one: Served): void {
   cleanups.add(async () => {
     if (one.destination.state === 'postcopy-active') await serveRest(one)
@@ -99,7 +101,7 @@ function serve({ source, sent }: Case, block: string, offset: number): void {
   )
 }
 
-/** The numbers of the request messages on the wire, in order. */
+/** The types of the request messages on the wire, in order. */
 function requestTypes(source: FakeSource): number[] {
   const bytes = Buffer.concat(source.bytes)
   const types: number[] = []
@@ -175,7 +177,7 @@ describeKinds('a fault', ['anon', 'memfd', 'hugetlb'], (kind, hostPage) => {
     assert.deepEqual(one.source.all('requestPages'), [])
     const { faults, localFaults } = one.destination.counters
     assert.equal(faults, localFaults)
-    // Huge pages are present before precopy, so that a shortage shows before the switch.
+    // Huge pages are present before precopy, so that a shortage is found before the switch.
     if (kind === 'hugetlb') assert.equal(faults, 0)
     else assert(faults >= 1)
   })
@@ -244,7 +246,7 @@ describe('huge pages', () => {
     await reached(destination, 'postcopy-active')
     assert.match(smapsOf(ram, 'VmFlags'), /\bnh\b/)
     assert.equal(smapsOf(ram, 'AnonHugePages'), '0 kB')
-    // What a huge page had filled with zeros is missing, and is asked for.
+    // Zero pages that a huge page had filled in are missing now, and must be requested.
     const reader = new Parked(ram, 'read', 1000 * 4096)
     assert.deepEqual(await source.heard('requestPages'), ['ram', 1000 * 4096, 4096])
 
@@ -262,7 +264,7 @@ describe('devices that touch guest RAM while they load', () => {
       it(`really fault, and are served meanwhile: ${memory}, ${who}`, async function () {
         if (!userModeOnly) requires(this, 'kernelFaults')
         const { here, there } = await guestPair({ ram: '4M', memory })
-        // As if it did not know which pages loading reads.
+        // Without it the destination does not know which pages loading reads.
         Object.defineProperty(here, 'loadRanges', { value: [] })
         here.start()
         // Pushes nothing: on a busy host, a pushed page may arrive before the devices touch it.
@@ -314,7 +316,7 @@ describe('devices that touch guest RAM while they load', () => {
       blocks,
       onLoad: (idstr, _data, machine) => {
         if (idstr !== 'reader') return
-        // One after the other, each of them a trip to the source.
+        // One after the other, each with a round trip to the source.
         const content = machine.content('ram')
         loaded.push(String(content.equals(here.content('ram'))))
       },
@@ -332,7 +334,7 @@ describe('a fault report', () => {
     here.start()
     const { destination } = await migratePair(here, there, {
       capabilities: postcopy,
-      // Slow enough that the vCPUs are sooner at most pages.
+      // So slow that the vCPUs touch most pages before they are pushed.
       parameters: { 'max-postcopy-bandwidth': 16 * 2 ** 20 },
       now: true,
     })

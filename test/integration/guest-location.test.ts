@@ -1,4 +1,4 @@
-/** What a source tells of where its guest is, when nothing more is heard from its destination. */
+/** Where a source reports its guest to be after its destination has stopped answering. */
 import assert from 'node:assert/strict'
 import { LinkProxy } from '../../src/testing/index.js'
 import { cleanups } from '../support/cleanup.js'
@@ -64,7 +64,7 @@ describe('a source', () => {
     assert.deepEqual([source.state, source.guestLocation], ['postcopy-paused', 'elsewhere'])
     const told = /Every page was sent.*where its migration is completed.*this end may be closed/
     assert.match(source.error?.message ?? '', told)
-    // The same after a recovery that finds nobody.
+    // The same after a recovery that finds no destination.
     await source.recover()
     await ended(source)
     assert.match(source.error?.message ?? '', told)

@@ -1,4 +1,4 @@
-/** The main job: a guest that runs, and checks itself, on every kind of memory. */
+/** The main case: a guest that runs and checks itself, on every kind of memory. */
 import assert from 'node:assert/strict'
 import type { Guest } from '../../src/guest/index.js'
 import { formatFinding } from '../../src/guest/findings.js'
@@ -13,7 +13,7 @@ import {
 } from '../support/migration.js'
 import { eventually } from '../guest/support.js'
 
-/** Stops it, and lets it say what is wrong with its memory. */
+/** Stops the guest and checks its memory. */
 async function assertWhole(guest: Guest): Promise<void> {
   await guest.stop()
   const report = await guest.verify()
@@ -21,7 +21,7 @@ async function assertWhole(guest: Guest): Promise<void> {
   assert.equal(report.verified, true)
 }
 
-/** Until every vCPU has gone on from where it was. */
+/** Waits until every vCPU has made progress. */
 async function goesOn(guest: Guest): Promise<void> {
   const before = guest.vcpuStats().map(({ touches }) => touches)
   await eventually('every vCPU goes on', () =>
@@ -43,7 +43,7 @@ describeKinds('a running guest', ['anon', 'memfd', 'hugetlb'], (memory) => {
       here.start()
       const { destination, source } = await migratePair(here, there, {
         capabilities: postcopy,
-        // Slow enough that the vCPUs are sooner at most pages.
+        // So slow that the vCPUs touch most pages before they are pushed.
         parameters: { 'max-postcopy-bandwidth': 64 * 2 ** 20 },
         now: true,
       })
@@ -80,7 +80,7 @@ describeKinds('a running guest', ['anon', 'memfd', 'hugetlb'], (memory) => {
     const { discardedPages, dirtySyncCount } = source.counters
     assert(dirtySyncCount >= 3, 'two rounds')
     assert(discardedPages > 0, 'written again')
-    // Huge pages are sent whole, and the hot ones are everywhere.
+    // Huge pages are sent whole, and every huge page has hot pages.
     if (memory !== 'hugetlb')
       assert(discardedPages < 1500, 'what was not written is not sent again')
   })

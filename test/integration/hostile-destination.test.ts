@@ -1,4 +1,6 @@
-/** What a destination may say, and must not, to our source: whose guest is it afterwards? */
+/**
+ * What a destination may send to our source, and what not; and which end has the guest afterwards.
+ */
 import assert from 'node:assert/strict'
 import type { MigrationState } from '../../src/migration/states.js'
 import type { Source, SourceOptions } from '../../src/source/index.js'
@@ -16,7 +18,7 @@ interface Case {
   readonly states: MigrationState[]
 }
 
-/** Begins to migrate a small running machine to a scripted destination. */
+/** Starts a migration of a small running machine to a scripted destination. */
 async function begin(
   options: Partial<SourceOptions> & { now?: boolean } = {},
   prepare: (peer: FakeDestination) => void = () => undefined,
@@ -32,13 +34,13 @@ async function begin(
   return { machine, source, peer, states: statesOf(source) }
 }
 
-/** How a broken connection may look, depending on who notices first. */
+/** Error codes of a broken connection, depending on which end notices first. */
 const broken = ['ECONNRESET', 'EPIPE', 'ERR_CONNECTION_CLOSED']
 
-/** Slow enough that precopy cannot end before the test has said its word. */
+/** So slow that precopy cannot end before the test has sent its message. */
 const slow = { 'max-bandwidth': 1 } as const
 
-/** A destination that never says it has loaded the package. */
+/** A destination that never answers that it has loaded the package. */
 function unloaded(peer: FakeDestination): void {
   const answer = peer.onPing
   peer.onPing = (value) => {
@@ -46,7 +48,7 @@ function unloaded(peer: FakeDestination): void {
   }
 }
 
-/** The guest is here and runs, exactly once. */
+/** The guest runs here, and nowhere else. */
 async function assertKept({ machine, source, peer }: Case, ...codes: string[]): Promise<void> {
   await ended(source)
   assert.equal(source.state, 'failed')
@@ -55,7 +57,7 @@ async function assertKept({ machine, source, peer }: Case, ...codes: string[]): 
   await peer.hangsUp()
 }
 
-/** The guest may run over there: it does not run here, and every page is kept. */
+/** The guest may run at the destination: it does not run here, and every page is kept. */
 async function assertPaused({ machine, source }: Case, ...codes: string[]): Promise<void> {
   await ended(source)
   assert.equal(source.state, 'postcopy-paused')
@@ -196,7 +198,7 @@ describe('a source whose destination', () => {
     const machine = new TestMachine(machineOptions)
     machine.fill()
     machine.start()
-    // More than both socket buffers hold: the source cannot have written the end of it.
+    // More than both socket buffers hold, so the source cannot have written all of it.
     machine.devices.set('large', new Uint8Array(48 * 2 ** 20))
     const peer = await FakeDestination.listen()
     const source = migrateTo(peer.uri, machine, { capabilities: postcopy })
@@ -323,7 +325,7 @@ describe('a source whose destination', () => {
     const machine = new TestMachine({ blocks: { ram: 2 ** 20 } })
     machine.fill()
     machine.start()
-    // The last bytes describe every device: more than a kernel takes at once.
+    // The last bytes describe every device: more than the kernel accepts at once.
     for (let number = 0; number < 30_000; number += 1) {
       machine.devices.set(`device ${number}`, new Uint8Array(1))
     }

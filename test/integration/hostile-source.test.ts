@@ -1,4 +1,4 @@
-/** What a source may send, and must not, to our destination. */
+/** What a source may send to our destination, and what not. */
 import assert from 'node:assert/strict'
 import type { Destination, DestinationOptions } from '../../src/destination/destination.js'
 import type { MigrationState } from '../../src/migration/states.js'
@@ -41,7 +41,7 @@ async function begin(
   return { sent, machine, destination, source, states }
 }
 
-/** It ends as failed, tells the source so, and the guest has never run here. */
+/** The destination fails and tells the source so, and the guest has never run here. */
 async function assertRefused(one: Case, code: string, text?: RegExp): Promise<void> {
   await ended(one.destination)
   assert.equal(one.destination.state, 'failed', String(one.destination.error))
@@ -107,7 +107,7 @@ describe('a destination refuses, before any page, a source with', () => {
   })
 })
 
-/** Everything of a postcopy but its pages. */
+/** Everything of a postcopy except its pages. */
 function upToPackage(one: Case): void {
   one.source.send(prologue(one.sent))
   one.source.send(discardAll(one.sent))
@@ -336,7 +336,7 @@ describe('a destination fails, and says so, where a source sends', () => {
   })
 })
 
-/** A migration that is through but for its pages: the guest runs here. */
+/** A migration that is complete except for its pages: the guest runs here. */
 async function running(options: TestMachineOptions = { blocks }): Promise<Case> {
   const one = await begin({ machine: options })
   upToPackage(one)
@@ -344,7 +344,7 @@ async function running(options: TestMachineOptions = { blocks }): Promise<Case> 
   return one
 }
 
-/** The guest runs on here: nothing may start it at the source. */
+/** The guest still runs here: the source must not be told that it may start it. */
 async function assertPaused(one: Case, code: string): Promise<void> {
   await ended(one.destination)
   assert.equal(one.destination.state, 'postcopy-paused')

@@ -1,4 +1,6 @@
-/** Who connects but is not the source: silent, closing, talking nonsense, a thousand of them. */
+/**
+ * Connections that are not of the source: silent, closing, sending garbage, a thousand of them.
+ */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { join } from 'node:path'
@@ -25,7 +27,7 @@ import { TestMachine, type TestMachineOptions } from '../support/test-machine.js
 
 const blocks = { ram: 2 ** 18, vram: 2 ** 16 }
 
-/** A connection that says what the test says. */
+/** A connection on which the test sends. */
 async function connect(uri: string): Promise<net.Socket> {
   const socket = uri.startsWith('unix:')
     ? net.connect(uri.slice('unix:'.length))
@@ -37,12 +39,12 @@ async function connect(uri: string): Promise<net.Socket> {
   return socket
 }
 
-/** The other end has closed it, or reset it. */
+/** Waits until the other end has closed or reset the connection. */
 async function hangsUp(socket: net.Socket): Promise<void> {
   if (!socket.closed) await once(socket, 'close')
 }
 
-/** The code of the next peer that is turned away. */
+/** The code of the next rejected connection. */
 async function refusal(migration: Migration): Promise<string> {
   const [error] = (await once(migration, 'refused')) as [{ code: string }]
   return error.code
@@ -57,7 +59,7 @@ function filled(options: TestMachineOptions = { blocks }): TestMachine {
   return machine
 }
 
-/** The real source comes, and everything goes on as if nobody else had been there. */
+/** The real source connects, and its migration is not affected by the others. */
 async function assertMigrates(destination: Destination, there: TestMachine): Promise<void> {
   const here = filled()
   here.start()
@@ -174,14 +176,14 @@ describe('a stranger who connects first', () => {
     const all: net.Socket[] = []
     for (let count = 1; count <= 1000; count += 1) {
       all.push(await connect(destination.uri))
-      // Not more at a time than an ordinary user's process may have open.
+      // At most as many at a time as an ordinary user's process may have open.
       if (count % 100 === 0) await Promise.all(all.slice(0, -most).map(hangsUp))
     }
     assert.equal(all.filter((socket) => !socket.closed).length, most)
     await assertMigrates(destination, there)
     await Promise.all(all.map(hangsUp))
     assert.deepEqual(new Set(refused), new Set(['ERR_CONNECTION_CROWDED']))
-    // The source takes a place like everybody, until it has said who it is.
+    // The source takes a place like the others until it has identified itself.
     assert([1000 - most, 1001 - most].includes(refused.length), `${refused.length} were refused`)
   })
 
@@ -217,7 +219,7 @@ describe('a channel of multifd', () => {
     const refused: string[] = []
     park.on('refused', ({ code }) => refused.push(code))
     further.write(multifd)
-    // What is refused is refused at once; there is nothing else to wait for.
+    // A rejected connection would be rejected at once; there is nothing else to wait for.
     await sleep(50)
     main.send(prologue(machine, { postcopy: false }))
     await Promise.all([ended(park), hangsUp(further)])
@@ -249,7 +251,7 @@ describe('a preempt channel', () => {
     main.send(discardAll(sent))
     main.send(packageOf(sent))
     await reached(destination, 'postcopy-active')
-    // All pages there but one, which comes on the preempt channel.
+    // All pages have been placed except one, which arrives on the preempt channel.
     const page = sent.content('ram').subarray(4096, 8192)
     main.send(ramEnd((out) => allPages(sent, (name, at) => name !== 'ram' || at !== 4096)(out)))
     main.send(stream.encodeEndOfStream)
@@ -313,7 +315,7 @@ describe('a source that asks and does not read what it is told', () => {
     for (let i = 0; i < 100_000; i += 1) stream.encodePing(out, i)
   })
 
-  /** Asks until nobody takes it any more. */
+  /** Sends pings until the migration is over. */
   async function ask(source: FakeSource, destination: Destination): Promise<void> {
     source.deafen()
     const over = ended(destination)

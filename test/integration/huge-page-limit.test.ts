@@ -1,5 +1,5 @@
 /**
- * Huge pages that another user of the same control group takes before, and after, the switch.
+ * Huge pages that another process of the same control group takes before, or after, the switch.
  *
  * Runs alone: it takes the huge pages of the host.
  */
@@ -25,7 +25,7 @@ interface Told {
   readonly running?: readonly boolean[]
 }
 
-/** Runs a scenario of the program beside this file, in a control group that grants so many pages. */
+/** Runs a scenario of huge-page-limit.ts in a control group that grants this many pages. */
 async function inGroup(scenario: string, pages: number): Promise<Told> {
   const changes = new HostChanges()
   cleanups.add(() => {

@@ -1,6 +1,6 @@
 /**
- * Runs in a control group that grants {@link GRANTED_PAGES} huge pages: a migration whose huge pages
- * another user of the group takes. Prints what happened, as JSON.
+ * Runs in a control group that grants {@link GRANTED_PAGES} huge pages: migrations whose huge
+ * pages another user of the group takes. Prints the results as JSON.
  */
 import assert from 'node:assert/strict'
 import { KernelError } from '../../src/errors.js'
@@ -21,11 +21,11 @@ import { TestMachine } from '../support/test-machine.js'
 const HUGE = 2 ** 21
 const RAM_PAGES = 3
 
-/** A program that does not ask for the limit before it takes huge pages. */
+/** A program that takes huge pages without checking the limit. */
 class OtherUser {
   readonly #regions: MemoryRegion[] = []
 
-  /** Takes what the group still grants. */
+  /** Takes all that the group still grants. */
   takeAll(): void {
     for (;;) {
       const made = native().regionCreate(2, HUGE, false, 'other')
@@ -47,7 +47,7 @@ class OtherUser {
   }
 }
 
-/** What an error says, for the test. */
+/** An error's text, for the test. */
 function told(error: unknown): string {
   return error instanceof Error && 'code' in error ? `${String(error.code)} ${error.message}` : ''
 }
@@ -90,7 +90,7 @@ const scenarios: Record<string, (other: OtherUser) => Promise<object>> = {
     const there = new TestMachine({
       kind: 'hugetlb',
       blocks,
-      // What was discarded counts no more, and comes after the devices.
+      // Discarded pages are no longer charged; discards take place before the devices are loaded.
       onLoad: (idstr) => {
         if (idstr === 'state') other.takeAll()
       },

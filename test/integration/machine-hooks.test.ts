@@ -1,4 +1,4 @@
-/** A machine of the user's own fails: the error names the hook and keeps what it threw. */
+/** A custom machine whose hook throws: the error names the hook and keeps the cause. */
 import assert from 'node:assert/strict'
 import { MachineError, PostcopyError } from '../../src/errors.js'
 import type { Migration } from '../../src/migration/migration.js'
@@ -8,7 +8,7 @@ import { TestMachine, type TestMachineOptions } from '../support/test-machine.js
 
 const blocks = { ram: 2 ** 20 }
 
-/** A machine whose hooks can be replaced by anything, as JavaScript allows. */
+/** A machine whose hooks can be replaced by any value, as in JavaScript. */
 function machine(hooks: object = {}, options: TestMachineOptions = {}): TestMachine {
   return Object.assign(new TestMachine({ blocks, ...options }), hooks)
 }
@@ -88,7 +88,7 @@ describe('a machine whose hook', () => {
     const here = running({
       start: fail,
       stop: async () => {
-        // Not at the state \`device\`: that is announced before the worker asks for this.
+        // Not at the state \`device\`, which is announced before the worker asks for the stop.
         void workers[1]?.terminate()
         await stopped
         here.running = false

@@ -1,4 +1,6 @@
-/** One machine, one migration at a time; and what is wrong is refused before anything begins. */
+/**
+ * One migration of a machine at a time; and invalid options are refused before anything begins.
+ */
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { Destination } from '../../src/destination/destination.js'
@@ -26,7 +28,7 @@ const MIB = 2 ** 20
 const blocks = { ram: MIB }
 const slow = { 'max-bandwidth': 1, 'max-postcopy-bandwidth': 1 } as const
 const owned = { code: 'ERR_STATE_MACHINE_OWNED' } as const
-/** Nobody listens there, and nobody is asked. */
+/** No process listens there, and no connection is made. */
 const uri = 'tcp:127.0.0.1:1'
 
 function machines(): { here: TestMachine; there: TestMachine } {
@@ -143,7 +145,7 @@ describe('a machine in a migration', () => {
   })
 })
 
-/** A machine that differs from a good one. */
+/** A valid machine with some properties changed. */
 function changed(properties: object): MigratableMachine {
   const good: MigratableMachine = new TestMachine({ blocks })
   return new Proxy(good, {
@@ -151,7 +153,7 @@ function changed(properties: object): MigratableMachine {
   })
 }
 
-/** Refused by both ends, at once, without a worker. */
+/** Both ends refuse it at once, without starting a worker. */
 async function assertRefused(machine: MigratableMachine, expected: object): Promise<void> {
   const workers = watchWorkers()
   assert.throws(() => Source.migrate(machine, { uri }), expected)

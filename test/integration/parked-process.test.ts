@@ -1,4 +1,4 @@
-/** A destination's process in which a thread waits for a page that cannot arrive has an end. */
+/** A destination's process ends even if one of its threads waits for a page that cannot arrive. */
 import assert from 'node:assert/strict'
 import { runNode } from '../support/node-script.js'
 
@@ -7,7 +7,7 @@ const module = (path: string): string =>
 const support = (path: string): string =>
   JSON.stringify(new URL(`../support/${path}`, import.meta.url).href)
 
-/** A postcopy whose source sends the first page, in precopy and as zeros, and no other, in a script. */
+/** Code of a postcopy whose source sends only the first page, in precopy, as a zero page. */
 function stuckPostcopy(body: string): string {
   return `
     import { Worker } from 'node:worker_threads'
@@ -41,7 +41,7 @@ function outcome(script: string, flags: string[] = []): { status: string; output
   }
 }
 
-/** The page is touched on the main thread, and never read. */
+/** The page is touched on the main thread, and the fault is never served. */
 const touchOnMain = stuckPostcopy(`
   machine.resumeAfterLoad = () => {
     region.touch(offset, 1, 'read')
@@ -49,7 +49,7 @@ const touchOnMain = stuckPostcopy(`
   }
   await begin()`)
 
-/** Node flags by which the destination's worker runs code once a thread waits for a page. */
+/** Node flags that make the destination's worker run code once a thread waits for a page. */
 function onFault(code: string): string[] {
   const preload = `
     import { isMainThread, workerData } from 'node:worker_threads'
@@ -74,10 +74,10 @@ const parkWorker = `
   parked.on('message', () => console.log('read'))
   while (destination.counters.faults === 0) await new Promise((resolve) => setTimeout(resolve, 5))`
 
-/** What the message says of the page that the main thread waits for. */
+/** The part of the message about the page for which the main thread waits. */
 const waits = /main thread waits for the page at offset 1044480 of RAM block "ram"/
 
-/** Touches a page on the main thread, and never reads it. */
+/** Touches a page on the main thread; the fault is never served. */
 const touch = `
   region.touch(offset, 1, 'read')
   console.log('read')`

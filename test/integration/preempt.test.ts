@@ -1,4 +1,4 @@
-/** The preempt channel: when its connection is made, and what a source does without it. */
+/** The preempt channel: when its connection is made, and what a source does if that fails. */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import net from 'node:net'
@@ -18,7 +18,7 @@ function running(): TestMachine {
   return machine
 }
 
-/** A proxy whose connections reach the target in the order in which the test connects them. */
+/** A proxy that connects to the target in the order that the test chooses. */
 async function proxyOf(connection: (source: net.Socket, index: number) => void): Promise<string> {
   let count = 0
   const server = net.createServer({ pauseOnConnect: true }, (source) => {
@@ -33,7 +33,7 @@ async function proxyOf(connection: (source: net.Socket, index: number) => void):
   return `tcp:127.0.0.1:${(server.address() as net.AddressInfo).port}`
 }
 
-/** Resolves when the connection is in the target's queue; both directions are joined then. */
+/** Resolves when the connection is in the target's queue, with both directions joined. */
 async function join(source: net.Socket, uri: string): Promise<void> {
   const target = net.connect(portOf(uri), '127.0.0.1').on('error', () => undefined)
   cleanups.add(() => target.destroy())

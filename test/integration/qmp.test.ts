@@ -1,4 +1,6 @@
-/** One script for QEMU and for us: whoever drives one of them by QMP can drive the other. */
+/**
+ * One script for QEMU and for us: a program that drives one of them by QMP can drive the other.
+ */
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { temporaryFolder } from '../cli/support.js'
@@ -14,10 +16,10 @@ interface Course {
   readonly sourceStatus: unknown
 }
 
-/** Slow enough to be there when the next command comes, bytes per second. */
+/** Bytes per second; so slow that the migration still runs at the next command. */
 const SLOW = 50_000
 
-/** What both see, in the newest names; see {@link normalise}. */
+/** The events at both ends, in the newest names; see {@link normalise}. */
 const courses: Readonly<Record<Way, Course>> = {
   precopy: {
     source: ['setup', 'PASS', 'active', 'STOP', 'PASS', 'completed'],
@@ -54,7 +56,7 @@ const courses: Readonly<Record<Way, Course>> = {
 
 const last = (way: Way): string => courses[way].source.at(-1) ?? ''
 
-/** Drives one migration from beginning to end. */
+/** Drives one migration from start to end. */
 async function run({ source, destination }: QmpPair, way: Way): Promise<void> {
   const isPaused = way === 'pause' || way === 'recover'
   assert.equal(await statusOf(source), 'running')
@@ -106,10 +108,10 @@ const unknownTo72: ReadonlySet<string> = new Set([
 ])
 
 /**
- * Takes out what differs between versions of QEMU: 7.2 knows no `device` here and no
- * `postcopy-device`, nor `postcopy-recover-setup`, and a destination of it that listens again says
- * `setup`; it is `postcopy-active` before it stops the guest, not after. How many
- * passes a precopy takes is the guest's doing: only the first and the last one stay.
+ * Removes the differences between versions of QEMU. 7.2 has no `device` here, no `postcopy-device`
+ * and no `postcopy-recover-setup`. A destination of 7.2 that listens again reports `setup`, and a
+ * source is `postcopy-active` before it stops the guest, not after. The number of passes in a
+ * precopy depends on the guest: only the first and the last one stay.
  */
 function normalise(events: readonly QmpEvent[]): string[] {
   const names = events

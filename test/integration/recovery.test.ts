@@ -1,4 +1,6 @@
-/** Postcopy breaks, again and again: the guest goes on where its pages reach, and nothing is lost. */
+/**
+ * Postcopy breaks, again and again: the guest runs as far as it has pages, and nothing is lost.
+ */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import type { Worker } from 'node:worker_threads'
@@ -21,15 +23,18 @@ import {
 } from '../support/migration.js'
 
 const options = { ram: '8M', vcpus: 2, workload: 'random:writes=50' }
-/** Cuts in a row; 200 are in docs/testing.md. */
+/** Cuts in a row; docs/testing.md uses 200. */
 const CYCLES = Number(process.env['POSTCOPY_CYCLES'] ?? 20)
-/** Slow enough to be cut in the middle. */
+/** So slow that it can be cut in the middle. */
 const slow = { 'max-postcopy-bandwidth': 20 * 2 ** 20 } as const
 
-/** So many bytes of a source tell a destination that it recovers; before them it is a stranger. */
+/**
+ * From this many bytes of a source, a destination knows that it recovers; until
+ * then it is a stranger.
+ */
 const KNOWING_BYTES = encode((out) => encodeRecvBitmapRequest(out, 'ram')).length
 
-/** In postcopy, with pages that have come in it alone, and paused on both ends. */
+/** In postcopy, with pages that have arrived only in it, and paused on both ends. */
 async function pausedPair(
   parameters = slow,
   { workload = options.workload, pages = 0 } = {},
@@ -105,7 +110,7 @@ describe('recovery', () => {
       there.vcpuStats().filter(({ touching }) => (touching?.sinceUs ?? 0) > 50_000).length
     await eventually('both vCPUs wait for a page', () => parked() === 2)
     const touches = there.vcpuStats().map((vcpu) => vcpu.touches)
-    // Nothing is pushed: only what is asked for comes.
+    // Nothing is pushed: only requested pages are sent.
     source.setParameters({ 'x-push-after-quiet-ms': 2 ** 31 })
     await source.recover(await destination.recover())
     await eventually('both go on', () =>
@@ -136,7 +141,8 @@ describe('recovery', () => {
     }
     destination.pause()
     let rounds = 0
-    // 9 bytes are the RECV_BITMAP of the first block: these are in the middle of the handshake.
+    // The RECV_BITMAP of the first block has 9 bytes: these cuts are in
+    // the middle of the handshake.
     for (const cutAfterBytes of [9, 10, 12, 30, 47, 48, 49, 53, 60, 5000, 70_000, 300_000]) {
       await Promise.all([ended(source), ended(destination)])
       if (source.state === 'completed') break
@@ -236,8 +242,8 @@ describe('recovery, refused', () => {
   })
 
   it('by the destination of another guest; the right one is taken afterwards', async () => {
-    // What nobody touches is not asked for: the second has nearly nothing, and misses what the
-    // first had at its first recovery.
+    // Pages that the guest does not touch are never requested. So the second destination has
+    // nearly no pages, and lacks the ones that the first had at its first recovery.
     const workload = 'random:hot=1M,writes=50'
     const one = await pausedPair({ 'max-postcopy-bandwidth': 2 ** 18 }, { workload, pages: 200 })
     const other = await pausedPair({ 'max-postcopy-bandwidth': 1 }, { workload: 'sweep:hot=64K' })
@@ -284,7 +290,7 @@ describe('recovery after a worker has died', () => {
 
   for (const memory of ['anon', 'memfd'] as const) {
     it(`at either end, at random moments, ${memory}`, async () => {
-      // What nobody touches is not asked for, and lasts longer than this test.
+      // Pages that the guest does not touch are never requested, so postcopy outlasts this test.
       const workload = 'random:hot=1M,writes=50'
       const { here, there } = await guestPair({ ...options, workload, memory })
       here.start()
@@ -296,7 +302,7 @@ describe('recovery after a worker has died', () => {
       for (let round = 0; round < 12; round += 1) {
         await Promise.all([source, destination].map((end) => reached(end, 'postcopy-active')))
         await new Promise((resolve) => setTimeout(resolve, Math.random() * 15))
-        // Of the last two, the destination's worker is the older one.
+        // Of the two latest workers, the older one is the destination's.
         await workers.at(round % 2 === 0 ? -1 : -2)?.terminate()
         await Promise.all([ended(source), ended(destination)])
         assert.deepEqual([source.state, destination.state], ['postcopy-paused', 'postcopy-paused'])

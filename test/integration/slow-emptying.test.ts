@@ -1,4 +1,4 @@
-/** A destination whose RAM takes long to empty. */
+/** A destination that takes long to discard its RAM. */
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -23,7 +23,7 @@ describe('a destination', () => {
       import { isMainThread } from 'node:worker_threads'
       import { loadAddon } from ${module('kernel/index.js')}
       if (!isMainThread) {
-        // The worker is a bundle, and has the addon in common with this.
+        // The worker is a bundle, but uses the same instance of the addon as this code.
         const addon = loadAddon('postcopy')
         const { regionDiscard } = addon
         addon.regionDiscard = (region, offset, length) => {

@@ -1,4 +1,4 @@
-/** What a source owes is on disk: its process may be lost behind the switch. */
+/** The source's unsent pages are on disk: its process may die after the switch. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import {
@@ -38,12 +38,13 @@ interface Spilled {
   readonly directory: string
 }
 
-/** In postcopy, nearly all pages still owed. */
+/** In postcopy, with nearly all pages unsent. */
 async function startSpilled(
   directory: string,
   memory: 'anon' | 'memfd' | 'hugetlb' = 'anon',
 ): Promise<Spilled> {
-  // What is not touched is not asked for, and is not pushed either until the limit is raised.
+  // Pages that the guest does not touch are neither requested nor pushed
+  // until the limit is raised.
   const options = { ram: '16M', vcpus: 2, workload: 'random:hot=2M,writes=50', memory }
   const { here, there } = await guestPair(options)
   here.start()
@@ -57,7 +58,7 @@ async function startSpilled(
   return { there, source, spill, destination, directory }
 }
 
-/** The same, and its source is gone. */
+/** The same, after the end of the source. */
 async function loseSource(memory?: 'anon' | 'memfd' | 'hugetlb'): Promise<Spilled> {
   const spilled = await startSpilled(join(await temporaryFolder(), 'owed'), memory)
   assert.deepEqual(await spilled.spill.written, { path: `${spilled.directory}.incomplete` })
@@ -74,7 +75,7 @@ function openSpill({ directory }: Spilled): ParkedVm {
   return vm
 }
 
-/** As much of a source as a spill follows; it owes nothing but its devices. */
+/** The part of a source that a spill uses; it has no RAM, only devices. */
 class PostcopySource extends EventEmitter {
   readonly owed = {
     machineType: 'test',
@@ -128,7 +129,7 @@ describe('a source that spills', () => {
     const source = new PostcopySource()
     const spill = Spill.follow(source as unknown as Source, join(folder, 'owed'))
     cleanups.add(() => spill.close())
-    // In one turn of the event loop: the worker of the spill cannot be ready in between.
+    // Within one turn of the event loop, so that the spill's worker cannot be ready in between.
     source.enter('postcopy-active')
     source.enter('completed')
     assert.deepEqual(await spill.written, { isUnneeded: true })
@@ -164,7 +165,7 @@ describe('a source that spills', () => {
     const source = migrateTo(destination.uri, here, { capabilities: postcopy })
     const spill = Spill.follow(source, join(folder, 'owed'))
     cleanups.add(() => spill.close())
-    // What is left of a VM, and comes after this one has looked.
+    // Left by another VM, and created after this spill has checked the folder.
     const others = ['owed.incomplete', 'owed.partial']
     for (const name of others) mkdirSync(join(folder, name))
     source.startPostcopy()

@@ -1,4 +1,7 @@
-/** A machine that does not start after its destination has claimed the guest: it stays there, whole. */
+/**
+ * A machine that does not start after its destination has claimed the
+ * guest: it stays there, whole.
+ */
 import assert from 'node:assert/strict'
 import { ended, guestPair, postcopy, startPair } from '../support/migration.js'
 import { TestMachine } from '../support/test-machine.js'

@@ -1,6 +1,6 @@
 /**
- * Breaks the stream between our two ends on purpose, one thing at a time: the guest's own check,
- * or an error that names the thing, must see each of them.
+ * Changes the stream between our two ends, one thing at a time: the guest's own check, or an error
+ * that names the change, must detect each of them.
  */
 import assert from 'node:assert/strict'
 import type { Guest } from '../../src/guest/index.js'
@@ -20,7 +20,7 @@ import {
   startProxy,
 } from '../support/tampering-proxy.js'
 
-/** Reads and checks, so that nothing is mended by a write. */
+/** Reads and checks only, so that no write repairs a page. */
 const READING = 'random:writes=0'
 /** Writes each page again and again, so that it is sent in precopy and in postcopy. */
 const WRITING = 'sweep:hot=2M,writes=100'
@@ -29,13 +29,15 @@ interface Outcome extends Pair<Guest> {
   readonly tampered: Promise<Tampered>
 }
 
-/** Migrates a running guest through a proxy: at once by postcopy, or after one round of precopy. */
+/**
+ * Migrates a running guest through a proxy: by postcopy at once, or after one round of precopy.
+ */
 async function migrateThrough(
   tampering: Tampering,
   { workload, now }: { workload: string; now: boolean },
 ): Promise<Outcome> {
   const { here, there } = await guestPair({ ram: '4M', vcpus: 2, workload })
-  // Loading needs pages of postcopy: before the first of them nothing runs there.
+  // Then loading needs pages of postcopy, and the guest does not run before the first of them.
   Object.defineProperty(here, 'loadRanges', { value: [] })
   here.start()
   let tampered: Promise<Tampered> = Promise.reject(new Error('no proxy'))
@@ -54,7 +56,7 @@ async function migrateThrough(
   return { ...pair, tampered }
 }
 
-/** The check names each of the pages, with one of these verdicts. */
+/** The check reports each of these pages, with one of these verdicts. */
 async function assertFound(
   { there, tampered, source, destination }: Outcome,
   ...verdicts: string[]
@@ -73,7 +75,7 @@ async function assertFound(
   }
 }
 
-/** The guest goes on at the source, whole. */
+/** The guest continues at the source, whole. */
 async function assertGoesOn(guest: Guest): Promise<void> {
   assert.equal(guest.running, true)
   const before = guest.vcpuStats().map(({ touches }) => touches)
@@ -84,7 +86,7 @@ async function assertGoesOn(guest: Guest): Promise<void> {
   assert.equal((await guest.verify()).verified, true)
 }
 
-/** Two vCPUs at most wait for a page that will not come, and nobody has seen a wrong one. */
+/** At most two vCPUs wait for a page that will not arrive, and no vCPU has seen a wrong one. */
 async function assertParked(guest: Guest): Promise<void> {
   const waits = () => guest.vcpuStats().filter(({ touching }) => (touching?.sinceUs ?? 0) > 100_000)
   await eventually('a vCPU waits for its page', () => waits().length > 0)

@@ -1,4 +1,4 @@
-/** TLS between our two ends, and against peers that must not get in. */
+/** TLS between our two ends, and against peers that must be rejected. */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { appendFileSync, readFileSync } from 'node:fs'
@@ -38,13 +38,15 @@ function filled(): TestMachine {
   return machine
 }
 
-/** The next peer that is turned away. */
+/** The next connection that is rejected. */
 async function nextRefusal(destination: Destination): Promise<PostcopyError> {
   const [error] = (await once(destination, 'refused')) as [PostcopyError]
   return error
 }
 
-/** What an onlooker sees of all connections, in both directions. */
+/**
+ * Records the bytes of all connections in both directions, as an observer on the network would.
+ */
 async function onlooker(target: string): Promise<{ uri: string; seen: () => Buffer }> {
   const pieces: Buffer[] = []
   const server = net.createServer((source) => {
@@ -62,7 +64,7 @@ async function onlooker(target: string): Promise<{ uri: string; seen: () => Buff
   return { uri: `tcp:${LOOPBACK}:${address.port}`, seen: () => Buffer.concat(pieces) }
 }
 
-/** Connects as a stranger, and says what it heard: an error's code, or nothing. */
+/** Connects as a stranger, and returns the result: an error's code, or nothing. */
 async function knock(uri: string, options: ConnectionOptions): Promise<string> {
   const socket = tls.connect({
     host: LOOPBACK,
@@ -79,7 +81,7 @@ async function knock(uri: string, options: ConnectionOptions): Promise<string> {
   return code
 }
 
-/** Says `bytes` in clear. */
+/** Sends `bytes` in plaintext. */
 async function knockInClear(uri: string, bytes: Uint8Array): Promise<void> {
   const socket = net.connect(portOf(uri), LOOPBACK)
   socket.on('error', () => undefined)
@@ -89,14 +91,14 @@ async function knockInClear(uri: string, bytes: Uint8Array): Promise<void> {
   await closed(socket)
 }
 
-/** By an error, or without one. */
+/** Resolves when it has closed, with or without an error. */
 function closed(socket: net.Socket): Promise<void> {
   return new Promise((resolve) => {
     socket.once('close', () => resolve())
   })
 }
 
-/** A server with a certificate of the test's choice; takes whatever comes. */
+/** A server with a given certificate; it accepts every connection. */
 async function impostor(directory: string): Promise<string> {
   const { cert, key } = tlsFiles(directory, 'server')
   const server = tls.createServer({ cert, key })
@@ -117,7 +119,7 @@ async function awaiting(options: MigrationOptions = {}) {
   return { folder, directory, authority, parameters, there, destination }
 }
 
-/** The migration fails with this code, and the guest goes on here. */
+/** The migration fails with this code, and the guest continues here. */
 async function assertStays(
   uri: string,
   parameters: Partial<Parameters>,
@@ -136,7 +138,7 @@ async function assertStays(
   return reason
 }
 
-/** The right source gets in. */
+/** The right source is still accepted. */
 async function assertStillOpen(
   destination: Destination,
   there: TestMachine,
@@ -222,7 +224,7 @@ describe('a destination with TLS turns away, and goes on waiting for the right o
 
   interface Stranger {
     readonly who: string
-    /** Files of a client that are not what they should be. */
+    /** Client files with a defect. */
     readonly files: (folder: string, authority: Authority) => ConnectionOptions
     readonly message: RegExp
     readonly hears?: string
@@ -362,7 +364,8 @@ describe('a destination with TLS turns away, and goes on waiting for the right o
       silent.on('error', () => undefined)
       cleanups.add(() => silent.destroy())
     }
-    // Before any timeout: the first ones make room for those behind x-max-connections.
+    // Before any timeout: the first ones are dropped, because there are
+    // more than x-max-connections.
     assert.equal((await refusal).code, 'ERR_TLS_HANDSHAKE')
     await assertStillOpen(destination, there, { parameters })
   })
@@ -400,7 +403,7 @@ describe('a source with TLS keeps its guest where the destination', function () 
     const refusal = nextRefusal(destination)
     const error = await assertStays(destination.uri, parameters, 'ERR_TLS_CERTIFICATE')
     assert.match(error.message, /127\.0\.0\.1 is not in the cert's list/)
-    // It may go before its handshake is over, or right behind it.
+    // The source may close before the handshake of the destination is over, or right after it.
     assert.match((await refusal).code, /^ERR_(CONNECTION_CLOSED|TLS_HANDSHAKE)$/)
     await assertStillOpen(destination, there, {
       parameters: { ...parameters, 'tls-hostname': 'there.example' },
@@ -413,7 +416,8 @@ describe('a source with TLS keeps its guest where the destination', function () 
       const { destination, folder, directory, there, parameters } = await awaiting({
         capabilities: postcopyAtOnce ? postcopy : {},
       })
-      // Ours believes the destination, and has a certificate that nobody there believes.
+      // The source accepts the destination's certificate, but its own is
+      // from an unknown authority.
       const mixed = join(folder, 'mixed')
       new Authority(folder, 'other').issue(mixed, 'client')
       appendFileSync(join(mixed, 'ca-cert.pem'), readFileSync(join(directory, 'ca-cert.pem')))

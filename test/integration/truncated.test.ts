@@ -1,6 +1,6 @@
 /**
- * A stream that ends too early, at every byte: the state machine of the destination on real
- * sockets, without the worker around it, so that many fit into a second.
+ * A stream that ends too early, at every byte. Runs the state machine of the destination on real
+ * sockets, but without its worker, so that many runs fit into a second.
  */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
@@ -42,7 +42,7 @@ function precopyStream(machine: TestMachine): Uint8Array {
   })
 }
 
-/** Also how long it is up to the end of the package. */
+/** A postcopy stream, and its length up to the end of the package. */
 function postcopyStream(machine: TestMachine): { bytes: Uint8Array; handover: number } {
   const before = stream.encode((out) => {
     out.bytes(prologue(machine)).bytes(discardAll(machine))
@@ -60,11 +60,11 @@ function postcopyStream(machine: TestMachine): { bytes: Uint8Array; handover: nu
 
 interface Outcome {
   readonly state: string
-  /** What the source heard last. */
+  /** The status of the last SHUT that the source received. */
   readonly shut: number | undefined
 }
 
-/** Feeds `bytes` to a new destination, and closes or resets the connection behind them. */
+/** Sends `bytes` to a new destination, and then closes or resets the connection. */
 async function receive(
   machine: TestMachine,
   bytes: Uint8Array,

@@ -1,4 +1,4 @@
-/** What our source puts on the wire, as a scripted destination hears it. */
+/** What our source sends, as a scripted destination receives it. */
 import assert from 'node:assert/strict'
 import { PUSH_NEVER } from '../../src/migration/options.js'
 import type { Source, SourceOptions } from '../../src/source/index.js'
@@ -14,7 +14,7 @@ interface Case {
   readonly peer: FakeDestination
 }
 
-/** So little that one batch uses it up: the source then stands still until it is given more. */
+/** So low that one batch uses it up: the source then stops until the limit is raised. */
 const oneBatch = 1
 const BATCH_PAGES = 128
 
@@ -38,7 +38,7 @@ async function finish({ source, peer }: Case): Promise<void> {
   assert.equal(peer.refused, undefined)
 }
 
-/** Pages in the order they came, as `block:page`, from an event on. */
+/** Pages in their order on the wire, as `block:page`, from an event on. */
 function pagesOf(peer: FakeDestination, from = 0): string[] {
   return peer.events.slice(from).flatMap(([name, block, offset]) => {
     if (name !== 'ramPage' && name !== 'ramZero') return []
@@ -50,7 +50,7 @@ function packageIndex(peer: FakeDestination): number {
   return peer.events.findIndex(([name]) => name === 'packaged')
 }
 
-/** The pages that discards name, in their order. */
+/** The pages that discards name, in order. */
 function discardedPages(peer: FakeDestination): string[] {
   return peer.all('ramDiscard').flatMap(([, block, ranges]) => {
     const numbers = ranges as number[]
@@ -267,7 +267,7 @@ describe('a requested page', () => {
     const from = () => packageIndex(peer)
     await peer.heard('packaged')
     await peer.until(() => pagesOf(peer, from()).length > 0)
-    // The background has used up what it may send.
+    // The push has used up its limit.
     await reached(source, 'postcopy-active')
     const background = pagesOf(peer, from()).length
     peer.request('ram', 300 * 4096)
@@ -302,7 +302,7 @@ describe('a requested page', () => {
       const from = pagesOf(peer).length
       for (const page of [100, 101, 102]) peer.request('ram', page * 4096)
       await peer.until(() => pagesOf(peer).includes(`ram:${102 + ahead}`))
-      // What is asked for next comes next: nothing else was on its way.
+      // The page requested next is sent next, because nothing else is queued.
       peer.request('ram', 400 * 4096)
       await peer.until(() => pagesOf(peer).includes('ram:400'))
       assert.deepEqual(
@@ -328,7 +328,7 @@ describe('a requested page', () => {
       peer.request('ram', page * 4096)
       await peer.until(() => pagesOf(peer, from).includes(`ram:${page}`))
     }
-    // The one after the package may be read only now.
+    // The ping after the package may be read only now.
     const pings = peer.events
       .slice(from)
       .filter(([name, value]) => name === 'ping' && Number(value) > stream.PingValue.packageLoaded)
@@ -371,7 +371,8 @@ describe('a requested page', () => {
 
 describe('a limit of postcopy bandwidth', () => {
   it('is kept in steps of a tenth of a second', async () => {
-    // A tenth of it is ten pages; time for far more of them goes by until the guest is said to run.
+    // A tenth of it is ten pages. Before the guest is reported to run, time for far
+    // more of them passes.
     const parameters = { 'max-postcopy-bandwidth': 100 * 4104, 'x-postcopy-after-ms': 1 }
     const one = await begin({ blocks: { ram: 2 ** 22 } }, { parameters })
     await one.peer.heard('packaged')

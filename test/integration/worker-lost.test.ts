@@ -1,4 +1,4 @@
-/** A worker that dies takes nothing with it: whose guest is it then, and is its memory whole? */
+/** A worker dies: which end has the guest afterwards, and is its memory whole? */
 import assert from 'node:assert/strict'
 import { readFileSync, readdirSync, readlinkSync } from 'node:fs'
 import type { Worker } from 'node:worker_threads'
@@ -31,13 +31,13 @@ async function goesOn(guest: Guest): Promise<void> {
   )
 }
 
-/** What the kernel tells of each userfaultfd of this process, by descriptor. */
+/** The fdinfo of each userfaultfd of this process, by descriptor. */
 function userfaultfds(): Map<string, string> {
   const link = (fd: string): string => {
     try {
       return readlinkSync(`/proc/self/fd/${fd}`)
     } catch {
-      return '' // that of the list itself
+      return '' // the descriptor of the list itself
     }
   }
   const fds = readdirSync('/proc/self/fd').filter((fd) => link(fd).includes('[userfaultfd]'))
@@ -45,11 +45,14 @@ function userfaultfds(): Map<string, string> {
 }
 
 const standstill = { 'max-bandwidth': 1 } as const
-/** The package gets through, and no page behind it but those of the first batch. */
+/** The package is sent, and after it only the first batch of pages. */
 const stuck = { 'max-postcopy-bandwidth': 1 } as const
 const options = { ram: '4M', vcpus: 2, workload: 'random:writes=50' }
 
-/** Two guests, the first of them running, and a postcopy between them that is stuck after the switch. */
+/**
+ * Two guests, the first of them running, and a postcopy between them that
+ * is stuck after the switch.
+ */
 async function stuckPostcopy() {
   const { here, there } = await guestPair(options)
   here.start()
@@ -78,7 +81,7 @@ describe('a worker that dies', () => {
       assert.equal(source.error?.code, 'ERR_WORKER_LOST')
       assert.equal(here.running, true)
       await goesOn(here)
-      // Nothing holds its memory: it can be migrated again.
+      // Its memory is not in use: it can be migrated again.
       const { there: other } = await guestPair(options)
       await migratePair(here, other, { capabilities: postcopy, now: true })
       await other.stop()
@@ -119,7 +122,7 @@ describe('a worker that dies', () => {
     await reached(destination, 'postcopy-active')
     await kill(workers[0])
     await Promise.all([ended(source), ended(destination)])
-    // Faults that are sent while no worker reads them.
+    // Faults that occur while no worker reads them.
     const parked = () =>
       there.vcpuStats().filter(({ touching }) => (touching?.sinceUs ?? 0) > 100_000).length
     await eventually('both vCPUs are parked', () => parked() === 2)
@@ -211,7 +214,7 @@ describe("a guest that is nobody's for a moment", () => {
       const { source, destination } = await startPair(here, there, { capabilities })
       await Promise.all([ended(source), ended(destination)])
       assert.deepEqual([here.running, there.running], [false, true])
-      // Whoever asks it is told the truth: the source may be started only if it failed there.
+      // Its state is true: the source may be started only if the destination failed.
       assert.equal(destination.state, 'completed')
     })
   }
@@ -244,7 +247,7 @@ describe("a guest that is nobody's for a moment", () => {
     })
     there.resumeAfterLoad = () => {
       void workers[1]?.terminate()
-      // This thread waits, so that its worker has paused before it is told of the failure.
+      // Keeps this thread busy until the worker has paused, and only then reports the failure.
       while (destination.counters.endedAt === 0) continue
       throw new Error('no vCPU starts')
     }

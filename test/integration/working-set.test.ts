@@ -1,4 +1,6 @@
-/** A parked machine of ours is resumed again and again: what it asked for once comes by itself. */
+/**
+ * A parked machine of ours is resumed again and again: pages once requested are then pushed first.
+ */
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -14,7 +16,7 @@ import { ended, listenFor, migrateTo, postcopy, reached } from '../support/migra
 import { TestMachine } from '../support/test-machine.js'
 
 const PAGE = 4096
-/** What the guest touches: here and there, and not in the order of its memory. */
+/** The pages that the guest touches: scattered, and not in the order of its memory. */
 const TOUCHED = Array.from({ length: 200 }, (_, index) => (index * 617 + 1900) % 2048)
 const onDemand = { 'x-push-after-quiet-ms': PUSH_NEVER }
 
@@ -40,7 +42,7 @@ async function parkMachine(): Promise<{ here: TestMachine; vm: ParkedVm }> {
   return { here, vm }
 }
 
-/** Begins a clone; its guest runs when this returns. */
+/** Starts a clone; its guest runs when this returns. */
 async function begin(
   vm: ParkedVm,
   workingSet: WorkingSet | undefined,
@@ -67,26 +69,26 @@ async function until(what: string, condition: () => boolean): Promise<void> {
   }
 }
 
-/** All that is pushed before anybody asks has been placed: what is missing then has to be asked for. */
+/** Waits until all replayed pages have been placed: any other missing page has to be requested. */
 async function replayed({ source, destination }: Clone, pages: number): Promise<void> {
   const placed = (): number => destination.counters.normalPages + destination.counters.zeroPages
   await until(`${pages} pages are pushed`, () => placed() >= pages)
   assert.equal(source.counters.replayedPages, pages)
 }
 
-/** A page that is missing parks this thread; the workers go on. */
+/** A missing page parks this thread, but not the workers. */
 function touch({ there }: Clone, pages: readonly number[]): void {
   for (const page of pages) there.byteAt('ram', page * PAGE)
 }
 
-/** Lets the rest come, and looks at all of it. */
+/** Has the other pages sent, and compares all of them. */
 async function finish({ there, destination, source }: Clone, here: TestMachine): Promise<void> {
   source.setParameters({ 'x-push-after-quiet-ms': 0, 'max-postcopy-bandwidth': 0 })
   await Promise.all([source.done, destination.done])
   for (const { name } of here.blocks) assert(there.content(name).equals(here.content(name)), name)
 }
 
-/** As if a clone had asked for these pages. */
+/** Saves a working set, as if a clone had requested these pages. */
 function learn(vm: ParkedVm, pages: readonly number[], block = 0): WorkingSet {
   const workingSet = WorkingSet.open(vm)
   const order = workingSet.begin(vm)
@@ -164,7 +166,7 @@ describe('a parked machine that is resumed again', () => {
       vm,
       Array.from({ length: 2000 }, (_, page) => page),
     )
-    // A batch at most leaves before the limit holds back the next one for a minute.
+    // At most one batch is sent before the limit delays the next one by a minute.
     const slow = { ...onDemand, 'max-postcopy-bandwidth': 8192 }
     const clone = await begin(vm, WorkingSet.open(vm), slow)
     touch(clone, [1999, 2047, 1000])
@@ -212,7 +214,7 @@ describe('postcopy resume and its working set', () => {
     replayedPages: number
   }
 
-  /** By the command; a device touches pages while it loads. */
+  /** Uses the command; a device touches pages while it loads. */
   async function resumeByCommand(
     vm: ParkedVm,
     here: TestMachine,
@@ -241,7 +243,7 @@ describe('postcopy resume and its working set', () => {
     assert.deepEqual([first.requestedPages, first.replayedPages], [20, 0])
     assert.match(first.stderr, /20 pages more in the working set \S+\/vm\/working-set\n/)
     assert.deepEqual(pagesIn(file), TOUCHED.slice(0, 20))
-    // What the device touches it asks for before anything is pushed.
+    // The pages that the device touches are requested before anything is pushed.
     learn(vm, TOUCHED.slice(20, 40))
     const again = await resumeByCommand(vm, here)
     assert(again.replayedPages >= 20)

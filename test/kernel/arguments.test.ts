@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { cleanups } from '../support/cleanup.js'
 import { runNode } from '../support/node-script.js'
 
-/** More to look for rare crashes. */
+/** Raise it to look for rare crashes. */
 const rounds = Number(process.env['POSTCOPY_TEST_ROUNDS'] ?? 60)
 
 function pathOf(addon: string): string {
@@ -17,8 +17,8 @@ function pathOf(addon: string): string {
 }
 
 /**
- * Calls each function with values of every kind, in the script's own process. Descriptors are ones
- * that are not open, or `/dev/null`: closing those of Node is not the question.
+ * Calls each function with values of every kind, in a process of its own. Descriptors are
+ * `/dev/null` or not open: closing the descriptors of Node is not the question.
  */
 function script(addon: string, folder: string): string {
   return `
@@ -27,7 +27,7 @@ function script(addon: string, folder: string): string {
     const require = createRequire(import.meta.url)
     const addon = require(${pathOf(addon)})
     const kernel = require(${pathOf('postcopy')})
-    // A socket may be made under any name.
+    // A function may make a socket under any name in this folder.
     process.chdir(${JSON.stringify(folder)})
     let seed = 1
     const below = (bound) => (seed = (seed * 48271) % 2147483647) % bound
@@ -36,7 +36,7 @@ function script(addon: string, folder: string): string {
     const closed = kernel.regionCreate(0, 4096, false, 'z')
     kernel.regionClose(closed)
     const uffd = kernel.uffdOpen(1, true, 0n)
-    // Of a thread that is none of this process.
+    // The guard of a thread that is not of this process.
     const guard = kernel.guardStart(uffd, 2 ** 30)
     const handles = [...regions, closed, uffd, guard, ...regions.map((region) => kernel.regionLease(region))]
     if (addon.machineCreate !== undefined) {
@@ -58,7 +58,7 @@ function script(addon: string, folder: string): string {
     ]
     const numbers = [0, 1, 2, 3, 7, 8, 64, 4095, 4096, 8192, 16384, 65536]
     const descriptors = [-1, 1_000_000, openSync('/dev/null', 'r+'), NaN, 'x']
-    // What takes raw addresses or system calls is given no number that could be one.
+    // Functions with raw addresses or system calls never get a number that could be a valid one.
     const raw = new Set(['syscall', 'peek', 'poke', 'programStart', 'responderStart', 'receiveAndPlace'])
     const firstIsDescriptor = /^(fd|socket(Set|Get|Outstanding|Send)|storeRecords|responderStart|receiveAndPlace)/
     const isStatus = (value) => Number.isInteger(value) && value >= 0 && value <= 255
@@ -68,7 +68,7 @@ function script(addon: string, folder: string): string {
       if (index === 0 && (firstIsDescriptor.test(name) || name === 'regionOpenFile')) return pick(descriptors)
       if (index === 1 && name === 'fdSpin') return pick(descriptors)
       if (index === 2 && name === 'fdSpin') return pick([0, -1, 100, NaN])
-      // Where a descriptor follows other arguments.
+      // Functions with a descriptor after other arguments.
       if ((index === 3 && /^region(Read|Write)File$/.test(name)) || (index === 10 && name === 'sendPages'))
         return pick(descriptors)
       const kind = below(raw.has(name) ? 2 : 4)

@@ -10,7 +10,7 @@ import {
   zeroRecord,
 } from '../support/records.js'
 
-/** Host pages of 40 target pages: more than a word of the "seen" bits. */
+/** Host pages of 40 target pages: more bits than one word of the "seen" bits. */
 const hostPages = 40
 const pages = 3 * hostPages
 
@@ -53,7 +53,7 @@ describe('assembleRecords', () => {
         const expected = index % 5 === 4 ? new Uint8Array(4096) : pageContent(hostPages + index)
         assert.deepEqual(staging.subarray(index * 4096, (index + 1) * 4096), expected)
       }
-      // Placing, and marking, is the caller's.
+      // The caller places the page and marks it.
       assert.deepEqual(pagesIn(received), [])
 
       state[0] = -1

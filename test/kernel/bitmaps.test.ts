@@ -11,12 +11,12 @@ import {
   setBits,
 } from '../../src/kernel/index.js'
 
-/** The slow way, to compare with. */
+/** A slow implementation to compare with. */
 function bit(bitmap: Uint8Array, page: number): boolean {
   return Math.floor((bitmap[Math.floor(page / 8)] ?? 0) / 2 ** (page % 8)) % 2 === 1
 }
 
-/** A bitmap at an odd address, with bytes around it that must stay as they are, and a range in it. */
+/** A bitmap at an odd address, between bytes that must not change, and a range in it. */
 const bitmapAndRange = fc
   .tuple(
     fc.array(fc.oneof(fc.constant(0), fc.constant(255), fc.integer({ min: 0, max: 255 })), {

@@ -1,4 +1,6 @@
-/** What doctor and errors advise where a container refuses userfaultfd: nothing that cannot help. */
+/**
+ * The advice of doctor and of errors where a container refuses userfaultfd: none that cannot help.
+ */
 import assert from 'node:assert/strict'
 import { fileURLToPath } from 'node:url'
 import type { Confinement } from '../../src/kernel/confinement.js'
@@ -37,7 +39,7 @@ async function doctor(options: ConfinedOptions): Promise<(id: string) => string>
   }
 }
 
-/** The message of an open for faults of the kernel. */
+/** The error message of an open that asks for faults in kernel mode. */
 async function openError(options: ConfinedOptions): Promise<string> {
   const script = `import { Userfaultfd } from ${JSON.stringify(kernel)}
     try { Userfaultfd.open({ door: 'syscall' }); console.log('opened') }

@@ -1,5 +1,6 @@
 /**
- * Huge pages and memory under a control group's limit: the number is known before the guest depends on them.
+ * Huge pages and memory under a control group's limit: a shortage is reported
+ * before a guest needs them.
  *
  * Runs alone: it takes the huge pages of the host.
  */
@@ -20,13 +21,16 @@ const main = fileURLToPath(new URL('../../bundle/cli/main.js', import.meta.url))
 const library = new URL('../../src/index.js', import.meta.url).href
 const HUGE = 2 ** 21
 
-/** For {@link inGroup}: prints each warning. */
+/** Code for {@link inGroup}: prints each warning. */
 const noteWarnings = `
   process.removeAllListeners('warning')
   process.on('warning', ({ code, message }) => console.log(code, message))
   const { Destination, Guest } = await import(${JSON.stringify(library)})`
 
-/** For {@link inGroup}: a machine of the user's own with RAM in a memfd, and a way to listen for it. */
+/**
+ * Code for {@link inGroup}: a custom machine with RAM in a memfd, and a function
+ * that listens for it.
+ */
 const ownMachine = (lengthBytes: number): string => `
   const region = MemoryRegion.create({ kind: 'memfd', lengthBytes: ${lengthBytes} })
   const idle = () => undefined
@@ -40,7 +44,7 @@ const ownMachine = (lengthBytes: number): string => `
     await destination.close()
   }`
 
-/** What a script of the kernel's interface prints in a group of its own. */
+/** Runs a script with the kernel interface in a control group of its own. @returns its output */
 async function inGroup(limits: GroupLimits, body: string): Promise<string> {
   const changes = new HostChanges()
   cleanups.add(() => {
@@ -153,7 +157,7 @@ describe('a process whose control group has too little memory for RAM', () => {
     assert.match(said, /^POSTCOPY_MEMORY_LIMIT the guest's RAM has 4\.00 GiB, .*\n$/)
   })
 
-  // Room for the RAM and a process with sanitizers, and not for the RAM twice.
+  // Enough for the RAM and a process with sanitizers, but not for twice the RAM.
   const LIMIT = 2 ** 31
   const RAM = 2 ** 30
   for (const [when, before] of [

@@ -1,18 +1,18 @@
-/** A process whose worker threads are parked in missing pages ends, by itself or where it is told to. */
+/** A process whose worker threads are parked on missing pages ends, by itself or on request. */
 import assert from 'node:assert/strict'
 import { runNode } from '../support/node-script.js'
 
 const kernel = new URL('../../src/kernel/index.js', import.meta.url).href
 const parkWorker = new URL('../support/park-worker.js', import.meta.url).href
 
-/** A process in which a worker reads a missing page, and `listener` gets the fault. */
+/** A process in which a worker reads a missing page; `listener` receives the fault. */
 function parkedProcess(listener: string, before = ''): string {
   return `
     import { Worker } from 'node:worker_threads'
     import { MemoryRegion, Userfaultfd, exitProcess } from ${JSON.stringify(kernel)}
     const region = MemoryRegion.create({ kind: 'anon', lengthBytes: 8192 })
     const uffd = Userfaultfd.open()
-    // The worker has only the id: without a handle that is kept, the region may be collected first.
+    // The worker has only the id: unless a handle is kept, the region may be collected first.
     globalThis.kept = { region, uffd }
     uffd.register(region.address, 8192, { missing: true })
     ${before}
@@ -54,7 +54,7 @@ describe('A process with a worker that is parked in a missing page', () => {
         `console.log('fault'); throw new RangeError('from the listener')`,
         `process.once('uncaughtException', ({ message }) => {
            console.log('handled: ' + message)
-           // Parks again; another watch reads the fault of this thread.
+           // It parks again; another watch reads the fault of this thread.
            setImmediate(() => {
              uffd.wake(region.address, 4096)
              uffd.watch(() => { console.log('second watch'); process.exit(7) })

@@ -1,11 +1,11 @@
-/** A guard ends its process where one thread waits for a page, and only there. */
+/** A guard ends its process if a certain thread waits for a page, and in no other case. */
 import assert from 'node:assert/strict'
 import { runNode } from '../support/node-script.js'
 
 const kernel = JSON.stringify(new URL('../../src/kernel/index.js', import.meta.url).href)
 const parkWorker = JSON.stringify(new URL('../support/park-worker.js', import.meta.url).href)
 
-/** A process whose main thread is guarded: `touch(page)` waits on it, `park(page)` in a worker. */
+/** A process whose main thread is guarded. `touch(page)` parks it; `park(page)` parks a worker. */
 function guarded(body: string): string {
   return `
     import { readFileSync, readdirSync } from 'node:fs'
@@ -28,7 +28,7 @@ function guarded(body: string): string {
     const commands = () => readdirSync('/proc/self/task').map((id) => {
       try { return readFileSync('/proc/self/task/' + id + '/comm', 'utf8') } catch { return '' }
     })
-    // A thread that was joined may be in this list for a moment, and a new one has no name yet.
+    // A joined thread may stay in this list for a moment, and a new one has no name at first.
     const guards = async (wanted) => {
       const count = () => commands().filter((name) => name === 'postcopy-guard\\n').length
       while (count() !== wanted) await new Promise((resolve) => setTimeout(resolve, 5))
@@ -61,7 +61,7 @@ function assertPrinted(body: string, lines: readonly string[]): void {
   assert.deepEqual(output.trimEnd().split('\n'), lines)
 }
 
-/** A worker that guards the main thread of a userfaultfd, and ends by `end`. */
+/** A worker that guards the main thread against faults of a userfaultfd, and ends by `end`. */
 function guardWorker(open: string, end: string): string {
   const code = `
     import { workerData } from 'node:worker_threads'

@@ -18,11 +18,11 @@ import {
 const pages = 32
 const used = pages * 4096
 
-/** The two loops have the same rules, one for memory and one for a file. */
+/** Two loops follow the same rules, one for memory and one for a file. */
 interface Sink {
   take(bytes: Uint8Array, start?: number, end?: number): number
   content(page: number): Uint8Array
-  /** Which pages take up room. */
+  /** Which pages occupy memory or disk space. */
   populated(): number[]
   received: Uint8Array
   zeroed: Uint8Array
@@ -30,7 +30,7 @@ interface Sink {
 }
 
 function memorySink(): Sink {
-  // One page more than the block: it must never be touched.
+  // One page more than the block, which must never be touched.
   const region = makeRegion('anon', pages + 1)
   const [received, zeroed, result] = [pageSet(pages), pageSet(pages), new Float64Array(4)]
   return {
@@ -62,7 +62,7 @@ function fileSink(): Sink {
       readSync(fd, bytes, 0, 4096, page * 4096)
       return bytes
     },
-    // A file system says how much, not which; enough for "nothing".
+    // A file system reports how many blocks are used, not which; that suffices to check for none.
     populated: () => (fstatSync(fd).blocks === 0 ? [] : [-1]),
     received,
     zeroed,
@@ -174,7 +174,7 @@ for (const [title, makeSink] of [
   })
 }
 
-/** What a receiver must make of the bytes: the last content of each page, `undefined` for zeros. */
+/** The expected result of a receiver: the last content of each page, `undefined` for zeros. */
 function plainDecode(bytes: Uint8Array) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
   const model = new Map<number, Uint8Array | undefined>()

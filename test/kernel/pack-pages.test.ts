@@ -10,7 +10,7 @@ import { decodeRecords, pageSet, pagesIn } from '../support/records.js'
 const pages = 64
 const name = new TextEncoder().encode('pc.ram')
 
-/** Pages 0..63, of which each fourth is zero. */
+/** Pages 0 to 63, of which every fourth is zero. */
 function filledRegion() {
   const region = makeRegion('anon', pages)
   for (let page = 0; page < pages; page += 1) {
@@ -97,7 +97,7 @@ describe('packPages', () => {
 
   it('never splits a host page', () => {
     const full = Array.from({ length: 24 }, (_, i) => 8 + i)
-    // Two pages of eight are zero, but room is asked for as if none were.
+    // Two pages of eight are zero, but the required room is as if none were.
     const first = 6 * 4104 + 2 * 9
     for (const [room, maxPages, packed] of [
       [8 * 4104 - 1, 100, 0],
@@ -152,7 +152,7 @@ describe('packPages', () => {
   })
 })
 
-/** Two ends of a connection, and the descriptor of the first. */
+/** Both ends of a connection, and the descriptor of the first. */
 async function connection() {
   const server = net.createServer().listen(0, '127.0.0.1')
   cleanups.add(() => server.close())
@@ -168,7 +168,7 @@ async function connection() {
   return { here, there: there.pause(), fd: duplicateFd(handle.fd) }
 }
 
-/** What comes at `socket`, until there is so much. */
+/** Resolves with the received bytes once there are `lengthBytes` of them. */
 async function received(socket: net.Socket, lengthBytes: number): Promise<Buffer> {
   let bytes = Buffer.alloc(0)
   while (bytes.length < lengthBytes) {
@@ -191,7 +191,7 @@ describe('sendPages', () => {
     return { rest: out.subarray(unsentFrom, end), next, normal, zero, sentBytes, stopped }
   }
 
-  /** What packPages makes of the same pages. */
+  /** The output of packPages for the same pages. */
   function packed(bitmap: Uint8Array, options: Partial<PackOptions> = {}): Buffer {
     const { out, bytes } = pack(bitmap.slice(), options)
     return Buffer.concat([Buffer.from(head), out.subarray(0, bytes)])
@@ -232,7 +232,7 @@ describe('sendPages', () => {
     const bitmap = pageSet(pages, ...Array.from({ length: pages }, (_, page) => page))
     const wanted = packed(bitmap, { to: 8 })
     await new Promise((resolve) => there.write('a request', resolve))
-    // It is in the kernel of this host when it is written; nobody reads it.
+    // The bytes are in the kernel of this host, because it is one host; Node has not read them.
     assert.equal(here.bytesRead, 0)
     const { rest, next, normal, zero, sentBytes, stopped } = send(bitmap, { fd })
     assert.deepEqual([next, normal, zero, stopped, rest.length], [8, 6, 2, 1, 0])

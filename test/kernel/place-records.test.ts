@@ -37,7 +37,7 @@ class Target {
     return bytesAt(this.region, page * 4096, 4096)
   }
 
-  /** What the kernel has, not what the bitmap says. */
+  /** The pages present according to the kernel, not to the bitmap. */
   present(): number[] {
     const resident = this.region.mincore(0, used)
     return [...resident].flatMap((there, page) => (there === 1 ? [page] : []))
@@ -119,7 +119,7 @@ describeKinds('placeRecords', ['anon', 'memfd'], (kind) => {
       )
       assert.deepEqual(target.content(8 + blocker), pageContent(99))
 
-      // The caller marks it, and goes on behind its record with the same bytes.
+      // The caller marks the page, and continues after its record with the same bytes.
       setBits(target.received, 8 + blocker, 9 + blocker)
       const next = (blocker + 1) * 4104
       assert.equal(target.place(bytes, next), bytes.length - next)

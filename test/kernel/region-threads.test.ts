@@ -6,7 +6,10 @@ import { runNode } from '../support/node-script.js'
 
 const kernel = new URL('../../src/kernel/index.js', import.meta.url).href
 
-/** A worker that evaluates what it is sent, with `region` attached, and answers with the result. */
+/**
+ * A worker that evaluates the code it receives, with `region` attached,
+ * and answers with the result.
+ */
 class RegionWorker {
   readonly worker: Worker
 

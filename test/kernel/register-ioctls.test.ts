@@ -4,14 +4,14 @@ import { allKinds, describeKinds, makeRegion } from '../support/memory-kinds.js'
 import type { MemoryKind } from '../support/memory-kinds.js'
 import { openUffd } from '../support/park.js'
 
-/** What each kind of memory offers, beside what the mode adds; `undefined`: the mode is refused. */
+/** Ioctls of each kind of memory, besides those of the mode; `undefined`: the mode is refused. */
 const base: Record<MemoryKind, readonly IoctlName[]> = {
   anon: ['WAKE', 'COPY', 'ZEROPAGE', 'MOVE', 'POISON'],
   memfd: ['WAKE', 'COPY', 'ZEROPAGE', 'MOVE', 'POISON'],
   hugetlb: ['WAKE', 'COPY', 'POISON'],
 }
 
-/** Ioctls that only kernels with the feature of the same name have. */
+/** Ioctls of kernels that have the feature of the same name. */
 const newer = ['MOVE', 'POISON'] as const
 
 describeKinds('ioctls that register returns', allKinds, (kind) => {

@@ -15,7 +15,7 @@ import {
 import { cleanups } from '../support/cleanup.js'
 import { runNode } from '../support/node-script.js'
 
-/** Node keeps a socket's descriptor to itself; the handle of a TCP socket shows it. */
+/** Node does not expose a socket's descriptor, but the handle of a TCP socket does. */
 function fdOf(socket: Socket): number {
   const { _handle: handle } = socket as unknown as { _handle: { fd: number } }
   return handle.fd
@@ -52,7 +52,7 @@ describe('sockets', () => {
     }
     setSocketOption(fd, 'TCP_QUICKACK', 0)
     assert.equal(getSocketOption(fd, 'TCP_QUICKACK'), 0)
-    // The kernel doubles what it is asked for.
+    // The kernel doubles the requested value.
     for (const option of ['SO_SNDBUF', 'SO_RCVBUF'] as const) {
       setSocketOption(fd, option, 40_000)
       assert.equal(getSocketOption(fd, option), 80_000)
@@ -65,7 +65,7 @@ describe('sockets', () => {
     const much = new Uint8Array(64 * 2 ** 20)
     const taken = sendNow(fdOf(client), much)
     assert(taken > 0 && taken < much.length, `${taken}`)
-    // What is on its way leaves the kernel room for a little more.
+    // As queued bytes move on to the peer, the kernel has room for a little more.
     const more = Array.from({ length: 100 }, () => sendNow(fdOf(client), much))
     assert.equal(more.at(-1), 0)
     const [other, gone] = await connectedPair()

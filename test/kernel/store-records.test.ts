@@ -13,7 +13,7 @@ describe('records that are stored in a file', () => {
     const folder = mkdtempSync(join(tmpdir(), 'postcopy-test-'))
     cleanups.add(() => rmSync(folder, { recursive: true }))
     const file = join(folder, 'ram')
-    // ulimit counts 512 bytes: the second page ends in its middle.
+    // ulimit counts in units of 512 bytes: the limit is in the middle of the second page.
     const { stdout } = runNode(
       `import { openSync } from 'node:fs'
        import { storeRecords } from ${kernel}
@@ -28,7 +28,7 @@ describe('records that are stored in a file', () => {
       { prefix: ['sh', '-c', 'ulimit -f 12; exec "$@"', 'sh'] },
     )
     const [received, normal, zero, errno, offset] = JSON.parse(stdout) as number[]
-    // EFBIG, of the page at 4096.
+    // EFBIG, for the page at 4096.
     assert.deepEqual(
       { received, normal, zero, errno, offset },
       {

@@ -132,7 +132,7 @@ describeKinds('Userfaultfd.poison', allKinds, (kind, hostPage) => {
     uffd.register(region.address, region.lengthBytes, { missing: true })
     assert.equal(uffd.poison(region.address, hostPage), hostPage)
     assert.throws(() => uffd.poison(region.address, hostPage), { code: 'EEXIST' })
-    // A touch would be SIGBUS; the kernel's own access only fails.
+    // A user-mode touch would raise SIGBUS; an access in kernel mode only fails.
     assert.throws(
       () => {
         region.madvise('POPULATE_WRITE', 0, hostPage)

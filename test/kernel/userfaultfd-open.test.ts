@@ -9,7 +9,7 @@ import { requires } from '../support/requires.js'
 
 const kernel = new URL('../../src/kernel/index.js', import.meta.url).href
 
-/** "enabled features" as the kernel prints them: the API does not tell. */
+/** The "enabled features" in fdinfo, because no API returns them. */
 function enabledMask(fd: number): bigint {
   const text = readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8')
   return BigInt(`0x${/^API:\s+aa:([0-9a-f]+):/m.exec(text)?.[1] ?? '0'}`) & 0x7fffffffn

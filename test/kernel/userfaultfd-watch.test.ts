@@ -9,7 +9,7 @@ import { Parked, nextFaults, openUffd } from '../support/park.js'
 const kernel = new URL('../../src/kernel/index.js', import.meta.url).href
 const parkWorker = new URL('../support/park-worker.js', import.meta.url).href
 
-/** Evaluates code in a worker where `uffd` and `region` are attached. */
+/** Evaluates code in a worker that has `uffd` and `region` attached. */
 function watchWorker(uffdId: number, regionId: number, code: string): Worker {
   return new Worker(
     `const { parentPort, workerData: [uffdId, regionId] } = require('node:worker_threads')
@@ -95,7 +95,7 @@ describe('Userfaultfd.watch', () => {
        parentPort.once('message', () => process.exit(faults))`,
     )
     await once(worker, 'message')
-    // This thread sleeps in each of these.
+    // This thread sleeps in each of these calls.
     const byte = new Uint8Array(1)
     for (let page = 0; page < 64; page += 1) {
       region.read(page * 4096 + 77, byte)
@@ -143,7 +143,7 @@ describe('Userfaultfd.watch', () => {
   })
 })
 
-/** A process that has an armed range, a live watch, and may have a thread parked on it. */
+/** A process with an armed range and a live watch, and perhaps a thread parked on the range. */
 function armed(body: string, watch = 'uffd.watch(() => undefined)'): string {
   return `
     import { Worker } from 'node:worker_threads'
@@ -171,7 +171,7 @@ describe('A process that watches', () => {
     ['exits while watching', armed(`setImmediate(() => process.exit(0))`)],
     ['exits at once', armed(`console.log('end'); process.exit(0)`)],
     [
-      // Without this, Node would wait for the worker for ever: it joins its workers first.
+      // Node joins its workers first. Without unregister() it would wait for this one for ever.
       'exits behind a parked thread that was let go',
       armed(`await park(); await sleep(50); console.log('end')
              uffd.unregister(region.address, 8192); process.exit(0)`),
@@ -205,7 +205,7 @@ describe('A process that watches', () => {
         process.exit(0)`),
     ],
     [
-      // Nothing can be thrown in a worker that is being terminated, also not a TypeError.
+      // In a worker that is being terminated nothing can be thrown, not even a TypeError.
       'terminates workers in the midst of calls of the addon',
       armed(`stop()
         const code = \`import(${JSON.stringify(kernel)}).then(({ Userfaultfd }) => {

@@ -17,7 +17,7 @@ function runsOf(bitmap: Uint8Array): number[][] {
   return Array.from({ length: count }, (_, i) => [...out.subarray(i * 2, i * 2 + 2)])
 }
 
-/** A userfaultfd that resolves write-protect faults itself, or a skipped test. */
+/** A userfaultfd with WP_ASYNC; skips the test if the kernel cannot do it for this memory. */
 function armAsync(context: Mocha.Context, region: MemoryRegion): Userfaultfd {
   const uffd = openUffd({ optional: ['WP_ASYNC'] })
   if (!uffd.features.has('WP_ASYNC')) context.skip()
@@ -50,7 +50,7 @@ describeKinds('scanDirty', allKinds, (kind, hostPage) => {
     ]
     assert.equal(scanDirty(region, bitmap, { arm: false }), 4 * perPage)
     assert.deepEqual(runsOf(bitmap), expected)
-    // Looking did not arm them; arming did.
+    // The first scan did not arm the pages; only arming does.
     bitmap.fill(0)
     assert.equal(scanDirty(region, bitmap, { arm: true }), 4 * perPage)
     bitmap.fill(0)
@@ -61,7 +61,7 @@ describeKinds('scanDirty', allKinds, (kind, hostPage) => {
     const region = makeRegion(kind, 4)
     armAsync(this, region)
     const bitmap = new Uint8Array(Math.ceil((4 * perPage) / 8))
-    // The kernel does not see hugetlb pages that are not there at all; they are still zeros.
+    // The scan does not report absent hugetlb pages; they are zero pages.
     const seen = kind === 'hugetlb' ? 0 : 4 * perPage
     assert.equal(scanDirty(region, bitmap, { arm: true }), seen)
     bitmap.fill(0)
@@ -80,7 +80,8 @@ describeKinds('scanDirty', allKinds, (kind, hostPage) => {
     bitmap.fill(0)
     region.discard(hostPage, hostPage)
     scanDirty(region, bitmap, { arm: true })
-    // In shared memory the mark outlives the page: who discards there must note it himself.
+    // In shared memory the mark survives a discard, so code that discards must
+    // record the pages itself.
     assert.equal(countBits(bitmap, perPage, 2 * perPage), kind === 'anon' ? perPage : 0)
     assert.equal(countBits(bitmap, 0, perPage), 0)
   })
@@ -177,7 +178,7 @@ describeKinds('Write-protect faults without WP_ASYNC', allKinds, (kind, hostPage
     assert.equal(await writer.result, 'done')
     assert.equal(await new Parked(region, 'write', hostPage).result, 'done')
 
-    // A page can be placed armed already.
+    // A page can be write-protected when it is placed.
     uffd.copy(region.address, pageContent(1, hostPage), { writeProtect: true })
     const second = new Parked(region, 'write', 0)
     const [armed] = await nextFaults(uffd)

@@ -46,7 +46,7 @@ describe('postcopy lab', () => {
     assert.equal(status, 1)
     const { counts, rows } = JSON.parse(stdout) as LabDocument
     assert.ok(counts.broken > 5 && counts.differs > 1)
-    // Each of them has a row, whatever became of it.
+    // Each experiment has a row, whatever its result.
     assert.equal(
       rows.length,
       Object.values(counts).reduce((sum, count) => sum + count, 0),

@@ -1,5 +1,5 @@
 /**
- * The lab's catalogue as our own conformance suite: what this package relies on is so on this kernel.
+ * The lab's catalogue as a conformance suite: this kernel behaves as the package requires.
  *
  * Runs alone: experiments change the host, and measure.
  */
@@ -13,7 +13,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const main = join(dirname(fileURLToPath(import.meta.url)), '../../bundle/cli/main.js')
-/** These take long, and what they judge depends on how busy the machine is. */
+/** These take long, and their verdicts depend on the load of the machine. */
 const measuring = ['cost', 'latency', 'scaling']
 
 describe('the whole lab', () => {
@@ -34,7 +34,7 @@ describe('the whole lab', () => {
   it('does so for a user without rights, and says what is missing', async function () {
     requires(this, 'root', 'setpriv', 'otherUsers')
     this.timeout(120_000)
-    // Some of each: all of them ran above.
+    // Some of each area; all of them have run above.
     const words = ['opening', 'fill', 'hugetlb', 'fork', 'events', 'minor']
     const { status, stdout, stderr } = await runAsUser(
       process.execPath,

@@ -1,4 +1,4 @@
-/** Does what the documents on the lab and on tests say, line by line. */
+/** Runs the commands in the documents on the lab and on tests, line by line. */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -22,7 +22,7 @@ function listingsOf(document: string): Listing[] {
   )
 }
 
-/** Commands with the lines that the document shows behind each. */
+/** Commands, each with the output lines that the document shows after it. */
 function commandsIn(body: string): { command: string; shown: string[] }[] {
   return body
     .split(/^\$ /m)
@@ -36,7 +36,7 @@ function commandsIn(body: string): { command: string; shown: string[] }[] {
 interface Document {
   readonly path: string
   readonly needs: readonly Requirement[]
-  /** Listings that its commands use. */
+  /** Listings that the commands use. */
   readonly files: readonly string[]
 }
 
@@ -56,7 +56,7 @@ for (const { path, needs, files } of documents)
 
     before(function () {
       requires(this, ...needs)
-      // Below the package, so that its name resolves as it does for who installed it.
+      // Inside the package, so that its name resolves as in a project that has installed it.
       folder = mkdtempSync(join(here, 'listings-'))
       for (const { name, body } of listings)
         if (name !== '') writeFileSync(join(folder, name), body)

@@ -1,4 +1,4 @@
-/** Experiments that end in every way that an experiment can. */
+/** Experiments that end in every possible way. */
 import { writeFileSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import { Mode, between, experiment, peek, syscall } from '../../src/lab/index.js'
@@ -37,7 +37,7 @@ export const loops = fixture('loops', {
     for (;;) syscall('sched_yield')
   },
 })
-/** Parks the only JavaScript thread on a page that nobody will place. */
+/** Parks the only JavaScript thread on a page that is never placed. */
 export const parks = fixture('parks', {
   deadlineMs: 700,
   needs: {},
@@ -89,7 +89,7 @@ export const ofOtherKernels = fixture('of-other-kernels', {
 
 const setting = '/proc/sys/vm/unprivileged_userfaultfd'
 
-/** Changes a setting, a mount and a control group, and dies. */
+/** Changes a setting, a mount and a control group, and kills itself without restoring them. */
 export const diesUntidy = fixture('dies-untidy', {
   needs: { root: true, userfaultfd: false },
   changes: [setting],
@@ -109,7 +109,7 @@ export const undeclared = fixture('undeclared', {
   },
 })
 
-/** One of the catalogue, with an expectation that is wrong on purpose. */
+/** An experiment of the catalogue whose expectation is wrong on purpose. */
 export const wrongExpectation = experiment({
   ...copyPartial,
   id: 'copy-partial-wrong',

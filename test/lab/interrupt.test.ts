@@ -15,7 +15,7 @@ import { requires } from '../support/requires.js'
 const main = join(dirname(fileURLToPath(import.meta.url)), '../../bundle/cli/main.js')
 const setting = '/proc/sys/vm/swappiness'
 
-/** Changes a setting, writes down its process and where it works, and hangs. */
+/** Changes a setting, records its process and folder, and hangs. */
 const hanging = (marker: string, value: number) => `
   import { writeFileSync } from 'node:fs'
   import { experiment } from 'postcopy/lab'
@@ -30,7 +30,7 @@ const hanging = (marker: string, value: number) => `
     },
   })`
 
-/** Several that work in their folders, and fail without them. */
+/** Several experiments that work in their folders, and fail if those are missing. */
 const working = (marker: string) => `
   import { appendFileSync, existsSync, writeFileSync } from 'node:fs'
   import { setImmediate as turn } from 'node:timers/promises'

@@ -78,7 +78,7 @@ describe('a report of the lab', () => {
     }))
     assert.deepEqual(hostile.counts, document.counts)
     assert.doesNotMatch(reportPage(hostile), raw)
-    // Whatever the caller has made of it.
+    // A document that readDocument has not checked.
     const unread = {
       ...hostile,
       counts: { ...hostile.counts, broken: script as unknown as number },
@@ -95,7 +95,7 @@ describe('a report of the lab', () => {
   it('shows its plots in a real browser', function () {
     requires(this, 'chromium')
     const path = join(folder, 'lab.html')
-    // The page reports what the browser made of it, since only the browser lays it out.
+    // The page reports its own layout, because only the browser computes it.
     const probe = `<script>document.title = JSON.stringify([...document.querySelectorAll('figure svg')]
       .map((svg) => [svg.getBoundingClientRect().width > 400, svg.querySelectorAll('path').length > 3]))</script>`
     writeFileSync(path, reportPage(document).replace('</body>', `${probe}</body>`))

@@ -6,7 +6,7 @@ import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { requires } from '../support/requires.js'
 import { runFixture } from './support.js'
 
-/** Fixture, what it does, verdict, and what the reason must say. */
+/** Fixture, description, verdict, and a pattern for the reason. */
 const ends: readonly [string, string, string, RegExp | undefined][] = [
   ['agrees', 'sees what was expected', 'as expected', undefined],
   ['differs', 'sees something else', 'differs', undefined],

@@ -1,4 +1,4 @@
-/** Runs fixtures by their names. */
+/** Runs fixtures by name. */
 import { describeModule } from '../../src/lab/describe.js'
 import { runExperiments } from '../../src/lab/runner.js'
 import type { Row, RunOptions } from '../../src/lab/runner.js'

@@ -1,4 +1,7 @@
-/** Ending workers at any time: Node and our addons must survive it, with the guests in the process. */
+/**
+ * Workers may be terminated at any time: Node, our addons and the guests
+ * in the process must survive.
+ */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
@@ -9,7 +12,7 @@ import { runNode } from '../support/node-script.js'
 const slowWorker = new URL('../support/slow-worker.js', import.meta.url)
 const root = new URL('../../../', import.meta.url)
 
-/** More to look for a rare abort; a few rounds find those that were common. */
+/** Raise it to look for rare aborts; a few rounds find the frequent ones. */
 const rounds = Number(process.env['POSTCOPY_TEST_ROUNDS'] ?? 12)
 
 function addonPath(name: string): string {
@@ -49,7 +52,7 @@ describe('WorkerThread', () => {
         "from 'postcopy'",
         `from ${JSON.stringify(new URL('dist/src/index.js', root))}`,
       )
-      // A flag of V8 too, which a worker must not be given.
+      // One of the flags is a V8 flag, which a worker must not receive.
       const flags = ['--max-old-space-size=512', ...inputType, '-e', code]
       const { status, stdout, stderr } = spawnSync(process.execPath, flags, {
         encoding: 'utf8',

@@ -9,7 +9,7 @@ export function destinationMainSteps(steps: Steps): void {
   if (!destination.alive) return
   if (destination.load !== 'idle') {
     load(steps)
-    return // it does nothing else meanwhile
+    return // the main thread is busy
   }
   takeDestinationNotice(steps)
   if (destination.stopping) {
@@ -58,7 +58,7 @@ export function takeDestinationNotice(steps: Steps): void {
   })
 }
 
-/** Nobody would serve the pages that it needs. */
+/** The pages that it needs would never be served. */
 function isClosed(steps: Steps, { destination }: Draft): boolean {
   return destination.closed && !steps.has('the destination loads devices when it is closed')
 }
@@ -69,7 +69,7 @@ function tell(next: Draft, what: 'pong' | 'guest-running' | 'load-failed' | 'pau
   destination.requests = [...destination.requests, what]
 }
 
-/** Devices may touch a page that is not there: this thread is then parked until it comes. */
+/** Devices may touch a missing page: the main thread is then parked until the page is placed. */
 function load(steps: Steps): void {
   const { destination } = steps.from
   if (destination.load === 'claimed') {
@@ -79,7 +79,7 @@ function load(steps: Steps): void {
       tell(next, 'guest-running')
     })
     if (!steps.rules.startFails) return
-    // Some of its vCPUs may run.
+    // Some of its vCPUs may run already.
     steps.add('failure', 'the guest does not start at the destination', (next) => {
       next.destination.guest = 'running'
       if (steps.has('the destination gives back a guest that does not start')) {
@@ -179,7 +179,7 @@ function command(steps: Steps): void {
       next.destination.inbox = accepted
         ? ['RECV_BITMAP', 'RESUME', 'FOREIGN', 'END']
         : ['RECV_BITMAP']
-      // It looks at the bitmaps, and goes.
+      // It reads the bitmaps, and closes the connection.
       next.destination.torn = true
     })
   }

@@ -113,7 +113,7 @@ function take(steps: Steps, next: Draft, message: ToDestination): void {
   for (const event of eventsOf(steps, message)) {
     const { destination } = next
     if (event === 'RAM' && (message === 'PAGE' || message === 'LAST')) destination.received = true
-    // The page may still be on its way on the other channel.
+    // The page may still be in flight on the preempt channel.
     const isShort = event === 'EOF' && !isComplete(steps, next) && !steps.rules.preempt
     if (!destinationAccepts(destination, event) || isShort) {
       fail(steps, next)
@@ -131,7 +131,7 @@ function take(steps: Steps, next: Draft, message: ToDestination): void {
   finishIfDone(steps, next)
 }
 
-/** The elements of the stream that a message of the model stands for. */
+/** The elements of the stream that a message of the model represents. */
 function eventsOf({ rules }: Steps, message: ToDestination): readonly IncomingEvent[] {
   switch (message) {
     case 'PROLOGUE':
@@ -172,7 +172,7 @@ function takeRequest(steps: Steps): void {
         sendToSource(next, 'LOADED')
         break
       case 'guest-running':
-        // A machine that did not start may be stopped after another worker has begun to recover.
+        // A machine that failed to start may be stopped after another worker has begun to recover.
         if (destinationAccepts(destination, 'taken')) takeDestination(next, 'taken')
         finishIfDone(steps, next)
         break
@@ -193,7 +193,7 @@ function finishIfDone(steps: Steps, next: Draft): void {
   destination.worker = 'whole'
 }
 
-/** Whose guest is it? The claim decides, in one exchange. */
+/** The claim decides in one exchange which end owns the guest. */
 function fail(steps: Steps, next: Draft): void {
   const { destination } = next
   const owner = destination.claim

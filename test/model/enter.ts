@@ -1,4 +1,4 @@
-/** Steps from phase to phase by the tables that the two ends use, and by nothing else. */
+/** Changes phases only by the tables that the two ends use. */
 import {
   type IncomingAction,
   type IncomingEvent,
@@ -9,7 +9,7 @@ import { type MigrationState, isAtRest, isFinal, successors } from '../../src/mi
 import { type SourceAction, type SourceEvent, sourcePhases } from '../../src/source/phases.js'
 import type { DestinationEnd, Draft, SourceEnd } from './state.js'
 
-/** What an action of the table does to the model; nothing by default. */
+/** The effect of an action of the table on the model; none by default. */
 type Acts<Action extends string> = Partial<Record<Action, () => void>>
 
 export function sourceAccepts({ phase }: Readonly<SourceEnd>, event: SourceEvent): boolean {
@@ -27,7 +27,7 @@ function follows(cell: Cell<string, string> | undefined): boolean {
   return cell !== undefined && !('error' in cell)
 }
 
-/** A worker takes an event, and tells its main thread of a new state. */
+/** A worker takes an event, and notifies its main thread of a new state. */
 export function takeSource(state: Draft, event: SourceEvent, acts: Acts<SourceAction> = {}): void {
   const { source } = state
   const cell = sourcePhases[source.phase].on[event]
@@ -75,7 +75,7 @@ export function stateOfDestination({ phase }: Readonly<DestinationEnd>): Migrati
   return incomingPhases[phase].state
 }
 
-/** A main thread announces a state; paused again, for another reason, is no step. */
+/** A main thread announces a state; a second pause, for another reason, is not a change. */
 export function announce(state: Draft, which: 'source' | 'destination', to: MigrationState): void {
   const end: SourceEnd | DestinationEnd = state[which]
   end.recovering = 'no'

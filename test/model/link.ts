@@ -1,4 +1,4 @@
-/** The connection between the two ends: in order both ways, and cut anywhere. */
+/** The connection between the two ends: in order both ways, and cut at any point. */
 import type { Draft, ToDestination, ToSource } from './state.js'
 
 export function sendToDestination(state: Draft, message: ToDestination): void {
@@ -9,7 +9,7 @@ export function sendToSource(state: Draft, message: ToSource): void {
   if (state.joined) state.source.inbox = [...state.source.inbox, message]
 }
 
-/** Nothing more gets through. What is in flight arrives up to any point, at each end for itself. */
+/** Nothing more is sent. Messages in flight arrive up to any point, independently at each end. */
 export function cut(state: Draft): void {
   if (!state.joined) return
   state.joined = false
@@ -17,7 +17,7 @@ export function cut(state: Draft): void {
   state.destination.torn = true
 }
 
-/** One end lets go of its socket. What it had sent may arrive, or be lost with a reset. */
+/** One end closes its socket. Messages that it sent may arrive, or be lost with a reset. */
 export function close(state: Draft, which: 'source' | 'destination'): void {
   cut(state)
   const end = state[which]

@@ -1,4 +1,4 @@
-/** All that can happen next: to two ends, their workers, the connection, and who looks after them. */
+/** All possible next steps of two ends, their workers, the connection, and their users. */
 import { isAtRest } from '../../src/migration/states.js'
 import {
   destinationMainSteps,
@@ -28,7 +28,7 @@ export function stepsOf(state: State, rules: Rules): readonly Step[] {
   return steps.all
 }
 
-/** The next notice changes nothing that anybody decides by, whenever it is taken. */
+/** Whether the next notice affects no decision, whenever it is taken. */
 function isIdle(end: State['source'] | State['destination']): boolean {
   if ('load' in end && end.load !== 'idle') return false
   const [notice] = end.notices
@@ -68,7 +68,7 @@ function failures(steps: Steps): void {
   }
 }
 
-/** `resume --recover`: a process that has never had the guest takes the place of the source. */
+/** `resume --recover`: a process that has never had the guest replaces the source. */
 function takeOver(steps: Steps): void {
   steps.add('decision', 'another source process goes on from the spilled pages', (next) => {
     const { ran } = next.source

@@ -1,4 +1,6 @@
-/** Who may run the guest in each pair of announced states, as docs/safety.md has it in a table. */
+/**
+ * Which end may run the guest in each pair of announced states, as in the table of docs/safety.md.
+ */
 import type { MigrationState } from '../../src/migration/states.js'
 import { mayRunAtDestination, mayRunAtSource, mayStandStill } from './promises.js'
 import type { Space } from './search.js'
@@ -26,9 +28,9 @@ const destinationStates = sourceStates.filter(
 
 export class Pairs {
   readonly #who = new Map<string, Set<string>>()
-  /** Nobody runs it, and nothing more happens by itself. */
+  /** Pairs in which neither end runs the guest and the program takes no further step. */
   readonly #standstill = new Set<string>()
-  /** Steps between announced states that were seen. */
+  /** The steps between announced states that occurred. */
   readonly steps = new Set<string>()
 
   add(space: Space): void {
@@ -60,7 +62,7 @@ export class Pairs {
     return this.#who.size
   }
 
-  /** Rows of cells; the first row and the first column are titles. */
+  /** The table in cells; the first row and the first column are titles. */
   get table(): string[][] {
     const rows = sourceStates.map((source) => [
       `\`${source}\``,

@@ -1,4 +1,7 @@
-/** The tables of phases: that every phase is used, and that users and docs see what they say. */
+/**
+ * The tables of phases: every phase is used, and users and docs see the
+ * states that the tables have.
+ */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { incomingPhases } from '../../src/destination/phases.js'
@@ -14,7 +17,7 @@ const tables: Readonly<Record<string, { table: AnyTable; begins: readonly string
   destination: { table: incomingPhases, begins: ['none', 'to-recover'] },
 }
 
-/** Events that the diagram leaves out: the text below it says where a failure leads. */
+/** Events that are not in the diagram; the text below it explains where failures lead. */
 const failures = ['failed', 'lost', 'broken', 'refused']
 
 interface Edge {
@@ -31,7 +34,7 @@ function edgesOf(table: AnyTable): Edge[] {
   )
 }
 
-/** A state diagram of Mermaid. */
+/** A state diagram in Mermaid. */
 function diagram(table: AnyTable): string {
   const labels = new Map<string, string[]>()
   for (const { from, event, to } of edgesOf(table)) {
@@ -48,7 +51,7 @@ function id(phase: string): string {
   return phase.replaceAll('-', '_')
 }
 
-/** The text between a mark and the next one in docs/architecture.md. */
+/** The text between one mark in docs/architecture.md and the next. */
 function documented(mark: string): string {
   const text = readFileSync(new URL('../../../docs/architecture.md', import.meta.url), 'utf8')
   const [, after = ''] = text.split(`<!-- ${mark} -->`)

@@ -1,4 +1,4 @@
-/** What must hold in every state that can be reached, and from every one of them. */
+/** Properties that must hold in every reachable state, or stay reachable from it. */
 import { locationAtDestination } from '../../src/destination/claim.js'
 import type { GuestLocation } from '../../src/migration/guest-location.js'
 import { isAtRest } from '../../src/migration/states.js'
@@ -8,7 +8,9 @@ import { type State } from './state.js'
 
 const atHome = ['none', 'setup', 'active', 'cancelling', 'cancelled', 'failed']
 
-/** The guest runs at the source, or its user may start it there without further thought. */
+/**
+ * The guest runs at the source, or its user may start it there without checking the destination.
+ */
 export function mayRunAtSource({ source }: State): boolean {
   if (!source.alive) return false
   if (source.guest !== 'stopped') return true
@@ -16,7 +18,7 @@ export function mayRunAtSource({ source }: State): boolean {
   return atHome.includes(source.main) && !source.unconfirmed
 }
 
-/** The guest runs at the destination, is stopped there by its user, or is promised to run. */
+/** The guest runs at the destination, is stopped there by its user, or is committed to run. */
 export function mayRunAtDestination({ destination }: State): boolean {
   const { alive, guest, load } = destination
   return alive && (guest !== 'no' || load === 'claimed')
@@ -26,7 +28,7 @@ export function twoCopies(state: State): string {
   return mayRunAtSource(state) && mayRunAtDestination(state) ? 'two copies may run' : ''
 }
 
-/** What is broken in this very state, but for what is told; empty if nothing is. */
+/** The property that this state violates, except what the user is told; empty if none. */
 export function brokenPromise(state: State, rules: Rules): string {
   const { source, destination, wrong } = state
   const two = twoCopies(state)
@@ -35,7 +37,7 @@ export function brokenPromise(state: State, rules: Rules): string {
   if (destination.mixed) return 'the guest has pages of another one'
   const runsHere = source.alive && source.guest !== 'stopped' && !source.taken
   const hasLeft = source.main.startsWith('postcopy-') || source.main === 'completed'
-  // Given back, and on its way to say so.
+  // The guest has been given back, but the new state is not announced yet.
   if (runsHere && hasLeft && source.handover !== 'none') {
     return `the guest runs at a source that is ${source.main}`
   }
@@ -52,7 +54,9 @@ export function brokenPromise(state: State, rules: Rules): string {
   return ''
 }
 
-/** What an end tells its user of where the guest is, and is not so; empty where it is true. */
+/**
+ * A false answer of an end to its user about the location of the guest; empty if both are true.
+ */
 export function falselyTold(state: State, rules: Rules): string {
   const { source, destination } = state
   const isTaken = destination.claim === 'running' || destination.claim === 'whole'
@@ -83,20 +87,20 @@ function toldBySource({ source }: State, { mutant, returnPath }: Rules): GuestLo
   return isHasty ? 'elsewhere' : told
 }
 
-/** A migration that listens waits for whoever comes. */
+/** The destination waits for a connection of a source. */
 function waitsForSource({ worker, connected, load }: State['destination']): boolean {
   return worker === 'listening' && !connected && load === 'idle'
 }
 
 /**
- * A known limit: the worker has died while the main thread was parked on a page of its own. The
- * process has to be killed.
+ * A known limit: the worker has died while the main thread was parked on a page of the migration.
+ * The process has to be killed.
  */
 export function isParkedForGood({ destination }: State, rules: Rules): boolean {
   return rules.workersDie && destination.load === 'needs page' && destination.worker === 'gone'
 }
 
-/** Nothing goes on by itself, as it may be. */
+/** States in which the program may take no further step. */
 export function mayStandStill({ source, destination }: State): boolean {
   const isSourceDone = !source.alive || isAtRest(source.main)
   const isDestinationDone =
@@ -104,7 +108,7 @@ export function mayStandStill({ source, destination }: State): boolean {
   return isSourceDone && isDestinationDone
 }
 
-/** Its process has died with the only copy: nobody promises anything about that. */
+/** The process with the only copy has died: no property covers that. */
 export function isAcceptedLoss(state: State): boolean {
   const isGone = !state.source.alive || state.source.isTakenOver
   return isGone && !mayRunAtDestination(state)

@@ -1,4 +1,4 @@
-/** What the two ends can be made to do wrong on purpose, to show that the search finds it. */
+/** Deliberate mistakes that the two ends can make, to show that the search finds them. */
 import { Draft, type State } from './state.js'
 
 export const mutants = [
@@ -24,32 +24,34 @@ export const mutants = [
 export type Mutant = (typeof mutants)[number]
 
 export interface Rules {
-  /** Capability `postcopy-ram` on both ends, and with it the return path. */
+  /** Capability `postcopy-ram` on both ends, which includes the return path. */
   readonly postcopy: boolean
   readonly returnPath: boolean
   /** Which processes may be killed. */
   readonly kills: 'none' | 'source' | 'both'
   /** Workers may die. */
   readonly workersDie: boolean
-  /** As its user has left it before the migration. */
+  /** The state of the guest before the migration. */
   readonly guest: 'running' | 'stopped'
   /**
-   * Main threads hear at once of what nobody decides by: fewer states, and the same promises.
-   * Without it every pair of announced states is seen.
+   * Main threads take notices that affect no decision at once. This gives fewer states, but the
+   * same properties. Without it every pair of announced states occurs.
    */
   readonly hasty: boolean
-  /** Capability `postcopy-preempt`: the page has a connection of its own, and may come late. */
+  /** Capability `postcopy-preempt`: the page has its own connection, and may arrive late. */
   readonly preempt: boolean
-  /** A source writes what it owes to disk (`--spill`), and another process can go on from that. */
+  /**
+   * The source saves unsent pages to disk (`--spill`), and another process can continue with them.
+   */
   readonly spill: boolean
-  /** Another source comes to a destination that recovers. */
+  /** Another source connects to a destination that recovers. */
   readonly stranger: boolean
-  /** The machine may throw when it is to start at the destination. */
+  /** The machine may throw when it is started at the destination. */
   readonly startFails: boolean
   readonly mutant?: Mutant
 }
 
-/** Postcopy, and a connection that is cut as often as anybody likes. */
+/** Postcopy, with a connection that may be cut any number of times. */
 export const postcopyRules: Rules = {
   postcopy: true,
   returnPath: true,
@@ -63,7 +65,10 @@ export const postcopyRules: Rules = {
   startFails: false,
 }
 
-/** Who does it: the program by itself, somebody who commands, somebody who knows, or bad luck. */
+/**
+ * The cause of a step: the program, a command, a command after checking the other
+ * end, or a failure.
+ */
 export type StepKind = 'program' | 'command' | 'decision' | 'failure'
 
 export interface Step {
@@ -72,7 +77,7 @@ export interface Step {
   readonly next: Draft
 }
 
-/** Collects what can happen next in a state. */
+/** Collects the possible next steps of a state. */
 export class Steps {
   readonly all: Step[] = []
   readonly from: State

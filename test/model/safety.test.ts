@@ -1,6 +1,6 @@
 /**
- * Never two running copies, never none without a way to recover: every state that two ends, their
- * workers, their connection and their users can get into (docs/safety.md).
+ * There are never two running copies, and never none without a way to recover: in every state that
+ * two ends, their workers, their connection and their users can reach (docs/safety.md).
  */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
@@ -14,7 +14,7 @@ const names = Object.keys(explorations) as Exploration[]
 
 let seen: Pairs | undefined
 
-/** Of all explorations together. */
+/** The pairs of all explorations together. */
 function pairs(): Pairs {
   if (seen === undefined) {
     seen = new Pairs()
@@ -54,7 +54,7 @@ describe('never two, never none', () => {
   })
 })
 
-/** The cells of the table behind a mark, without the line under its titles. */
+/** The cells of the table that follows a mark, without the line under its titles. */
 function rowsBehind(mark: string): string[][] {
   const text = readFileSync(new URL('../../../docs/safety.md', import.meta.url), 'utf8')
   const [, behind = ''] = text.split(`<!-- ${mark} -->`)
@@ -70,7 +70,10 @@ function rowsBehind(mark: string): string[][] {
 
 const TWO = 'two copies may run'
 
-/** What is to be found; two copies are looked for even where another promise is broken before. */
+/**
+ * What each mistake must violate. Two copies are searched for even if
+ * another property fails first.
+ */
 const consequences: Record<Mutant, string> = {
   'the source resumes the guest on any break behind the package': TWO,
   'the source takes a break in postcopy-device for a failure and resumes': TWO,
@@ -105,7 +108,7 @@ function rulesFor(mutant: Mutant): Rules {
   }
 }
 
-/** Without what everybody sees at once. */
+/** Prints the steps, without the notices to main threads. */
 function tell(why: string, way: readonly string[]): void {
   const told = way.filter((step) => !step.includes(' main thread is told: '))
   console.log(`      ${why}: ${told.join(' → ')}`)

@@ -1,4 +1,7 @@
-/** Breadth first through every state that can be reached: the way to the first wrong one is a shortest. */
+/**
+ * Breadth-first search of all reachable states, so the path to the first wrong
+ * state is a shortest one.
+ */
 import { stepsOf } from './model.js'
 import type { Rules, StepKind } from './rules.js'
 import { type DestinationEnd, type SourceEnd, type State, initialState } from './state.js'
@@ -6,12 +9,12 @@ import { type DestinationEnd, type SourceEnd, type State, initialState } from '.
 type End = SourceEnd | DestinationEnd
 type Field = string | boolean
 
-/** More ends than there are; keys stay exact numbers. */
+/** More than the number of distinct ends; keys stay exact numbers. */
 const MOST_ENDS = 2 ** 24
-/** `program` is the first one. */
+/** `program` must be the first one, see {@link Space.goesOn}. */
 const KINDS: readonly StepKind[] = ['program', 'command', 'decision', 'failure']
 
-/** Equal ends become one object, so that two numbers tell a state. */
+/** Keeps one object for all equal ends, so that two numbers identify a state. */
 class Interner {
   readonly #ends = new Map<string, End>()
   readonly #numbers = new Map<End, number>()
@@ -29,14 +32,14 @@ class Interner {
     return end
   }
 
-  /** Equal for equal states, and only for those. */
+  /** Equal for equal states only. */
   keyOf({ source, destination, joined, wrong }: State): number {
     const left = this.#numbers.get(source) ?? 0
     const right = this.#numbers.get(destination) ?? 0
     return ((left * MOST_ENDS + right) * 2 + (joined ? 1 : 0)) * 2 + (wrong === '' ? 0 : 1)
   }
 
-  /** One for each value of any field: short keys are quick. */
+  /** One character for each value of any field: short keys are fast. */
   #letterOf(value: Field | readonly Field[]): string {
     const field = typeof value === 'object' ? value.join() : value
     let letter = this.#letters.get(field)
@@ -48,26 +51,28 @@ class Interner {
   }
 }
 
-/** Steps by the state they lead to: the latest of each state, the one before it, and where it is from. */
+/**
+ * Steps by target state: the latest step to each state, the one before each step, and its origin.
+ */
 interface Reverse {
   readonly latest: Int32Array
   readonly before: Int32Array
   readonly from: Int32Array
 }
 
-/** All states that can be reached, by number; 0 is the beginning. */
+/** All reachable states, by number; 0 is the initial one. */
 export class Space {
   readonly states: State[] = []
-  /** Where the search was left, because a state is wrong there. */
+  /** The wrong state at which the search stopped. */
   wrong: { readonly state: number; readonly why: string } | undefined
   readonly #interner = new Interner()
   readonly #numbers = new Map<number, number>()
   readonly #cameFrom: number[] = []
   readonly #cameBy: string[] = []
   readonly #depths: number[] = []
-  /** Kind and next state of every step in one number: there are many. */
+  /** Kind and next state of every step, in one number, because there are many. */
   readonly #steps: number[] = []
-  /** Where the steps out of a state end among all of them. */
+  /** Where the steps from each state end in the list of all steps. */
   readonly #ends: number[] = []
   #reverse: Reverse | undefined
 
@@ -90,7 +95,7 @@ export class Space {
     return this.#steps.length
   }
 
-  /** Steps to the farthest state. */
+  /** Number of steps to the farthest state. */
   get depth(): number {
     return this.#depths.at(-1) ?? 0
   }
@@ -103,7 +108,7 @@ export class Space {
     }
   }
 
-  /** Something will happen, whoever does nothing. */
+  /** Whether the program takes another step by itself. */
   goesOn(from: number): boolean {
     for (let at = this.#ends[from - 1] ?? 0; at < (this.#ends[from] ?? 0); at += 1) {
       if ((this.#steps[at] ?? 0) % KINDS.length === 0) return true
@@ -111,7 +116,7 @@ export class Space {
     return false
   }
 
-  /** The other way round: the steps that lead to a state. */
+  /** Visits the steps that lead to a state. */
   forEachStepTo(to: number, visit: (kind: StepKind, from: number) => void): void {
     const { latest, before, from } = (this.#reverse ??= this.#turn())
     for (let at = latest[to] ?? -1; at !== -1; at = before[at] ?? -1) {
@@ -134,7 +139,7 @@ export class Space {
     return { latest, before, from }
   }
 
-  /** The labels of a shortest way to a state. */
+  /** The labels of the steps on a shortest path to a state. */
   way(state: number): string[] {
     const labels: string[] = []
     for (let at = state; at > 0; at = this.#cameFrom[at] ?? 0)

@@ -1,4 +1,4 @@
-/** The source's main thread: src/source/source.ts, and what a monitor lets its user do. */
+/** The source's main thread: src/source/source.ts, and the commands that a monitor accepts. */
 import { announce, isAtRest } from './enter.js'
 import { close } from './link.js'
 import type { Steps } from './rules.js'
@@ -73,7 +73,7 @@ function resumeGuest({ source }: Draft): void {
   source.stoppedRunning = false
 }
 
-/** Ends the worker, wherever it is. */
+/** Ends the worker at any step. */
 export function endSourceWorker(next: Draft): void {
   if (next.source.step === 'gone') return
   close(next, 'source')
@@ -81,7 +81,7 @@ export function endSourceWorker(next: Draft): void {
   next.source.notices = [...next.source.notices, 'exit']
 }
 
-/** It is asked what the destination may have. */
+/** The handover tells what the destination may have. */
 function workerLost(steps: Steps, next: Draft): void {
   const { source } = next
   switch (source.handover) {
@@ -139,7 +139,7 @@ function command(steps: Steps): void {
   takeBack(steps, source)
 }
 
-/** `cont`, or `cont -f`, by somebody who has looked at the destination. */
+/** `cont`, or `cont -f` by a user who has checked the destination. */
 function takeBack(steps: Steps, source: SourceEnd): void {
   const { destination } = steps.from
   if (

@@ -7,7 +7,8 @@ import { type SourceEnd, type Draft, type ToSource } from './state.js'
 export function sourceWorkerSteps(steps: Steps): void {
   const { source } = steps.from
   if (!source.alive || source.step === 'gone' || source.step === 'rest') return
-  // Between the exchange in shared memory and the announcement, the worker may die, but takes nothing.
+  // Between the exchange in shared memory and the announcement the worker takes no
+  // message, but may die.
   if (source.step !== 'conclude' && source.step !== 'last bytes') {
     hear(steps)
     takeRequest(steps)
@@ -15,7 +16,7 @@ export function sourceWorkerSteps(steps: Steps): void {
   goOn(steps)
 }
 
-/** The return path is read whatever the worker waits for. */
+/** The return path is read at every step of the worker. */
 function hear(steps: Steps): void {
   const { connected, broken, inbox, torn } = steps.from.source
   if (!connected || broken) return
@@ -91,7 +92,7 @@ function cancel(next: Draft, isLate: boolean): void {
   }
 }
 
-/** What makes it senseless to go on. */
+/** Whether sending more is useless. */
 function isSenseless({ broken, shut, everythingSent, step }: SourceEnd): boolean {
   if (step === 'confirm' && shut === '0') return false
   return broken || shut === '1' || (shut === '0' && !everythingSent)
@@ -214,7 +215,7 @@ function handOver(steps: Steps): void {
   }
 }
 
-/** To the end of the stream, and to the destination's SHUT. */
+/** Sends the end of the stream, and waits for the destination's SHUT. */
 function finish(steps: Steps): void {
   const { source } = steps.from
   const { step, dirty } = source
@@ -273,7 +274,7 @@ function recover(steps: Steps): void {
   }
 }
 
-/** By what the destination may have. */
+/** Concludes according to what the destination may have. */
 function conclude(steps: Steps, next: Draft): void {
   const { source } = next
   source.step = 'rest'

@@ -1,4 +1,7 @@
-/** The explorations that the promises rest on; each is done once, however many tests ask for it. */
+/**
+ * The explorations on which the safety tests rest; each runs once, at the first
+ * test that needs it.
+ */
 import { type Rules, postcopyRules } from './rules.js'
 import { type Verdict, judge } from './verdict.js'
 
@@ -41,7 +44,7 @@ export type Exploration = keyof typeof explorations
 
 const verdicts = new Map<Exploration, Verdict>()
 
-/** They are large, and other tests look at the memory of this process. */
+/** Frees them: they are large, and other tests measure the memory of this process. */
 export function forgetSpaces(): void {
   verdicts.clear()
 }

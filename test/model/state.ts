@@ -1,8 +1,8 @@
 /**
  * Two ends of one migration and the connection between them, as plain data.
  *
- * Each end is a process with a main thread and a worker, which talk by messages in order; what
- * they share in memory (Handover, Claim) is exchanged in one step. RAM is one page.
+ * Each end is a process with a main thread and a worker, which exchange messages in order. The
+ * state that they share in memory (Handover, Claim) is exchanged in one step. RAM is one page.
  */
 import type { ClaimState } from '../../src/destination/claim.js'
 import type { IncomingPhase } from '../../src/destination/phases.js'
@@ -10,21 +10,21 @@ import type { MigrationState } from '../../src/migration/states.js'
 import type { HandoverState } from '../../src/source/handover.js'
 import type { SourcePhase } from '../../src/source/phases.js'
 
-/** What is on its way from the source; FOREIGN is a page of another guest. */
+/** Messages from the source; FOREIGN is a page of another guest. */
 export type ToDestination =
   'PROLOGUE' | 'LAST' | 'RUN' | 'PAGE' | 'END' | 'RECV_BITMAP' | 'RESUME' | 'FOREIGN'
-/** What is on its way from the destination; LOADED is the pong to ping 0x42. */
+/** Messages from the destination; LOADED is the pong to ping 0x42. */
 export type ToSource =
   'LOADED' | 'SHUT 0' | 'SHUT 1' | 'RESUME_ACK' | 'nothing received' | 'all received'
 
-/** From a worker to its main thread; `exit` comes last. A state is written as itself. */
+/** From a worker to its main thread; `exit` is the last one. A state is its own notice. */
 export type SourceNotice = MigrationState | 'unconfirmed' | 'stop-guest' | 'resume-guest' | 'exit'
 export type DestinationNotice = MigrationState | 'package' | 'devices' | 'exit'
 /** To a worker. */
 export type SourceRequest = 'cancel' | 'pause' | 'guest-stopped' | 'guest-not-stopped'
 export type DestinationRequest = 'pong' | 'guest-running' | 'load-failed' | 'pause'
 
-/** Where a source's worker is in what it does. */
+/** The step that a source's worker is at. */
 export type SourceStep =
   | 'begin'
   | 'connect'
@@ -46,25 +46,25 @@ export type SourceStep =
   | 'gone'
 
 export interface SourceEnd {
-  /** False: the process was killed. */
+  /** False if the process was killed. */
   alive: boolean
-  /** As the main thread has announced it. */
+  /** The state that the main thread has announced. */
   main: MigrationState
   guest: 'running' | 'stopping' | 'stopped'
   /** The migration has stopped a running guest: it is started again if it stays here. */
   stoppedRunning: boolean
-  /** The guest ran when it was stopped: the package says so. */
+  /** The guest ran when it was stopped; the package has this flag. */
   ran: boolean
   resumeWhenStopped: boolean
-  /** Failed, but the destination may have the guest. */
+  /** The migration has failed, but the destination may have the guest. */
   unconfirmed: boolean
   recovering: 'no' | 'asked' | 'begun'
   closed: boolean
-  /** A person has taken the guest back. */
+  /** The user has taken the guest back. */
   taken: boolean
-  /** Another process, that has only what the first one wrote to disk. */
+  /** Another process, which has only the data that the first one wrote to disk. */
   isTakenOver: boolean
-  /** Of a dead process: what it owed is on disk. */
+  /** The process is dead, but its unsent pages are on disk. */
   spilled: boolean
   notices: readonly SourceNotice[]
   handover: HandoverState
@@ -74,25 +74,25 @@ export interface SourceEnd {
   requests: readonly SourceRequest[]
   way: 'precopy' | 'postcopy'
   shut: '' | '0' | '1'
-  /** The page is still to be sent. */
+  /** The page has not been sent. */
   dirty: boolean
   everythingSent: boolean
   connected: boolean
-  /** Nothing more can be sent or heard. */
+  /** Nothing more can be sent or received. */
   broken: boolean
   inbox: readonly ToSource[]
-  /** The connection is cut: what is in the inbox may arrive up to any point. */
+  /** The connection is cut: the messages in the inbox may arrive up to any point. */
   torn: boolean
 }
 
 export interface DestinationEnd {
   alive: boolean
   main: MigrationState
-  /** Once it is not `no`, this end has the guest; `stopped`: as at the source, by its user. */
+  /** Unless `no`, this end has the guest; `stopped`: its user had stopped it at the source. */
   guest: 'no' | 'running' | 'stopped'
-  /** What the main thread is busy with: it does nothing else meanwhile. */
+  /** What the main thread is busy with; it takes no message then. */
   load: 'idle' | 'loading' | 'needs page' | 'claimed'
-  /** It did not start, and is being stopped again. */
+  /** The guest failed to start, and is being stopped again. */
   stopping: boolean
   loads: 'package' | 'devices'
   refused: boolean
@@ -100,20 +100,20 @@ export interface DestinationEnd {
   closed: boolean
   notices: readonly DestinationNotice[]
   claim: ClaimState
-  /** A package has come to the main thread. */
+  /** The main thread has received a package. */
   hasPackage: boolean
   worker: 'begin' | 'listening' | 'works' | 'refuses' | 'whole' | 'rest' | 'gone'
   isRecovery: boolean
   phase: IncomingPhase
   requests: readonly DestinationRequest[]
-  /** Memory is not armed any more: nobody waits for a page. */
+  /** Memory is no longer armed, so no thread waits for a page. */
   disarmed: boolean
   received: boolean
   /** Pages of another guest were placed. */
   mixed: boolean
   connected: boolean
   inbox: readonly ToDestination[]
-  /** With preempt, the page is on its way beside all else. */
+  /** With preempt, the page is in flight on its own channel. */
   urgent: boolean
   torn: boolean
 }
@@ -121,9 +121,9 @@ export interface DestinationEnd {
 export interface State {
   readonly source: Readonly<SourceEnd>
   readonly destination: Readonly<DestinationEnd>
-  /** Both ends have the same connection, and it is whole. */
+  /** Both ends have the same connection, and it is not cut. */
   readonly joined: boolean
-  /** Of a step that must not happen; empty while all is well. */
+  /** Describes a step that must not happen; empty if there was none. */
   readonly wrong: string
 }
 
@@ -199,7 +199,7 @@ export function freshDestinationWorker(isRecovery: boolean) {
   } as const satisfies Partial<DestinationEnd>
 }
 
-/** The next state in the making: what is looked at is copied first, and may then be changed. */
+/** Builds the next state: an end is copied when it is first read, and may then be changed. */
 export class Draft {
   joined: boolean
   wrong: string
@@ -221,7 +221,7 @@ export class Draft {
     return (this.#destination ??= { ...this.#from.destination })
   }
 
-  /** @param intern - the one object that stands for all equal to it */
+  /** @param intern - returns the one object that represents all equal ones */
   finish(intern: <End extends SourceEnd | DestinationEnd>(end: End) => End): State {
     const { joined, wrong } = this
     return {

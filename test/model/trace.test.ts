@@ -1,4 +1,4 @@
-/** Real migrations do what the model can do, and nothing else. */
+/** Real migrations only take steps that the model can take. */
 import assert from 'node:assert/strict'
 import { isAtRest } from '../../src/migration/states.js'
 import { LinkProxy } from '../../src/testing/index.js'
@@ -12,11 +12,11 @@ const standstill = { 'max-bandwidth': 1 } as const
 const stuck = { 'max-postcopy-bandwidth': 1 } as const
 
 interface Watched extends Pair<TestMachine> {
-  /** From before the first state of the source on. */
+  /** What was seen, from before the first state of the source on. */
   readonly sights: Sight[]
 }
 
-/** Notes what both ends look like, whenever one of them says that something has changed. */
+/** Records the states of both ends at every change that one of them reports. */
 async function watchedPair(options: PairOptions): Promise<Watched> {
   const here = new TestMachine({ blocks: { ram: 2 ** 21 } })
   here.fill()
@@ -39,7 +39,7 @@ async function watchedPair(options: PairOptions): Promise<Watched> {
   return { ...pair, sights }
 }
 
-/** Waits until nothing more happens by itself. */
+/** Waits until neither end takes a further step by itself. */
 async function bothRest({ source, destination }: Watched): Promise<void> {
   for (const end of [source, destination]) {
     while (!isAtRest(end.state)) await new Promise((resolve) => end.once('state', resolve))
@@ -55,7 +55,7 @@ function assertPossible({ sights }: Watched, exploration: Exploration = anything
   assert.equal(strange, undefined, `the model cannot do this: ${JSON.stringify(seen, null, 1)}`)
 }
 
-/** A network in between that can be cut. */
+/** A pair of ends with a link between them that can be cut. */
 async function throughLink(options: PairOptions, cutAfterBytes?: number) {
   let link: LinkProxy | undefined
   const pair = await watchedPair({
@@ -126,7 +126,8 @@ describe('the model can do what real ends do', () => {
       await link.change({ cutAfterBytes })
       await pair.source.recover()
       await reached(pair.source, 'postcopy-paused')
-      // Without a whole request the destination does not know its source, and listens on.
+      // Without a whole request the destination does not accept its
+      // source, and continues to listen.
       if (cutAfterBytes <= 5) assert.equal(pair.destination.state, 'postcopy-recover-setup')
     }
     // A reset may have dropped the request before it was read.

@@ -1,9 +1,9 @@
-/** Whether the model can do what two real ends were seen to do. */
+/** Whether the model can produce the states that two real ends went through. */
 import type { MigrationState } from '../../src/migration/states.js'
 import type { Space } from './search.js'
 import { type State, initialState } from './state.js'
 
-/** What can be seen from outside at one moment. */
+/** What is visible from outside at one moment. */
 export interface Sight {
   readonly source: MigrationState
   readonly destination: MigrationState
@@ -26,10 +26,10 @@ function isSeenAs(state: State, sight: Sight): boolean {
 }
 
 /**
- * Follows what was seen, from its first sight on. Every change of a state was seen; between two
- * sights anything may have happened that changes none.
+ * Follows the sequence from its first sight on. Every change of an announced state was seen;
+ * between two sights the model may take any steps that change none.
  *
- * @returns the index of the first sight that the model cannot have; undefined if it can have all
+ * @returns the index of the first sight that the model cannot reach; undefined if it reaches all
  */
 export function firstStrange(space: Space, sights: readonly Sight[]): number | undefined {
   const at = (number: number): State => space.states[number] ?? initialState('running')
@@ -47,7 +47,7 @@ export function firstStrange(space: Space, sights: readonly Sight[]): number | u
   return undefined
 }
 
-/** Those of `from`, and all that can be reached from them, which are `within`. */
+/** The states of `from`, and all states that can be reached from them through states `within`. */
 function spread(
   space: Space,
   from: readonly number[],

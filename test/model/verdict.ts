@@ -1,4 +1,4 @@
-/** The questions that are asked of all states together, and what the search says in the end. */
+/** Properties of all states together, and the result of the search. */
 import {
   brokenPromise,
   falselyTold,
@@ -15,7 +15,7 @@ import type { State } from './state.js'
 
 export interface Verdict {
   readonly space: Space
-  /** What does not hold, and the shortest way there. */
+  /** The property that does not hold, and a shortest path to its violation. */
   readonly broken: { readonly why: string; readonly way: readonly string[] } | undefined
 }
 
@@ -42,7 +42,7 @@ function firstStuck(space: Space, rules: Rules): Finding {
   return state === -1 ? undefined : { state, why: 'nothing happens any more, and it is not over' }
 }
 
-/** Somebody may run it, now or later: by the program, by commands, or by a person who has looked. */
+/** The guest can run, now or later: by the program, by commands, or by a user's decision. */
 function firstLost(space: Space): Finding {
   const isGood = (state: State): boolean =>
     mayRunAtSource(state) || mayRunAtDestination(state) || isAcceptedLoss(state)
@@ -50,7 +50,9 @@ function firstLost(space: Space): Finding {
   return state === undefined ? undefined : { state, why: 'nobody runs the guest, or ever will' }
 }
 
-/** A guest that has switched can be made whole, as long as nobody has given it up. */
+/**
+ * After the switch the destination can get every page, unless a user has given the migration up.
+ */
 function firstUnfinished(space: Space): Finding {
   const isGood = (state: State): boolean => {
     const { source, destination } = state
@@ -62,9 +64,9 @@ function firstUnfinished(space: Space): Finding {
 }
 
 /**
- * The first state from which no way leads to a good one.
+ * The first state without a path to a good one.
  *
- * @param kinds - of the steps that such a way may take
+ * @param kinds - the kinds of steps that such a path may have
  */
 function firstWithoutWay(
   space: Space,

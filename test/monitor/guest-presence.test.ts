@@ -1,4 +1,4 @@
-/** What a monitor tells of where the guest is. */
+/** What a monitor reports about the location of the guest. */
 import assert from 'node:assert/strict'
 import type { GuestLocation } from '../../src/migration/guest-location.js'
 import type { MigrationState } from '../../src/migration/states.js'

@@ -25,7 +25,7 @@ async function ended(monitor: Monitor): Promise<void> {
   }
 }
 
-/** Those of the queue and of the block device. */
+/** Pages of the queue and of the block device. */
 const LOADED_PAGES = 12
 
 describe('the monitor', () => {
@@ -47,7 +47,7 @@ describe('the monitor', () => {
     assert.equal(ram.remaining, 0)
     assert.equal(ram.normal * 4096, ram['normal-bytes'])
     assert.equal(ram['precopy-bytes'], 0)
-    // With the guest stopped: what loading its devices reads.
+    // What loading the devices reads while the guest is stopped.
     assert(ram['downtime-bytes'] > LOADED_PAGES * 4096)
     assert(ram['postcopy-bytes'] + ram['downtime-bytes'] >= ram['normal-bytes'])
     assert(ram.transferred > ram['postcopy-bytes'])

@@ -9,7 +9,7 @@ async function reached(monitor: Monitor, state: MigrationState): Promise<void> {
   while ((monitor.source ?? monitor.destination)?.state !== state) await once(monitor, 'migration')
 }
 
-/** Two guests in the middle of postcopy, which takes seconds. */
+/** Two guests in a postcopy that takes seconds. */
 async function inPostcopy(): Promise<{ here: Monitor; there: Monitor }> {
   const here = await monitorOver({ ram: '16M', workload: 'random:writes=30,rate=200' })
   const there = await monitorOver({ ram: '16M', incoming: true })
@@ -38,7 +38,7 @@ describe('migrate_pause', () => {
       await assert.rejects(type(here, 'cont'), { code: 'ERR_STATE_GUEST' })
       await assert.rejects(type(here, 'quit'), { code: 'ERR_STATE_PAGES_OWED' })
 
-      // The memory is still armed: the vCPU goes as far as its pages reach, and no further.
+      // The memory is still armed: the vCPU runs until it touches a missing page.
       const [before, after] = [there.queryCpus(), (await sleep(300), there.queryCpus())]
       assert(after.some(({ touching }) => touching !== undefined && touching.sinceUs > 100_000))
       assert.equal(after[0]?.failedChecks, 0)

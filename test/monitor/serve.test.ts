@@ -65,7 +65,7 @@ describe('the monitor on streams', () => {
   })
 })
 
-/** A monitor on a unix socket of the test's own. */
+/** A monitor on a unix socket of its own. */
 async function served(): Promise<string> {
   const { session: text } = await session()
   const path = join(await temporaryFolder(), 'monitor')
@@ -100,7 +100,7 @@ describe('a client of the monitor on a unix socket', () => {
   it('that does not read its answers has no further line looked at, and others are served', async () => {
     const path = await served()
     const socket = (await connectTo(path)).pause()
-    // Ends when the monitor reads no more: then the kernel has no room.
+    // Ends when the monitor stops reading: then the kernel's buffer is full.
     while (socket.write('help\n'.repeat(10_000))) await new Promise(setImmediate)
     assert.equal(await ask(path, 'info status'), 'VM status: paused\n')
     socket.destroy()
@@ -187,7 +187,7 @@ describe('the monitor on a unix socket', () => {
     const waiting = ask(path, `migrate tcp:127.0.0.1:${port}`, 'info status')
     await connected
     assert.equal(await ask(path, 'migrate_cancel'), '')
-    // The waiting client is answered in its own order.
+    // The waiting client gets its answers in the order of its commands.
     assert.match(await waiting, /^Migration status: cancelled\n[^]*VM status: paused\n$/)
     assert.equal(monitor.source?.state, 'cancelled')
   })

@@ -1,4 +1,4 @@
-/** A monitor over a small guest, and a migration between two of them. */
+/** A monitor of a small guest, and a migration between two of them. */
 import { Guest, type GuestOptions } from '../../src/guest/index.js'
 import { commands } from '../../src/monitor/commands.js'
 import { execute } from '../../src/monitor/hmp.js'

@@ -10,10 +10,10 @@ import { makeCredentials, tlsFiles } from '../support/certificates.js'
 import { cleanups } from '../support/cleanup.js'
 import { requires } from '../support/requires.js'
 
-/** Less than what the kernel holds for a unix socket, so that all of it waits. */
+/** Less than the kernel buffers for a unix socket, so that all of it is queued. */
 const SENT_BYTES = 160 * 1024
 
-/** Both ends of a connection; ours is not started. */
+/** Both ends of a connection; the channel at our end is not started. */
 async function connection(kind: 'tcp' | 'unix'): Promise<{ peer: net.Socket; channel: Channel }> {
   const path = join(await temporaryFolder(), 'channel')
   const server = net.createServer({ pauseOnConnect: true })
@@ -30,7 +30,7 @@ async function connection(kind: 'tcp' | 'unix'): Promise<{ peer: net.Socket; cha
   return { peer, channel }
 }
 
-/** As {@link connection}, with TLS. */
+/** Like {@link connection}, with TLS. */
 async function securedConnection(): Promise<{ peer: net.Socket; channel: Channel }> {
   const { directory } = makeCredentials(await temporaryFolder())
   const { ca, cert, key } = tlsFiles(directory, 'server')
@@ -76,7 +76,7 @@ describe('a channel whose first consumer only looks', () => {
       }
       channel.start({ consume, end, close: end })
     })
-    // Were all of a full buffer only looked at, the next read would have no room: ENOBUFS.
+    // If a full buffer were peeked at, the next read would have no room: ENOBUFS.
     assert(seen <= 64 * 1024, `${seen} bytes`)
 
     const got = Buffer.alloc(SENT_BYTES)
@@ -141,7 +141,7 @@ describe('a channel whose peer does not read for a while', () => {
         peer.on('data', (bytes: Buffer) => {
           got.push(bytes)
           length += bytes.length
-          // The kernel has room again, but there is something in front.
+          // The kernel has room again, but earlier bytes are still queued in the channel.
           if (channel.unsentBytes > 0 && behind < 50) {
             behind += 1
             write(20)

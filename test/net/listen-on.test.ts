@@ -10,7 +10,7 @@ import { cleanups } from '../support/cleanup.js'
 import { Destination } from '../../src/destination/destination.js'
 import { TestMachine } from '../support/test-machine.js'
 
-/** As permissive as a user can set it. */
+/** The most permissive umask that a user can set. */
 function clearUmask(): void {
   const before = process.umask(0)
   cleanups.add(() => process.umask(before))
@@ -27,7 +27,7 @@ describe('a unix socket', () => {
   it('is its owner’s alone from the moment that its file is there', async () => {
     clearUmask()
     const path = join(await temporaryFolder(), 'socket')
-    // Nobody has had the time for a chmod.
+    // There was no chmod: the socket was created with this mode.
     const fd = listenUnixSocket(path, 0o600)
     cleanups.add(() => closeFd(fd))
     const { mode } = statSync(path)

@@ -13,7 +13,7 @@ import { monitorOver } from '../monitor/support.js'
 import { cleanups } from '../support/cleanup.js'
 import { TestMachine } from '../support/test-machine.js'
 
-/** 107 bytes, and 108 of which the first 107 are the same. */
+/** A path of 107 bytes, and one of 108 bytes that begins with it. */
 const [fits, tooLong] = ['x', 'xy'].map((end) => `/tmp/${'p'.repeat(101)}${end}`)
 assert(fits !== undefined && tooLong !== undefined)
 

@@ -49,7 +49,7 @@ describe('a file of RAM', () => {
   })
 })
 
-/** By read(2) and the like, of this process. */
+/** Bytes that this process has read by read(2) and similar calls. */
 function bytesRead(): number {
   return Number(/^rchar: (\d+)/m.exec(readFileSync('/proc/self/io', 'utf8'))?.[1])
 }

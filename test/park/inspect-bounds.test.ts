@@ -1,4 +1,7 @@
-/** What a stranger's stream or directory can make `inspect` keep, and its names. */
+/**
+ * How much memory an untrusted stream or directory can make `inspect` use, and what
+ * it can make it print.
+ */
 import assert from 'node:assert/strict'
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -19,7 +22,7 @@ async function save(bytes: Uint8Array): Promise<string> {
   return file
 }
 
-/** The most memory, in bytes, that a process had which inspected `path`, beyond what it began with. */
+/** The peak memory of a process that inspects `path`, in bytes, beyond its memory at the start. */
 function inspectingTook(path: string, what: 'inspectStream' | 'inspectParked'): number {
   const { stdout } = runNode(`
     import { ${what} } from ${JSON.stringify(INDEX)}
@@ -31,7 +34,7 @@ function inspectingTook(path: string, what: 'inspectStream' | 'inspectParked'): 
   return Number(stdout) * 1024
 }
 
-/** A precopy of one block whose description is `text`. */
+/** A precopy stream of one block whose description is `text`. */
 function described(text: string): Uint8Array {
   return short.precopyStream(0, text)
 }

@@ -32,7 +32,7 @@ describe('inspecting a stream', () => {
       [sections.length, sections[0]?.idstr, sections.at(-1)?.idstr],
       [30, 'timer', 'globalstate'],
     )
-    // Headers and footers between them: what is left must be accounted for to the byte.
+    // Headers and footers are between the sections: the rest must be accounted for to the byte.
     const bytes = sections.reduce((sum, { idstr, lengthBytes }) => {
       return sum + 1 + 4 + 1 + idstr.length + 8 + lengthBytes + 5
     }, 0)
@@ -70,10 +70,10 @@ describe('inspecting a stream', () => {
   })
 
   it('takes memory that does not grow with the stream', async () => {
-    // The same PART again and again, 210 MiB of it.
+    // The same PART repeated, 210 MiB in all.
     const file = join(await temporaryFolder(), 'long')
     for (const piece of pieces(golden('precopy'))) appendFileSync(file, piece)
-    // What V8 knows of, garbage included: a buffer for each piece would stand in it for a while.
+    // What V8 accounts for, garbage included: a buffer per piece would show up here for a while.
     let most = 0
     const look = setInterval(() => (most = Math.max(most, process.memoryUsage().arrayBuffers)), 1)
     const before = process.memoryUsage().arrayBuffers

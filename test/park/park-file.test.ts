@@ -138,7 +138,7 @@ describe('parking what is no whole VM', () => {
     )
     const expected = ramOf(golden('postcopy-source')).get('pc.ram') ?? new Uint8Array()
     const sent = pages.filter((page) => expected[page * 4096] !== 0)
-    // What was asked for came first, as the capture's notes say.
+    // Requested pages were sent first, as the capture's notes say.
     assert(sent.includes(0x12) && sent.includes(0x15))
     const file = readFileSync(join(left, ram?.file ?? ''))
     assert(file.equals(expected))
@@ -147,7 +147,7 @@ describe('parking what is no whole VM', () => {
   })
 
   it('does not take a postcopy for whole whose pages went another way', async () => {
-    // Requested pages were on the preempt channel.
+    // Requested pages were sent on the preempt channel.
     const { park } = await parkBytes(golden('preempt-main'))
     assert.equal(park.state, 'postcopy-paused')
     assert.equal(park.error?.code, 'ERR_PEER_INCOMPLETE')

@@ -1,4 +1,4 @@
-/** A machine of ours into a directory, and out of it again. */
+/** Parks a machine of ours in a directory, and resumes it from there. */
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
@@ -114,10 +114,13 @@ describe('parking a machine of ours', () => {
   })
 })
 
-/** A source that says what it is told. */
+/** A source that sends a script. */
 class Script {
   readonly socket: net.Socket
-  /** Resolves when the park has closed its side: subscribed from the start, so that it cannot be missed. */
+  /**
+   * Resolves when the park has closed its side; subscribed from the start, so as
+   * not to miss the event.
+   */
   readonly ended: Promise<unknown>
   answers = Buffer.alloc(0)
 
@@ -310,7 +313,8 @@ describe('what a park does with', () => {
     script.ram('end', (out) => {
       for (let index = 0; index < 8; index += 1) stream.encodeRamZero(out, 'ram', index * 4096)
     })
-    // No description: only the end of the channel ends the devices, and the source is gone by then.
+    // Without a description, only the end of the channel ends the devices. The
+    // source has closed by then.
     script.say((out) => {
       out.bytes(deviceSections())
       stream.encodeEndOfStream(out)

@@ -1,4 +1,4 @@
-/** Where a saved stream comes from: a file, a FIFO or standard input. */
+/** Sources of a saved stream: a file, a FIFO or standard input. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { closeSync, constants, openSync, readdirSync } from 'node:fs'
@@ -15,7 +15,7 @@ async function makeFifo(): Promise<{ folder: string; fifo: string; directory: st
   return { folder, fifo, directory: join(folder, 'vm') }
 }
 
-/** A writer that has the FIFO open and is silent. */
+/** A writer that opens the FIFO and writes nothing. */
 function openSilently(fifo: string): void {
   const fd = openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK)
   cleanups.add(() => closeSync(fd))

@@ -1,4 +1,4 @@
-/** Parking without a QEMU: streams that one said before, or that a source of ours sends. */
+/** Parks without QEMU: captured streams of QEMU, or streams that a source of ours sends. */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Park } from '../../src/park/index.js'
@@ -12,7 +12,7 @@ export interface ParkedBytes {
   park: Park
 }
 
-/** Parks a saved stream; look at `park.state` for how it ended. */
+/** Parks a saved stream; `park.state` tells how it ended. */
 export async function parkBytes(bytes: Uint8Array): Promise<ParkedBytes> {
   const folder = await temporaryFolder()
   const file = join(folder, 'saved')
@@ -24,7 +24,7 @@ export async function parkBytes(bytes: Uint8Array): Promise<ParkedBytes> {
   return { folder, directory, park }
 }
 
-/** Resolves at the last state. */
+/** Resolves when the park has reached its last state. */
 export async function settled(park: Park): Promise<void> {
   await new Promise<void>((resolve) => {
     park.on('state', (state) => {
@@ -34,7 +34,7 @@ export async function settled(park: Park): Promise<void> {
   })
 }
 
-/** RAM of a saved stream, block by block, by the plainest way there is. */
+/** RAM of a saved stream by block, from a plain decoder. */
 export function ramOf(bytes: Uint8Array): Map<string, Uint8Array> {
   const blocks = new Map<string, Uint8Array>()
   const decoder = new StreamDecoder({

@@ -1,4 +1,4 @@
-/** Files of RAM that cannot be read any more while they are sent. */
+/** RAM files that become unreadable while they are sent. */
 import assert from 'node:assert/strict'
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -1,4 +1,4 @@
-/** Files of a parked VM that another user, or another program, has put in the way. */
+/** Files that another user or program has placed in the directory of a parked VM. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import {
@@ -26,7 +26,7 @@ import { parkBytes, settled } from './support.js'
 const STRANGER = 12_345
 const untrusted = { code: 'ERR_PARKED_UNTRUSTED' }
 
-/** `DIR.incomplete`, whose postcopy broke off. */
+/** `DIR.incomplete` of a postcopy that broke off. */
 async function incomplete(): Promise<{ folder: string; path: string }> {
   const { folder, directory } = await parkBytes(golden('postcopy-source'))
   return { folder, path: `${directory}.incomplete` }
@@ -43,7 +43,7 @@ async function recover(path: string, options: Partial<ParkOptions> = {}): Promis
   return park
 }
 
-/** A file of the user who runs this, outside of the directory. */
+/** A file outside the directory that belongs to the user who runs this. */
 function victimOf(file: string, folder: string): string {
   const victim = join(folder, 'victim')
   cpSync(file, victim)

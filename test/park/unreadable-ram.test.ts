@@ -1,4 +1,4 @@
-/** Files of RAM on a disk with errors: the kernel's answers to a command are replaced by strace. */
+/** RAM files on a failing disk: strace replaces the results of a command's system calls. */
 import assert from 'node:assert/strict'
 import { readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -17,7 +17,7 @@ import { TestMachine } from '../support/test-machine.js'
 const MIB = 2 ** 20
 const capabilities = { 'postcopy-ram': true }
 
-/** A machine that is parked, and where. */
+/** A parked machine, and its directory. */
 async function parkMachine(): Promise<{ here: TestMachine; directory: string }> {
   const here = new TestMachine({ blocks: { ram: MIB } })
   here.fill()
@@ -32,7 +32,10 @@ async function parkMachine(): Promise<{ here: TestMachine; directory: string }> 
   return { here, directory }
 }
 
-/** Runs a command for which these system calls on a file fail with `EIO`, from the `nth` one of a thread. */
+/**
+ * Runs a command whose system calls on a file fail with `EIO`, from the `nth` one
+ * of each thread on.
+ */
 function runWithErrors(
   calls: string,
   nth: number,
@@ -80,7 +83,7 @@ describe('a file of RAM that has I/O errors', () => {
       const uris = command === 'resume' ? ['unix:/nonexistent/socket'] : []
       const args = [command, directory, ...uris, '--verify']
       const { status, signal, ...said } = await runWithErrors('pread64', 1, file, args)
-      // A report of inspect has it among its findings.
+      // resume prints an error, but inspect reports it among its findings: search both outputs.
       const text = said.stdout + said.stderr
       assert.deepEqual([status, signal], [1, null], text)
       assert.match(text, /EIO: pread\(.*ram-0, 1048576 bytes at offset 0\): it cannot be read/)

@@ -22,7 +22,7 @@ async function parked(): Promise<ParkedVm> {
   return vm
 }
 
-/** Saves what a clone has asked for: pages of the first block. */
+/** Saves the pages of the first block that a clone has requested. */
 function learn(vm: ParkedVm, pages: readonly number[], file?: string): WorkingSet {
   const workingSet = WorkingSet.open(vm, file === undefined ? {} : { file })
   const order = workingSet.begin(vm)
@@ -54,7 +54,7 @@ describe('a working set', () => {
     const again = WorkingSet.open(vm)
     assert.equal(again.pageCount, 3)
     assert.deepEqual(again.begin(vm).toArray(), [0, 30, 1, 0, 7, 2])
-    // Nothing that an atomic replacement needs is left.
+    // The temporary file of the atomic replacement must not remain.
     const left = readdirSync(vm.directory).filter((name) => name.startsWith('working-set'))
     assert.deepEqual(left, ['working-set'])
   })
@@ -145,7 +145,7 @@ describe('a working set', () => {
 })
 
 describe('the file of a working set', () => {
-  /** What stands in one, as anybody could have changed it. */
+  /** The content of a working set file, which an attacker could have changed. */
   type Whole = Record<string, unknown> & { runs: unknown[]; blocks: Record<string, unknown>[] }
   const cases: readonly (readonly [string, (whole: Whole) => unknown, RegExp])[] = [
     ['a list', () => [], /must be an object/],

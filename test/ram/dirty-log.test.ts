@@ -20,7 +20,7 @@ describe('a dirty log of a RAM block that is shorter than its region', () => {
       dirty.clearRange(0, block.pageCount)
       if (method === 'async') {
         region.write(4096, Uint8Array.of(1))
-        // No page of the block: nothing of it is noted, or stops the log.
+        // This page is outside of the block: it is not logged, and does not stop the log.
         region.write(3 * 4096, Uint8Array.of(1))
         assert.equal(log.sync(), 1)
         assert.deepEqual([...dirty.runs()], [[1, 2]])

@@ -4,7 +4,7 @@ import { MOST_RUNS, PageOrder } from '../../src/ram/page-order.js'
 
 const blocks = [{ lengthBytes: 64 * 4096 }, { lengthBytes: 16 * 4096 }]
 
-/** Block and page of each, in order. */
+/** Block and page of each entry, in order. */
 function pagesOf(order: PageOrder): string[] {
   return Array.from({ length: order.runCount }, (_, run) => run).flatMap((run) =>
     Array.from({ length: order.count(run) }, (_, index) => {

@@ -19,12 +19,12 @@ const waysTo: Readonly<Record<HandoverState, readonly Step[]>> = {
   confirmed: ['hand over by postcopy', 'confirm'],
 }
 
-/** Every step that changes something; any other one is without effect. */
+/** Every step that has an effect; all other steps have none. */
 const legal: Readonly<Record<HandoverState, Partial<Record<Step, HandoverState>>>> = {
   none: { 'hand over by precopy': 'precopy', 'hand over by postcopy': 'postcopy' },
   precopy: { confirm: 'confirmed', 'give back': 'none', 'take back': 'none' },
   postcopy: { claim: 'claimed', confirm: 'confirmed', 'give back': 'none', 'take back': 'none' },
-  // A destination that has said that it has the guest cannot refuse it any more.
+  // A destination that has confirmed the guest can no longer refuse it.
   claimed: { confirm: 'confirmed', 'take back': 'none' },
   confirmed: { 'take back': 'none' },
 }

@@ -4,7 +4,7 @@ import { tracked } from './support.js'
 
 const MOST_IN_ORDER = 65_536
 
-/** Sends all that waits, host page by host page. */
+/** Sends all queued pages, host page by host page. */
 function serve(queue: PageQueue): number[] {
   const served: number[] = []
   for (let next = queue.peek(); next !== undefined; next = queue.peek()) {
@@ -42,7 +42,7 @@ describe('PageQueue', () => {
     queue.add(ram, 8, 10)
     ram.dirty.clearRange(8, 10)
     assert.equal(queue.peek(), undefined)
-    // Written again, before the switch: it may be asked for again.
+    // The page is written again before the switch, so it may be requested again.
     ram.dirty.set(8)
     queue.add(ram, 8, 9)
     assert.deepEqual(serve(queue), [8])
@@ -68,7 +68,7 @@ describe('PageQueue', () => {
     const pages = 4 * MOST_IN_ORDER
     const ram = tracked(pages)
     const queue = new PageQueue([ram])
-    // From the end to the start, so that the order shows.
+    // From the end to the start, so that the order is visible.
     const asked = Array.from({ length: pages / 2 }, (_, index) => pages - 2 - 2 * index)
     for (const page of asked) queue.add(ram, page, page + 1)
     assert.equal(queue.length, MOST_IN_ORDER)

@@ -4,15 +4,15 @@ import { PushWindow } from '../../src/source/push-window.js'
 const BATCH_BYTES = 64 * 1024
 
 interface Link {
-  /** Bytes that it takes in a millisecond. */
+  /** Bytes per millisecond. */
   readonly rate: number
-  /** Milliseconds of a round trip of nothing. */
+  /** Round trip time of an empty message, in milliseconds. */
   readonly roundTripMs: number
-  /** So many pass at once where it was idle before. */
+  /** How many bytes pass at once after the link was idle. */
   readonly burstBytes?: number
 }
 
-/** Pushes over a link that never rests for so long. @returns bytes that came, and the longest queue in ms */
+/** Pushes over a link and keeps it busy. @returns the throughput, and the longest queue in ms */
 function push(
   window: PushWindow,
   { rate, roundTripMs, burstBytes = 0 }: Link,
@@ -58,7 +58,7 @@ describe('PushWindow', () => {
       const window = new PushWindow()
       const { bytesPerMs, longestMs } = push(window, link, 0.1, 0, ms)
       assert(bytesPerMs > link.rate * 0.6, `${bytesPerMs} of ${link.rate}`)
-      // Behind a pause all that may be on its way comes at once: a round trip and a half.
+      // After a pause the whole window arrives at once: one and a half round trips.
       assert(longestMs < link.roundTripMs * 1.5 + 1, `${longestMs} ms`)
     })
   }
@@ -71,7 +71,7 @@ describe('PushWindow', () => {
     assert(longestMs < 2, `${longestMs} ms`)
   })
 
-  /** Each millisecond passes 125,000 bytes, all of them in its first fifth. */
+  /** 125,000 bytes pass per millisecond, all of them in its first fifth. */
   function pushInBursts(window: PushWindow, isFull: boolean): void {
     for (let time = 0; time < 500; time += 1) {
       const pings = [window.sent(62_500, time), window.sent(62_500, time)]
@@ -87,7 +87,8 @@ describe('PushWindow', () => {
     const window = new PushWindow()
     pushInBursts(window, true)
     assert.equal(window.isSlow, true)
-    // A round trip and a half of 0.1 ms, and 0.1 ms, at what the link passes: a burst is ten times that.
+    // 1.5 round trips of 0.1 ms plus 0.1 ms, at the rate of the link. A burst is
+    // five times as fast.
     assert(window.bytesFor(0.1) < 40_000, `${window.bytesFor(0.1)} bytes`)
   })
 

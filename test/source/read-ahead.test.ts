@@ -4,7 +4,7 @@ import { ReadAhead } from '../../src/source/read-ahead.js'
 
 const MOST = 256
 
-/** Asks for pages in this order, but not for those that were guessed. @returns how many it asked for */
+/** Requests pages in this order, except the guessed ones. @returns the number of requests */
 function ask(readAhead: ReadAhead, pages: readonly number[], most = MOST) {
   const sent = new Set<number>()
   let requests = 0
@@ -72,7 +72,7 @@ describe('ReadAhead', () => {
     assert.deepEqual(readAhead.guess(11, 32), { first: 12, stride: 1, count: 16 })
     assert.deepEqual(readAhead.guess(28, 32), { first: 29, stride: 1, count: 32 })
     assert.deepEqual(readAhead.guess(61, 32), { first: 62, stride: 1, count: 32 })
-    // It turned somewhere else: that has cost the last guess, and no more.
+    // The pattern changed: the last guess was wasted, and no further one.
     assert.equal(readAhead.guess(5000, 32), undefined)
     assert.equal(readAhead.guess(5001, 32), undefined)
     assert.deepEqual(readAhead.guess(5002, 32), { first: 5003, stride: 1, count: 8 })

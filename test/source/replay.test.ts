@@ -7,7 +7,7 @@ import { Replay } from '../../src/source/replay.js'
 import { decodeRecords } from '../support/records.js'
 import { tracked } from './support.js'
 
-/** Bytes of a PART around its records. */
+/** Bytes of a PART besides its records. */
 const HEAD_BYTES = 5
 const TAIL_BYTES = 13
 
@@ -25,7 +25,7 @@ function replayOf(blocks: readonly TrackedBlock[], order: PageOrder): Replay {
   return replay
 }
 
-/** Packs PARTs until nothing is left; the pages of each. */
+/** Packs PARTs until no page is left; returns the pages of each. */
 function packAll(
   blocks: readonly TrackedBlock[],
   replay: Replay,

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { RequestRate } from '../../src/source/request-rate.js'
 
-/** Notes requests at an even distance. */
+/** Notes requests at equal intervals. */
 function ask(rate: RequestRate, perMs: number, fromMs: number, ms: number): void {
   for (let count = 0; count < perMs * ms; count += 1) rate.note(fromMs + count / perMs)
 }

@@ -5,7 +5,7 @@ import { PageBitmap } from '../../src/ram/page-bitmap.js'
 import { RamBlock } from '../../src/ram/ram-block.js'
 import { cleanups } from '../support/cleanup.js'
 
-/** A block of so many pages, all of them zero and owed. */
+/** A block of `pages` zero pages, all of them still to be sent. */
 export function tracked(pages: number, hostPages = 1, name = 'ram'): TrackedBlock {
   const region = MemoryRegion.create({ kind: 'anon', lengthBytes: pages * 4096 })
   const pageSizeBytes = hostPages * 4096

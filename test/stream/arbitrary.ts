@@ -1,10 +1,10 @@
-/** Random valid streams, with everything the wire document allows. */
+/** Random valid streams, with everything that the wire document allows. */
 import fc from 'fast-check'
 import * as stream from '../../src/stream/index.js'
 
 export interface ArbitraryStream {
   readonly bytes: Uint8Array
-  /** Page sizes that the block list announces. */
+  /** Page sizes in the block list. */
   readonly pageSizes: Map<string, number>
 }
 
@@ -31,7 +31,7 @@ const blocks = fc.uniqueArray(
   { selector: (block) => block.name, minLength: 1, maxLength: 5 },
 )
 
-/** A record, by the numbers of its block and page; both are taken modulo what there is. */
+/** A record. Its block and page are numbers, reduced modulo the existing ones. */
 const record = fc.record({
   block: fc.nat(4),
   page: fc.nat({ max: Number.MAX_SAFE_INTEGER }),

@@ -76,7 +76,7 @@ const cases: ListCase[] = [
   },
 ]
 
-/** Decodes a START of ram with these blocks and, behind them, `rest`. */
+/** Decodes a START of ram with these blocks, followed by `rest`. */
 function decode(
   { summary, blocks }: Omit<ListCase, 'title'>,
   options: stream.StreamDecoderOptions = {},

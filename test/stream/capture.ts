@@ -1,6 +1,6 @@
 /**
- * Makes the golden files again: `node dist/test/stream/capture.js DIRECTORY`. Needs QEMU 7.2 and,
- * for what a destination says, root. Not part of the tests, which read what is committed.
+ * Makes the golden files again: `node dist/test/stream/capture.js DIRECTORY`. Needs QEMU 7.2, and
+ * root to capture a destination. Not part of the tests, which read the committed files.
  */
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -75,7 +75,7 @@ async function capturePostcopySource(): Promise<void> {
   await qemu.stop()
 }
 
-/** A source with `postcopy-preempt`: what was asked for comes on a second connection. */
+/** A source with `postcopy-preempt`: requested pages are sent on a second connection. */
 async function capturePreemptSource(): Promise<void> {
   const qemu = await start('preempt', [])
   await sleep(1000)
@@ -115,7 +115,7 @@ interface Accepted {
   learned: { id: number; blocks: readonly stream.RamBlockInfo[] }
 }
 
-/** Takes the next connection as a destination that answers what must be answered. */
+/** Accepts the next connection, as a destination that sends the required answers. */
 async function accept(server: Server, options: stream.StreamDecoderOptions): Promise<Accepted> {
   const [socket] = (await once(server, 'connection')) as [Socket]
   return answer(socket, options)
@@ -147,7 +147,7 @@ function answer(socket: Socket, options: stream.StreamDecoderOptions): Accepted 
         tellPackaged()
       },
       recvBitmap(name) {
-        // The upper half has been received.
+        // Reports the upper half as received.
         const pages = (known.get(name)?.usedLengthBytes ?? 0) / 4096
         const bitmap = new Uint8Array(Math.ceil(pages / 8)).fill(0xff, Math.ceil(pages / 16))
         say((out) => {
@@ -174,7 +174,9 @@ function answer(socket: Socket, options: stream.StreamDecoderOptions): Accepted 
   return { bytes: () => Buffer.concat(chunks), say, packaged, learned }
 }
 
-/** A destination that gets the saved stream as postcopy, pauses half way, recovers, completes. */
+/**
+ * A destination that receives the saved stream as postcopy, pauses half way, recovers, completes.
+ */
 async function captureDestination(bytes: Uint8Array): Promise<void> {
   const saved = new SavedStream(bytes)
   const qemu = await start('destination', ['-incoming', 'defer'])
@@ -185,7 +187,7 @@ async function captureDestination(bytes: Uint8Array): Promise<void> {
   const first = await Replay.connect(port, saved, sent)
   first.socket.write(saved.prologue())
   await qemu.reached('postcopy-active')
-  // The halted guest touches nothing: the monitor does, and waits like a vCPU.
+  // The halted guest touches nothing, so the monitor does, and waits like a vCPU.
   for (const address of ['0x12000', '0x15000', '0xfffff000', '0x12000', '0x16000']) {
     await qemu.execute('human-monitor-command', { 'command-line': `xp /1xw ${address}` })
   }

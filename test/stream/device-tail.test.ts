@@ -3,7 +3,7 @@ import * as stream from '../../src/stream/index.js'
 import * as short from './short-stream.js'
 import { wire } from './wire.js'
 
-/** What the body of a device may look like that is taken for no end of the stream. */
+/** Bodies of a device that look like the end of the stream, but are not. */
 const traps: [title: string, body: string][] = [
   ['an EOF and a description that stand behind no footer', '00 06 00000002 "{}"'],
   ['a description without EOF', '7e00000005 06 00000002 "{}"'],

@@ -1,16 +1,16 @@
 import { createHash } from 'node:crypto'
 import type { ReturnPathHandler, StreamHandler } from '../../src/stream/index.js'
 
-/** What a decoder said, as plain data: the method's name, then its arguments. */
+/** A call of a decoder as plain data: the method's name, then its arguments. */
 export type Event = readonly [name: string, ...args: unknown[]]
 
-/** Bytes as they stand in an event: pages and blobs are too long to be printed. */
+/** Represents bytes in an event: pages and blobs are too long to be printed. */
 export function digest(bytes: Uint8Array, start = 0, end = bytes.length): string {
   const hash = createHash('sha256').update(bytes.subarray(start, end)).digest('hex')
   return `${end - start} bytes ${hash.slice(0, 16)}`
 }
 
-/** Writes down every call of a main or preempt channel. */
+/** Records every call for a main or preempt channel. */
 export function recordStream(events: Event[]): StreamHandler {
   const add = (...event: Event) => {
     events.push(event)
@@ -83,7 +83,7 @@ export function recordStream(events: Event[]): StreamHandler {
   }
 }
 
-/** Writes down every call of a return path. */
+/** Records every call for a return path. */
 export function recordReturnPath(events: Event[]): ReturnPathHandler {
   return {
     shut: (value) => {
@@ -108,8 +108,8 @@ export function recordReturnPath(events: Event[]): ReturnPathHandler {
 }
 
 /**
- * Adds a bulk hook to a recorder that takes at most `budget` records a call, one after the
- * other, and reports them with the same events.
+ * Adds a bulk hook to a recorder. It takes at most `budget` records per call, one after the other,
+ * and reports them with the same events.
  */
 export function withBulkHook(handler: StreamHandler, budget: number): StreamHandler {
   return {

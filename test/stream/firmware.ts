@@ -1,5 +1,5 @@
 /**
- * 64 KiB of firmware of our own, so that no one else's is in the repository. From the reset
+ * 64 KiB of our own firmware, so that the repository contains no foreign one. From the reset
  * vector it fills 16 pages from 0x10000 on, page n with 16-bit words of n + 1, and halts:
  * cli; es = 0x1000; di = 0; cx = 0x8000; again: ax = 1 + di / 4096; stosw; loop again; hlt
  */

@@ -5,7 +5,7 @@ import { anyStream } from './arbitrary.js'
 import { recordReturnPath, recordStream } from './events.js'
 import * as short from './short-stream.js'
 
-/** Feeds a decoder; nothing but a StreamError may come out of it. */
+/** Feeds a decoder, which may throw a StreamError only. */
 function feed(decoder: stream.ChannelDecoder, bytes: Uint8Array, pieces: number): void {
   const feeder = new stream.StreamFeeder(decoder)
   try {
@@ -31,11 +31,11 @@ const channels: Record<string, () => stream.ChannelDecoder> = {
   'a preempt channel': () => new stream.PreemptDecoder(recordStream([]), short.blocks),
 }
 
-/** Numbers that parsers trip over, more often than others. */
+/** Boundary values of parsers are more frequent. */
 const byte = fc.oneof(fc.constantFrom(0, 1, 2, 4, 8, 0x10, 0x20, 0x7e, 0xff), fc.nat(255))
 const garbage = fc.array(byte, { maxLength: 200 }).map((bytes) => Uint8Array.from(bytes))
 
-/** Overwrites, cuts out or repeats a piece. */
+/** Overwrites, removes or repeats a piece. */
 const mutation = fc.record({
   at: fc.double({ min: 0, max: 1, noNaN: true }),
   length: fc.nat(12),
@@ -140,7 +140,7 @@ describe('garbage', () => {
   })
 
   it('that looks like ever new ends of a device tail costs time in proportion', () => {
-    // Footer, EOF, description of all that follows: each is a candidate until the next one.
+    // Footer, EOF, and a description of all that follows: each is a candidate until the next one.
     const bait = Buffer.from('7e0000000100060000ffff7b', 'hex')
     const decoder = new stream.StreamDecoder({})
     decoder.write(stream.encode(short.prologue))

@@ -27,7 +27,7 @@ function count(events: Event[], name: string): number {
   return events.filter((event) => event[0] === name).length
 }
 
-/** Everything but the pages. */
+/** All events except the pages. */
 function outline(events: Event[]): Event[] {
   return events.filter(([name]) => name !== 'ramPage' && name !== 'ramZero')
 }
@@ -50,7 +50,8 @@ describe('a stream of QEMU 7.2', () => {
     ])
     strictEqual(count(events, 'ramPage') + count(events, 'ramZero'), PAGE_COUNT)
     const [tail, end, description] = events.slice(-3)
-    // The wire document's walk of the sections below proves that this is their length.
+    // The test below walks the sections as in the wire document and proves that
+    // this is their length.
     ok(String(tail?.[1]).startsWith('12857 bytes'))
     deepStrictEqual(end, ['endOfStream'])
     const { page_size } = JSON.parse(String(description?.[1])) as { page_size: number }
@@ -185,7 +186,7 @@ describe('a stream of QEMU 7.2', () => {
 
   it('is answered by a 7.2 destination with pongs and page requests', () => {
     const events = decodeReturnPath('destination-return-path')
-    // Two threads answer: PONG 4 may stand before or behind PONG 3.
+    // Two threads answer: PONG 4 may precede or follow PONG 3.
     const pongs = events.filter(([name]) => name === 'pong').map(([, value]) => value)
     deepStrictEqual(new Set(pongs), new Set([1, 2, 3, 4, 0x42]))
     const requests = events.filter(([name]) => name !== 'pong')
@@ -224,7 +225,7 @@ interface Described {
   readonly subsections?: readonly Described[]
 }
 
-/** The wire document's sum over a description: fields, and subsections with their headers. */
+/** The length of a description as in the wire document: fields, and subsections with headers. */
 function lengthOf({ fields, subsections }: Described): number {
   let length = 0
   for (const { size, array_len } of fields ?? []) length += size * (array_len ?? 1)

@@ -156,7 +156,7 @@ describe('a handler', () => {
 })
 
 describe('memory', () => {
-  /** A prologue, then `announce` and what has arrived of it. */
+  /** A prologue, then `announce` and the first `arrived` bytes that it announces. */
   function feed(limits: Partial<stream.StreamLimits>, announce: string, arrived: number): void {
     const decoder = new stream.StreamDecoder({}, { limits })
     decoder.write(stream.encode(short.prologue))

@@ -1,6 +1,6 @@
 /**
- * A second decoder of whole streams that are known to be good: slow, written against the wire
- * document alone, an object an element. It shares nothing with the fast one but the events.
+ * A second decoder, for whole valid streams: slow, written from the wire document alone, with an
+ * object per element. It shares only the events with the fast decoder.
  */
 import { isUtf8 } from 'node:buffer'
 import { digest, type Event } from './events.js'
@@ -11,7 +11,7 @@ interface Block {
   pageSizeBytes?: number
 }
 
-/** @param pageSizes - of the blocks that have the field, by name */
+/** @param pageSizes - of the blocks that have this field, by name */
 export function decodeNaively(bytes: Uint8Array, pageSizes = new Map<string, number>()): Event[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   const events: Event[] = []
@@ -131,7 +131,9 @@ export function decodeNaively(bytes: Uint8Array, pageSizes = new Map<string, num
   }
   return events
 
-  /** As the wire document cuts a saved stream: backwards from the end of the file. */
+  /**
+   * Finds the end of a saved stream as in the wire document: backwards from the end of the file.
+   */
   function deviceTail(): void {
     let end = bytes.length - 1
     for (let k = bytes.length - 6; k > at; k -= 1) {

@@ -9,7 +9,7 @@ const LISTEN = '08 0004 0000'
 const PING = '08 0002 0004 00000003'
 const RUN = '08 0005 0000'
 const DEVICE = '04 00000009 03 "cpu" 00000001 0000000c beef 7e 00000009'
-/** Where the package stands in its stream. */
+/** The package's offset in its stream. */
 const OFFSET = 1000
 
 /** Walks a package of devices with two bytes of state. */

@@ -45,7 +45,7 @@ export class Qemu {
     return this.qmp.enable(...capabilities)
   }
 
-  /** Waits until `query-migrate` says so. */
+  /** Waits until `query-migrate` reports this status. */
   async reached(status: string): Promise<void> {
     await this.qmp.reached(status)
   }

@@ -147,7 +147,7 @@ const refusals: Refusal[] = [
   },
 ]
 
-/** Every command of fixed length, one byte longer. */
+/** Every command of fixed length, with one byte too many. */
 for (const [command, { name, length }] of stream.COMMANDS) {
   if (length === 'variable' || command === stream.Command.enableColo) continue
   const legal = typeof length === 'number' ? length : (length[0] ?? 0)

@@ -12,13 +12,13 @@ export interface Refusal {
   readonly after: Build
   readonly bad: string
   readonly code: string
-  /** Part of the message. */
+  /** Matches a part of the message. */
   readonly says: RegExp
-  /** Where the refused element begins, counted from `bad`. */
+  /** The start of the refused element, counted from `bad`. */
   readonly at?: number
 }
 
-/** Builds one state on top of another. */
+/** Appends bytes to a state. */
 export function followedBy(before: Build, bytes: string | Build): Build {
   return (out) => {
     before(out)

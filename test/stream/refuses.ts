@@ -1,7 +1,7 @@
 import { ok, strictEqual, throws } from 'node:assert/strict'
 import { StreamError } from '../../src/stream/index.js'
 
-/** Asserts that `run` throws a StreamError with this code, and hands it back. */
+/** Asserts that `run` throws a StreamError with this code, and returns the error. */
 export function refuses(run: () => unknown, code: string, what = ''): StreamError {
   let caught: unknown
   throws(

@@ -31,7 +31,7 @@ export class SavedStream {
     decoder.end()
   }
 
-  /** Everything up to and with the package and the ping behind it. */
+  /** Everything up to the package, and the ping after it. */
   prologue(): Uint8Array {
     return stream.encode((out) => {
       stream.encodeFileHeader(out)

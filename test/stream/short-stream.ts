@@ -1,4 +1,6 @@
-/** Small whole streams with one of everything, for tests that cut or break them at every byte. */
+/**
+ * Small whole streams with each kind of element, for tests that cut or break them at every byte.
+ */
 import * as stream from '../../src/stream/index.js'
 
 export const RAM_ID = 2
@@ -7,7 +9,7 @@ export const blocks: readonly stream.RamBlockInfo[] = [
   { name: 'rom', usedLengthBytes: 0x2000 },
 ]
 
-/** A page, each byte of which is different from its neighbours. */
+/** A page in which each byte differs from its neighbours. */
 export const page = Uint8Array.from({ length: 4096 }, (_, i) => (i * 7 + 1) % 256)
 
 /** Two devices; the first one's body looks like an EOF with a description. */
@@ -22,7 +24,7 @@ export function devices(): Uint8Array<ArrayBuffer> {
   return sections.take()
 }
 
-/** File header to the footer of `ram` START. */
+/** From the file header to the footer of `ram` START. */
 export function prologue(out: stream.Writer): void {
   stream.encodeFileHeader(out)
   const uuid = Uint8Array.from({ length: 16 }, (_, i) => i)
@@ -43,7 +45,7 @@ export function closeSection(out: stream.Writer): void {
   stream.encodeFooter(out, RAM_ID)
 }
 
-/** A PART with a zero page and, where asked for, pages. */
+/** A PART with a zero page, and `pageCount` other pages. */
 export function part(out: stream.Writer, pageCount: number): void {
   stream.encodeSectionPart(out, RAM_ID)
   stream.encodeRamZero(out, 'rom', 0x1000)
@@ -96,7 +98,7 @@ export function recoveredStream(): Uint8Array {
   })
 }
 
-/** What a destination says in a migration that is recovered, message by message. */
+/** The messages of a destination in a migration that is recovered. */
 export function returnPathMessages(): Uint8Array[] {
   const messages: ((out: stream.Writer) => void)[] = [
     (out) => {
@@ -126,7 +128,7 @@ export function returnPathMessages(): Uint8Array[] {
   return messages.map(stream.encode)
 }
 
-/** A preempt channel, record by record. */
+/** The records of a preempt channel. */
 export function preemptRecords(): Uint8Array[] {
   const records: ((out: stream.Writer) => void)[] = [
     (out) => {

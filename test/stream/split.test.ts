@@ -24,7 +24,7 @@ function inPieces(pieces: Uint8Array[]): { bytes: Uint8Array; ends: number[] } {
   return { bytes: Buffer.concat(pieces), ends }
 }
 
-/** Where a device's data looks like a footer and EOF: without its device nobody can tell. */
+/** Where a device's data looks like a footer and EOF, which only the device itself could tell. */
 function trapsOf(bytes: Uint8Array): number {
   return Buffer.from(bytes).indexOf(Buffer.from('7e0000000500', 'hex')) + 6
 }
@@ -36,7 +36,7 @@ const cases: Case[] = [
     title: 'a precopy',
     make: main,
     bytes: precopy,
-    // A source that sends no description ends right behind the EOF.
+    // A source without a description ends right after the EOF.
     ends: [trapsOf(precopy), precopy.length - 15, precopy.length],
   },
   {
@@ -72,13 +72,13 @@ const cases: Case[] = [
   },
 ]
 
-/** Everything a decoder says of `bytes`, given in pieces that end at `cuts`. */
+/** All events of a decoder for `bytes`, given in pieces that end at `cuts`. */
 function decode(make: Case['make'], bytes: Uint8Array, cuts: readonly number[] = []): Event[] {
   const events: Event[] = []
   const feeder = new stream.StreamFeeder(make(events))
   let from = 0
   for (const cut of [...cuts, bytes.length]) {
-    // A copy that is spoiled at once: nothing may hold on to a chunk.
+    // A copy that is overwritten at once: the decoder must not keep references to a chunk.
     const chunk = Buffer.from(bytes.subarray(from, cut))
     feeder.push(chunk)
     chunk.fill(0xee)

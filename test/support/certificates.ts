@@ -1,4 +1,4 @@
-/** Certificate authorities and what they sign, made with openssl for one test. */
+/** Certificate authorities and their certificates, made with openssl for one test. */
 import { execFileSync } from 'node:child_process'
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -8,16 +8,16 @@ const KEY = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-node
 export type Role = 'server' | 'client'
 
 export interface Issue {
-  /** Default: what both ends of a test on this host need. */
+  /** Default: the names that both ends of a test on this host need. */
   subjectAltName?: string
-  /** From now; -1 has expired. */
+  /** Days from now; -1 has expired. */
   days?: number
-  /** What the certificate may be used for, instead of its role. */
+  /** Allowed uses of the certificate, instead of those of its role. */
   extendedKeyUsage?: string
 }
 
 export class Authority {
-  /** Has `ca-cert.pem` and `ca-key.pem`. */
+  /** Contains `ca-cert.pem` and `ca-key.pem`. */
   readonly folder: string
 
   constructor(parent: string, name = 'ca') {
@@ -34,7 +34,7 @@ export class Authority {
     )
   }
 
-  /** Makes `ROLE-cert.pem` and `ROLE-key.pem` in `directory`, and puts the CA's certificate beside them. */
+  /** Makes `ROLE-cert.pem` and `ROLE-key.pem` in `directory`, and adds the CA's certificate. */
   issue(directory: string, role: Role, options: Issue = {}): void {
     const {
       subjectAltName = 'DNS:localhost,IP:127.0.0.1',
@@ -60,7 +60,7 @@ export class Authority {
     copyFileSync(join(this.folder, 'ca-cert.pem'), join(directory, 'ca-cert.pem'))
   }
 
-  /** A list in `directory` that says that certificates there, of these roles, are good no more. */
+  /** Makes a revocation list in `directory` for the certificates of these roles there. */
   revoke(directory: string, ...roles: readonly Role[]): void {
     const config = ['[ca]', 'default_ca=x', '[x]', 'database=index', 'default_md=sha256']
     writeFileSync(join(this.folder, 'ca.cnf'), config.join('\n'))
@@ -75,7 +75,7 @@ export class Authority {
   }
 }
 
-/** A directory with everything that both ends need, of an authority of its own. */
+/** A directory with everything that both ends need, from an authority of its own. */
 export function makeCredentials(
   parent: string,
   name = 'creds',
@@ -86,7 +86,7 @@ export function makeCredentials(
   return { directory, authority }
 }
 
-/** The same as Node's TLS takes it, for peers of a test's making. */
+/** The same files as options of Node's TLS, for peers that a test makes. */
 export function tlsFiles(
   directory: string,
   role: Role,

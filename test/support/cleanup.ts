@@ -1,4 +1,4 @@
-/** Undo what a test did to the host, in reverse order, whether it passed or not. */
+/** Undoes what a test did to the host, in reverse order, whether it passed or not. */
 type Undo = () => unknown
 
 const stack: Undo[] = []

@@ -1,4 +1,4 @@
-/** Peers of the test's making: what they say and do is written in the test, byte by byte. */
+/** Peers for tests: the test determines what they send and do, byte by byte. */
 import net from 'node:net'
 import { once } from 'node:events'
 import * as stream from '../../src/stream/index.js'
@@ -9,10 +9,10 @@ import type { TestMachine } from './test-machine.js'
 
 const RAM_ID = 2
 
-/** What both kinds of peer share: a socket, and what has been heard on it. */
+/** Common to both kinds of peer: a socket, and what was received on it. */
 abstract class FakePeer {
   readonly events: Event[] = []
-  /** What the decoder said of the other end's bytes, if it refused them. */
+  /** The decoder's error, if it refused the other end's bytes. */
   refused: unknown
   /** The other end has closed or reset the connection. */
   closed = false
@@ -48,7 +48,7 @@ abstract class FakePeer {
     for (const one of wake) one()
   }
 
-  /** Waits until `condition` holds; it is looked at whenever something was heard. */
+  /** Waits until `condition` holds; it is checked whenever something was received. */
   async until(condition: () => boolean): Promise<void> {
     while (!condition()) {
       if (this.closed) throw new Error(`closed; heard ${JSON.stringify(this.events.slice(-20))}`)
@@ -56,7 +56,7 @@ abstract class FakePeer {
     }
   }
 
-  /** Waits for an event of this name, and hands over its arguments. */
+  /** Waits for an event of this name, and returns its arguments. */
   async heard(name: string, ...args: readonly unknown[]): Promise<readonly unknown[]> {
     const find = (): Event | undefined =>
       this.events.find(
@@ -79,7 +79,7 @@ abstract class FakePeer {
     this.socket?.write(build instanceof Uint8Array ? build : stream.encode(build))
   }
 
-  /** Resolves when the kernel has taken them, or the connection is gone. */
+  /** Resolves when the kernel has accepted the bytes, or the connection is closed. */
   sendAll(bytes: Uint8Array): Promise<void> {
     return new Promise((resolve) => {
       const { socket } = this
@@ -95,22 +95,22 @@ abstract class FakePeer {
     })
   }
 
-  /** Breaks the connection without a word. */
+  /** Resets the connection. */
   reset(): void {
     this.socket?.resetAndDestroy()
   }
 
-  /** Says that it has nothing more to say. */
+  /** Ends its writing side. */
   end(): void {
     this.socket?.end()
   }
 
-  /** Reads nothing any more. */
+  /** Stops reading. */
   deafen(): void {
     this.socket?.pause()
   }
 
-  /** Reads one piece, and then nothing. */
+  /** Reads one piece, and then stops again. */
   async sip(): Promise<void> {
     const { socket } = this
     const { length } = this.bytes
@@ -122,7 +122,7 @@ abstract class FakePeer {
     await tick()
   }
 
-  /** Reads on. */
+  /** Resumes reading. */
   drink(): void {
     this.socket?.resume()
   }
@@ -145,10 +145,10 @@ export class FakeSource extends FakePeer {
   }
 }
 
-/** A destination that answers as the test says. */
+/** A destination that answers as the test determines. */
 export class FakeDestination extends FakePeer {
   readonly uri: string
-  /** PINGs are answered at once; a test may answer otherwise. */
+  /** PINGs are answered at once; a test may replace this. */
   onPing: (value: number) => void = (value) => {
     if (this.#hasShut) return
     this.send((out) => {
@@ -182,7 +182,7 @@ export class FakeDestination extends FakePeer {
       packaged: (blob, offset) => {
         recorder.packaged?.(blob, offset)
         this.package = blob
-        // As one that has loaded its devices does.
+        // As a destination does that has loaded its devices.
         for (const value of stream.findPackagePings(blob).pings) this.onPing(value)
       },
     })
@@ -196,10 +196,10 @@ export class FakeDestination extends FakePeer {
     })
   }
 
-  /** The blob of the package, once it has come. */
+  /** The blob of the package, once it has arrived. */
   package: Uint8Array | undefined
 
-  /** Confirms the end. */
+  /** Sends SHUT. */
   shut(status: number): void {
     this.#hasShut = true
     this.send((out) => {
@@ -227,7 +227,7 @@ export interface PrologueOptions {
   blocks?: readonly stream.RamBlockInfo[]
 }
 
-/** File header to the block list of `machine`. */
+/** From the file header to the block list of `machine`. */
 export function prologue(machine: TestMachine, options: PrologueOptions = {}): Uint8Array {
   const { postcopy = true, returnPath = postcopy } = options
   const own = machine.blocks.map(({ name, lengthBytes, region }) => ({
@@ -277,7 +277,7 @@ export function ramEnd(build: (out: stream.Writer) => void = () => undefined): U
   })
 }
 
-/** A discard of everything. */
+/** A discard of all pages. */
 export function discardAll(machine: TestMachine): Uint8Array {
   return stream.encode((out) => {
     for (const { name, lengthBytes } of machine.blocks) {
@@ -302,7 +302,7 @@ export function packageOf(machine: TestMachine): Uint8Array {
   })
 }
 
-/** All pages of the machine, or those that are wanted, named, as records. */
+/** All pages of the machine, or the wanted ones, as records with a name. */
 export function allPages(
   machine: TestMachine,
   isWanted: (name: string, offset: number) => boolean = () => true,

@@ -1,4 +1,4 @@
-/** Root hooks: nothing a test started may outlive the run. */
+/** Root hooks: nothing that a test started may outlive the run. */
 import { writeSync } from 'node:fs'
 import { HostChanges } from '../../src/testing/index.js'
 import { cleanups } from './cleanup.js'
@@ -22,10 +22,10 @@ export const mochaHooks = {
   },
 }
 
-/** How long what was let go may take to end. */
+/** How long closed resources may take to end. */
 const LAST_MS = 10_000
 
-/** A thread that waits for a page would keep the run from ending, and `exit()` too. */
+/** A thread that waits for a page would keep the run from ending, and would block `exit()` too. */
 export function mochaGlobalTeardown(): void {
   shared?.undo()
   setTimeout(() => {

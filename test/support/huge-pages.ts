@@ -1,10 +1,10 @@
-/** Lends a suite 2 MiB pages where the host has too few and we may change that. */
+/** Lends 2 MiB pages to a suite if the host has too few and this user may add some. */
 import { HostChanges, availableHugePages } from '../../src/testing/index.js'
 
 /**
- * Raises vm.nr_hugepages for the suite that calls this, as root, and takes as many back behind it,
- * also if the run ends early. For anybody else it does nothing: `requires(this, 'hugePages')` then
- * skips.
+ * As root, raises vm.nr_hugepages for the suite that calls this, and lowers it by
+ * as many after the suite, even if the run ends early. For other users it does
+ * nothing: `requires(this, 'hugePages')` then skips.
  */
 export function lendHugePages(count: number): void {
   let changes: HostChanges | undefined

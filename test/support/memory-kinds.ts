@@ -8,7 +8,7 @@ export type MemoryKind = 'anon' | 'memfd' | 'hugetlb'
 
 export const allKinds: readonly MemoryKind[] = ['anon', 'memfd', 'hugetlb']
 
-/** The host page of a kind, in bytes. */
+/** The host page size of a kind, in bytes. */
 export function hostPageOf(kind: MemoryKind): number {
   return kind === 'hugetlb' ? 2 ** 21 : 4096
 }
@@ -31,7 +31,7 @@ export function describeKinds(
   }
 }
 
-/** A region of so many host pages, closed behind the test. */
+/** A region of this many host pages, closed after the test. */
 export function makeRegion(
   kind: MemoryKind,
   hostPages: number,
@@ -45,14 +45,14 @@ export function makeRegion(
   return region
 }
 
-/** Bytes of a region that is all there. */
+/** Bytes of a region without missing pages. */
 export function bytesAt(region: MemoryRegion, offset: number, length: number): Uint8Array {
   const bytes = new Uint8Array(length)
   region.read(offset, bytes)
   return bytes
 }
 
-/** Content that no other page has. */
+/** Content that differs for each seed. */
 export function pageContent(seed: number, lengthBytes = 4096): Uint8Array {
   const bytes = new Uint8Array(lengthBytes)
   for (let i = 0; i < lengthBytes; i += 1) bytes[i] = (seed * 31 + i * 7 + (i >> 8)) % 251

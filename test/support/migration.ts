@@ -1,4 +1,4 @@
-/** One migration between two machines of this process, and what was seen of it. */
+/** One migration between two machines of this process, and a record of its states. */
 import { Destination, type DestinationOptions } from '../../src/destination/destination.js'
 import type { PostcopyError } from '../../src/errors.js'
 import { Guest, type GuestOptions } from '../../src/guest/index.js'
@@ -11,12 +11,12 @@ import { cleanups } from './cleanup.js'
 
 export const postcopy = { 'postcopy-ram': true } as const
 /**
- * Only a guest that writes nothing gets to the end of precopy by itself; and rounds of some MiB
- * last long enough that a guest that writes does so in each of them, also on a busy host.
+ * With these limits, precopy completes only if the guest writes nothing. Rounds of a few MiB last
+ * long enough that a guest that writes does so in each of them, even on a busy host.
  */
 export const noConvergence = { 'downtime-limit': 0, 'max-bandwidth': 16 * 2 ** 20 } as const
 
-/** Listens on a port of the kernel's choice, closed behind the test. */
+/** Listens on a port that the kernel chooses; closed after the test. */
 export async function listenFor(
   machine: MigratableMachine,
   options: Partial<DestinationOptions> = {},
@@ -26,7 +26,7 @@ export async function listenFor(
   return destination
 }
 
-/** Starts a migration, ended behind the test. */
+/** Starts a migration that is closed after the test. */
 export function migrateTo(
   uri: string,
   machine: MigratableMachine,
@@ -37,7 +37,7 @@ export function migrateTo(
   return source
 }
 
-/** Every state from now on, with the present one in front. */
+/** The present state, and every later one. */
 export function statesOf(migration: Migration): MigrationState[] {
   const states = [migration.state]
   migration.on('state', (state) => states.push(state))
@@ -45,8 +45,8 @@ export function statesOf(migration: Migration): MigrationState[] {
 }
 
 /**
- * Waits until the migration is in one of these states; any other end is an error, and so is a pause
- * that is not the present one.
+ * Waits until the migration is in one of these states. Any other final state is an error, and so
+ * is a further pause.
  */
 export async function reached(migration: Migration, ...wanted: MigrationState[]): Promise<void> {
   if (wanted.includes(migration.state)) return
@@ -63,12 +63,12 @@ export async function reached(migration: Migration, ...wanted: MigrationState[])
   })
 }
 
-/** Waits for the end of a migration, whatever it is. */
+/** Waits until a migration has ended, successfully or not. */
 export function ended(migration: Migration): Promise<void> {
   return reached(migration, 'completed', 'failed', 'cancelled', 'postcopy-paused')
 }
 
-/** The code of the error that a migration ended with. */
+/** The code of the error with which a migration ended. */
 export function codeOf(migration: Migration): string | undefined {
   return migration.error?.code
 }
@@ -82,14 +82,17 @@ export interface Pair<M extends MigratableMachine> {
 }
 
 export interface PairOptions extends MigrationOptions {
-  /** Of the destination alone, where they differ. */
+  /** Options of the destination only, where they differ. */
   readonly destination?: Partial<DestinationOptions>
   readonly source?: Partial<SourceOptions>
-  /** What stands between the two: is told where the destination listens, and says where to go. */
+  /**
+   * Gets the destination's URI, and returns the one that the source connects to,
+   * such as a proxy's.
+   */
   readonly via?: (uri: string) => Promise<string>
 }
 
-/** Begins to migrate `here` into `there`. */
+/** Starts a migration of `here` into `there`. */
 export async function startPair<M extends MigratableMachine>(
   here: M,
   there: M,
@@ -109,7 +112,7 @@ export async function startPair<M extends MigratableMachine>(
   }
 }
 
-/** The same, to the end, which must be success. */
+/** The same, until both ends have completed. */
 export async function migratePair<M extends MigratableMachine>(
   here: M,
   there: M,
@@ -121,7 +124,7 @@ export async function migratePair<M extends MigratableMachine>(
   return pair
 }
 
-/** A guest and an empty one to migrate it into, closed behind the test. */
+/** A guest, and an empty one to migrate it into; both are closed after the test. */
 export async function guestPair(
   options: Omit<GuestOptions, 'incoming'>,
 ): Promise<{ here: Guest; there: Guest }> {

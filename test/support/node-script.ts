@@ -9,7 +9,7 @@ export interface ScriptResult {
   stderr: string
 }
 
-/** Runs ES module source; anything but exit status 0 within 50 s is an error with the output. */
+/** Runs ES module source. Throws with the output unless the exit status is 0 within 50 s. */
 export function runNode(
   source: string,
   flags: readonly string[] = [],

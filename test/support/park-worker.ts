@@ -1,4 +1,4 @@
-/** Does one thing to a region in a thread of its own, which may park on it. */
+/** Accesses a region once, in a thread of its own, which may park on it. */
 import { closeSync, openSync } from 'node:fs'
 import { parentPort, workerData } from 'node:worker_threads'
 import { MemoryRegion, PostcopyError } from '../../src/kernel/index.js'
@@ -14,7 +14,7 @@ function run(job: ParkJob): void {
   } else if (action === 'discard') {
     region.discard(offset, length)
   } else {
-    // read(2) into the page: a fault from inside the kernel
+    // read(2) into the page: a fault in kernel mode
     const fd = openSync('/dev/zero', 'r')
     try {
       region.readFile(fd, 0, offset, length)

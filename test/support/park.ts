@@ -1,4 +1,4 @@
-/** Threads that touch missing pages, and the events that they cause. */
+/** Threads that touch missing pages, and the resulting events. */
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
@@ -17,7 +17,7 @@ export interface ParkJob {
 /** A thread that does `action` to the range. */
 export class Parked {
   readonly worker: Worker
-  /** `done`, or the code of the error it ended with. */
+  /** `done`, or the code of the error with which it ended. */
   readonly result: Promise<string>
   readonly #begins: Promise<unknown>
   #settled = false
@@ -36,7 +36,7 @@ export class Parked {
     })
   }
 
-  /** Whether it is still at it after a moment that is long against any wake-up. */
+  /** Whether it still has not ended after a time that is long compared with any wake-up. */
   async sleeps(): Promise<boolean> {
     await this.#begins
     await sleep(60)
@@ -50,7 +50,7 @@ export interface Fault {
   threadId: number
 }
 
-/** Opens a userfaultfd and closes it behind the test, which wakes whoever still sleeps. */
+/** Opens a userfaultfd and closes it after the test, which wakes the threads that still sleep. */
 export function openUffd(options?: UserfaultfdOptions): Userfaultfd {
   const uffd = Userfaultfd.open(options)
   cleanups.add(() => {
@@ -59,7 +59,7 @@ export function openUffd(options?: UserfaultfdOptions): Userfaultfd {
   return uffd
 }
 
-/** Events in the form [type, a, b, c], as they come, until there are `count`. */
+/** The first `count` events, in the form [type, a, b, c]. */
 export async function nextEvents(uffd: Userfaultfd, count: number): Promise<number[][]> {
   const events: number[][] = []
   await new Promise<void>((resolve) => {

@@ -1,4 +1,4 @@
-/** A client of QEMU's Machine Protocol, for QEMU and for us: it must not know the difference. */
+/** A client of the QEMU Machine Protocol, for QEMU and for us: it must not see a difference. */
 import { once } from 'node:events'
 import { type NetConnectOpts, type Socket, createConnection } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -9,7 +9,7 @@ export interface QmpEvent {
   timestamp: { seconds: number; microseconds: number }
 }
 
-/** An `error` in answer to a command. */
+/** An `error` in the answer to a command. */
 export class QmpRefusal extends Error {
   readonly errorClass: string
   readonly desc: string
@@ -24,9 +24,9 @@ export class QmpRefusal extends Error {
 type Message = Record<string, unknown>
 
 export class QmpClient {
-  /** All that came since the negotiation. */
+  /** All events since the negotiation. */
   readonly events: QmpEvent[] = []
-  /** What {@link reached} has seen, without repetitions. */
+  /** The statuses that {@link reached} has seen, without repetitions. */
   readonly statuses: string[] = []
   readonly socket: Socket
   readonly #messages: Message[] = []
@@ -46,12 +46,12 @@ export class QmpClient {
       }
       socket.emit('message')
     })
-    // Waiting for a message ends with the connection.
+    // A wait for a message ends when the connection closes.
     socket.on('close', () => socket.emit('message'))
     socket.on('error', () => undefined)
   }
 
-  /** Connects and negotiates. @throws what `connect` says */
+  /** Connects and negotiates. @throws the error of `connect` */
   static async connect(to: NetConnectOpts): Promise<QmpClient> {
     const socket = createConnection(to)
     const client = new QmpClient(socket)
@@ -61,7 +61,7 @@ export class QmpClient {
     return client
   }
 
-  /** The next message that is no event. */
+  /** The next message that is not an event. */
   async message(): Promise<Message> {
     for (;;) {
       const message = this.#messages.shift()
@@ -78,7 +78,7 @@ export class QmpClient {
     this.socket.write(`${JSON.stringify(request)}\n`)
     for (;;) {
       const message = await this.message()
-      // One that was given up may have left its answer here.
+      // A command that was given up may have left its answer here.
       if (message['id'] !== this.#id) continue
       if ('error' in message) {
         throw new QmpRefusal(command, message['error'] as { class: string; desc: string })
@@ -87,7 +87,7 @@ export class QmpClient {
     }
   }
 
-  /** How a command is refused: class and words. */
+  /** The class and the text of a command's refusal. */
   async refusal(command: string, args?: object): Promise<string> {
     try {
       return `not refused: ${JSON.stringify(await this.execute(command, args))}`
@@ -103,7 +103,7 @@ export class QmpClient {
     })
   }
 
-  /** Waits until `query-migrate` says so, and returns what it says. */
+  /** Waits until `query-migrate` reports this status, and returns its answer. */
   async reached(status: string): Promise<Message> {
     let last: Message = {}
     for (const deadline = Date.now() + 20_000; Date.now() < deadline;) {
@@ -116,7 +116,7 @@ export class QmpClient {
     throw new Error(`never ${status}: ${JSON.stringify(last)}`)
   }
 
-  /** Waits for an event, past ones included. */
+  /** Waits for an event, including past ones. */
   async told(event: string, data: Message = {}): Promise<QmpEvent> {
     const matches = (one: QmpEvent): boolean =>
       one.event === event && Object.entries(data).every(([key, value]) => one.data?.[key] === value)

@@ -1,4 +1,4 @@
-/** Page records of the stream's `ram` section, made and read the slow way. */
+/** Encodes and decodes page records of the stream's `ram` section with simple, slow code. */
 
 export const PAGE = 0x08
 export const ZERO = 0x02
@@ -27,13 +27,13 @@ export function concat(parts: readonly Uint8Array[]): Uint8Array {
 
 export interface Decoded {
   page: number
-  /** Without CONTINUE. */
+  /** `undefined`: a record with CONTINUE. */
   name: string | undefined
   /** `undefined`: a zero page. */
   content: Uint8Array | undefined
 }
 
-/** Takes packed bytes apart; anything unexpected is an error. */
+/** Decodes packed bytes; throws for anything unexpected. */
 export function decodeRecords(bytes: Uint8Array): Decoded[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
   const records: Decoded[] = []
@@ -64,7 +64,7 @@ export function decodeRecords(bytes: Uint8Array): Decoded[] {
   return records
 }
 
-/** A page set of `pages` bits with these set. */
+/** A bitmap of `pages` bits, of which these are set. */
 export function pageSet(pages: number, ...set: readonly number[]): Uint8Array {
   const bitmap = new Uint8Array(Math.ceil(pages / 8))
   for (const page of set) {
@@ -86,8 +86,8 @@ export function pagesIn(bitmap: Uint8Array): number[] {
 }
 
 /**
- * Records that the fast loops must leave to the decoder: each with a reason, for a block of
- * `pages` pages.
+ * Records that the fast loops must leave to the decoder, each with the reason, for
+ * a block of `pages` pages.
  */
 export function foreignRecords(pages: number): [string, Uint8Array][] {
   const content = new Uint8Array(PAGE_BYTES).fill(1)

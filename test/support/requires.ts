@@ -1,14 +1,16 @@
 /**
- * What a test needs of the host. Missing things skip the test with a reason, unless
- * `POSTCOPY_REQUIRE` names them (CI does): then the skip is a failure.
+ * The requirements of a test on the host. A missing one skips the test with a reason, unless
+ * `POSTCOPY_REQUIRE` names it (as in CI): then the skip is a failure.
  */
 import { appendFileSync, existsSync, readFileSync, readdirSync } from 'node:fs'
 import { readPrivileges } from '../../src/kernel/index.js'
 import { closedToOthers } from '../../src/host/needs.js'
 
-/** Every capability a test may ask for, with the check that gives a reason where it is missing. */
+/**
+ * Every capability that a test may require, with a check that returns a reason if it is missing.
+ */
 const checks = {
-  /** Faults from inside the kernel can be handled, not only those of user code. */
+  /** Faults in kernel mode can be handled, not only those in user mode. */
   kernelFaults: () =>
     probe(
       () => opensForKernelFaults(),
@@ -16,14 +18,14 @@ const checks = {
     ),
   root: () => (process.getuid?.() === 0 ? undefined : 'not root'),
   qemu: () => onPath('qemu-system-x86_64', 'qemu-system-x86'),
-  /** A QEMU that takes a postcopy. */
+  /** A QEMU that can receive a postcopy. */
   qemuPostcopy: () =>
     onPath('qemu-system-x86_64', 'qemu-system-x86') ??
     probe(
       () => opensForKernelFaults('syscall'),
       'QEMU takes a postcopy only where userfaultfd(2) opens for faults of the kernel (root, or sysctl vm.unprivileged_userfaultfd=1)',
     ),
-  /** What a Linux guest is made of. */
+  /** The parts of a Linux guest. */
   linuxGuest: () =>
     onPath('busybox', 'busybox-static') ??
     onPath('cpio', 'cpio') ??
@@ -33,14 +35,14 @@ const checks = {
   strace: () => onPath('strace', 'strace'),
   ip: () => onPath('ip', 'iproute2'),
   setpriv: () => onPath('setpriv', 'util-linux'),
-  /** Others than root can run what was built here. */
+  /** Other users than root can run what was built here. */
   otherUsers: () => {
     const closed = closedToOthers()
     return closed === undefined ? undefined : `${closed} is closed to other users (chmod o+rX)`
   },
   openssl: () => onPath('openssl', 'openssl'),
   chromium: () => onPath('chromium', 'chromium'),
-  /** 64 MiB of free 2 MiB pages, or root, who may make them. */
+  /** 64 MiB of free 2 MiB pages, or root, who may add them. */
   hugePages: () =>
     freeHugePages() >= 32 || process.getuid?.() === 0
       ? undefined
@@ -54,7 +56,7 @@ const checks = {
 
 export type Requirement = keyof typeof checks
 
-/** Skips the calling test, or the suite of the calling hook, where something is missing. */
+/** Skips the calling test, or the suite of the calling hook, if something is missing. */
 export function requires(context: Mocha.Context, ...needs: Requirement[]): void {
   for (const need of needs) {
     const reason = checks[need]()
@@ -95,7 +97,7 @@ function probe(check: () => boolean, reason: string): string | undefined {
   return check() ? undefined : reason
 }
 
-/** @param door - one of them, or any */
+/** @param door - one open method; default: any */
 function opensForKernelFaults(door?: 'syscall'): boolean {
   return readPrivileges().doors.some(
     (tried) =>

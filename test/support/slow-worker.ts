@@ -1,4 +1,4 @@
-/** A worker that takes a while to start: `evaluated` is 1 after its modules have been evaluated. */
+/** A worker that is slow to start: `evaluated` is 1 after its modules have been evaluated. */
 import { writeSync } from 'node:fs'
 import { runWorker, workerInput } from '../../src/migration/worker-input.js'
 

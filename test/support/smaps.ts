@@ -2,8 +2,8 @@ import { readFileSync } from 'node:fs'
 import type { MemoryRegion } from '../../src/kernel/index.js'
 
 /**
- * What proc_pid_smaps(5) says of the mapping in which a region begins; the kernel may have merged
- * it with its neighbours.
+ * A field of proc_pid_smaps(5) for the mapping at the start of a region. The kernel may have
+ * merged this mapping with its neighbours.
  */
 export function smapsOf(region: MemoryRegion, field: string): string {
   const mapping = readFileSync('/proc/self/smaps', 'utf8')

@@ -1,6 +1,6 @@
 /**
- * Stands between our two ends, takes the stream apart and puts it together again, with one thing
- * changed. On a thread of its own: a destination that loads devices parks the main thread.
+ * A proxy between our two ends that decodes the stream and encodes it again with one change. It
+ * has a thread of its own, because a destination that loads devices parks the main thread.
  */
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
@@ -11,37 +11,37 @@ export type CutPoint =
   | 'before package'
   | 'in package'
   | 'after package'
-  /** So many pages behind the package. */
+  /** After this many pages that follow the package. */
   | number
 
 export type Tampering =
   | { readonly type: 'none' }
-  /** The first discard command does not arrive. */
+  /** The first discard command is dropped. */
   | { readonly type: 'drop discard' }
-  /** A page of vCPUs does not arrive. */
+  /** A page of vCPUs is dropped. */
   | { readonly type: 'drop page' }
-  /** Two pages arrive with each other's content. */
+  /** The content of two pages is swapped. */
   | { readonly type: 'swap pages' }
-  /** A page that came in precopy and again in postcopy comes with its old content. */
+  /** A page that is sent in precopy and again in postcopy has its old content the second time. */
   | { readonly type: 'replay page' }
-  /** One bit of a page is another, before or after the package. */
+  /** One bit of a page is flipped, before or after the package. */
   | { readonly type: 'flip bit'; readonly phase: 'precopy' | 'postcopy' }
-  /** One bit of the state of a device is another. */
+  /** One bit of the state of a device is flipped. */
   | { readonly type: 'flip device bit'; readonly idstr: string }
   /** The connection is reset. */
   | { readonly type: 'cut'; readonly at: CutPoint }
-  /** The destination's last word does not arrive. */
+  /** The SHUT of the destination is dropped. */
   | { readonly type: 'swallow SHUT' }
 
-/** What was done, as soon as it was. */
+/** Describes the change that was made. */
 export interface Tampered {
-  /** Of the pages that were changed, in `ram`. */
+  /** Offsets of the changed pages in `ram`. */
   readonly offsets: readonly number[]
 }
 
 export interface TamperingProxy {
   readonly uri: string
-  /** Resolves when the change was made. */
+  /** Resolves when the change has been made. */
   readonly tampered: Promise<Tampered>
 }
 
@@ -51,7 +51,7 @@ export interface ProxyData {
   readonly tampering: Tampering
 }
 
-/** Listens, and takes one connection to the destination at `uri`. */
+/** Listens, and forwards one connection to the destination at `uri`. */
 export async function startProxy(uri: string, tampering: Tampering): Promise<TamperingProxy> {
   const workerData: ProxyData = { targetPort: portOf(uri), tampering }
   const worker = new Worker(new URL('./tampering-worker.js', import.meta.url), { workerData })

@@ -1,4 +1,4 @@
-/** The thread of a {@link startProxy}: forwards both ways and makes its one change. */
+/** The thread of a {@link startProxy}: forwards both ways, and makes the one change. */
 import net from 'node:net'
 import { parentPort, workerData } from 'node:worker_threads'
 import * as stream from '../../src/stream/index.js'
@@ -6,7 +6,7 @@ import type { ProxyData, Tampered } from './tampering-proxy.js'
 
 const { targetPort, tampering } = workerData as ProxyData
 const PAGE = 4096
-/** The pages of vCPUs begin the block; those of devices end it and stay as they are. */
+/** The pages of vCPUs are first in the block; those of devices are last and never changed. */
 const BLOCK = 'ram'
 const VCPU_BYTES = 2 ** 20
 
@@ -14,7 +14,7 @@ function report(...offsets: number[]): void {
   parentPort?.postMessage({ offsets } satisfies Tampered)
 }
 
-/** Puts the elements together again as they came, but for the change. */
+/** Encodes the elements again as they were, except for the change. */
 class Forwarder {
   readonly #out = new stream.Writer()
   readonly #send: (bytes: Uint8Array) => void
@@ -24,9 +24,9 @@ class Forwarder {
   #inPostcopy = false
   #postcopyPages = 0
   #done = false
-  /** What may not go before the second page of a swap is here. */
+  /** Held back until the second page of a swap arrives. */
   #held: { offset: number; page: Buffer; rest: stream.Writer } | undefined
-  /** Content that went in precopy. */
+  /** Content that was sent in precopy. */
   readonly #earlier = new Map<number, Buffer>()
 
   constructor(send: (bytes: Uint8Array) => void, cut: () => void) {
@@ -102,7 +102,7 @@ class Forwarder {
     this.#countPage()
   }
 
-  /** Makes the change, if this page is the one for it; true where the page is dealt with. */
+  /** Makes the change if this is the page for it; returns true if the page needs no forwarding. */
   #change(offset: number, page: Buffer): boolean {
     switch (tampering.type) {
       case 'drop page':
@@ -156,7 +156,7 @@ class Forwarder {
   }
 }
 
-/** The state of the device to flip a bit of is behind its header. */
+/** Flips a bit in the state of a device, which follows its header. */
 function flipDevice<T extends Uint8Array>(sections: T): T {
   if (tampering.type !== 'flip device bit') return sections
   const header = stream.encode((out) => out.str8(tampering.idstr))
@@ -179,7 +179,7 @@ const server = net.createServer({ allowHalfOpen: true }, (source) => {
   const target = net.connect({ port: targetPort, host: '127.0.0.1', allowHalfOpen: true })
   const cut = (): void => {
     isCut = true
-    // What was forwarded before shall arrive.
+    // What was forwarded before must arrive.
     target.end(() => target.destroy())
     source.resetAndDestroy()
   }

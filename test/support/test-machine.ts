@@ -1,4 +1,7 @@
-/** The smallest machine that can be migrated: RAM blocks, a register, and devices of the test's making. */
+/**
+ * The smallest machine that can be migrated: RAM blocks, a register, and devices
+ * defined by the test.
+ */
 import { MemoryRegion, Userfaultfd } from '../../src/kernel/index.js'
 import type { DeviceState, MachineBlock, MigratableMachine } from '../../src/migration/machine.js'
 import { cleanups } from './cleanup.js'
@@ -6,9 +9,9 @@ import { cleanups } from './cleanup.js'
 export interface TestMachineOptions {
   machineType?: string
   kind?: 'anon' | 'memfd' | 'hugetlb'
-  /** Name and bytes of each block. */
+  /** Length in bytes of each block, by name. */
   blocks?: Record<string, number>
-  /** Called for each device that is loaded, on the main thread. */
+  /** Called on the main thread for each device that is loaded. */
   onLoad?: (idstr: string, data: Uint8Array, machine: TestMachine) => void
 }
 
@@ -66,7 +69,7 @@ export class TestMachine implements MigratableMachine {
   }
 
   finishLoading(): void {
-    // Whatever came is enough.
+    // Any set of devices is complete.
   }
 
   resumeAfterLoad(): void {
@@ -83,7 +86,7 @@ export class TestMachine implements MigratableMachine {
     return found.region
   }
 
-  /** Fills every block with pages that differ, every `zeroEvery`th left zero. */
+  /** Fills every block with different pages; every `zeroEvery`th one stays zero. */
   fill(seed = 1, zeroEvery = 5): void {
     const page = new Uint8Array(4096)
     for (const { region, lengthBytes } of this.blocks) {
@@ -101,7 +104,9 @@ export class TestMachine implements MigratableMachine {
     return byte[0] ?? 0
   }
 
-  /** Lets a userfaultfd of the test have the memory: nobody else can. */
+  /**
+   * Registers the memory with a userfaultfd of the test, so that no other one can be registered.
+   */
   occupy(): void {
     const uffd = Userfaultfd.open()
     cleanups.add(() => uffd.close())

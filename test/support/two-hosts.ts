@@ -1,4 +1,4 @@
-/** Two hosts, and a guest process on each, driven by their monitors. Gone behind the test. */
+/** Two hosts with a guest process on each, driven by their monitors. Removed after the test. */
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { GuestProcess, type Role } from '../../src/cli/guest-process.js'
@@ -15,7 +15,7 @@ export function twoHosts(): TwoHosts {
   return hosts
 }
 
-/** Leads to what is to come on host b. */
+/** A link to a destination on host b; its target is set later. */
 export async function linkTo(hosts: TwoHosts): Promise<HostLink> {
   const link = await HostLink.listen(hosts.b, 'tcp:127.0.0.1:1')
   cleanups.add(() => link.close())
@@ -33,16 +33,16 @@ export interface GuestPair {
 export interface GuestPairOptions {
   /** Default: 16 MiB. */
   readonly ram?: string
-  /** Default: touches that need seconds to have met every page, half of them writes. */
+  /** Default: touches that need seconds to reach every page, half of them writes. */
   readonly workload?: string
   readonly capabilities?: readonly string[]
-  /** Of both ends. Default: postcopy does not end before somebody lets it. */
+  /** For both ends. Default: postcopy does not end before the limit is raised. */
   readonly parameters?: Readonly<Record<string, string | number>>
 }
 
 const SLOW = { 'max-postcopy-bandwidth': 100_000 } as const
 
-/** One runs its guest, the other one waits to be told where to listen. */
+/** One process runs its guest; the other one waits for a URI to listen on. */
 export async function guestsOn(
   hosts: TwoHosts,
   options: GuestPairOptions = {},
@@ -66,7 +66,7 @@ function waitingOn(host: Host, options: GuestPairOptions): GuestProcess {
   return guestOn(host, 'destination', [...machineOf(options), '--incoming', 'defer'])
 }
 
-/** The same source, and another process that waits for its guest, with parameters at their defaults. */
+/** The same source, and another process that waits for its guest, with default parameters. */
 export async function withNewDestination(
   { hosts, source, destination }: GuestPair,
   options: GuestPairOptions = {},
@@ -88,7 +88,7 @@ function guestOn(host: Host, role: Role, args: readonly string[]): GuestProcess 
   return guest
 }
 
-/** The same with QMP on unix sockets, for who drives them as a program does. */
+/** Starts a guest process with QMP on a unix socket, and connects to it. */
 export async function qmpOf(host: Host, role: Role, args: readonly string[]): Promise<QmpClient> {
   const path = join(await temporaryFolder(), role)
   const guest = guestOn(host, role, [...args, '--qmp', `unix:${path}`])
@@ -98,7 +98,7 @@ export async function qmpOf(host: Host, role: Role, args: readonly string[]): Pr
   return client
 }
 
-/** Begins to migrate, by a link if there is one. */
+/** Starts a migration, through a link if there is one. */
 export async function begin(
   { hosts, source, destination }: GuestPair,
   link?: HostLink,
@@ -108,7 +108,7 @@ export async function begin(
   await source.migrate(link?.uri ?? uri)
 }
 
-/** Two guests in the middle of a postcopy that does not end by itself in the length of a test. */
+/** Two guests in the middle of a postcopy that does not end during a test. */
 export async function inPostcopy(options: GuestPairOptions = {}): Promise<GuestPair> {
   const pair = await guestsOn(twoHosts(), options)
   await begin(pair)
@@ -117,7 +117,7 @@ export async function inPostcopy(options: GuestPairOptions = {}): Promise<GuestP
   return pair
 }
 
-/** Goes on with what is paused at both ends. */
+/** Recovers a migration that is paused at both ends. */
 export async function recover(
   { hosts, source, destination }: GuestPair,
   link?: HostLink,
@@ -127,7 +127,10 @@ export async function recover(
   await source.migrate(link?.uri ?? uri, { resume: true })
 }
 
-/** Both ends of a migration reach this state. Passing through it is enough for neither. */
+/**
+ * Waits until both ends are in one of these states; one that an end only passes
+ * through may be missed.
+ */
 export async function both(
   { source, destination }: GuestPair,
   ...states: MigrationState[]
@@ -136,13 +139,13 @@ export async function both(
 }
 
 /**
- * After a break, both ends reach a state of rest. A destination to which not enough has come to know
- * its source (a reset drops what was not read) waits on for another one: it is ended.
+ * Waits after a break until both ends are at rest. A reset drops unread bytes, so a destination
+ * may not have recognised its source. It then waits for another one, and is ended.
  */
 export async function bothRest({ source, destination }: GuestPair): Promise<void> {
   const rest: MigrationState[] = ['failed', 'postcopy-paused', 'completed']
   await source.reached('source', rest)
-  // Its answer comes after every state that it has reported.
+  // The answer follows every state event that it has sent.
   await destination.queryMigrate()
   if (destination.state('destination') === 'setup') {
     destination.kill()
@@ -150,7 +153,9 @@ export async function bothRest({ source, destination }: GuestPair): Promise<void
   } else await destination.reached('destination', rest)
 }
 
-/** Lets postcopy go on as fast as it can, to its end; all of the guest is at the destination. */
+/**
+ * Lets postcopy run at full speed to its end; checks that all of the guest is at the destination.
+ */
 export async function finish(pair: GuestPair): Promise<void> {
   await pair.source.command('migrate_set_parameter max-postcopy-bandwidth 0')
   await both(pair, 'completed', 'postcopy-paused', 'failed')
@@ -159,7 +164,7 @@ export async function finish(pair: GuestPair): Promise<void> {
   await assertWhole(pair.destination)
 }
 
-/** What became of the guest, see `src/soak/outcome.ts`. */
+/** The outcome for the guest, see `src/soak/outcome.ts`. */
 export async function outcomeIn({
   source,
   destination,
@@ -176,7 +181,7 @@ export async function isRunning(guest: GuestProcess): Promise<boolean> {
   return ((await guest.command('info status')).value as { running: boolean }).running
 }
 
-/** It works here, and every page of it is what it has to be. */
+/** The guest works here, and every page of it is right. */
 export async function assertWhole(guest: GuestProcess): Promise<void> {
   await assertWorks(guest)
   await guest.command('stop')
@@ -184,13 +189,13 @@ export async function assertWhole(guest: GuestProcess): Promise<void> {
   assert.equal(report.verified, true, JSON.stringify(report))
 }
 
-/** Its vCPUs go on, and none of their checks has failed. */
+/** Its vCPUs make progress, and none of their checks has failed. */
 export async function assertWorks(guest: GuestProcess): Promise<void> {
   const before = await touchesOf(guest)
   while ((await touchesOf(guest)) === before);
 }
 
-/** Of all vCPUs; none of their checks has failed. */
+/** Touches of all vCPUs; also checks that none of their checks has failed. */
 export async function touchesOf(guest: GuestProcess): Promise<number> {
   const cpus = (await guest.queryCpus()).value
   for (const { failedChecks } of cpus) assert.equal(failedChecks, 0)

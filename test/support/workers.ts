@@ -2,7 +2,7 @@
 import type { Worker } from 'node:worker_threads'
 import { cleanups } from './cleanup.js'
 
-/** The workers that are started from now on, in order. */
+/** The workers that start from now on, in order. */
 export function watchWorkers(): Worker[] {
   const workers: Worker[] = []
   const note = (worker: Worker): void => void workers.push(worker)

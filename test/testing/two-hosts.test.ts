@@ -8,7 +8,7 @@ import { cleanups } from '../support/cleanup.js'
 import { requires } from '../support/requires.js'
 import { twoHosts } from '../support/two-hosts.js'
 
-/** Network namespaces that a process made. */
+/** Network namespaces that a process created. */
 function namespacesOf(pid: number | undefined): string[] {
   const { stdout } = spawnSync('ip', ['netns', 'list'], { encoding: 'utf8' })
   return stdout.split('\n').filter((line) => line.startsWith(`postcopy-${pid}-`))
@@ -45,7 +45,7 @@ describe('two hosts on one machine', () => {
     const child = hosts.b.spawn('sleep', ['1000'])
     const exit = once(child, 'exit')
     await once(child, 'spawn')
-    // What was started is ip(8) at first, which becomes the command.
+    // The child is ip(8) at first, which then executes the command.
     while (!hosts.b.pids().includes(child.pid ?? -1));
     assert.deepEqual(hosts.a.pids(), [])
     hosts.remove()

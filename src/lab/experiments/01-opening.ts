@@ -1,4 +1,4 @@
-/** Opening a userfaultfd: who may, the handshake, what poll says. Rows 1 to 3. */
+/** Opening a userfaultfd: permissions, the handshake, what poll returns. Rows 1 to 3. */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import {
@@ -17,7 +17,7 @@ const sysctl = '/proc/sys/vm/unprivileged_userfaultfd'
 const eventFork = 2n
 const nonblock = 0o4000
 
-/** The three doors, and the one feature that needs a capability, as a process with less tries them. */
+/** A program that tries the three open methods, and then the feature that needs a capability. */
 const tryDoors = (index: string, device: string) => `
 import { openDevice, openSyscall, outcomeName, RawUserfaultfd } from ${JSON.stringify(index)}
 const full = openSyscall(0)()
@@ -28,7 +28,7 @@ const fork = any === undefined ? 'no descriptor' : new RawUserfaultfd(any).api($
 console.log(JSON.stringify([...[full, user, device].map(outcomeName), fork]))
 `
 
-/** A device node of our own, so that nobody else's permissions change. */
+/** Makes a device node of our own, so that the permissions of the host's node stay as they are. */
 function openForAll(lab: Lab): string {
   const { number } =
     /^\s*(?<number>\d+) userfaultfd$/m.exec(lab.readFile('/proc/misc') ?? '')?.groups ?? {}

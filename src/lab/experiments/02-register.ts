@@ -1,11 +1,11 @@
-/** What can be registered, by which modes, and whose it is then. Rows 4 to 6. */
+/** What can be registered, in which modes, and which descriptor owns a range. Rows 4 to 6. */
 import { openSync } from 'node:fs'
 import { MapFlag, Mode, Prot, experiment, must, syscall } from '../index.js'
 import type { Expectation, Lab, LabMemory, LabMemoryKind } from '../index.js'
 
 const modes = [1, 2, 3, 4, 5, 6, 7] as const
 
-/** Name, kind and how to map it. */
+/** Each mapping's name, kind and how to map it. */
 const kinds: readonly [string, LabMemoryKind, { protection?: number; flags?: number }][] = [
   ['private', 'anon', {}],
   ['private, PROT_NONE', 'anon', { protection: Prot.NONE }],
@@ -153,7 +153,7 @@ export const registerErrors = experiment({
     const uffd = lab.open()
     const memory = lab.map('anon', { pages: 8 })
     const holed = lab.map('anon', { pages: 8 })
-    // Unmapped just before the call, so that nothing else is mapped there by then.
+    // Unmapped right before the call, so that no other mapping can take its place.
     const unmapped = () => {
       const { address } = lab.map('anon', { pages: 1 })
       must(syscall('munmap', address, 4096), 'munmap')

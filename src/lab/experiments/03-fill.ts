@@ -1,4 +1,4 @@
-/** The filling ioctls: how far they come, and what they say. Rows 7 to 10. */
+/** The filling ioctls: how much they fill, and what they return. Rows 7 to 10. */
 import { Fill, Madv, Mode, addressOf, experiment, peek, poke, step } from '../index.js'
 
 const pageBytes = 4096

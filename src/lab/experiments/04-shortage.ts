@@ -1,4 +1,6 @@
-/** What a fill says when memory, huge pages or the process itself run out. Rows 11 to 15. */
+/**
+ * What a fill returns when memory or huge pages run out, or the process has died. Rows 11 to 15.
+ */
 import { spawn } from 'node:child_process'
 import { openSync } from 'node:fs'
 import {
@@ -19,7 +21,7 @@ import type { Lab } from '../index.js'
 const pageBytes = 4096
 const hugeBytes = 2 ** 21
 
-/** The 64-bit word that /proc/self/pagemap has for an address. */
+/** The 64-bit entry of /proc/self/pagemap for an address. */
 function pagemapEntry(address: number): bigint {
   const word = new BigUint64Array(1)
   const fd = openSync('/proc/self/pagemap', 'r')
@@ -110,7 +112,7 @@ export const memcgOom = experiment({
     const source = addressOf(lab.keep(new Uint8Array(pageBytes).fill(1)))
     const memory = lab.map('anon', { pages: bytes / pageBytes })
     // Memory is charged to the group of its owner, so the child needs a userfaultfd of its own.
-    // With everything closed that is descriptor 3, which the steps can know beforehand.
+    // close_range has closed all descriptors from 3 on, so the new one is 3.
     const own = 3
     const range = BigInt64Array.of(BigInt(memory.address), BigInt(bytes), 1n, 0n)
     const status = new Int32Array(2)
@@ -137,7 +139,7 @@ export const memcgOom = experiment({
   },
 })
 
-/** Another process with a userfaultfd, of which we take a duplicate; it dies before we use it. */
+/** Duplicates the userfaultfd of another process, which then dies before the duplicate is used. */
 async function uffdOfTheDead(lab: Lab): Promise<{ uffd: RawUserfaultfd; address: number }> {
   const index = new URL('../index.js', import.meta.url).href
   const source = `
@@ -206,7 +208,7 @@ export const esrchOnExit = experiment({
   },
 })
 
-/** 512-byte units that a file has. */
+/** How many 512-byte blocks a file has. */
 function blocksOf(lab: Lab, fd: number): number {
   return Number(lab.command('stat', '-L', '-c', '%b', `/proc/${process.pid}/fd/${fd}`))
 }

@@ -1,4 +1,4 @@
-/** Messages of faults, who is woken and when. Rows 16 to 19. */
+/** Fault messages; which threads a fill wakes, and when. Rows 16 to 19. */
 import { Fill, Ioctl, Madv, Mode, between, experiment, median, poke, step } from '../index.js'
 import type { Lab, Message } from '../index.js'
 
@@ -42,7 +42,7 @@ export const nThreadsOnePage = experiment({
   },
 })
 
-/** Nanoseconds a page, of filling 16 MiB: the median of several rounds, fresh pages each. */
+/** Nanoseconds per page to fill 16 MiB: the median of several rounds, each on fresh pages. */
 async function fillCost(lab: Lab, mode: number, wakeRunPages: number): Promise<number> {
   const pages = 4096
   const uffd = lab.open()
@@ -135,7 +135,7 @@ export const wakeWithoutFill = experiment({
   },
 })
 
-/** What a fault at an odd place says, less the address of its page. */
+/** The address in the message of a fault inside a page, minus the address of that page. */
 async function lowBits(lab: Lab, kind: 'anon' | 'hugetlb', exact: boolean): Promise<number> {
   const uffd = exact ? lab.open('EXACT_ADDRESS') : lab.open()
   const memory = lab.map(kind, { pages: 1 })

@@ -42,13 +42,13 @@ export const shortRead = experiment({
   },
 })
 
-/** Readiness after: two faults, after reading one of them, after a third fault, and once more. */
+/** Whether epoll reports: after two faults, after one read, after a third fault, and once more. */
 async function readiness(lab: Lab, edge: boolean): Promise<number[]> {
   const uffd = lab.open()
   const memory = lab.map('anon', { pages: 3 })
   uffd.register(memory.address, memory.lengthBytes, Mode.MISSING)
   const epoll = must(syscall('epoll_create1', 0), 'epoll_create1')
-  // struct epoll_event is packed on x86-64 and padded elsewhere; data is not used.
+  // struct epoll_event is packed on x86-64 and padded elsewhere; its data field is not used.
   const event = new Uint32Array([epollIn + (edge ? epollEdge : 0), 0, 0, 0])
   must(syscall('epoll_ctl', epoll, 1, uffd.fd, event), 'epoll_ctl')
   const ready = () => syscall('epoll_pwait', epoll, new Uint32Array(16), 4, 0, 0, 0)
@@ -78,7 +78,7 @@ export const epollEdgeTriggered = experiment({
   },
 })
 
-/** Memory that is all there, registered with EVENT_REMOVE. */
+/** Memory with all pages present, registered with EVENT_REMOVE. */
 function watched(lab: Lab, pages: number): { uffd: RawUserfaultfd; memory: LabMemory } {
   const uffd = lab.open('EVENT_REMOVE')
   const memory = lab.map('anon', { pages })

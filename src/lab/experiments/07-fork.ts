@@ -3,7 +3,7 @@ import { Mode, RawUserfaultfd, experiment, must, step, syscall } from '../index.
 
 const pageBytes = 4096
 
-/** fcntl(2): descriptor flags and status flags of a descriptor. */
+/** The descriptor flags and status flags of a descriptor, by fcntl(2). */
 function flagsOf(fd: number): string[] {
   const closeOnExec = must(syscall('fcntl', fd, 1), 'F_GETFD') % 2 === 1
   const nonBlocking = Math.floor(must(syscall('fcntl', fd, 3), 'F_GETFL') / 0o4000) % 2 === 1

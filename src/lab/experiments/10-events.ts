@@ -7,7 +7,7 @@ import { awaitMessages, mustRegister, pageOf, untilPending } from '../serve.js'
 const pageBytes = 4096
 const mayMoveFixed = 3
 
-/** Page 0 is there and write-protected, page 1 is missing; and a place to move both to. */
+/** Page 0 is present and write-protected, page 1 is missing; with an address to move both to. */
 function prepareMove(lab: Lab, withEvent: boolean) {
   const uffd = lab.open('PAGEFAULT_FLAG_WP', ...(withEvent ? (['EVENT_REMAP'] as const) : []))
   const memory = lab.map('anon', { pages: 2 })
@@ -71,7 +71,7 @@ export const remapWithout = experiment({
   method: 'Moves two pages, one write-protected and one missing; looks at the new address.',
   needs: { features: ['PAGEFAULT_FLAG_WP'] },
   expected: {
-    // Earlier kernels, but for their late stable releases, leave the bit behind.
+    // Earlier kernels, except their late stable releases, do not clear the bit.
     since: '6.13',
     values: {
       'WP bit at the new address': 0,
@@ -98,7 +98,7 @@ export const remapWithout = experiment({
 
 const punchKeepSize = 3
 
-/** By name: on which kind of memory, and the call on its first page. */
+/** Each discard by name: the kind of memory, and the call on its first page. */
 const discards: Record<string, readonly ['anon' | 'shmem', (memory: LabMemory) => Step]> = {
   DONTNEED: ['anon', ({ address }) => advise(address, Madv.DONTNEED)],
   REMOVE: ['shmem', ({ address }) => advise(address, Madv.REMOVE)],
@@ -187,7 +187,7 @@ export const unmapFixed = experiment({
   },
 })
 
-/** State before the read, the message's name and its range in pages. */
+/** The thread's state before the read, the message's name and its range in pages. */
 async function describeUnmap(
   thread: ReturnType<Lab['thread']>,
   uffd: ReturnType<Lab['open']>,

@@ -1,4 +1,7 @@
-/** What ends the wait of a faulting thread but a fill, and what signals do to it. Rows 29, 30, 32, 33. */
+/**
+ * What ends the wait of a faulting thread besides a fill, and how signals
+ * affect it. Rows 29, 30, 32, 33.
+ */
 import { openSync } from 'node:fs'
 import { atLeast, experiment, must, step, syscall, userSignalCount } from '../index.js'
 import type { LabThread, RawUserfaultfd } from '../index.js'
@@ -121,7 +124,8 @@ export const signalSpin = experiment({
     const memory = lab.map('anon', { pages: 1 })
     mustRegister(uffd, memory)
     const zero = openSync('/dev/zero', 'r')
-    // On processors of their own: sharing one, each message would cost two turns of the scheduler.
+    // Each thread has a processor of its own: on one, each message would cost two context
+    // switches.
     must(syscall('sched_setaffinity', 0, 8, BigUint64Array.of(1n)), 'sched_setaffinity')
     const thread = lab.thread(step.syscall('read', zero, memory.address, pageBytes), {
       takeSignals: true,
@@ -141,14 +145,16 @@ export const signalSpin = experiment({
       'handler ran behind it': userSignalCount(),
     }
 
-    /** Time that it ran or waited for a CPU: other work must not hide that it never sleeps. */
+    /**
+     * Time that the thread ran or waited for a CPU, so that other load does not look like sleep.
+     */
     function busyNs(): number {
       const text = lab.readFile(`/proc/self/task/${thread.threadId}/schedstat`)
       const [ran, waited] = (text ?? '').split(' ').map(Number)
       return (ran ?? Number.NaN) + (waited ?? Number.NaN)
     }
 
-    /** A fault that is posted again replaces its message, so only a busy reader sees how often. */
+    /** A fault posted again replaces its message, so only a busy reader can count the messages. */
     function countMessages(from: RawUserfaultfd, spinning: LabThread) {
       const buffer = new Uint8Array(32)
       const before = busyNs()

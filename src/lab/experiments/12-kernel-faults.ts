@@ -1,4 +1,4 @@
-/** Faults from inside the kernel, by user-mode-only and SIGBUS descriptors too. Rows 31, 34, 38. */
+/** Faults in kernel mode, also with user-mode-only and SIGBUS descriptors. Rows 31, 34, 38. */
 import { openSync } from 'node:fs'
 import { Madv, Mode, experiment, must, oneOf, step, syscall } from '../index.js'
 import type { Lab, RawUserfaultfd, Step } from '../index.js'
@@ -6,7 +6,7 @@ import { awaitMessages, isFault, mustRegister, pageOf, serveUntilDone } from '..
 
 const pageBytes = 4096
 
-/** `waits` if the step parks with a message, else how it ended. */
+/** `waits` if the step parks with a message, else its outcome. */
 async function outcomeOf(lab: Lab, uffd: RawUserfaultfd, page: number, access: Step) {
   const thread = lab.thread(access)
   while (!thread.finished) {
@@ -18,7 +18,7 @@ async function outcomeOf(lab: Lab, uffd: RawUserfaultfd, page: number, access: S
   return thread.result(0).outcome
 }
 
-/** One descriptor's column of the table: a page for each way to touch it. */
+/** One descriptor's column of the table: each kind of access, on a page of its own. */
 async function touchInEveryWay(lab: Lab, uffd: RawUserfaultfd): Promise<string[]> {
   const memory = lab.map('anon', { pages: 4 })
   mustRegister(uffd, memory)

@@ -1,4 +1,4 @@
-/** Why a migration's destination turns transparent huge pages off, and in which order. Rows 35 to 37. */
+/** Why a destination turns transparent huge pages off, and in which order. Rows 35 to 37. */
 import { Madv, Mode, experiment, must, peek, step, syscall } from '../index.js'
 import type { Lab, LabMemory } from '../index.js'
 import { pageBits } from '../page-table.js'
@@ -44,7 +44,7 @@ export const thpSilentZero = experiment({
   },
 })
 
-/** 512 small pages, of which the first `present` are there. */
+/** 512 small pages, of which the first `present` are present. */
 function smallPages(lab: Lab, present: number): LabMemory {
   const memory = lab.map('anon', { pages: hugePages, alignBytes: hugeBytes })
   must(syscall('madvise', memory.address, hugeBytes, Madv.NOHUGEPAGE), 'MADV_NOHUGEPAGE')

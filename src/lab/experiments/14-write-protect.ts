@@ -1,4 +1,4 @@
-/** What keeps and what loses a write-protect bit. Rows 39 to 42. */
+/** What preserves and what clears a write-protect bit. Rows 39 to 42. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Madv, Mode, experiment, must, poke, step, syscall } from '../index.js'
 import type { Lab, LabMemory, RawUserfaultfd } from '../index.js'
@@ -15,7 +15,7 @@ import { swapOn } from '../swap.js'
 
 const pageBytes = 4096
 
-/** Pages full of one byte, all of them write-protected. */
+/** Fills pages with one byte and write-protects all of them. */
 function armed(uffd: RawUserfaultfd, memory: LabMemory, value = 5): void {
   for (let page = 0; page < memory.lengthBytes / pageBytes; page += 1) {
     poke(memory.page(page), pageOf(value))
@@ -25,7 +25,9 @@ function armed(uffd: RawUserfaultfd, memory: LabMemory, value = 5): void {
   must(outcome === 'ok' ? 0 : -22, `UFFDIO_WRITEPROTECT: ${outcome}`)
 }
 
-/** Flags of the message that a write sends, -1 for a write that sends none; the thread goes on. */
+/**
+ * Flags of the message that a write causes, or -1 without a message. The thread then continues.
+ */
 async function writeFlags(lab: Lab, uffd: RawUserfaultfd, address: number): Promise<number> {
   const thread = lab.thread(step.store(address, 77))
   const messages = await serveUntilDone(uffd, thread, () => {

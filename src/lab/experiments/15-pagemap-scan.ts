@@ -1,4 +1,4 @@
-/** PAGEMAP_SCAN: where it says it stopped, and what it costs. Rows 43 and 44. */
+/** PAGEMAP_SCAN: the address it reports as its end, and its cost. Rows 43 and 44. */
 import { Madv, Mode, anything, atMost, experiment, median, must, step, syscall } from '../index.js'
 import type { Curve, Lab, LabMemory } from '../index.js'
 import {
@@ -13,7 +13,7 @@ import { mustRegister } from '../serve.js'
 
 const pageBytes = 4096
 
-/** Nanoseconds of the arming alone. */
+/** Arms the pages and returns the nanoseconds that the arming alone took. */
 function arm(lab: Lab, memory: LabMemory): number {
   const uffd = lab.open('PAGEFAULT_FLAG_WP', 'WP_ASYNC')
   mustRegister(uffd, memory, Mode.WP)
@@ -73,7 +73,7 @@ const pages = 16_384
 const shares = [0, 1, 10, 50, 100]
 const rounds = 7
 
-/** ns a page of one scan that arms again what it reports, behind writes to a share of the pages. */
+/** ns per page of a scan that arms again what it reports, after writes to a share of the pages. */
 async function scanCost(lab: Lab, memory: LabMemory, map: number, share: number): Promise<number> {
   const { address: start, lengthBytes } = memory
   const flags = ScanFlag.WP_MATCHING + ScanFlag.CHECK_WPASYNC

@@ -1,4 +1,4 @@
-/** Ways to learn of a page's first write, and what they cost. Row 45, and one beside it. */
+/** Ways to detect the first write to a page, and their cost. Row 45, and a related one. */
 import {
   Mode,
   anything,
@@ -18,14 +18,14 @@ const pageBytes = 4096
 const pages = 4096
 
 async function firstWrites(lab: Lab, memory: LabMemory, options: ThreadOptions = {}) {
-  // 1003 is prime to the count: neighbours are not written one after another.
+  // 1003 is coprime to the count, so that neighbouring pages are not written in sequence.
   const sweep = { strideBytes: pageBytes, count: pages, write: true, order: 1003 }
   const thread = lab.thread(step.sweep(memory.address, sweep), { cpu: 0, ...options })
   await thread.done(8000)
   return { samples: thread.samples, handled: thread.handledFaults }
 }
 
-/** 16 MiB that are there. */
+/** 16 MiB with all pages present. */
 function populated(lab: Lab): LabMemory {
   const memory = lab.map('anon', { pages })
   for (let page = 0; page < pages; page += 1) memory.set(page, 1)
@@ -94,7 +94,9 @@ export const trackCompare = experiment({
 const rounds = 7
 const spinning = 2_000_000
 
-/** ns a page of a scan that arms every page again, with a thread on another processor or without. */
+/**
+ * ns per page of a scan that arms every page again, with or without a thread on another processor.
+ */
 async function rearmCost(lab: Lab, memory: LabMemory, map: number, beside: boolean) {
   const { address: start, lengthBytes } = memory
   const flags = ScanFlag.WP_MATCHING + ScanFlag.CHECK_WPASYNC

@@ -22,7 +22,9 @@ const runs = [1, 16, 256]
 const rounds = 7
 const paths = ['buffer and COPY', 'cold alias and CONTINUE', 'warm alias and CONTINUE'] as const
 
-/** The kernel's free pages may have gone back to a hypervisor: have them warm for every way alike. */
+/**
+ * Faults in the kernel's free pages: a hypervisor may have taken them back. All paths start alike.
+ */
 function warmUp(lab: Lab): void {
   const { address, lengthBytes, fd } = lab.map('shmem', { pages: 2 * pages })
   must(syscall('madvise', address, lengthBytes, Madv.POPULATE_WRITE), 'MADV_POPULATE_WRITE')
@@ -30,7 +32,7 @@ function warmUp(lab: Lab): void {
   syscall('close', fd)
 }
 
-/** ns a page of one way, with memory of its own that is given back. */
+/** ns per page of one path, on memory of its own that is released afterwards. */
 function placeOnce(lab: Lab, path: (typeof paths)[number], runPages: number, bounce: number) {
   warmUp(lab)
   const uffd = lab.open()
@@ -136,7 +138,7 @@ export const hugetlbPlace = experiment({
       step.fill(uffd.fd, request, address, source.address, hugeBytes, lengthBytes, Fill.DONTWAKE)
     const steps = {
       copy: total(Ioctl.COPY),
-      // The page tables' entries alone go; what the pages hold stays in the file.
+      // Only the page table entries are dropped; the contents stay in the file.
       drop: step.syscall('madvise', address, lengthBytes, Madv.DONTNEED),
       continue: total(Ioctl.CONTINUE),
       memcpy: step.memcpy(memory.alias, source.address, hugeBytes),

@@ -10,7 +10,7 @@ const hugeBytes = 2 ** 21
 const ksm = (name: string) => `/sys/kernel/mm/ksm/${name}`
 const thp = '/sys/kernel/mm/transparent_hugepage/enabled'
 
-/** A written page, and a registered missing one. */
+/** One mapping of written pages, and one of registered missing pages. */
 function pair(lab: Lab, pages = 1, kind: 'anon' | 'shmem' = 'anon') {
   const uffd = lab.open('MOVE')
   const source = lab.map(kind, { pages })
@@ -36,7 +36,7 @@ async function forkShared(lab: Lab): Promise<string[]> {
   return [shared, alone, move()]
 }
 
-/** The call comes from a child, whose memory is not the one that the descriptor is of. */
+/** Calls from a child, whose address space is not the one of the descriptor. */
 async function otherMemory(lab: Lab): Promise<string> {
   const { uffd, source, target } = pair(lab)
   const words = [target.address, source.address, pageBytes, 0, 0]

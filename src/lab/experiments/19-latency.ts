@@ -1,4 +1,4 @@
-/** How fast a fault can be answered, and how many. Rows 49 and 50. */
+/** How fast a fault can be resolved, and how many per second. Rows 49 and 50. */
 import { Madv, Mode, anything, atLeast, experiment, median, must, step, syscall } from '../index.js'
 import type { Lab, ResponderOptions, ThreadOptions } from '../index.js'
 import { mustRegister, pageOf } from '../serve.js'
@@ -6,14 +6,14 @@ import { mustRegister, pageOf } from '../serve.js'
 const pageBytes = 4096
 const faults = 2000
 
-/** Writes to fresh pages, answered by a native thread or by the writer's own signal handler. */
+/** Writes to fresh pages, resolved by a native thread or by the writer's own signal handler. */
 async function faultLatencies(
   lab: Lab,
   cpu: ThreadOptions,
   handler?: ResponderOptions | 'signal',
 ): Promise<Float64Array> {
   const memory = lab.map('anon', { pages: faults })
-  memory.madvise(Madv.NOHUGEPAGE) // the plain faults beside it must be small ones too
+  memory.madvise(Madv.NOHUGEPAGE) // the faults compared with it must be small too
   const options = { ...cpu }
   const source = lab.keep(pageOf(1))
   let stop: (() => void) | undefined
@@ -36,7 +36,7 @@ async function faultLatencies(
   return thread.samples
 }
 
-/** A byte there and back between two threads: what the scheduler takes, without a fault. */
+/** Sends a byte to another thread and back: the cost of the scheduler, without a fault. */
 async function pipePingPong(lab: Lab): Promise<Float64Array> {
   const turns = 1000
   const [there, back] = [new Int32Array(2), new Int32Array(2)]
@@ -111,7 +111,7 @@ const each = 1000
 const rounds = 3
 const crowd = [1, 2, 4, 8]
 
-/** Faults a second of several threads on one processor, served from the other. */
+/** Faults per second of several threads on one processor, served from the other one. */
 async function faultRate(lab: Lab, threads: number, handler: ResponderOptions): Promise<number> {
   const uffd = lab.openWith({ nonblock: handler.waiting !== 'blocking' })
   const memory = lab.map('anon', { pages: each * threads })
@@ -148,7 +148,7 @@ export const faultersScale = experiment({
   },
   async run(lab) {
     const handler: ResponderOptions = { waiting: 'busy', cpu: 1, batch: 16 }
-    // In turn, so that what else runs on this machine hits every crowd alike.
+    // In turn, so that other load on this machine affects every number of threads alike.
     const taken: number[][] = []
     for (let round = 0; round < rounds; round += 1) {
       const ofRound: number[] = []

@@ -9,7 +9,9 @@ import { awaitFault, awaitMessages, mustRegister, pageOf, untilPending } from '.
 const hugeBytes = 2 ** 21
 const modes = [0, 1, 2, 3, 4, 5, 6, 7]
 
-/** Of 6.18, for modes 0 to 7; older kernels lack MOVE (0x20) and POISON (0x100). */
+/**
+ * The ioctl masks of 6.18, for modes 0 to 7; older kernels lack MOVE (0x20) and POISON (0x100).
+ */
 function masks(kind: SelftestKind): (number | undefined)[] {
   const none = undefined
   if (kind === 'anon') return [none, 0x13c, 0x17c, 0x17c, none, none, none, none]
@@ -118,7 +120,7 @@ function hugeCount({ address }: LabMemory): number {
   return pagesFound(scan, must(scanPages(openPageMap(), scan).count, 'PAGEMAP_SCAN'))
 }
 
-/** A thread waits in the middle of 2 MiB that are moved whole. */
+/** A thread waits in the middle of 2 MiB that are moved as one huge page. */
 async function moveHuge(lab: Lab, targetAdvice: number) {
   const [source, target] = [Madv.HUGEPAGE, targetAdvice].map((advice) => {
     const memory = lab.map('anon', { pages: 512, alignBytes: hugeBytes })
@@ -202,7 +204,7 @@ export const movePmdSplit = selftest({
   run: (lab) => moveHuge(lab, Madv.NOHUGEPAGE),
 })
 
-/** The whole of one memfd, twice at a multiple of 2 MiB, where huge pages fit. */
+/** Two mappings of a whole memfd, both aligned to 2 MiB so that huge pages fit. */
 function alignedTwice(lab: Lab): { memory: LabMemory; address: number; alias: number } {
   const memory = lab.map('shmem', { pages: 512 })
   const flags = MapFlag.SHARED + MapFlag.FIXED

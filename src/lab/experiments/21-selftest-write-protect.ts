@@ -6,7 +6,7 @@ import { selftest } from '../selftest.js'
 import type { SelftestKind } from '../selftest.js'
 import { awaitMessages, mustRegister } from '../serve.js'
 
-/** Pins memory for writing and for long, as device memory is: a buffer registered with io_uring. */
+/** Pins memory long-term for writing, as device drivers do: a buffer registered with io_uring. */
 function pin(lab: Lab, { address, lengthBytes }: LabMemory): void {
   const ring = syscall('io_uring_setup', 1, new Uint8Array(120))
   if (ring < 0) lab.notPossible(`a page is pinned by io_uring, and it says ${outcomeName(ring)}`)
@@ -15,7 +15,7 @@ function pin(lab: Lab, { address, lengthBytes }: LabMemory): void {
   if (registered < 0) lab.notPossible(`IORING_REGISTER_BUFFERS: ${outcomeName(registered)}`)
 }
 
-/** Bits of the parent's and the child's page behind fork. */
+/** The bits of the parent's and the child's page after fork. */
 async function overFork(lab: Lab, kind: SelftestKind, withEvent: boolean, pinned: boolean) {
   const uffd = withEvent ? lab.open('EVENT_FORK') : lab.open()
   const memory = lab.map(kind, { pages: 1 })
@@ -34,7 +34,7 @@ async function overFork(lab: Lab, kind: SelftestKind, withEvent: boolean, pinned
   const seen = { parent: bit('self'), child: bit(child) }
   thread.raiseFlag(0)
   const results = await thread.done()
-  uffd.close() // or the fork of the next kind sends a message here too
+  uffd.close() // otherwise the fork of the next kind also sends a message here
   return { ...seen, 'FORK messages': events.length, 'the child read': results[2]?.value ?? -1 }
 }
 

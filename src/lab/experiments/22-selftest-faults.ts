@@ -153,7 +153,7 @@ async function eventsUnderFaults(lab: Lab, kind: SelftestKind, writeProtect: boo
     if (message.event === 'REMAP') base = message.to
     if (isFault(message)) resolve(child, memory, base, message)
   })
-  uffd.close() // or the fork of the next kind sends a message here too
+  uffd.close() // otherwise the fork of the next kind also sends a message here
   const faults = messages.filter(isFault)
   const count = (event: Message['event']) => messages.filter((each) => each.event === event).length
   const results = thread.results.slice(1, -1)
@@ -185,7 +185,8 @@ export const events = [false, true].flatMap((writeProtect) =>
   selftest({
     name: writeProtect ? 'events-wp' : 'events',
     writeProtect,
-    // Twice 3 pages of two kinds, and 3 for the private ones' child, which inherits no reservation.
+    // For two kinds, 3 pages and 3 to move them to; 3 more for the private one, whose child
+    // inherits no reservation.
     hugePages: 15,
     question:
       'Do FORK, REMAP and REMOVE leave a child with the right pages' +

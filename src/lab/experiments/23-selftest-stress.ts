@@ -1,4 +1,4 @@
-/** What stands beside the kernel's unit tests: uffd-stress and uffd-wp-mremap. */
+/** The kernel's programs besides its unit tests: uffd-stress and uffd-wp-mremap. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Madv, Mode, atLeast, must, peek, poke, step } from '../index.js'
 import type { Lab, LabMemory } from '../index.js'
@@ -10,10 +10,10 @@ import { swapOn } from '../swap.js'
 
 const rounds = 4
 const content = 7
-/** Each thread's walk; odd, and so prime to the number of pages. */
+/** The order of each thread's walk; odd, and so coprime to the number of pages. */
 const orders = [1, 3, 101, 255]
 
-/** Pages on which a thread's byte is not what it wrote, or another byte not what was placed. */
+/** Counts the pages where the byte of a thread, or a placed byte, has another value. */
 function wrongPages(memory: LabMemory, pages: number): number {
   const expected = Array.from({ length: pages }, () => new Uint8Array(16).fill(content))
   for (const [thread, order] of orders.entries()) {
@@ -80,11 +80,11 @@ const mayMoveFixed = 3
 interface Moved {
   pages: number
   alignBytes?: number
-  /** Between arming and moving. */
+  /** Called after arming and before moving. */
   before?: (memory: LabMemory) => Promise<void>
 }
 
-/** Armed pages before a mremap and behind it. */
+/** Armed pages before and after a mremap. */
 async function armedOverMremap(lab: Lab, kind: SelftestKind, withEvent: boolean, how: Moved) {
   const uffd = withEvent ? lab.open('PAGEFAULT_FLAG_WP', 'EVENT_REMAP') : lab.open()
   const { pages, alignBytes, before } = how
@@ -131,11 +131,11 @@ export const wpMremap = selftest({
   method:
     'Arms pages and moves them: small ones, huge ones, and swapped ones. Bits before, behind.',
   writeProtect: true,
-  // Twice 2 pages of two kinds, with the event and without.
+  // 2 pages and 2 to move them to, for two kinds, with the event and without it.
   hugePages: 16,
   needs: { features: ['EVENT_REMAP'] },
   expected: (kind) => ({
-    // Earlier kernels, but for their late stable releases, leave the bits behind.
+    // Earlier kernels, except their late stable releases, do not clear the bits.
     since: '6.13',
     values: {
       'with EVENT_REMAP': [2, 2],

@@ -1,4 +1,4 @@
-/** Decoders of the wire, each fed with its input in pieces; the first byte says how large. */
+/** Decoders of the wire format, fed in pieces; the first byte of an input is their size. */
 import { StreamError } from '../../../src/errors.js'
 import { listDevices } from '../../../src/park/device-list.js'
 import { sizeDevices } from '../../../src/park/device-sizes.js'
@@ -7,7 +7,7 @@ import * as short from '../../stream/short-stream.js'
 import { bounded } from '../bounded.js'
 import { type Target, demand } from '../target.js'
 
-/** What came of it: the code of the refusal, or how it ended. */
+/** The result: the code of the refusal, or how the stream ended. */
 function feed(decoder: stream.ChannelDecoder, input: Uint8Array): string {
   const pieceBytes = 1 + (input[0] ?? 0) * 16
   const bytes = input.subarray(1)
@@ -23,7 +23,7 @@ function feed(decoder: stream.ChannelDecoder, input: Uint8Array): string {
   })
 }
 
-/** Runs it within the bound on memory. Only a StreamError inside the input may come out. */
+/** Runs it within the memory bound. The only valid error is a StreamError inside the input. */
 function answerOf(bytes: Uint8Array, run: () => string): string {
   return bounded(bytes.length, () => {
     try {

@@ -1,4 +1,4 @@
-/** A source's elements in any order and shape, and a user and a host at any moment. */
+/** A source's elements in any order and form, with actions of user and host at any moment. */
 import { PostcopyError } from '../../../src/errors.js'
 import * as stream from '../../../src/stream/index.js'
 import { BLOCKS, DestinationRig, MACHINE_TYPE, PAGE, RAM_ID } from '../destination-rig.js'
@@ -8,7 +8,7 @@ import type { Target } from '../target.js'
 type Build = (out: stream.Writer) => void
 type Action = (run: Run, step: Step) => void
 
-/** What a step does, by its first byte. */
+/** The action of a step, by its first byte. */
 export const Do = {
   header: 0,
   openReturnPath: 1,
@@ -47,7 +47,7 @@ class Run {
   readonly rig: DestinationRig
   readonly postcopy: boolean
   readonly #hostPages: 1 | 2
-  /** Done to the bytes of the next element. */
+  /** Applied to the bytes of the next element. */
   change: ((bytes: Uint8Array) => Uint8Array) | undefined
   #fill = 0
   #hasPreempt = false
@@ -77,7 +77,7 @@ class Run {
     this.rig.preempt.receive(this.#changed(build))
   }
 
-  /** The second connection, once. */
+  /** Makes the second connection, once. */
   connect(): void {
     if (this.#hasPreempt) return
     this.#hasPreempt = true
@@ -105,12 +105,12 @@ class Run {
     return list
   }
 
-  /** `count` pages from page `first` on; `flags` say of which block, and in which form. */
+  /** `count` pages from page `first` on; `flags` select the block and the form. */
   records(out: stream.Writer, count: number, first: number, flags: number): void {
     const block = BLOCKS[flags & 1] ?? BLOCKS[0]
     for (let i = 0; i < count; i += 1) {
       const step = (flags & 8) !== 0 ? -i : (flags & 16) !== 0 ? 0 : i
-      // Modulo more than there are: some are behind the block.
+      // The modulus is larger than the block, so some pages are past its end.
       const page = (first + step + 256) % (block.pages + ((flags & 32) === 0 ? 0 : 2))
       const name = i === 0 && (flags & 2) === 0 ? block.name : undefined
       this.#record(out, name, block.name, page, (flags & 4) !== 0 && i % 2 === 0)
@@ -129,7 +129,7 @@ class Run {
       return
     }
     this.#fill = (this.#fill % 250) + 1
-    // Without a name it is of whichever block came last.
+    // Without a name, the record belongs to the block that was named last.
     for (const [name, pages] of this.rig.sent) {
       if (named === undefined || name === block) pages[page]?.add(this.#fill)
     }
@@ -269,7 +269,7 @@ const switched = [
 ] as const
 const rest = [[Do.guestRuns], [Do.allPages], [Do.end], [Do.endOfStream]] as const
 
-/** The preempt channel ends, and then the stream, and pages are owed still: nobody will send them. */
+/** The preempt channel and then the stream end before all pages were sent. */
 export const destinationMarkedEarly: Uint8Array = programOf([
   [PREEMPT],
   ...switched,
@@ -280,7 +280,7 @@ export const destinationMarkedEarly: Uint8Array = programOf([
   [Do.endOfStream],
 ])
 
-/** The same, where the preempt channel was gone before anybody read it. */
+/** The same, with the preempt channel closed before it is read. */
 export const destinationGoneEarly: Uint8Array = programOf([
   [PREEMPT],
   [Do.closeUrgent, 1],
@@ -291,7 +291,7 @@ export const destinationGoneEarly: Uint8Array = programOf([
   [Do.endOfStream],
 ])
 
-/** Whole migrations of each kind, by the numbers of their steps. */
+/** Whole migrations of each kind, as programs. */
 export const destinationSeeds: readonly Uint8Array[] = [
   programOf([
     [0],
@@ -322,7 +322,7 @@ export const destinationSeeds: readonly Uint8Array[] = [
   ]),
 ]
 
-/** @returns the states it went through, and the code of its error */
+/** @returns the states that it went through, and the code of its error */
 export function runDestination(input: Uint8Array): string {
   const run = new Run(stepAt(input, 0))
   try {

@@ -4,7 +4,7 @@ import { destination } from './destination.js'
 import { source } from './source.js'
 import { description, json, manifest, workingSet } from './text.js'
 
-/** Everything of ours, in TypeScript, that reads what others have made. */
+/** All of our TypeScript code that reads untrusted data. */
 export const targets: Readonly<Record<string, Target>> = {
   'main-channel': mainChannel,
   'recovered-channel': recoveredChannel,

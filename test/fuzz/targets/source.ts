@@ -1,4 +1,4 @@
-/** A destination's words in any order, to a source that has pages to send. */
+/** A destination's messages in any order, to a source that has pages to send. */
 import { StreamError, PeerError } from '../../../src/errors.js'
 import { MemoryRegion } from '../../../src/kernel/index.js'
 import { createCounters } from '../../../src/migration/counters.js'
@@ -23,7 +23,7 @@ const regions = NAMES.map(() => {
   return region
 })
 
-/** What a step does, by its first byte. */
+/** The action of a step, by its first byte. */
 export const Say = {
   request: 0,
   requestNext: 1,
@@ -34,7 +34,7 @@ export const Say = {
   resumeAck: 6,
   switchoverAck: 7,
   raw: 8,
-  /** Not a word: the source sends what was asked for, or the next of the sweep. */
+  /** Not a message: the source sends requested pages, or the next ones of the sweep. */
   sendRequested: 9,
   sendPart: 10,
   repeat: 11,
@@ -42,7 +42,7 @@ export const Say = {
 
 class Run {
   readonly session: Session
-  /** Of each page, how often it was sent. */
+  /** How often each page was sent. */
   readonly sent = new Map<string, number>()
   readonly #blocks: { block: RamBlock; dirty: PageBitmap }[]
   readonly #decoder: stream.StreamDecoder
@@ -113,7 +113,7 @@ class Run {
     this.#feeder.push(this.#batch.slice(0, lengthBytes))
   }
 
-  /** All that is left; then each page must have been sent once. */
+  /** Sends all remaining pages; after that each page must have been sent once. */
   finish(): void {
     while (this.session.ram.remainingPages > 0) {
       this.send((out) => this.session.ram.packRequested(out))
@@ -155,7 +155,7 @@ const words: Readonly<Record<number, (run: Run, step: Step) => void>> = {
 
 export const WORD_COUNT = Object.keys(words).length
 
-/** @returns how the destination's words ended */
+/** @returns how the destination's messages ended */
 export function runSource(input: Uint8Array): string {
   const run = new Run(stepAt(input, 0))
   try {

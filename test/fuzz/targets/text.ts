@@ -1,4 +1,4 @@
-/** Text of others: QMP's JSON, the manifest of a parked VM, and its working set. */
+/** Untrusted text: QMP's JSON, the manifest of a parked VM, and its working set. */
 import { PostcopyError } from '../../../src/errors.js'
 import { JsonSplitter } from '../../../src/monitor/qmp/json-splitter.js'
 import { decodeManifest, encodeManifest } from '../../../src/park/manifest.js'
@@ -16,7 +16,7 @@ function piecesOf(bytes: Uint8Array, cut: number): string {
   return JSON.stringify(pieces)
 }
 
-/** The first byte says where the rest is cut, which must make no difference. */
+/** The first byte is the place where the rest is cut, which must make no difference. */
 export const json: Target = {
   seeds: [
     '{"execute": "qmp_capabilities", "id": 1}\n{"execute":"query-migrate"}',
@@ -36,7 +36,7 @@ export const json: Target = {
   },
 }
 
-/** A description's text: found to be an object exactly where JSON.parse finds one. */
+/** The text of a description: accepted as an object exactly if JSON.parse returns one. */
 export const description: Target = {
   seeds: [
     '{"devices": [{"name": "globalstate", "fields": [{"size": 4, "array_len": 3}]}]}',

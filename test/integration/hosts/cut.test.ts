@@ -1,4 +1,4 @@
-/** The link between two hosts is cut: at once, at a byte, or so that nobody is told. */
+/** The link between two hosts is cut: at once, at a byte, or without notice to either end. */
 import assert from 'node:assert/strict'
 import { requires } from '../../support/requires.js'
 import {
@@ -19,7 +19,7 @@ import {
   withNewDestination,
 } from '../../support/two-hosts.js'
 
-/** Both ends notice by themselves after so many milliseconds; the kernel's keepalive counts in seconds. */
+/** Both ends detect silence after this many ms; the kernel's keepalive works in whole seconds. */
 const noticed = { 'x-silence-timeout': 1000 } as const
 
 describe('a link between two hosts', () => {
@@ -136,7 +136,7 @@ describe('a link between two hosts', () => {
     }
     pair.hosts.cutLink()
     const { destination } = pair
-    // Until both vCPUs wait for pages that cannot come.
+    // Until both vCPUs wait for pages that cannot arrive.
     for (let before = -1, now = 0; now !== before;) {
       before = now
       await new Promise((resolve) => setTimeout(resolve, 100))
@@ -174,7 +174,7 @@ describe('a process that is stopped for a while', () => {
   it('loses nothing: the source, while the guest waits for its pages', async () => {
     const { source, destination, ...rest } = await inPostcopy()
     process.kill(source.pid, 'SIGSTOP')
-    // A vCPU waits: the page that it needs is with a process that does not run.
+    // Until a vCPU waits for a page of the stopped process.
     for (let waits = false; !waits;) {
       const cpus = (await destination.queryCpus()).value
       waits = cpus.some(({ touching }) => (touching?.sinceUs ?? 0) > 200_000)

@@ -1,4 +1,6 @@
-/** SIGKILL of either end, in every state that can be held still: what the other end then is. */
+/**
+ * SIGKILL of either end, in every state that can be held: the resulting state of the other end.
+ */
 import assert from 'node:assert/strict'
 import type { Role } from '../../../src/cli/guest-process.js'
 import type { MigrationState } from '../../../src/migration/states.js'
@@ -18,21 +20,21 @@ import {
 } from '../../support/two-hosts.js'
 
 /**
- * What the other end has of the guest:
+ * What the other end has of the guest afterwards:
  *
  * - `works`: all of it, running
- * - `kept`: all of it, as it was at the switch, stopped; `cont -f` starts it
- * - `waits`: it runs as far as its pages reach, and every page that is there is right
+ * - `kept`: all of it, stopped, as it was at the switch; `cont -f` starts it
+ * - `waits`: it runs until it needs a missing page, and every present page is right
  * - `none`: it was lost with the process that had all of it
  */
 type Guest = 'works' | 'kept' | 'waits' | 'none'
 
 interface Row {
   readonly killed: Role
-  /** In which state it is then. */
+  /** The state in which it is killed. */
   readonly in: MigrationState
   readonly reach: () => Promise<GuestPair>
-  /** State of the other end, at last. */
+  /** The final state of the other end. */
   readonly other: MigrationState
   readonly guest: Guest
 }
@@ -44,11 +46,12 @@ async function inPrecopy(): Promise<GuestPair> {
   return pair
 }
 
-/** The package is sent, to a destination that does nothing with it. */
+/** The package is sent to a destination that is stopped. */
 async function atSwitch(): Promise<GuestPair> {
   const pair = await inPrecopy()
   const { source, destination } = pair
-  // All that was sent is read: there is room for the package. The next pages come in seconds.
+  // Until all that was sent is read, so that the package has room. The
+  // next pages follow in seconds.
   for (let [sent, taken] = [1, 0]; sent !== taken;) {
     const { ram } = (await source.queryMigrate()).value
     sent = (ram?.normal ?? 0) + (ram?.duplicate ?? 0) || 1
@@ -74,7 +77,7 @@ async function awaitingRecovery(): Promise<GuestPair> {
   return pair
 }
 
-/** A connection to this host holds bytes that nobody has read. */
+/** Whether a connection to this host holds unread bytes. */
 function hasUnread(host: Host): boolean {
   const ESTABLISHED = '01'
   const sockets = host.run('cat', '/proc/net/tcp').trim().split('\n').slice(1)
@@ -84,7 +87,7 @@ function hasUnread(host: Host): boolean {
   })
 }
 
-/** The source has said that it recovers, to a destination that does not answer. */
+/** The source has sent its recovery request to a destination that does not answer. */
 async function recovering(): Promise<GuestPair> {
   const pair = await paused()
   const uri = await pair.destination.migrateRecover(`tcp:${pair.hosts.b.address}:0`)
@@ -187,7 +190,7 @@ describe('an end that is killed', () => {
     const role = killed === 'source' ? 'destination' : 'source'
     it(`the ${killed} in ${state} leaves the ${role} ${other}, where the guest ${guest === 'none' ? 'never ran' : guest === 'kept' ? 'is kept' : guest}`, async () => {
       const pair = await reach()
-      // A destination that is frozen has said nothing for a while.
+      // A stopped destination has reported no state for a while, so only a source is checked.
       if (killed === 'source') assert.equal(pair.source.state('source'), state)
       pair[killed].kill()
       await pair[killed].end()

@@ -1,4 +1,4 @@
-/** Guests between two hosts that the test makes: each a network namespace of its own. */
+/** Guests between two hosts that the test creates: each a network namespace of its own. */
 import assert from 'node:assert/strict'
 import { requires } from '../../support/requires.js'
 import { begin, both, finish, guestsOn, inPostcopy, twoHosts } from '../../support/two-hosts.js'
@@ -26,14 +26,15 @@ describe('a guest on one of two hosts', () => {
     await begin(pair)
     await both(pair, 'active')
     const { source } = pair
-    // By round, at its beginning. One is what was written while the one before was sent: as much again.
+    // Pages at the start of each round. They were written during the round before,
+    // so there are as many.
     const remaining: number[] = []
     while (remaining.length < 5) {
       const { status, ram } = (await source.queryMigrate()).value
       assert.equal(status, 'active')
       if (ram === undefined || ram['dirty-sync-count'] === 0) continue
       const round = ram['dirty-sync-count'] - 1
-      // A round is counted a moment before its pages are.
+      // The round counter is updated a moment before the number of pages.
       remaining[round] = Math.max(remaining[round] ?? 0, ram.remaining / 4096)
     }
     const complete = remaining.slice(0, 4)

@@ -1,7 +1,7 @@
 /**
- * A real QEMU's postcopy into memory of ours, under real page faults: threads touch it at random
- * while QEMU sends, each touch of a missing page is a fault that QEMU answers over its return
- * path, and in the end every byte is that of the source's memory file.
+ * A real QEMU's postcopy into memory of ours, with real page faults. Threads touch the memory at
+ * random while QEMU sends; each touch of a missing page is a fault that QEMU serves. In the end
+ * every byte must equal that of the source's memory file.
  */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
@@ -16,10 +16,10 @@ import { counts, memoryOf } from './support.js'
 import { Touchers } from './touch.js'
 
 const MIB = 2 ** 20
-/** How often in a row it must be right. */
+/** How many times in a row it must succeed. */
 const ROUNDS = 20
 
-/** One migration under faults; returns what came, for a look at its bytes. */
+/** One migration under faults; returns the received data, to compare the bytes. */
 async function takeUnderFaults(
   { qemu, manifest }: Source,
   hugeBlock?: string,
@@ -36,7 +36,7 @@ async function takeUnderFaults(
   })
   cleanups.add(() => destination.close())
   if (preempt) await qemu.enable('postcopy-preempt')
-  // On a fast host all would be pushed before the threads have touched much.
+  // On a fast host all pages would be pushed before the threads have touched many.
   await qemu.limit({ 'max-postcopy-bandwidth': 64 * MIB })
   await qemu.execute('cont')
   await qemu.execute('migrate', { uri: destination.uri })
@@ -46,7 +46,7 @@ async function takeUnderFaults(
   const touches = await touchers.end()
   const { faults, requestedPages } = destination.counters
   assert(requestedPages > 0 && faults >= requestedPages, 'threads had to wait')
-  // How many more touches found their page is the host's affair.
+  // How many other touches found their page depends on the host.
   assert(touches >= faults, `${touches} touches, ${faults} faults`)
   assert.equal(machine.seenType, manifest.machineType)
   await destination.close()

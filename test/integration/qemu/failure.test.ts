@@ -1,4 +1,4 @@
-/** What goes wrong: who has the guest then, and what is left on disk. */
+/** Failures: which end has the guest afterwards, and what is left on disk. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, readdirSync } from 'node:fs'
@@ -23,7 +23,7 @@ import {
 
 const MIB = 2 ** 20
 
-/** Still runs, and goes on counting. */
+/** The guest still runs and counts. */
 async function goesOn(qemu: Qemu): Promise<void> {
   await qemu.runs()
   await counts(qemu, qemu.serial.length)
@@ -35,7 +35,7 @@ async function startSource(folder: string): Promise<Qemu> {
   return source
 }
 
-/** Begins a migration that is slow enough to be disturbed. */
+/** Starts a migration that is slow enough to be disturbed. */
 async function sendSlowly(source: Qemu, park: Park, switched: boolean): Promise<void> {
   if (switched) await source.enable('postcopy-ram')
   await source.limit({ 'max-bandwidth': 10 * MIB, 'max-postcopy-bandwidth': 10 * MIB })
@@ -72,7 +72,7 @@ async function parkOne(folder: string): Promise<string> {
   return directory
 }
 
-/** Resolves at the last state of a source. */
+/** Resolves with the last state of a source. */
 async function resumed(clone: Source): Promise<string> {
   cleanups.add(() => clone.close())
   await new Promise<void>((resolve) => {
@@ -165,7 +165,7 @@ describe('a park that is disturbed', function () {
     assert.equal(await settled(park), 'postcopy-paused')
     assert.equal(await source.reached('postcopy-paused'), 'postcopy-paused')
 
-    // A second break, and then to the end.
+    // A second break, and then a recovery to the end.
     for (const isLast of [false, true]) {
       const uri = `unix:${join(folder, `again-${isLast}`)}`
       const again = await Park.recover({ uri, directory: `${directory}.incomplete` })

@@ -1,4 +1,4 @@
-/** A QEMU that sends no shared RAM (x-ignore-shared): its devices alone are no guest. */
+/** A QEMU that sends no shared RAM (x-ignore-shared): devices alone are not a guest. */
 import assert from 'node:assert/strict'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'

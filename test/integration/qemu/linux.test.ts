@@ -1,4 +1,4 @@
-/** A real Linux guest goes from one QEMU into a directory, and from there into three others. */
+/** A real Linux guest is parked from one QEMU, and resumed in three others. */
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { Cli, runCli, temporaryFolder } from '../../cli/support.js'
@@ -10,7 +10,7 @@ import { FILE_HASH, linuxGuest } from './linux.js'
 import { Qemu } from './qemu.js'
 import { fingerprint, openParked } from './support.js'
 
-/** The count so far, after a check of every hash. */
+/** The latest count; every hash is checked first. */
 function lastTick(serial: string): number {
   const ticks = [...serial.matchAll(/tick (\d+) (\w+)\r?\n/g)]
   for (const [line, , hash] of ticks) assert.equal(hash, FILE_HASH, line)
@@ -23,14 +23,14 @@ async function startsWaiting(folder: string, machine: readonly string[]): Promis
   return qemu
 }
 
-/** Goes on where the parked guest was, for some ticks, not from the beginning. */
+/** The guest continues where it was parked, for some ticks, and not from boot. */
 async function goesOn(qemu: Qemu, from: number, ticks = 3): Promise<void> {
   await qemu.says(new RegExp(`tick ${from + ticks} \\w+\\r?\\n`))
   assert(lastTick(qemu.serial) >= from + ticks)
   assert.doesNotMatch(qemu.serial, /tick 1 /)
 }
 
-/** Parks a guest that ticks, by the command. */
+/** Parks a ticking guest with the command. */
 async function parkLinux(): Promise<{
   folder: string
   directory: string
@@ -99,7 +99,7 @@ describe('a Linux guest', function () {
   it('asks for a tenth of the pages when it is resumed again, on demand', async () => {
     const { folder, directory, machine, parkedAt } = await parkLinux()
     const vm = openParked(directory)
-    /** Pages that a clone has asked for until it has ticked some times. */
+    /** How many pages a clone has requested until it has ticked a few times. */
     const asked = async (name: string, workingSet?: WorkingSet): Promise<number> => {
       const uri = `unix:${join(folder, name)}`
       const qemu = await startsWaiting(folder, machine)
@@ -113,7 +113,8 @@ describe('a Linux guest', function () {
       await goesOn(qemu, parkedAt)
       const { requestedPages, remainingPages } = clone.counters
       assert(remainingPages > 0, 'nothing else was pushed')
-      // Recorded for longer than counted: what else a guest does meanwhile depends on the host's speed.
+      // Recorded for longer than counted, because other activity of the guest
+      // depends on the host's speed.
       if (workingSet !== undefined) await goesOn(qemu, parkedAt, 8)
       workingSet?.save()
       await qemu.kill()
@@ -124,7 +125,7 @@ describe('a Linux guest', function () {
     const again = await asked('again', WorkingSet.open(vm))
     const without = await asked('without')
     assert(again <= first / 10, `${first} pages asked for at first, ${again} then`)
-    // It is the working set that makes the difference.
+    // The working set makes the difference.
     assert(without > first / 2, `${without} without it`)
   })
 })

@@ -1,6 +1,6 @@
 /**
  * A real Linux guest: Debian's cloud kernel and busybox, which hashes a file in its tmpfs for ever
- * and counts on the serial console. The hash must never change, the count must go on.
+ * and counts on the serial console. The hash must never change, and the count must continue.
  */
 import { execFileSync } from 'node:child_process'
 import { chmodSync, cpSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
@@ -18,10 +18,10 @@ while true; do
 done
 `
 
-/** Of what \`seq 1 400000\` writes. */
+/** The hash of the output of `seq 1 400000`. */
 export const FILE_HASH = '9661da04da603a826131297f907b45fb'
 
-/** Builds the initramfs in a folder and returns QEMU's arguments; needs `linuxGuest`. */
+/** Builds the initramfs in a folder and returns QEMU's arguments; requires `linuxGuest`. */
 export function linuxGuest(folder: string): string[] {
   const kernel = readdirSync('/boot').find((file) => /^vmlinuz-.*-cloud-amd64$/.test(file)) ?? ''
   const root = join(folder, 'root')

@@ -1,4 +1,4 @@
-/** QEMU's RAM in memory of ours. */
+/** RAM of a QEMU in memory of ours. */
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { countingFirmware } from '../../../src/bench/qemu-guest.js'
@@ -13,7 +13,7 @@ import { counts, listen } from './support.js'
 
 const MIB = 2 ** 20
 
-/** A machine with QEMU's RAM blocks, which takes its devices without knowing them. */
+/** A machine with QEMU's RAM blocks, which accepts its devices without interpreting them. */
 export class OpaqueMachine implements MigratableMachine {
   readonly machineType: string
   readonly blocks: readonly MachineBlock[]
@@ -83,7 +83,7 @@ export interface Source {
   manifest: Manifest
 }
 
-/** A QEMU whose RAM is a file; a first, parked migration tells its blocks. */
+/** A QEMU whose RAM is a file; a first, parked migration shows its blocks. */
 export async function startSource(object: string): Promise<Source> {
   const folder = await temporaryFolder()
   const memoryFile = join(folder, 'memory')

@@ -1,4 +1,4 @@
-/** A counting guest, taken from a QEMU in every way there is and given to others. */
+/** A counting guest, parked from a QEMU in every way and resumed in others. */
 import assert from 'node:assert/strict'
 import { statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -22,7 +22,7 @@ import {
 
 const MIB = 2 ** 20
 
-/** When the source switches; `converged` has the capability and does not. */
+/** When the source switches; `converged` has the capability, but precopy ends before a switch. */
 type Way = 'precopy' | 'converged' | 'mid-precopy' | 'at once'
 
 interface Case {
@@ -31,9 +31,9 @@ interface Case {
   /** Besides postcopy-ram. */
   capabilities?: readonly string[]
   args: (folder: string) => string[]
-  /** The block that guest physical memory begins with. */
+  /** The block at the start of guest physical memory. */
   ram?: string
-  /** Its pages are of 2 MiB; a precopy does not tell. */
+  /** Its pages are of 2 MiB, which a precopy stream does not contain. */
   hugePages?: true
 }
 
@@ -114,7 +114,7 @@ function disk(folder: string): string {
 
 async function send(source: Qemu, uri: string, way: Way): Promise<void> {
   if (way !== 'precopy') await source.enable('postcopy-ram')
-  // So slow that precopy cannot end by itself, or as fast as it can.
+  // Either so slow that precopy cannot end by itself, or unlimited.
   const isSwitched = way === 'mid-precopy' || way === 'at once'
   await source.limit({ 'max-bandwidth': isSwitched ? 30 * MIB : 0 })
   await source.execute('migrate', { uri })
@@ -217,7 +217,7 @@ describe('parking and resuming with QEMU', function () {
     const ram = parkedRam(park, directory, 'pc.ram', 64 * MIB)
     const memory = await memoryOf(qemu, folder, 0, 64 * MIB)
     assert(memory.subarray(MIB).equals(ram.subarray(MIB)))
-    // From the BIOS' 64 KiB below 1 MiB: a block of its own.
+    // The BIOS' 64 KiB below 1 MiB are a block of their own.
     const bios = parkedRam(park, directory, 'pc.bios', 64 * 1024)
     assert(memory.subarray(0xf0000, MIB).equals(bios))
   })
@@ -246,8 +246,8 @@ describe('parking and resuming with QEMU', function () {
     })
     for (const clone of [limited, onDemand]) cleanups.add(() => clone.close())
     await Promise.all([counts(eager.qemu), counts(lazy.qemu)])
-    // What the guest touches has come by its faults, and ahead of them, since it goes through its
-    // RAM in order; the rest of its RAM, and ROMs, never will.
+    // Touched pages were requested or read ahead, since the guest sweeps its RAM in order. The
+    // rest of its RAM, and ROMs, are not sent.
     assert.equal(onDemand.state, 'postcopy-active')
     const { requestedPages, normalPages, zeroPages, remainingPages } = onDemand.counters
     assert(normalPages + zeroPages >= (7 * MIB) / 4096)

@@ -1,4 +1,4 @@
-/** The preempt channel with a real QEMU 7.2, whose second connection comes at the start. */
+/** The preempt channel with a real QEMU 7.2, whose second connection is made at the start. */
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { resume } from '../../../src/park/index.js'

@@ -9,9 +9,9 @@ import { cleanups } from '../../support/cleanup.js'
 const DEADLINE_MS = 60_000
 
 export class Qemu {
-  /** What the guest wrote to its serial line. */
+  /** Output of the guest on its serial port. */
   serial = ''
-  /** What QEMU itself complained about. */
+  /** Error messages of QEMU itself. */
   stderr = ''
   readonly child: ChildProcess
   readonly #monitor: Socket
@@ -69,7 +69,7 @@ export class Qemu {
     }
   }
 
-  /** One that waits for a guest by postcopy; returns it with its URI. */
+  /** Starts a QEMU that waits for a guest by postcopy; returns it with its URI. */
   static async incoming(
     folder: string,
     args: readonly string[],
@@ -122,7 +122,7 @@ export class Qemu {
     return info.status ?? 'none'
   }
 
-  /** Waits until `query-migrate` says so. */
+  /** Waits until `query-migrate` reports one of these. */
   async reached(...statuses: readonly string[]): Promise<string> {
     const deadline = Date.now() + DEADLINE_MS
     for (;;) {
@@ -144,7 +144,7 @@ export class Qemu {
     }
   }
 
-  /** Waits until the guest has written something that matches, from `after` on. */
+  /** Waits until the guest's output matches, from offset `after` on. */
   async says(pattern: RegExp, after = 0): Promise<RegExpExecArray> {
     const deadline = Date.now() + DEADLINE_MS
     for (;;) {

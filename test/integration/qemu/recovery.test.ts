@@ -1,4 +1,6 @@
-/** Postcopy with a real QEMU at one end breaks at random bytes, again and again, and nothing is lost. */
+/**
+ * Postcopy with a real QEMU at one end is cut at random bytes, again and again, without data loss.
+ */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -17,12 +19,12 @@ import { Touchers } from './touch.js'
 const MIB = 2 ** 20
 const CUTS = 20
 /**
- * Cut in its handshake, which has 114 bytes, a source of QEMU 7.2 waits for ever, and a destination
- * crashes, also shortly behind it (docs/interop.md).
+ * The handshake has 114 bytes. If it is cut, a source of QEMU 7.2 waits for ever, and a
+ * destination crashes; the latter also does shortly after it (docs/interop.md).
  */
 const LEAST_BYTES = { source: 115, destination: 100_000 }
 
-/** Where to cut. Printed, so that a failure can be had again. */
+/** Where to cut. Printed, so that a failure can be reproduced. */
 function cutPoints(role: keyof typeof LEAST_BYTES): number[] {
   const points = Array.from(
     { length: CUTS },
@@ -59,7 +61,8 @@ describe('recovery with QEMU', function () {
     })
     cleanups.add(() => destination.close())
     const link = await linkTo(destination.uri)
-    // All that it owes fits into the sockets' buffers; then a break is its end (docs/interop.md).
+    // Without a limit, all unsent pages fit into the socket buffers. If a break loses those, QEMU
+    // waits for ever (docs/interop.md).
     await qemu.limit({ 'max-postcopy-bandwidth': 20 * MIB })
     await qemu.execute('cont')
     await qemu.execute('migrate', { uri: link.uri })

@@ -1,4 +1,4 @@
-/** Why a real QEMU refuses a VM: the hint is right, or says that it is not known. */
+/** Hints on why a real QEMU refuses a VM: each is right, or says that the reason is unknown. */
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
@@ -49,7 +49,7 @@ async function parkMachine(folder: string): Promise<ParkedVm> {
   return openParked(directory)
 }
 
-/** What the library and the command line say of why it was refused, first lines only. */
+/** The reasons that the library and the command print for a refusal, first lines only. */
 async function refusal(
   vm: ParkedVm,
   folder: string,

@@ -1,4 +1,4 @@
-/** What tests with a real QEMU have in common. */
+/** What tests with a real QEMU share. */
 import assert from 'node:assert/strict'
 import { closeSync, openSync, readFileSync, readSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
@@ -10,12 +10,12 @@ import type { Qemu } from './qemu.js'
 
 const MIB = 2 ** 20
 
-/** A `pc` that counts in RAM from 1 MiB to `end`, of its 64 MiB; the others stay zero. */
+/** A `pc` that counts in RAM from 1 MiB to `end`, of its 64 MiB; the other pages stay zero. */
 export function countingPc(folder: string, endBytes = 48 * MIB): string[] {
   return ['-machine', 'pc', '-m', '64', ...countingFirmware(folder, endBytes)]
 }
 
-/** Waits until every page has been counted in, and checked, often. */
+/** Waits until every page has been counted in, and checked, many times. */
 export async function counts(qemu: Qemu, after = 0): Promise<void> {
   await qemu.says(/\.\./, after)
   assert.doesNotMatch(qemu.serial, /X/)
@@ -33,7 +33,7 @@ export function openParked(directory: string, options: ParkedVmOptions = {}): Pa
   return vm
 }
 
-/** Resolves at the last state, which is returned. */
+/** Resolves with the last state. */
 export async function settled(park: Park): Promise<string> {
   await new Promise<void>((resolve) => {
     park.on('state', (state) => {
@@ -45,7 +45,7 @@ export async function settled(park: Park): Promise<string> {
   return park.state
 }
 
-/** Guest physical memory of a QEMU whose guest is stopped. */
+/** Guest physical memory of a QEMU with a stopped guest. */
 export async function memoryOf(
   qemu: Qemu,
   folder: string,
@@ -58,8 +58,8 @@ export async function memoryOf(
 }
 
 /**
- * The files of a parked VM, after a check of their contents: equal results, equal folders. Its
- * working set may change.
+ * The files of a parked VM, after a check of their contents: equal results mean equal folders,
+ * except for the working set.
  */
 export function fingerprint(folder: string): Record<string, string> {
   ParkedVm.open(folder, { verify: true }).close()
@@ -74,7 +74,7 @@ export function fingerprint(folder: string): Record<string, string> {
   )
 }
 
-/** What was parked of a RAM block, from its beginning. */
+/** The parked content of a RAM block, from its start. */
 export function parkedRam(
   park: Park,
   directory: string,

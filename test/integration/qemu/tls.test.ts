@@ -1,4 +1,6 @@
-/** TLS with a real QEMU, both ways: its `tls-creds-x509` and our `tls-creds` on one directory. */
+/**
+ * TLS with a real QEMU, in both roles: its `tls-creds-x509` and our `tls-creds` on one directory.
+ */
 import assert from 'node:assert/strict'
 import { appendFileSync, existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -55,7 +57,7 @@ describe('TLS with QEMU', function () {
       await counts(source)
       await source.enable(...capabilities)
       await useTls(source)
-      // So that precopy ends, however slow this host is.
+      // So that precopy ends even on a slow host.
       await source.limit({ 'max-bandwidth': 0, 'downtime-limit': 60_000 })
       const park = await listen({ directory, parameters })
       await source.execute('migrate', { uri: park.uri })
@@ -100,7 +102,7 @@ describe('TLS with QEMU', function () {
     await source.execute('migrate', { uri: park.uri })
     assert.equal(await source.reached('completed', 'failed'), 'failed')
     await counts(source, source.serial.length)
-    // And one in clear.
+    // And a plaintext connection.
     await source.execute('migrate-set-parameters', { 'tls-creds': '' })
     await source.execute('migrate', { uri: park.uri })
     assert.equal(await source.reached('completed', 'failed'), 'failed')
@@ -167,7 +169,7 @@ describe('TLS with QEMU', function () {
     await useTls(secured)
     const uri = `unix:${join(folder, 'secured')}`
     await secured.execute('migrate-incoming', { uri })
-    // A server that is not believed, and one that does not believe us.
+    // A server whose certificate is not accepted, and one that does not accept ours.
     const { directory: foreign } = makeCredentials(folder, 'foreign')
     assert.equal(await attempt(uri, foreign), 'ERR_TLS_CERTIFICATE')
     appendFileSync(join(foreign, 'ca-cert.pem'), readFileSync(join(creds, 'ca-cert.pem')))

@@ -1,4 +1,4 @@
-/** Touches memory at random, as a vCPU would, from the moment it is told until it is told to stop. */
+/** Touches memory at random, as a vCPU would, from one signal to the next. */
 import { parentPort, workerData } from 'node:worker_threads'
 import { MemoryRegion } from '../../../src/kernel/index.js'
 import { Phase, type TouchJob } from './touch.js'
@@ -13,7 +13,7 @@ parentPort?.postMessage('ready')
 Atomics.wait(flag, 0, Phase.wait)
 while (Atomics.load(flag, 0) === Phase.touch) {
   state = (Math.imul(state, 1664525) + 1013904223) >>> 0
-  // A page that has not come parks this thread until it is placed.
+  // A missing page parks this thread until it is placed.
   region.touch((state % pages) * 4096, 1, 'read')
   touches += 1
 }

@@ -33,10 +33,10 @@ export class Touchers {
     })
   }
 
-  /** Resolves when all threads wait for the beginning. */
+  /** Resolves when all threads wait for the signal to begin. */
   static async start(block: MachineBlock): Promise<Touchers> {
     const touchers = new Touchers(block)
-    // Of a test that failed; who is parked is let go by the end of the destination.
+    // For a test that failed: closing the destination wakes the threads that are still parked.
     cleanups.add(() => touchers.#stop())
     await Promise.all(touchers.#workers.map((worker) => once(worker, 'message')))
     return touchers
@@ -53,7 +53,7 @@ export class Touchers {
     Atomics.notify(this.#phase, 0)
   }
 
-  /** @returns how often they touched it */
+  /** @returns the number of touches */
   async end(): Promise<number> {
     const results = this.#workers.map((worker) => once(worker, 'message') as Promise<[number]>)
     Atomics.store(this.#phase, 0, Phase.end)

@@ -1,4 +1,7 @@
-/** A resume whose QEMU runs the guest, but whose answers are lost: no message may deny that it runs. */
+/**
+ * A resume whose QEMU runs the guest, but whose answers are lost: no message may
+ * deny that it runs.
+ */
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { LinkProxy } from '../../../src/testing/index.js'
@@ -39,7 +42,7 @@ describe('a resume whose answers are lost', function () {
     const result = JSON.parse(stdout) as { status: string; guestLocation: string }
     assert.deepEqual([result.status, result.guestLocation], ['postcopy-paused', 'unknown'])
 
-    // As it was told: QEMU has the guest, and both go on.
+    // As the message says: QEMU has the guest, and recovery continues at both ends.
     assert.equal(await qemu.reached('postcopy-paused'), 'postcopy-paused')
     await qemu.runs()
     const again = `unix:${join(folder, 'again')}`

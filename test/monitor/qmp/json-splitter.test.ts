@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { type JsonPiece, JsonSplitter } from '../../../src/monitor/qmp/json-splitter.js'
 import { bounded } from '../../fuzz/bounded.js'
 
-/** All that comes out of these chunks; errors by their text. */
+/** The result of splitting these chunks; errors as their text. */
 function split(...chunks: readonly (string | Uint8Array)[]): unknown[] {
   const splitter = new JsonSplitter()
   const pieces: JsonPiece[] = []
@@ -74,7 +74,7 @@ describe('JSON values in a stream of bytes', () => {
         return split(...chunks)
       }
       assert.equal(String(splitString(2 ** 20)[0]).length, 2 ** 20 - 2)
-      // Shortened, so that a failure can be read.
+      // Shortened, to keep the message of a failure readable.
       const refused = splitString(2 ** 20 + 1).map((piece) => String(piece).slice(0, 40))
       assert.deepEqual(refused, ['JSON token size limit exceeded'])
     }

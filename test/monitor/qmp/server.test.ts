@@ -9,7 +9,7 @@ import { temporaryFolder } from '../../cli/support.js'
 import { cleanups } from '../../support/cleanup.js'
 import { QmpClient } from '../../support/qmp-client.js'
 
-/** A target that does nothing but wait for its test. */
+/** A target whose `stop` waits until the test releases it. */
 class Stage implements QmpTarget {
   readonly order: string[] = []
   tell: (event: QmpEvent) => void = () => undefined
@@ -58,7 +58,7 @@ async function client(server: QmpServer): Promise<QmpClient> {
   return connected
 }
 
-/** Sends bytes, says that no more will come, and returns the messages that came. */
+/** Sends bytes, ends its side, and returns the received messages. */
 async function talk(server: QmpServer, text: string): Promise<Record<string, unknown>[]> {
   const socket = createConnection(addressOf(server))
   const chunks: Buffer[] = []
@@ -163,7 +163,7 @@ describe('a QMP server', () => {
     const stopped = one.execute('stop')
     while (stage.order.length === 0) await new Promise(setImmediate)
     const continued = two.execute('cont')
-    // The other client's command has arrived, and waits.
+    // The other client's command has arrived by then, and waits.
     await new Promise((resolve) => setTimeout(resolve, 30))
     assert.deepEqual(stage.order, ['stop begins'])
     stage.release()
@@ -225,7 +225,7 @@ describe('a QMP server', () => {
     cleanups.add(() => socket.destroy())
     socket.on('error', () => undefined)
     await once(socket, 'connect')
-    // More answers than the kernel keeps for it: the server stops to read.
+    // More answers than the kernel buffers for the client: the server stops reading.
     const command = '{"execute":"query-commands"}'
     socket.write('{"execute":"qmp_capabilities"}')
     while (socket.write(command.repeat(10_000))) await new Promise(setImmediate)

@@ -4,7 +4,7 @@ import { qmpCommands } from '../../../src/monitor/qmp/commands.js'
 import { QmpSession } from '../../../src/monitor/qmp/session.js'
 import type { QmpControl } from '../../../src/monitor/qmp/target.js'
 
-/** Notes what it is told to do; has everything that QMP can ask for. */
+/** Records its calls; implements everything that QMP can call. */
 function everything(calls: unknown[]): Required<QmpControl> {
   const note =
     (name: string) =>
@@ -130,7 +130,7 @@ describe('a QMP session', () => {
 
 describe('QMP commands', () => {
   const uri = 'tcp:127.0.0.1:4444'
-  /** What is said, what comes back, and what was called. */
+  /** Command, arguments, answer, and the recorded calls. */
   const good: readonly (readonly [string, object, unknown, ...(readonly unknown[])[]])[] = [
     ['query-status', {}, { running: true, status: 'running' }],
     ['query-migrate', {}, { status: 'active' }],
