@@ -1,5 +1,5 @@
-// Registration, nothing else. An environment has no state of its own: what threads share is in the
-// registries, what a thread holds hangs on its handles, so any number of workers can load this.
+// Registration only. An environment has no state: objects that threads share are in the registries,
+// and a thread holds them by its handles. Therefore any number of workers can load this addon.
 #include <napi.h>
 
 #include "callbacks.h"

@@ -1,6 +1,6 @@
-// Arguments of a callback. The first bad one throws TypeError or RangeError; what is read after it
-// is empty, so a callback reads all of its arguments and then returns at once unless ok(). The C
-// interface only, for the reason that values.h gives.
+// Arguments of a callback. The first bad one throws TypeError or RangeError; later ones read as
+// empty. So a callback reads all of its arguments, and then returns at once unless ok(). Uses only
+// the C interface, for the reason in values.h.
 #pragma once
 
 #include <napi.h>
@@ -16,8 +16,8 @@
 
 namespace postcopy {
 
-// The one conversion of a number of JavaScript's: false, with nothing stored, unless `value` is an
-// integer in [least, most]. The cast alone is undefined for NaN and for what does not fit.
+// Converts a number of JavaScript: returns false and stores nothing unless `value` is an integer in
+// [least, most]. The cast alone is undefined for NaN and for values out of range.
 template <typename Integer>
 bool ToInteger(double value, double least, double most, Integer* out) noexcept {
   if (!(value >= least && value <= most) || value != std::floor(value)) return false;
@@ -83,7 +83,7 @@ class Args {
       return {};
     }
     std::string text(length, '\0');
-    // It also writes the NUL that a string has room for.
+    // The call also writes a NUL, for which std::string has room.
     napi_get_value_string_utf8(env(), info_[index], text.data(), length + 1, &length);
     return text;
   }
@@ -108,7 +108,7 @@ class Args {
     return failed_ ? nullptr : static_cast<napi_value>(info_[index]);
   }
 
-  // What an External with this tag points to; null after a failure.
+  // The target of an External with this tag; null after a failure.
   void* Tagged(size_t index, const char* name, const napi_type_tag& tag, const char* expected) {
     void* data = nullptr;
     bool tagged = false;
@@ -125,8 +125,7 @@ class Args {
     return static_cast<Handle<T>*>(Tagged(index, name, T::kTag, "a handle of this addon"));
   }
 
-  // What an open handle points to, with a reference for the length of the call; null after a
-  // failure.
+  // The object of an open handle, referenced for the duration of the call; null after a failure.
   template <typename T>
   std::shared_ptr<T> Object(size_t index, const char* name) {
     Handle<T>* handle = HandleOf<T>(index, name);
@@ -135,7 +134,7 @@ class Args {
     return handle->object;
   }
 
-  // For rules between arguments.
+  // For rules that involve several arguments.
   void Require(bool holds, const char* name, const char* rule) {
     if (!failed_ && !holds) RangeError(name, rule);
   }
@@ -149,8 +148,8 @@ class Args {
     return type;
   }
 
-  // In a worker that is being terminated no argument can be read, and nothing thrown: these calls
-  // then fail, which does not matter any more.
+  // In a worker that is being terminated, no argument can be read and no error thrown. These calls
+  // then fail, which has no effect.
   uint64_t TypeError(const char* name, const char* expected) {
     napi_throw_type_error(env(), nullptr, (std::string(name) + " must be " + expected).c_str());
     failed_ = true;
@@ -194,7 +193,7 @@ class Args {
   bool failed_ = false;
 };
 
-// A count or -errno as JavaScript gets it.
+// A count or -errno as a JavaScript number.
 inline Napi::Value Result(const Args& args, int64_t result) {
   return NumberValue(args.env(), static_cast<double>(result));
 }

@@ -1,8 +1,8 @@
 // A page set: page i is bit i & 7 of byte i >> 3, as in QEMU's received bitmap on the wire.
 //
-// One thread writes a bitmap; others may read it meanwhile (it then lies on a SharedArrayBuffer).
-// So an update is a plain load and a release store of its byte, which costs nothing on x86: whoever
-// sees a bit sees what it stands for.
+// One thread writes a bitmap; others may read it meanwhile, if it is on a SharedArrayBuffer. So an
+// update is a plain load and a release store of its byte, which costs nothing on x86. A thread that
+// reads a set bit then also sees the writes before it, such as the page's content.
 #pragma once
 
 #include <bit>
@@ -37,7 +37,7 @@ class Bitmap {
     return count;
   }
 
-  // How many of [from, to) changed.
+  // Returns how many pages of [from, to) changed.
   size_t SetRange(size_t from, size_t to) noexcept {
     size_t changed = 0;
     for (size_t base = from & ~size_t{7}; base < to; base += 8) {
@@ -60,14 +60,15 @@ class Bitmap {
     return changed;
   }
 
-  // Bytes become `merge(own, other)`, as far as both have some.
+  // Each byte becomes merge(own, other), up to the length of the shorter bitmap.
   template <typename Merge>
   void MergeWith(std::span<const uint8_t> other, Merge merge) noexcept {
     const size_t length = bytes_.size() < other.size() ? bytes_.size() : other.size();
     for (size_t i = 0; i < length; ++i) Store(i, merge(unsigned{bytes_[i]}, unsigned{other[i]}));
   }
 
-  // Sets all of each group of `host_pages` that has one set; how many of [0, to) changed.
+  // Sets all pages of each group of `host_pages` that has one set. Returns how many of [0, to)
+  // changed.
   size_t RoundOut(size_t to, size_t host_pages) noexcept {
     size_t changed = 0;
     if (host_pages == 1) return changed;
@@ -81,7 +82,7 @@ class Bitmap {
   }
 
  private:
-  // Which bits of the word (or byte) that begins at page `base` lie in [from, to).
+  // The bits of the word (or byte) that begins at page `base` which are in [from, to).
   static uint64_t Mask(size_t base, size_t from, size_t to) noexcept {
     uint64_t mask = ~uint64_t{0};
     if (from > base) mask &= mask << (from - base);
@@ -89,7 +90,7 @@ class Bitmap {
     return mask;
   }
 
-  // 64 bits from page `base`, a multiple of 64; zeros behind the end.
+  // 64 bits from page `base`, a multiple of 64; zeros after the end.
   uint64_t Word(size_t base) const noexcept {
     const size_t index = base >> 3;
     uint64_t word = 0;

@@ -1,4 +1,4 @@
-// Bitmap loops for JavaScript, which would need a call or a turn of a loop per bit.
+// Bitmap loops for JavaScript, which would need a call or an iteration for each bit.
 #include "args.h"
 #include "bitmap.h"
 #include "callbacks.h"

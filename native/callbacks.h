@@ -1,4 +1,4 @@
-// Every function that the addon exports; each is documented where it is defined and typed in
+// All functions that the addon exports. Each is documented at its definition and typed in
 // src/kernel/native.ts.
 #pragma once
 
@@ -48,6 +48,7 @@ Napi::Value UffdRead(const Napi::CallbackInfo& info);
 // watch.cc
 Napi::Value WatchStart(const Napi::CallbackInfo& info);
 Napi::Value WatchStop(const Napi::CallbackInfo& info);
+// process.cc
 Napi::Value ProcessExit(const Napi::CallbackInfo& info);
 
 // fault_guard.cc

@@ -34,7 +34,7 @@ POSTCOPY_GUEST_RACE bool IsZero(const uint64_t* words, size_t count) noexcept {
   return seen == 0;
 }
 
-// Who a line says it was written for, and whether its words agree with that.
+// The page and version encoded in a line, and whether its words are consistent with them.
 struct Witness {
   uint32_t page;
   uint32_t version;
@@ -60,7 +60,7 @@ POSTCOPY_GUEST_RACE Witness WitnessOf(const uint64_t* words, size_t line,
   return witness;
 }
 
-// The first byte that is not what this identity's page has there.
+// Finds the first byte that differs from the page of this identity.
 POSTCOPY_GUEST_RACE Finding FirstWrongByte(const uint64_t* words,
                                            const PageIdentity& expected) noexcept {
   std::array<uint64_t, kPageWords> wanted{};
@@ -76,7 +76,7 @@ POSTCOPY_GUEST_RACE Finding FirstWrongByte(const uint64_t* words,
             words[w] >> shift & 0xff,
             wanted[w] >> shift & 0xff};
   }
-  // It matches now: somebody wrote it meanwhile, which nobody may while it is being checked.
+  // It matches now, so it was written during the check, which is not allowed.
   return {Verdict::kCorrupt, Block::kRam, uint64_t{expected.page} * kPageBytes, kPageBytes, 0, 0};
 }
 
@@ -146,7 +146,7 @@ POSTCOPY_GUEST_RACE Finding Diagnose(const uint64_t* words, const PageIdentity& 
   if (first.version < expected.version) {
     return {Verdict::kStale, Block::kRam, offset, kPageBytes, first.version, expected.version};
   }
-  if (first.version > expected.version) {  // the page is ahead, so it is the ledger that is behind
+  if (first.version > expected.version) {  // the page is newer, so the ledger's entry is stale
     return {expected.version == 0 ? Verdict::kLost : Verdict::kStale,
             Block::kLedger,
             uint64_t{expected.page} * sizeof(uint32_t),

@@ -1,19 +1,19 @@
-// What a page of guest RAM holds, so that a page which went wrong on the way says how.
+// The content of guest pages, from which a check can tell how the migration damaged a page.
 //
-// Version 0 is a page that was never written: all zero. Version v > 0, in 512 little-endian words:
+// Version 0 is a page that was never written: all zeros. Version v > 0 has 512 little-endian words:
 //
 //   word w = stamp + w * kWeyl      stamp = mix(key ^ (page << 32 | version)), key = (seed, block)
 //   words 1..3 of line 0            header: magic, page | version << 32, link
 //
-// mix() is a bijection. So the first word of any 64-byte line gives back the page and the version
-// that the line was written for, and the other seven words prove it: each line is its own witness.
+// mix() is a bijection. So the first word of any 64-byte line gives the page and the version that
+// the line was written for. The other seven words verify it: each line is its own witness.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-// Guest RAM is copied by the migration while vCPUs write it. What that tears is dirty and is sent
-// again, so these races are part of the design, and the thread sanitizer must not look at them.
+// The migration copies guest RAM while vCPUs write it. A page that is torn by this is dirty and is
+// sent again. These races are part of the design, so the thread sanitizer must ignore them.
 #define POSTCOPY_GUEST_RACE __attribute__((no_sanitize("thread")))
 
 namespace postcopy::guest {
@@ -30,8 +30,8 @@ enum class Block : uint32_t { kRam, kLedger };
 enum class Verdict : uint32_t { kLost, kMisplaced, kStale, kTorn, kCorrupt };
 inline constexpr size_t kVerdicts = 5;
 
-// What was found where. got and expected are versions (stale, lost, torn), page indexes
-// (misplaced), bytes or checksums (corrupt), or sums of versions (a ledger range).
+// A damaged range. `got` and `expected` are versions (stale, lost, torn), page indexes (misplaced),
+// bytes or checksums (corrupt), or sums of versions (a ledger range).
 struct Finding {
   Verdict verdict;
   Block block;
@@ -59,10 +59,10 @@ bool PageMatches(const uint64_t* words, const PageIdentity& identity) noexcept;
 // The link in the header of a written page.
 uint32_t LinkIn(const uint64_t* words) noexcept;
 
-// Why a page does not match. `pages`: how many there are, to tell another page from noise.
+// Why a page does not match. `pages`: the number of pages, to tell a misplaced page from noise.
 Finding Diagnose(const uint64_t* words, const PageIdentity& expected, uint32_t pages) noexcept;
 
-// Of pages that devices own; devices compute the same in JavaScript through the addon.
+// The checksum of pages that devices own; JavaScript devices compute it through the addon.
 uint32_t Checksum(const uint8_t* bytes, size_t length) noexcept;
 
 }  // namespace postcopy::guest

@@ -21,7 +21,7 @@ namespace {
 constexpr int kExitStatus = 1;
 constexpr uint64_t kMaxPageBytes = uint64_t{1} << 30;
 
-// A pipe that is full must not keep the process.
+// Does not write to a full pipe, which would prevent the exit.
 void WriteLastWords(const std::string& text) noexcept {
   pollfd output{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
   if (::poll(&output, 1, 0) != 1 || (output.revents & POLLOUT) == 0) return;
@@ -107,7 +107,7 @@ void FaultGuard::Run() noexcept {
     if (inputs[0].revents != 0) {
       if (AwaitChange() == State::kStopped) return;
       inputs[1].fd = fd_;
-      // What was read before, and not answered, is reported again.
+      // Faults that were read but not resolved are reported again.
       WakeAll();
     }
     if (inputs[1].revents != 0) ReadMessages();
@@ -153,7 +153,7 @@ void FaultGuard::Serve(uint64_t address, uint32_t thread_id) noexcept {
   if (range.zeroed.HasAll(page, pages)) {
     if (PlaceZeros(start + at, range.page_size)) return;
   } else if (range.received.HasAll(page, pages)) {
-    // It was placed while the fault was sent.
+    // The page was placed while the fault was being sent.
     Wake(start + at, range.page_size);
     return;
   }
@@ -169,12 +169,12 @@ bool FaultGuard::PlaceZeros(uint64_t page, uint64_t page_size) const noexcept {
                             .mode = 0,
                             .done = 0};
   if (::ioctl(fd_, uapi::kUffdioCopy, &copy) == 0) return true;
-  // EEXIST: the page is present. EAGAIN: the thread that waits sends its fault again.
+  // EEXIST: the page is present. EAGAIN: after the wake, the waiting thread faults again.
   return (errno == EEXIST || errno == EAGAIN) && Wake(page, page_size);
 }
 
-// (uffd, threadId): a handle, or -errno. 0 guards no thread. An earlier guard of this userfaultfd
-// has ended.
+// (uffd, threadId): a handle, or -errno. 0 guards no thread. Ends an earlier guard of this
+// userfaultfd.
 Napi::Value GuardStart(const Napi::CallbackInfo& info) {
   Args args(info);
   const auto uffd = args.Object<Userfaultfd>(0, "userfaultfd");
@@ -187,8 +187,8 @@ Napi::Value GuardStart(const Napi::CallbackInfo& info) {
   return NewHandle(args.env(), std::move(guard));
 }
 
-// (guard, start, length, before, after, pageSize, received, zeroed). The bitmaps are empty, or must
-// not be collected before guardBegin() or guardStop().
+// (guard, start, length, before, after, pageSize, received, zeroed). Bitmaps that are not empty
+// must not be garbage collected before guardBegin() or guardStop().
 Napi::Value GuardDescribe(const Napi::CallbackInfo& info) {
   Args args(info);
   const auto guard = args.Object<FaultGuard>(0, "guard");

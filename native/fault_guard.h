@@ -1,4 +1,4 @@
-// The end of a process in which one thread waits for a page that no thread will place.
+// Ends a process in which a thread waits for a page that no thread will place.
 #pragma once
 
 #include <node_api.h>
@@ -17,18 +17,18 @@
 
 namespace postcopy {
 
-// A thread of its own, which sleeps until Begin(). From then on it reads the messages of the
-// userfaultfd. It places pages that were received as zeros, for all threads, and ends the process
+// Runs a native thread, which sleeps until Begin(). From then on it reads the messages of the
+// userfaultfd. It places pages that were received as zeros, for all threads. It ends the process
 // when the guarded thread waits for a page that was not received. Other threads that wait for such
-// a page stay parked: the next thread that serves faults has to wake all ranges.
+// a page stay blocked: the next thread that serves faults has to wake all ranges.
 //
-// The thread is there from the start, because the worker that it stands in for may end where no
-// thread can be made, and without running JavaScript again.
+// The thread is started in advance: the worker that it replaces may end when no thread can be made,
+// and without running JavaScript again.
 class FaultGuard {
  public:
   static constexpr napi_type_tag kTag = {0x706f7374636f7079, 0x6775617264000001};
 
-  // The environment that served faults has ended without Stop().
+  // Called when the environment that served faults has ended without Stop().
   static void Collect(const std::shared_ptr<FaultGuard>& guard) noexcept { guard->Begin(); }
 
   // 0 or -errno. `fd` must stay open until Stop() has returned.
@@ -38,7 +38,7 @@ class FaultGuard {
   FaultGuard& operator=(const FaultGuard&) = delete;
   ~FaultGuard() { Stop(); }
 
-  // Pages of the range: a bitmap of the environment that serves faults, until Begin() copies it.
+  // Pages of the range: a bitmap of the environment that serves faults. Begin() copies it.
   struct PageSet {
     std::span<const uint8_t> live;
     std::vector<uint8_t> copy;
@@ -53,11 +53,11 @@ class FaultGuard {
     std::string before;
     std::string after;
     PageSet received;
-    PageSet zeroed;  // received as zeros, and may be missing
+    PageSet zeroed;  // received as zeros, may still be missing
   };
 
-  // What is written for a page of this range: `before`, its offset in the range, `after`. Replaces
-  // a range with the same start. Its bitmaps must stay valid until Begin() or Stop().
+  // Adds a range, or replaces one with the same start. The message for a page of it is `before`,
+  // the offset in the range, `after`. Its bitmaps must stay valid until Begin() or Stop().
   void Describe(uint64_t start, Range range);
   // Does nothing after Stop().
   void Begin() noexcept;
@@ -84,10 +84,10 @@ class FaultGuard {
   const uint32_t thread_id_;
   pthread_t thread_{};
   std::once_flag joined_;
-  std::mutex mutex_;  // for what follows
+  std::mutex mutex_;  // guards the members below
   State state_ = State::kIdle;
   std::map<uint64_t, Range> ranges_;  // by start
-  std::vector<uint8_t> zeros_;        // the largest page
+  std::vector<uint8_t> zeros_;        // as long as the largest page
 };
 
 }  // namespace postcopy

@@ -1,4 +1,4 @@
-// The two RAM blocks of a machine as its threads see them.
+// The two RAM blocks of a machine, for its threads.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 namespace postcopy::guest {
 
 // `ram` begins with the pages of the vCPUs; pages of devices follow. `ledger` holds the version of
-// each page of `ram`. Reading either may park the thread.
+// each page of `ram`. Reading either may block the thread.
 class GuestMemory {
  public:
   GuestMemory(LeasedRegion ram, LeasedRegion ledger, uint32_t vcpu_pages) noexcept

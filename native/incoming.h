@@ -1,4 +1,4 @@
-// Received records of one call, and the cursor in them.
+// The received records of one call, and a cursor in them.
 #pragma once
 
 #include "records.h"
@@ -8,11 +8,11 @@ namespace postcopy {
 using Bytes = std::span<uint8_t>;
 
 struct Incoming {
-  Bytes bytes;  // up to the end that the caller named
+  Bytes bytes;  // up to the end that the caller gave
   size_t at = 0;
   uint64_t used_length = 0;
 
-  // 0 where the loop must stop, see ParseRecord.
+  // The length of the next record; 0 if the loop must stop, see ParseRecord.
   size_t Peek(Record* record) const noexcept {
     return ParseRecord(bytes.subspan(at), used_length, record);
   }

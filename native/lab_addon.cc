@@ -1,5 +1,5 @@
-// The addon of the kernel lab: raw system calls, programs on threads, native responders. A target
-// of its own, since nothing that a migration needs may be able to do this.
+// The addon of the kernel lab: raw system calls, programs on threads, native responders. It is a
+// separate target, so that the addon of migrations has none of these functions.
 #include <napi.h>
 
 #include "lab_calls.h"

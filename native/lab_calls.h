@@ -1,4 +1,4 @@
-// Every function that the lab's addon exports; typed in src/host/native.ts.
+// All functions that the lab's addon exports, typed in src/host/native.ts.
 #pragma once
 
 #include <napi.h>

@@ -33,7 +33,7 @@ void SleepNs(long nanoseconds) noexcept {
   nanosleep(&span, nullptr);
 }
 
-// One filling ioctl after another, as the destination of a migration does it.
+// Calls a filling ioctl repeatedly, as the destination of a migration does.
 int64_t Fill(const int64_t* args) noexcept {
   const int fd = static_cast<int>(args[0]);
   const auto request = static_cast<unsigned long>(args[1]);
@@ -47,7 +47,7 @@ int64_t Fill(const int64_t* args) noexcept {
     const uint64_t length = std::min(run, total - done);
     long result = 0;
     if (transfer) {
-      // COPY reads the same run over and over (source in cache); MOVE needs pages of its own.
+      // COPY reads the same run each time (source in cache); MOVE needs new pages each time.
       const uint64_t src =
           static_cast<uint64_t>(args[3]) + (request == uapi::kUffdioMove ? done : 0);
       uapi::UffdioTransfer call{dst, src, length, mode, 0};
@@ -64,7 +64,7 @@ int64_t Fill(const int64_t* args) noexcept {
   return static_cast<int64_t>(total);
 }
 
-// Keeps products of two of these, and sums with an address, inside 64 bits.
+// Limits values so that a product of two, and its sum with an address, fit in 64 bits.
 constexpr int64_t kMostPlaces = int64_t{1} << 30;
 constexpr int64_t kMostMilliseconds = 24 * 60 * 60 * 1000;
 
@@ -103,8 +103,8 @@ std::shared_ptr<Program> Program::Create(std::span<const Step> steps, size_t sam
   const size_t outcomes_at = (sizeof(Shared) + 63) / 64 * 64;
   const size_t samples_at = outcomes_at + steps.size() * sizeof(Outcome);
   const size_t bytes = samples_at + samples * sizeof(uint64_t);
-  // Shared, so that what a forked child did can be seen. Populated, so that storing a sample is not
-  // itself a page fault.
+  // MAP_SHARED, so that the outcomes of a forked child are visible. MAP_POPULATE, so that storing a
+  // sample causes no page fault.
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                       MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   if (memory == MAP_FAILED) return nullptr;
@@ -158,7 +158,7 @@ void Program::RunSteps(size_t from, size_t to) noexcept {
   }
 }
 
-// A function of its own, so that no local variable of a caller lives across the jump. Nothing
+// A separate function, so that no local variable of a caller lives across the jump. No object
 // between here and a fault has a destructor.
 [[gnu::noinline]] bool Program::Attempt(const Step& step, size_t index, SignalGuard& guard,
                                         int64_t* value) noexcept {
@@ -199,8 +199,8 @@ int64_t Program::Do(const Step& step, size_t index) noexcept {
     case StepKind::kSyscall:
       return CountOrErrno(syscall(a[0], a[1], a[2], a[3], a[4], a[5], a[6]));
     case StepKind::kFork: {
-      // Without glibc's handlers: they take the locks of malloc, and with EVENT_FORK this thread
-      // sleeps in here until somebody, who may need malloc, reads the message.
+      // Not fork(3), because glibc's fork handlers take the locks of malloc. With EVENT_FORK this
+      // thread sleeps here until another thread reads the message, and that one may need malloc.
       const long child = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
       if (child != 0) return CountOrErrno(child);
       RunSteps(index + 1, std::min(index + 1 + static_cast<size_t>(a[0]), count_));

@@ -1,8 +1,8 @@
-// Programs of raw memory accesses and system calls that the lab runs on threads of its own.
+// Programs of raw memory accesses and system calls that the lab runs on native threads.
 //
-// An experiment wants to see what a single load, store or system call does to the thread that makes
-// it: park it, kill it, give an errno. So a thread gets a list of steps, and what each one did lies
-// in shared memory, which can be looked at while the thread is parked and after a child of it died.
+// An experiment observes what a single load, store or system call does to its thread: block it,
+// kill it, or return an errno. So a thread gets a list of steps, and writes the outcome of each one
+// to shared memory. That can be read while the thread is blocked and after its child has died.
 #pragma once
 
 #include <node_api.h>
@@ -22,7 +22,7 @@ enum class StepKind : uint8_t {
   kStore = 2,  // address, value
   kSweep = 3,  // address, stride, count, write, order (step of the walk, prime to count), sampleAt
   kSyscall = 4,  // number, six arguments
-  kFork = 5,     // count of the following steps, which only the child does
+  kFork = 5,     // count of the following steps, which only the child runs
   kFill = 6,     // fd, request, dst, src, bytes a call, bytes in all, mode
   kSleep = 7,    // milliseconds
   kAwait = 8,    // index of a flag, value: waits until the flag is at least that
@@ -35,11 +35,11 @@ struct Step {
   int64_t args[7];
 };
 
-// Whether the step can be run with so many steps after it. Addresses are not looked at: a bad one
-// is what an experiment may want to see.
+// Whether the step can run with `following` steps after it. Addresses are not checked, because an
+// experiment may use a bad one on purpose.
 bool IsValid(const Step& step, size_t following) noexcept;
 
-// What one step did.
+// The outcome of one step.
 struct Outcome {
   std::atomic<uint32_t> state;  // 0 not begun, 1 begun, 2 done
   int32_t signal;               // 0, SIGSEGV or SIGBUS
@@ -53,15 +53,15 @@ struct Shared {
   static constexpr size_t kFlags = 16;
   std::atomic<int32_t> thread_id;
   std::atomic<uint32_t> finished;
-  std::atomic<uint32_t> fault_signals;  // that the signal policy handled and returned from
+  std::atomic<uint32_t> fault_signals;  // that the signal policy resolved
   std::atomic<int64_t> flags[kFlags];
 };
 
-// What a SIGBUS or SIGSEGV inside a step does.
+// The effect of a SIGBUS or SIGSEGV inside a step.
 enum class SignalPolicy : uint8_t {
-  kRecord = 0,     // ends the step, is its outcome
-  kCopy = 1,       // UFFDIO_COPY of one page, from inside the handler; the access is done again
-  kUnprotect = 2,  // mprotect(PROT_READ | PROT_WRITE) of one page; the access is done again
+  kRecord = 0,     // ends the step and is its outcome
+  kCopy = 1,       // UFFDIO_COPY of one page inside the handler; the access is repeated
+  kUnprotect = 2,  // mprotect(PROT_READ | PROT_WRITE) of one page; the access is repeated
 };
 
 struct ProgramOptions {
@@ -76,7 +76,7 @@ class Program {
  public:
   static constexpr napi_type_tag kTag = {0x706f7374636f7079, 0x6c61620000000001};
 
-  // Its thread goes on, and keeps what it needs.
+  // Its thread continues, and keeps a reference to the program.
   static void Collect(const std::shared_ptr<Program>&) noexcept {}
 
   static std::shared_ptr<Program> Create(std::span<const Step> steps, size_t samples,
@@ -85,7 +85,7 @@ class Program {
   Program& operator=(const Program&) = delete;
   ~Program();
 
-  // On the calling thread.
+  // Runs the steps on the calling thread.
   void Run() noexcept;
 
   size_t size() const noexcept { return count_; }
@@ -97,7 +97,7 @@ class Program {
  private:
   Program() noexcept = default;
   void RunSteps(size_t from, size_t to) noexcept;
-  // False if a signal ended it.
+  // Returns false if a signal ended the step.
   bool Attempt(const Step& step, size_t index, SignalGuard& guard, int64_t* value) noexcept;
   int64_t Do(const Step& step, size_t index) noexcept;
   int64_t Sweep(const Step& step) noexcept;

@@ -1,5 +1,5 @@
-// Pages that arrive on a socket, put in place on the two ways that a destination has: through a
-// buffer of its own and UFFDIO_COPY, or straight into a second mapping and UFFDIO_CONTINUE.
+// Places pages from a socket in the two ways that a destination has: through a buffer with
+// UFFDIO_COPY, or directly into a second mapping with UFFDIO_CONTINUE.
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -28,7 +28,7 @@ struct Placement {
   uint64_t total_bytes;
 };
 
-// Of the processor, not of the clock: other work must not count, nor waiting for the sender.
+// CPU time of this thread: other work and waiting for the sender do not count.
 uint64_t ThreadNs() noexcept {
   timespec now;
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
@@ -40,7 +40,7 @@ void SendAll(int socket, uint64_t total) noexcept {
   while (total > 0) {
     const ssize_t sent =
         send(socket, bytes.data(), std::min<uint64_t>(total, kSendBytes), MSG_NOSIGNAL);
-    if (sent <= 0) return;  // the receiver sees the end, and says so
+    if (sent <= 0) return;  // the receiver sees EOF and returns an error
     total -= static_cast<uint64_t>(sent);
   }
 }
@@ -85,7 +85,7 @@ Napi::Value ReceiveAndPlace(const Napi::CallbackInfo& info) {
   const uint64_t start = ThreadNs();
   const int64_t result = ReceiveAndPlace(reader.get(), wanted);
   const uint64_t end = ThreadNs();
-  reader.Reset(-1);  // a sender that has no more reader ends
+  reader.Reset(-1);  // ends a sender that is still sending
   sender.join();
   return Result(args, result < 0 ? result : static_cast<int64_t>(end - start));
 }

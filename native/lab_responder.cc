@@ -43,7 +43,7 @@ void Responder::Resolve(uint64_t flags, uint64_t address) noexcept {
   const int error = errno;
   refusals.fetch_add(1, std::memory_order_relaxed);
   last_error.store(-error);
-  // Two threads on one page: the second message finds it there, and its thread may still sleep.
+  // If two threads fault on one page, the second copy gets EEXIST, and its thread may still sleep.
   uapi::UffdioRange range{page, length};
   if (error == EEXIST) ioctl(options_.fd, uapi::kUffdioWake, &range);
 }
@@ -79,7 +79,7 @@ void Responder::Run() noexcept {
       last_error.store(-errno);
       return;
     }
-    if (bytes == 0) return;  // not a userfaultfd, and at its end
+    if (bytes == 0) return;  // EOF: not a userfaultfd
     reads.fetch_add(1, std::memory_order_relaxed);
     const auto count = static_cast<size_t>(bytes) / sizeof(uapi::UffdMsg);
     for (size_t i = 0; i < count; ++i) {

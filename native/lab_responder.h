@@ -1,4 +1,4 @@
-// Threads that resolve faults natively, in each of the ways that a handler can wait for them.
+// Threads that resolve faults natively, with each way of waiting for messages.
 #pragma once
 
 #include <node_api.h>
@@ -15,23 +15,23 @@ struct ResponderOptions {
   int fd = -1;
   Waiting waiting = Waiting::kBlocking;
   int cpu = -1;        // -1: any
-  uint32_t batch = 1;  // messages a read, up to 64
+  uint32_t batch = 1;  // messages per read, up to 64
   uint64_t page_bytes = 4096;
   uint64_t source = 0;  // content of missing pages; 0: UFFDIO_ZEROPAGE
 };
 
-// Missing faults are filled, minor ones continued, write-protect ones unprotected, one page each.
+// Fills missing faults, continues minor faults, unprotects write-protect faults; one page each.
 class Responder {
  public:
   static constexpr napi_type_tag kTag = {0x706f7374636f7079, 0x6c61620000000002};
 
-  // Its thread goes on, and keeps what it needs.
+  // Its thread continues, and keeps a reference to the responder.
   static void Collect(const std::shared_ptr<Responder>&) noexcept {}
 
   explicit Responder(const ResponderOptions& options) noexcept : options_(options) {}
 
   void Run() noexcept;
-  // Takes effect behind the next message; a blocking one needs that message.
+  // Takes effect after the next message or soon; kBlocking needs that message.
   void Stop() noexcept { stop_.store(true); }
 
   std::atomic<int32_t> thread_id{0};

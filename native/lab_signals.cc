@@ -22,14 +22,14 @@ struct sigaction old_bus;
 struct sigaction old_user;
 std::atomic<uint32_t> user_signals{0};
 
-// V8 uses SIGSEGV for WebAssembly, and Node's own default is to die: both must go on.
+// V8 uses SIGSEGV for WebAssembly, and Node's default action is to die: both must keep working.
 void Forward(const struct sigaction& old, int signal, siginfo_t* info, void* context) noexcept {
   if ((old.sa_flags & SA_SIGINFO) != 0 && old.sa_sigaction != nullptr) {
     old.sa_sigaction(signal, info, context);
   } else if (old.sa_handler != SIG_DFL && old.sa_handler != SIG_IGN) {
     old.sa_handler(signal);
   } else if (old.sa_handler == SIG_DFL) {
-    sigaction(signal, &old, nullptr);  // the access is done again, and now kills
+    sigaction(signal, &old, nullptr);  // the access is repeated, and now kills the process
   }
 }
 
@@ -49,7 +49,7 @@ void OnFault(int signal, siginfo_t* info, void* context) noexcept {
       return;
     }
   } else if (options.policy == SignalPolicy::kUnprotect) {
-    // NOLINTNEXTLINE(performance-no-int-to-ptr): the address is the kernel's
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): the kernel gave the address
     if (mprotect(reinterpret_cast<void*>(page), kPageBytes, PROT_READ | PROT_WRITE) == 0) {
       guard->shared.fault_signals.fetch_add(1, std::memory_order_relaxed);
       return;

@@ -1,4 +1,5 @@
-// SIGBUS, SIGSEGV and SIGUSR1 of the lab's threads; anybody else's go where they went before.
+// Handlers of SIGBUS, SIGSEGV and SIGUSR1 for the lab's threads. Signals of other threads go to the
+// earlier handlers.
 #pragma once
 
 #include <setjmp.h>
@@ -10,7 +11,7 @@ namespace postcopy::lab {
 struct ProgramOptions;
 struct Shared;
 
-// While one lives, faults of its thread are handled as its options say.
+// During its lifetime, faults of its thread are handled according to its options.
 struct SignalGuard {
   SignalGuard(const ProgramOptions& options, Shared& shared) noexcept;
   SignalGuard(const SignalGuard&) = delete;
@@ -29,9 +30,9 @@ struct SignalGuard {
   SignalGuard* const outer_;
 };
 
-// Installs the handlers; once, when the addon is loaded.
+// Installs the handlers. Called once, when the addon is loaded.
 void InstallSignalHandlers() noexcept;
-// Lets the calling thread have the faults' signals, and SIGUSR1 if it asks for it.
+// Unblocks SIGSEGV and SIGBUS in the calling thread, and SIGUSR1 if `take_signals`.
 void SetUpThreadSignals(bool take_signals) noexcept;
 // How often a thread of the lab ran the handler of SIGUSR1.
 uint32_t UserSignalCount() noexcept;

@@ -1,4 +1,4 @@
-// Raw system calls and raw memory, for what no safe interface would let an experiment do.
+// Raw system calls and raw memory accesses, for experiments.
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -22,8 +22,8 @@ struct Numbered {
   long number;
 };
 
-// Those that experiments use. Numbers that these headers lack are the same on every architecture
-// since 5.1.
+// The system calls that experiments use. Those that older headers lack have the same number on all
+// architectures, as all new calls since Linux 5.1.
 constexpr Numbered kNumbers[] = {
     {"read", SYS_read},
     {"write", SYS_write},
@@ -141,8 +141,8 @@ Napi::Value AddressOf(const Napi::CallbackInfo& info) {
   return NumberValue(info.Env(), static_cast<double>(address));
 }
 
-// peek(address, target): copies memory out. poke(address, source): copies bytes in. Both are user-
-// mode accesses of the calling thread, which a missing page parks.
+// peek(address, target): copies memory out. poke(address, source): copies bytes in. Both access
+// memory from user mode, and a missing page blocks the calling thread.
 Napi::Value Peek(const Napi::CallbackInfo& info) {
   Args args(info);
   const uint64_t address = args.Number(0, "address");

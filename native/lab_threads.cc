@@ -1,5 +1,5 @@
 // Threads of the lab: programs (lab_program.h) and responders (lab_responder.h). They are detached,
-// see thread.h; a lab's process ends with exit_group, which no parked thread holds up.
+// see thread.h. A process of the lab ends with exit_group, which does not wait for blocked threads.
 #include <sched.h>
 
 #include <array>
@@ -21,7 +21,7 @@ namespace {
 constexpr size_t kStepStride = 8;
 constexpr double kLargest = 0x1p63;
 
-// The steps in `numbers`; of what is not one, a RangeError.
+// Decodes the steps in `numbers`; a RangeError for an invalid one.
 std::vector<Step> StepsOf(Args& args, std::span<const double> numbers) {
   std::vector<Step> steps(numbers.size() / kStepStride);
   for (size_t i = 0; i < steps.size(); ++i) {
@@ -60,7 +60,7 @@ Napi::Value ProgramStart(const Napi::CallbackInfo& info) {
   return NewHandle(info.Env(), std::move(program));
 }
 
-// [thread id (0: not begun), finished, faults that the signal policy handled]
+// [thread id (0: not begun), finished, faults that the signal policy resolved]
 Napi::Value ProgramInfo(const Napi::CallbackInfo& info) {
   Args args(info);
   const auto program = args.Object<Program>(0, "program");
@@ -95,7 +95,7 @@ Napi::Value ProgramSamples(const Napi::CallbackInfo& info) {
   return Float64ArrayValue(args.env(), out);
 }
 
-// programRaise(program, flag, value): lets a step that awaits the flag go on.
+// programRaise(program, flag, value): lets a step that waits for the flag continue.
 Napi::Value ProgramRaise(const Napi::CallbackInfo& info) {
   Args args(info);
   const auto program = args.Object<Program>(0, "program");

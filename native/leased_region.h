@@ -1,4 +1,4 @@
-// A share of another addon's mapping: it stays mapped until every share is gone.
+// A share of another addon's mapping, which stays mapped until the last share is released.
 #pragma once
 
 #include <utility>

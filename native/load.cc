@@ -26,7 +26,8 @@ Napi::Value LoadRecords(const Napi::CallbackInfo& info) {
   if (!args.ok()) return {};
   if (!region->writable()) return Result(args, -EACCES);
   const size_t start = in.at;
-  // Huge pages are not emptied: they are present before, because they are short (Placement).
+  // Huge pages are populated in advance, because they may run short. They are not `emptied`: zeros
+  // must be written.
   const bool emptied = region->page_size() == kTargetPageBytes;
   Report(result, LoadRecords(region->address(), emptied, received, zeroed, &in));
   return Result(args, static_cast<int64_t>(in.at - start));

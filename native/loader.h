@@ -1,5 +1,5 @@
-// Receiving side before the switch, and the assembly of host pages that are larger than a target
-// page.
+// The receiving side before the switchover, and the assembly of host pages that are larger than a
+// target page.
 #pragma once
 
 #include <cstring>
@@ -14,9 +14,9 @@ struct Loaded {
   size_t zero = 0;
 };
 
-// With `emptied`, a page that was not received is zero already, and stays untouched: an idle
-// guest's free memory costs nothing. `zeroed` says "received, and known to be zeros", so that zeros
-// are not written over zeros.
+// With `emptied`, a page that was not received is zero already: a zero record does not touch it, so
+// an idle guest's free memory costs nothing. `zeroed`: pages that were received and are known to be
+// zeros, over which no zeros are written.
 inline Loaded LoadRecords(uint8_t* memory, bool emptied, Bitmap received, Bitmap zeroed,
                           Incoming* in) noexcept {
   Loaded loaded;
@@ -40,8 +40,8 @@ inline Loaded LoadRecords(uint8_t* memory, bool emptied, Bitmap received, Bitmap
   return loaded;
 }
 
-// Int32Array: host page (or -1), target pages seen, of these not zero, then a bit for each target
-// page seen.
+// The Int32Array has: index of the host page (or -1), number of target pages seen, number of those
+// that are not zero, then a bit for each target page seen.
 class Assembly {
  public:
   enum Stop : uint8_t { kNone = 0, kOtherHostPage = 1, kDuplicate = 2 };
@@ -57,7 +57,7 @@ class Assembly {
 
   bool Complete() const noexcept { return state_[1] >= static_cast<int32_t>(host_pages_); }
 
-  // Stops behind the record that completes the host page, or before one that does not belong to it.
+  // Stops after the record that completes the host page, or before one that does not belong to it.
   Stop Run(Bitmap received, Incoming* in, Loaded* loaded) noexcept {
     Record record;
     for (size_t length = in->Peek(&record); length != 0; length = in->Peek(&record)) {

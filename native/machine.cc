@@ -49,7 +49,7 @@ int Machine::Start() {
 bool Machine::Stop(std::chrono::microseconds wait) {
   std::unique_lock lock(mutex_);
   keep_running_.store(false, std::memory_order_relaxed);
-  wake_.notify_all();  // who pauses between two touches
+  wake_.notify_all();  // vCPUs that pause between two touches
   return quiet_.wait_for(lock, wait, [&] { return active_ == 0; });
 }
 

@@ -1,4 +1,4 @@
-// A machine: its memory, its vCPUs, and whether they run.
+// A machine: its memory, its vCPUs, and their run state.
 #pragma once
 
 #include <node_api.h>
@@ -20,43 +20,43 @@
 
 namespace postcopy::guest {
 
-// Owned together by the JavaScript handle and every thread; see thread.h.
+// Shared by the JavaScript handle and every thread; see thread.h.
 class Machine : public std::enable_shared_from_this<Machine> {
  public:
   static constexpr napi_type_tag kTag = {0x706f7374636f7079, 0x6d616368696e6501};
 
-  // The JavaScript handle was collected, or its environment ends, without quit.
+  // Called when the JavaScript handle was collected, or its environment ended, without Quit().
   static void Collect(const std::shared_ptr<Machine>& machine) { machine->Quit(); }
 
   Machine(GuestMemory memory, uint32_t vcpus);
 
-  // Starts the threads, which wait for Start(); 0 or -errno. Then thread ids are known.
+  // Starts the threads, which wait for Start(); 0 or -errno. Afterwards the thread ids are known.
   int StartThreads();
 
-  // Forgets all state of the vCPUs. -EBUSY while one runs or a scan does.
+  // Resets all state of the vCPUs. -EBUSY while a vCPU or a scan runs.
   int Configure(const Workload& workload);
   int Start();
-  // Asks all vCPUs to leave guest RAM, waits up to `wait`; true when they have.
+  // Asks all vCPUs to leave guest RAM, and waits up to `wait`. Returns whether they have.
   bool Stop(std::chrono::microseconds wait);
-  // Ends every thread once it is out of guest RAM; returns at once.
+  // Makes every thread end once it has left guest RAM. Returns at once.
   void Quit();
   bool Gone() const;
 
-  // -EBUSY while vCPUs run, -EINVAL for a state that this workload cannot be in.
+  // -EBUSY while vCPUs run; -EINVAL for a state that is impossible with this workload.
   int LoadVcpu(uint32_t index, const VcpuState& state);
   VcpuState SaveVcpu(uint32_t index) const;
   Activity ActivityOf(uint32_t index) const;
 
-  // Both work on a thread of their own, as they may meet missing pages. 0 or -errno.
+  // Both run on a new thread, because they may block on missing pages. 0 or -errno.
   int BeginFill();
   int BeginVerify(std::vector<SealedPage> sealed);
-  // The scan ends at the next page that it reaches; its result is not complete.
+  // Ends the scan at its next page; its result is then not complete.
   void CancelScan() noexcept;
   bool ScanRunning() const;
   uint64_t scanned_pages() const noexcept { return scan_.pages.Get(); }
   ScanResult TakeScanResult();
 
-  // Failed checks of running vCPUs, the first few.
+  // The first few failed checks of running vCPUs.
   std::vector<Finding> VcpuFindings() const;
 
   const GuestMemory& memory() const noexcept { return memory_; }
@@ -80,8 +80,8 @@ class Machine : public std::enable_shared_from_this<Machine> {
   Workload workload_;
 
   mutable std::mutex mutex_;
-  std::condition_variable wake_;   // vCPUs: run or quit
-  std::condition_variable quiet_;  // who waits for vCPUs to have left
+  std::condition_variable wake_;   // vCPUs wait for it to run or quit
+  std::condition_variable quiet_;  // threads have started, or vCPUs have left guest RAM
   std::atomic<bool> keep_running_{false};
   bool quitting_ = false;
   uint32_t alive_ = 0;   // threads

@@ -1,4 +1,4 @@
-// System calls and accesses on a region. Every one is checked against its borders first.
+// System calls and accesses on a region. Each checks first that its range is inside the region.
 #include <sys/mman.h>
 
 #include <cerrno>
@@ -25,10 +25,9 @@ long Madvise(const Region& region, uint64_t offset, uint64_t length, int advice)
   return CountOrErrno(::madvise(region.address() + offset, length, advice));
 }
 
-// Private memory drops its pages; shared memory must lose them in the file too, or the next touch
-// maps them again without a missing fault.
-// A hole takes the reservation of its huge pages with it. A mapping makes a new one, which stays
-// with the file. Without it a page that is placed later could fail, when another end depends on it.
+// Punching a hole also drops the reservation of its huge pages. A new mapping makes a new one,
+// which stays with the file. Without it, placing a page could fail later, when the peer already
+// depends on this end.
 long ReserveAgain(const Region& region, uint64_t offset, uint64_t length) noexcept {
   void* address = ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, region.fd(),
                          static_cast<off_t>(offset));
@@ -36,6 +35,8 @@ long ReserveAgain(const Region& region, uint64_t offset, uint64_t length) noexce
   return ::munmap(address, length) == 0 ? 0 : -errno;
 }
 
+// Private memory drops its pages. Shared memory must drop them from the file too, otherwise the
+// next access maps them again without a missing fault.
 long Discard(const Region& region, uint64_t offset, uint64_t length) noexcept {
   const bool anonymous = region.kind() == RegionKind::kAnon;
   const long result =
@@ -44,9 +45,9 @@ long Discard(const Region& region, uint64_t offset, uint64_t length) noexcept {
   return ReserveAgain(region, offset, length);
 }
 
-// A write that changes nothing, whatever else writes there. One read-modify-write, so that the
-// first fault is that of a write already; volatile, so that it is not taken for a load; and not the
-// thread sanitizer's, which loads first.
+// A write that keeps the content, even if other threads write there. It is one read-modify-write,
+// so that the first fault is a write fault. It is volatile, so that the compiler does not turn it
+// into a load. It is not instrumented, because the thread sanitizer would load first.
 __attribute__((no_sanitize("thread"))) void TouchWrite(uint8_t* address) noexcept {
   __atomic_fetch_or(static_cast<volatile uint8_t*>(address), 0, __ATOMIC_RELAXED);
 }
@@ -63,7 +64,7 @@ void Touch(const Region& region, uint64_t offset, uint64_t length, bool write) n
   }
 }
 
-// The arguments that nearly every function here begins with.
+// The first arguments of nearly every function here.
 struct Range {
   std::shared_ptr<Region> region;
   uint64_t offset = 0;
@@ -108,7 +109,7 @@ Napi::Value RegionMincore(const Napi::CallbackInfo& info) {
   args.Require(out.size() >= (range.length + page - 1) / page, "out", "one byte per page long");
   if (!args.ok()) return {};
   const long result = CountOrErrno(::mincore(range.address, range.length, out.data()));
-  // The other bits are reserved.
+  // mincore(2) reserves the other bits.
   for (uint8_t& state : out) state &= 1;
   return Result(args, result);
 }

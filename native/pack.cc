@@ -9,15 +9,15 @@ namespace postcopy {
 namespace {
 
 struct Packing {
-  std::shared_ptr<Region> region;  // what `job` reads stays mapped
+  std::shared_ptr<Region> region;  // keeps the memory of `job` mapped
   PackJob job{};
   Bitmap bitmap = Bitmap(Bytes());
   Bytes out;
   size_t out_offset = 0;
 };
 
-// Nothing but the file itself fills a mapping that cannot be written. Reading the file is then the
-// same, but for pages that cannot be read: they are SIGBUS in the mapping.
+// A read-only mapping has exactly the content of its file, so the file can be read instead. For an
+// unreadable page, pread(2) returns an error, but the mapping raises SIGBUS.
 int FileOf(const Region& region) noexcept {
   return region.kind() == RegionKind::kFile && !region.writable() ? region.fd() : -1;
 }
@@ -65,7 +65,7 @@ void Report(const Packed& packed, std::span<double> result) noexcept {
 
 }  // namespace
 
-// (those of PackingOf, result): bytes written, or -errno of reading the page that result[0] names.
+// (those of PackingOf, result): bytes written, or -errno of reading page result[0].
 Napi::Value PackPages(const Napi::CallbackInfo& info) {
   Args args(info);
   const Packing packing = PackingOf(args);
@@ -77,7 +77,7 @@ Napi::Value PackPages(const Napi::CallbackInfo& info) {
   return Result(args, packed.error != 0 ? -packed.error : static_cast<int64_t>(packed.bytes));
 }
 
-// (those of PackingOf, result, fd, piecePages): where what is left in `out` ends, or -errno as
+// (those of PackingOf, result, fd, piecePages): end of the unsent rest in `out`, or -errno, see
 // above.
 Napi::Value SendPages(const Napi::CallbackInfo& info) {
   Args args(info);

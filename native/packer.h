@@ -1,5 +1,5 @@
-// Sending side: dirty pages become records. Reads guest memory, so a page that is missing here
-// parks the thread; or a file, whose pages may not be readable, which is an error and no SIGBUS.
+// The sending side: turns dirty pages into records. Reads guest memory, where a missing page blocks
+// the thread, or a file, where an unreadable page is an error and not a SIGBUS.
 #pragma once
 
 #include <array>
@@ -16,8 +16,8 @@ struct PackJob {
   size_t to;
   size_t host_pages;  // target pages per host page
   size_t most_pages;
-  std::span<const uint8_t> name;  // empty: the block is the last record's
-  int file = -1;                  // pages are read from it, and not from memory
+  std::span<const uint8_t> name;  // empty: the block of the last record
+  int file = -1;                  // if set, pages are read from it instead of memory
 };
 
 struct Packed {
@@ -25,7 +25,7 @@ struct Packed {
   size_t bytes = 0;
   size_t normal = 0;
   size_t zero = 0;
-  long error = 0;  // errno of reading next_page; ENODATA where the file has ended
+  long error = 0;  // errno of reading next_page; ENODATA at the end of the file
 };
 
 class Packer {
@@ -33,9 +33,9 @@ class Packer {
   Packer(const PackJob& job, Bitmap bitmap, Bytes out) noexcept
       : job_(job), bitmap_(bitmap), out_(out), packed_{.next_page = job.from} {}
 
-  // Stops where the range ends, most_pages are packed, or the next page may not fit. A host page is
-  // begun only if all of it fits, and then finished whatever most_pages says: its receiver places
-  // it whole. Stops at a page that cannot be read.
+  // Stops at the end of the range, after most_pages, at a page that may not fit, or at a page that
+  // cannot be read. A host page is packed only if all of it fits. It is then packed completely,
+  // even beyond most_pages, because its receiver places whole host pages.
   Packed Run() noexcept {
     while (packed_.normal + packed_.zero < job_.most_pages) {
       const size_t page = bitmap_.FindNext(packed_.next_page, job_.to);
@@ -66,7 +66,7 @@ class Packer {
     return true;
   }
 
-  // Null where it cannot be read.
+  // Null if the page cannot be read.
   const uint8_t* ContentOf(uint64_t offset) noexcept {
     if (job_.file < 0) return job_.memory + offset;
     for (size_t have = 0; have < page_.size();) {
@@ -117,7 +117,7 @@ class Packer {
   Bytes out_;
   Packed packed_;
   bool named_ = false;
-  std::array<uint8_t, kTargetPageBytes> page_;  // of a file
+  std::array<uint8_t, kTargetPageBytes> page_;  // read from the file
 };
 
 }  // namespace postcopy

@@ -1,4 +1,4 @@
-// Packs pages and sends them piece by piece, each while the cache still holds it.
+// Packs pages and sends them piece by piece, each while the CPU cache still holds it.
 #pragma once
 
 #include <poll.h>
@@ -12,8 +12,8 @@ namespace postcopy {
 
 struct Sent {
   Packed packed;
-  size_t end = 0;          // of what is left in the buffer
-  size_t unsent_from = 0;  // where that begins
+  size_t end = 0;          // end of the unsent rest in the buffer
+  size_t unsent_from = 0;  // start of the unsent rest
   size_t bytes = 0;        // sent
   bool interrupted = false;
 };
@@ -26,8 +26,8 @@ class PageSender {
         out_(out),
         sent_{.packed = {.next_page = job.from}, .end = at} {}
 
-  // The last piece stays in the buffer, for its caller to complete. Is interrupted where the socket
-  // takes no more, or the peer has said something.
+  // The last piece stays in the buffer, for the caller to complete. Stops early if the socket takes
+  // no more bytes or is readable.
   Sent Run(int fd, size_t piece_pages) noexcept {
     for (size_t left = job_.most_pages; left > 0;) {
       const size_t pages = PackPiece(std::min(left, piece_pages));
@@ -56,8 +56,8 @@ class PageSender {
     return pages;
   }
 
-  // False where the kernel did not take all of it, for whatever reason: who sends the rest hears
-  // it.
+  // Returns false if the kernel did not take all bytes, for any reason. An error is not reported
+  // here: sending the rest fails with it.
   bool SendPiece(int fd) noexcept {
     const ssize_t taken = ::send(fd, out_.data(), sent_.end, MSG_DONTWAIT | MSG_NOSIGNAL);
     const size_t bytes = taken < 0 ? 0 : static_cast<size_t>(taken);

@@ -1,5 +1,5 @@
-// PAGEMAP_SCAN (Linux 6.7): what the page tables say about a region, and which pages were written
-// since the last look.
+// PAGEMAP_SCAN (Linux 6.7): the state of a region's page table entries, and the pages written since
+// the last scan.
 #include <fcntl.h>
 #include <sys/ioctl.h>
 
@@ -22,11 +22,12 @@ UniqueFd OpenPagemap() noexcept {
   return UniqueFd(::open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
 }
 
-// One ioctl: the number of regions in `found`, and where to go on (scan.end if nothing is left).
+// One ioctl. Returns the number of regions in `found`; *next is the address to continue from
+// (scan.end if nothing is left).
 //
-// The kernel works in batches of 512 regions and may leave walk_end at the border of a batch that
-// it has gone past, so that resuming there reports pages twice: neither walk_end alone nor "until
-// walk_end == end" can be trusted.
+// The kernel works in batches of 512 regions. It may leave walk_end at the border of a batch that
+// it has already passed, and a scan from there would report pages twice. So neither walk_end alone
+// nor "until walk_end == end" is reliable.
 long Scan(int pagemap, uapi::PmScanArg& scan, std::span<uapi::PageRegion> found,
           uint64_t* next) noexcept {
   scan.size = sizeof scan;
@@ -92,8 +93,8 @@ Napi::Value PagemapScanDirty(const Napi::CallbackInfo& info) {
 }
 
 // (region, offset, length, flags, maxPages, inverted, all, any, report, out): the number of triples
-// [start offset, end offset, categories] in out, whose last element is then the offset to go on
-// from; or -errno.
+// [start offset, end offset, categories] in out, or -errno. The last element of out becomes the
+// offset to continue from.
 Napi::Value PagemapScan(const Napi::CallbackInfo& info) {
   Args args(info);
   const auto region = args.Object<Region>(0, "region");

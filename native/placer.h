@@ -1,4 +1,4 @@
-// Receiving side behind the switch: records become pages that threads may be parked on.
+// The receiving side after the switchover: places records as pages, for which threads may wait.
 #pragma once
 
 #include <cerrno>
@@ -20,14 +20,14 @@ struct Placed {
   PlaceStop stop = PlaceStop::kNone;
 };
 
-// `Pager` has Userfaultfd's Copy and Zeropage.
+// `Pager` has Copy and Zeropage as Userfaultfd has.
 template <typename Pager>
 class Placer {
  public:
   Placer(const Pager& uffd, uint64_t address, Bitmap received, Incoming* in) noexcept
       : uffd_(uffd), address_(address), received_(received), in_(*in) {}
 
-  // Stops before the record that cannot be placed, with that record and all behind it as they came.
+  // Stops before a record that cannot be placed. That record and all later ones keep their bytes.
   Placed Run() noexcept {
     while (placed_.stop == PlaceStop::kNone) {
       Record first;
@@ -50,8 +50,8 @@ class Placer {
     placed_.offset = offset;
   }
 
-  // The number of records from the cursor on that continue the run that begins at `offset`; with
-  // `gather`, their payloads are moved up behind the first one, over the headers in between.
+  // The number of records from the cursor on that continue the run at `offset`. With `gather`,
+  // moves their payloads together after the first one, over the headers in between.
   size_t MeasureRun(uint64_t offset, bool zero, bool gather) noexcept {
     const size_t start = in_.at;
     const size_t step = zero ? kZeroRecordBytes : kPageRecordBytes;
@@ -69,7 +69,8 @@ class Placer {
     return count;
   }
 
-  // Undoes the gathering of records [from, count): back to front, since each moves towards the end.
+  // Undoes the gathering of records [from, count), from the last to the first, because each one
+  // moves towards the end.
   void Scatter(uint64_t offset, size_t from, size_t count) noexcept {
     uint8_t* base = in_.bytes.data() + in_.at + kRecordHeaderBytes;
     for (size_t i = count; i-- > from;) {
@@ -80,7 +81,7 @@ class Placer {
     }
   }
 
-  // Calls `fill(done)` until `length` bytes are placed or it gets no further; the bytes that were.
+  // Calls fill(done) until `length` bytes are placed or it fails. Returns the bytes placed.
   template <typename FillFrom>
   uint64_t Fill(uint64_t offset, uint64_t length, FillFrom fill) noexcept {
     uint64_t done = 0;
@@ -88,7 +89,7 @@ class Placer {
       const long result = fill(done);
       ++placed_.ioctls;
       if (result <= 0) {
-        // Nothing done, but no error of its own: an event waits to be read, and blocks until it is.
+        // 0 bytes and no error: an event is pending, and must be read before the next ioctl.
         Fail(PlaceStop::kIoctl, result == 0 ? EAGAIN : -result, offset + done);
         break;
       }

@@ -1,4 +1,4 @@
-// The end of the process from any thread, whichever threads are parked in missing pages.
+// Ends the process from any thread, even if other threads are blocked on missing pages.
 #include <napi.h>
 #include <unistd.h>
 

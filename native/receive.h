@@ -1,5 +1,4 @@
-// What the callbacks of the four loops over received records (load, place, store, assemble) have in
-// common.
+// The common arguments of the four loops over received records: load, place, store, assemble.
 #pragma once
 
 #include "args.h"

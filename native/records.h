@@ -1,9 +1,10 @@
-// Page records of the `ram` section, and the two loops over a page's bytes that everything here is
-// made of.
+// Page records of the `ram` section, and the two loops over a page's bytes that all others use.
 //
-//   u64 BE  offset in the RAM block | flags     flags: ZERO 0x02 or PAGE 0x08, with CONTINUE 0x20
-//   for "same block" [u8 length, block name]                     only without CONTINUE 4096 bytes
-//   (PAGE), or u8 fill = 0 (ZERO)
+//   u64 big-endian: offset in the RAM block | flags
+//   u8 length, block name: only without CONTINUE
+//   4096 bytes (PAGE), or u8 fill = 0 (ZERO)
+//
+// Flags: ZERO 0x02 or PAGE 0x08, with CONTINUE 0x20 for "same block".
 #pragma once
 
 #include <cstddef>
@@ -38,10 +39,9 @@ struct Record {
   bool zero = false;
 };
 
-// The record's length; 0 where the bytes are not one complete record of the plain kinds
-// PAGE|CONTINUE and ZERO|CONTINUE for a page inside the block. What else it may be is for the
-// decoder above to say. The bytes are the peer's: nothing in them is believed before it is checked
-// here.
+// The record's length; 0 if the bytes do not begin with a complete record PAGE|CONTINUE or
+// ZERO|CONTINUE for a page inside the block. The decoder handles anything else. The bytes come from
+// the peer and are untrusted: every field is checked here before it is used.
 inline size_t ParseRecord(std::span<const uint8_t> bytes, uint64_t used_length,
                           Record* record) noexcept {
   if (bytes.size() < kZeroRecordBytes) return 0;
@@ -56,9 +56,9 @@ inline size_t ParseRecord(std::span<const uint8_t> bytes, uint64_t used_length,
 }
 
 #if defined(__SANITIZE_THREAD__)
-// A running guest writes the pages that precopy reads; such a page is dirty and sent again. The
-// race is the method, so the thread sanitizer must not see it: no instrumentation, and no call that
-// it intercepts.
+// A running guest writes the pages that precopy reads; such a page is dirty and sent again. This
+// race is part of the design, so the thread sanitizer must not see it: no instrumentation, and no
+// call that it intercepts.
 __attribute__((no_sanitize("thread"), noinline)) inline void CopyPage(
     uint8_t* to, const uint8_t* from) noexcept {
   for (size_t i = 0; i < kTargetPageBytes; ++i) static_cast<volatile uint8_t*>(to)[i] = from[i];
@@ -69,7 +69,7 @@ inline void CopyPage(uint8_t* to, const uint8_t* from) noexcept {
 }
 #endif
 
-// Most pages that are not zero show it in their first line.
+// Most nonzero pages are nonzero in their first line.
 #if defined(__SANITIZE_THREAD__)
 __attribute__((no_sanitize("thread"), noinline))
 #endif

@@ -61,7 +61,7 @@ long Region::OpenFile(int fd, size_t length, bool writable, std::shared_ptr<Regi
   *syscall = "fstat";
   if (::fstat(fd, &status) != 0) return -errno;
   *syscall = "mmap";
-  // Behind the end of the file there is only SIGBUS.
+  // An access beyond the end of the file would raise SIGBUS.
   if (!S_ISREG(status.st_mode) || static_cast<uint64_t>(status.st_size) < length) return -EINVAL;
   struct statfs filesystem;
   *syscall = "fstatfs";
@@ -78,7 +78,7 @@ long Region::Map(size_t length, bool alias, bool writable, const char** syscall)
   *syscall = "mmap";
   if (length == 0 || length % page_size_ != 0) return -EINVAL;
   length_ = length;
-  // No MAP_NORESERVE: a shortage shall be ENOMEM here, not a signal or an odd errno from
+  // No MAP_NORESERVE: a shortage must be ENOMEM here, not a signal or a misleading errno of
   // UFFDIO_COPY later.
   const int flags = kind_ == RegionKind::kAnon ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
   address_ = MapBytes(length, writable, flags, fd_.get());
@@ -87,9 +87,9 @@ long Region::Map(size_t length, bool alias, bool writable, const char** syscall)
     alias_ = MapBytes(length, writable, flags, fd_.get());
     if (alias_ == nullptr) return -errno;
   }
-  // Node starts programs by fork: without this each start would copy page tables, make the pages
-  // shared (UFFDIO_MOVE then fails) and leave the child with a copy whose missing pages read as
-  // zeros.
+  // Node starts programs by fork. Without this advice, each fork would copy page tables and make
+  // the pages shared, so that UFFDIO_MOVE fails. The child would have a copy whose missing pages
+  // read as zeros.
   *syscall = "madvise";
   for (uint8_t* address : {address_, alias_}) {
     if (address != nullptr && ::madvise(address, length, uapi::kMadvDontfork) != 0) return -errno;
@@ -116,11 +116,12 @@ namespace {
 Napi::Value Created(const Args& args, long result, const char* syscall,
                     std::shared_ptr<Region> region) {
   if (result == 0) return NewHandle(args.env(), std::move(region));
-  // The one place where several calls can fail: say which.
+  // Only here several system calls can fail, so the result names the one that did.
   return ListValue(args.env(), {Result(args, result), TextValue(args.env(), syscall)});
 }
 
-// What stands behind a RegionLease. It keeps nothing mapped, for it is garbage collected some time.
+// The owner of a RegionLease. It does not keep the region mapped, because it lives until a garbage
+// collection.
 struct LeaseOwner {
   std::weak_ptr<Region> region;
   RegionLease table{};
@@ -198,7 +199,7 @@ Napi::Value RegionLeaseOf(const Napi::CallbackInfo& info) {
   Args args(info);
   auto region = args.Object<Region>(0, "region");
   if (!args.ok()) return {};
-  // Threads of another addon write there: a store into a read-only mapping would end the process.
+  // Threads of the other addon write there: a store to a read-only mapping would kill the process.
   args.Require(region->writable(), "region", "one that may be written");
   if (!args.ok()) return {};
   auto owner = std::make_unique<LeaseOwner>();

@@ -1,5 +1,5 @@
-// A mapping that this process made, shared by all threads that hold a handle or a lease, unmapped
-// behind the last one.
+// A mapping that this process made, shared by all threads that hold a handle or a lease. It is
+// unmapped when the last one is released.
 #pragma once
 
 #include <node_api.h>
@@ -19,13 +19,13 @@ class Region {
  public:
   static constexpr napi_type_tag kTag = {0x706f7374636f7079, 0x726567696f6e0001};
 
-  // Each returns 0, or -errno with the failing call's name in *syscall.
+  // Each returns 0, or -errno with the name of the failed call in *syscall.
   static long Create(RegionKind kind, size_t length, bool alias, const std::string& name,
                      std::shared_ptr<Region>* out, const char** syscall) noexcept;
   static long OpenFile(int fd, size_t length, bool writable, std::shared_ptr<Region>* out,
                        const char** syscall) noexcept;
 
-  // The mapping needs nobody: let it go.
+  // A collected handle just releases the mapping.
   static void Collect(std::shared_ptr<Region> region) noexcept { region.reset(); }
 
   Region(const Region&) = delete;

@@ -1,5 +1,5 @@
-// How one addon hands a mapping to another: a C table, since C++ types must not cross a dlopen
-// border.
+// Lends a mapping from one addon to another, by a C table, because C++ types must not cross a
+// dlopen boundary.
 #pragma once
 
 #include <napi.h>
@@ -9,14 +9,14 @@
 
 namespace postcopy {
 
-// Type tag of the External that carries a RegionLease*, so that no other pointer is taken for one.
+// Type tag of the External that holds a RegionLease*, so that no other pointer is accepted as one.
 inline constexpr napi_type_tag kRegionLeaseTag = {0x706f7374636f7079, 0x7265676c65617365};
 
 inline constexpr uint32_t kRegionLeaseVersion = 2;
 
-// The table lives as long as its External and keeps nothing mapped by itself: call retain() before
-// the call that brought the External returns. The mapping then stays until release() of what
-// retain() gave, which is null if the region was closed. Both may be called by any thread.
+// The table lives as long as its External, and does not keep the region mapped. Call retain()
+// before the call that received the External returns. The mapping then stays until release() of the
+// result of retain(), which is null if the region was closed. Any thread may call both.
 struct RegionLease {
   uint32_t version;
   void* owner;

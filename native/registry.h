@@ -1,5 +1,5 @@
-// Objects that several threads of the process share by number, and the handles through which
-// JavaScript holds them.
+// Objects that several threads of the process share by id, and the handles by which JavaScript
+// holds them.
 #pragma once
 
 #include <napi.h>
@@ -14,11 +14,11 @@
 
 namespace postcopy {
 
-// The one global of the addon: all environments (main thread and workers) look up the same objects.
+// The only global of the addon: all environments (main thread and workers) find the same objects.
 template <typename T>
 class Registry {
  public:
-  // Never destroyed: threads may still end their use while the process exits.
+  // Never destroyed: threads may still use it while the process exits.
   static Registry& Get() {
     static auto& registry = *new Registry;
     return registry;
@@ -34,7 +34,7 @@ class Registry {
     live_[id] = object;
   }
 
-  // An abandoned object is taken over by whoever asks for it.
+  // The caller takes over an abandoned object.
   std::shared_ptr<T> Find(uint64_t id) {
     const std::lock_guard lock(mutex_);
     const auto found = live_.find(id);
@@ -48,7 +48,7 @@ class Registry {
     live_.erase(id);
   }
 
-  // Keeps an object whose last handle went without close().
+  // Keeps an object whose last handle was dropped without close().
   void Abandon(uint64_t id, std::shared_ptr<T> object) {
     const std::lock_guard lock(mutex_);
     abandoned_[id] = std::move(object);
@@ -63,9 +63,9 @@ class Registry {
   std::map<uint64_t, std::shared_ptr<T>> abandoned_;
 };
 
-// What an External points to. A handle belongs to one thread; only what it points to is shared.
-// T::Collect() decides what happens to an object that was collected, or whose environment ended,
-// without close().
+// The target of an External. A handle belongs to one thread; only its object is shared.
+// T::Collect() gets the object if the handle was collected, or its environment ended, without
+// close().
 template <typename T>
 struct Handle {
   explicit Handle(std::shared_ptr<T> opened) noexcept : object(std::move(opened)) {}
@@ -78,7 +78,7 @@ struct Handle {
   std::shared_ptr<T> object;
 };
 
-// T::kTag keeps handles of one type from being taken for another.
+// T::kTag prevents that a handle is used as one of another type.
 template <typename T>
 Napi::Value NewHandle(napi_env env, std::shared_ptr<T> object) {
   auto handle = std::make_unique<Handle<T>>(std::move(object));

@@ -35,7 +35,8 @@ void VerifySlice(const GuestMemory& memory, const ScanSlice& slice, ScanControl&
   }
   result.pages += own.count;
   if (sum != slice.writes) {
-    // Page and ledger can agree and both be old. The vCPU's own count of writes came another way.
+    // Page and ledger can both be stale and still agree. The vCPU's count of writes is part of the
+    // device state, not of RAM.
     result.Add({sum == 0 ? Verdict::kLost : Verdict::kStale, Block::kLedger,
                 uint64_t{own.first} * sizeof(uint32_t), uint64_t{own.count} * sizeof(uint32_t), sum,
                 slice.writes});

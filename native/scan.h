@@ -1,4 +1,4 @@
-// Work over all of guest RAM: the first fill, and the check that nothing of it was lost.
+// Scans over all of guest RAM: the first fill, and the check that no page was lost or damaged.
 #pragma once
 
 #include <array>
@@ -23,7 +23,7 @@ struct ScanControl {
   Counter pages;  // done so far
   std::atomic<bool> cancelled{false};
 
-  // Counts a page; false to stop.
+  // Counts a page; returns false if the scan must stop.
   bool Step() noexcept {
     pages.Add(1);
     return !cancelled.load(std::memory_order_relaxed);
@@ -41,20 +41,20 @@ struct ScanResult {
 
 inline constexpr size_t kMaxFindings = 64;
 
-// What the scan of one vCPU's pages has to know.
+// Arguments for the scan of one vCPU's pages.
 struct ScanSlice {
   Slice slice;
   uint64_t key;
-  uint64_t writes;  // over the lifetime of the guest, with the first fill: sum of its versions
+  uint64_t writes;  // since the first fill, including it: the sum of the pages' versions
 };
 
-// Writes version 1 of every page that the workload fills; returns how many that were.
+// Writes version 1 of every page that the workload fills; returns their number.
 uint64_t FillSlice(const GuestMemory& memory, const Workload& workload, const ScanSlice& slice,
                    ScanControl& control) noexcept;
 
 void VerifySlice(const GuestMemory& memory, const ScanSlice& slice, ScanControl& control,
                  ScanResult& result);
-// Pages of devices, and the entries of the ledger that belong to no vCPU.
+// Verifies pages of devices, and ledger entries that belong to no vCPU.
 void VerifyRest(const GuestMemory& memory, const std::vector<SealedPage>& sealed,
                 ScanControl& control, ScanResult& result);
 

@@ -1,4 +1,4 @@
-// What Node does not offer for sockets, and small change on descriptors.
+// Socket and descriptor calls that Node lacks.
 #include <fcntl.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
@@ -50,9 +50,9 @@ const Option* OptionOf(Args& args, size_t index) {
 }
 
 // A stream socket that listens on `path`, or -errno. Linux gives the new file the mode of the
-// socket itself, less the umask: so it never exists with another one, as it would before a
-// chmod(2). Both calls in one, since whoever finds a socket's file that refuses him may take it for
-// a dead one.
+// socket itself, less the umask. So it never has another mode, as it would before a chmod(2).
+// bind(2) and listen(2) are in one call: a client that is refused may take the file for a stale
+// one.
 long ListenUnix(const std::string& path, mode_t mode) noexcept {
   sockaddr_un address{};
   if (path.empty() || path.size() >= sizeof address.sun_path) return -ENAMETOOLONG;
@@ -60,7 +60,7 @@ long ListenUnix(const std::string& path, mode_t mode) noexcept {
   std::copy(path.begin(), path.end(), address.sun_path);
   UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd || ::fchmod(fd.get(), mode) < 0) return -errno;
-  // sockaddr is how C says "any of the address types".
+  // sockaddr stands for any of the address types.
   const auto* any = reinterpret_cast<const sockaddr*>(&address);
   if (::bind(fd.get(), any, sizeof address) < 0) return -errno;
   if (::listen(fd.get(), SOMAXCONN) < 0) {
@@ -117,10 +117,10 @@ Napi::Value SocketSend(const Napi::CallbackInfo& info) {
                 CountOrErrno(::send(fd, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL)));
 }
 
-// Looks at two descriptors again and again until one is readable, for so long at most. A thread
-// that sleeps meanwhile is woken by another processor's interrupt, which takes longer than all
-// else. It is an optimization: an error of poll(2) means that nothing is readable, and is nobody's
-// failure. EINTR comes where a signal is handled in this thread, such as a profiler's.
+// Polls two descriptors until one is readable or the time is over. A sleeping thread would be woken
+// by an interrupt of another processor, which takes longer than everything else. Because this is an
+// optimization, an error of poll(2) counts as "not readable" and is not reported. EINTR occurs if
+// this thread handles a signal, such as that of a profiler.
 Napi::Value FdSpin(const Napi::CallbackInfo& info) {
   Args args(info);
   const int one = args.Fd(0, "fd");

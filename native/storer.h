@@ -1,4 +1,4 @@
-// Received records into a sparse file instead of memory.
+// Writes received records to a sparse file instead of memory.
 #pragma once
 
 #include <fcntl.h>
@@ -46,7 +46,7 @@ class Storer {
     stored_.offset = offset;
   }
 
-  // A hole that was never filled reads as zeros; a filled page becomes a hole again.
+  // An unwritten page is a hole, which reads as zeros. A written page becomes a hole again.
   void StoreZero(uint64_t offset) noexcept {
     const size_t page = offset / kTargetPageBytes;
     if (received_.Test(page) && !zeroed_.Test(page)) {
@@ -54,7 +54,7 @@ class Storer {
         return ::fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                            static_cast<off_t>(offset), kTargetPageBytes);
       });
-      // Not every file system has holes.
+      // Not every file system supports holes.
       if (result == -EOPNOTSUPP) result = Write(offset, kZeroPage.data());
       if (result < 0) return Fail(-result, offset);
     }
@@ -64,7 +64,7 @@ class Storer {
     in_.at += kZeroRecordBytes;
   }
 
-  // All of a page: 0, or -errno of the call that names what is in the way.
+  // Writes a whole page: 0, or -errno of the call that failed.
   long Write(uint64_t offset, const uint8_t* page) const noexcept {
     for (size_t done = 0; done < kTargetPageBytes;) {
       const long written = CountOrErrnoUninterrupted([&]() noexcept {
@@ -77,7 +77,7 @@ class Storer {
     return 0;
   }
 
-  // Records of consecutive pages are written by one call, out of the places where they came in.
+  // Writes records of consecutive pages with one call, directly from the receive buffer.
   void StoreRun(uint64_t offset) noexcept {
     std::array<iovec, kMostPages> parts;
     size_t count = 0;
@@ -92,8 +92,8 @@ class Storer {
     const long written = CountOrErrnoUninterrupted([&]() noexcept {
       return ::pwritev(fd_, parts.data(), static_cast<int>(count), static_cast<off_t>(offset));
     });
-    // Fewer bytes than were asked for are no error: the next call names the reason. Of a first page
-    // that was begun, the rest is written here.
+    // A short write is no error: the next call will return the reason. If only a part of the first
+    // page was written, its rest is written here.
     size_t pages = written < 0 ? 0 : static_cast<size_t>(written) / kTargetPageBytes;
     if (pages == 0) {
       const long result =

@@ -1,5 +1,5 @@
-// POSIX helpers: descriptors that are released once, and results as the kernel gives them: a count
-// or -errno.
+// POSIX helpers: descriptors that are closed exactly once, and results in the kernel's form, a
+// count or -errno.
 #pragma once
 
 #include <unistd.h>
@@ -9,12 +9,12 @@
 
 namespace postcopy {
 
-// Call at once behind the system call, before anything else can change errno.
+// Call it directly after the system call, before anything else can change errno.
 inline long CountOrErrno(long result) noexcept {
   return result < 0 ? -errno : result;
 }
 
-// The same for a call that a signal may interrupt before it has done anything.
+// Repeats a call that a signal interrupted before it had done anything.
 template <typename Call>
 long CountOrErrnoUninterrupted(Call call) noexcept {
   long result = 0;
@@ -42,7 +42,7 @@ class UniqueFd {
 
   int Release() noexcept { return std::exchange(fd_, -1); }
 
-  // close(2) is never repeated: on Linux the number is free again even after EINTR.
+  // close(2) is never repeated: on Linux the descriptor is free even after EINTR.
   void Reset(int fd = -1) noexcept {
     if (fd_ >= 0) ::close(fd_);
     fd_ = fd;

@@ -25,7 +25,7 @@ void* Run(void* argument) {
 
 int StartThread(const std::string& name, std::function<void()> body, int detach_state,
                 pthread_t* thread) noexcept {
-  // The kernel takes 15 bytes of a name and refuses more.
+  // A thread name has at most 15 bytes; the kernel rejects longer ones.
   auto start = std::make_unique<Start>(Start{name.substr(0, 15), std::move(body)});
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);

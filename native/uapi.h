@@ -1,6 +1,6 @@
-// Our own copy of the kernel interfaces this addon uses: distribution headers are often older than
-// the running kernel (Debian 12 knows neither POISON nor MOVE nor PAGEMAP_SCAN). Names live in a
-// namespace, so newer headers do not clash. Sources: ioctl_userfaultfd(2), madvise(2),
+// Our own copy of the kernel interfaces that this addon uses: distribution headers are often older
+// than the running kernel (those of Debian 12 lack POISON, MOVE and PAGEMAP_SCAN). The names are in
+// a namespace, so they do not clash with newer headers. Sources: ioctl_userfaultfd(2), madvise(2),
 // Documentation/admin-guide/mm/pagemap.rst.
 #pragma once
 
@@ -69,7 +69,8 @@ struct UffdioWriteProtect {
 
 inline constexpr unsigned long kUffdioApi = _IOWR(0xaa, 0x3f, UffdioApi);
 inline constexpr unsigned long kUffdioRegister = _IOWR(0xaa, 0x00, UffdioRegister);
-// The kernel reads these two; their direction is wrong by history and part of the number.
+// The kernel reads these two arguments. Their direction is wrong for historical reasons, and is
+// part of the number.
 inline constexpr unsigned long kUffdioUnregister = _IOR(0xaa, 0x01, UffdioRange);
 inline constexpr unsigned long kUffdioWake = _IOR(0xaa, 0x02, UffdioRange);
 inline constexpr unsigned long kUffdioCopy = _IOWR(0xaa, 0x03, UffdioTransfer);
@@ -168,7 +169,7 @@ inline constexpr unsigned kMfdHugetlb = 0x4;
 inline constexpr unsigned kMfdHuge2Mb = 21U << 26;
 inline constexpr int64_t kHugetlbfsMagic = 0x958458f6;
 
-// madvise(2): names as in the manual, without MADV_.
+// madvise(2): names of the manual page, without MADV_.
 struct AdviceEntry {
   const char* name;
   int value;

@@ -11,9 +11,9 @@ namespace postcopy {
 
 namespace {
 
-// The output field is written only when the call got as far as the pages, so it is preset: EAGAIN
-// with a positive field is a partial result, EAGAIN with any other one an event that waits to be
-// read. Without this the field of a call that was refused early would pass for a count.
+// The kernel writes the output field only if the call reached the pages. It is preset, because
+// otherwise a stale value could be taken for a count. EAGAIN with a positive field is a partial
+// result; EAGAIN with any other value means that an event must be read first.
 template <typename Request>
 long Fill(int fd, unsigned long number, Request& request, uint64_t length) noexcept {
   request.done = 0;
@@ -73,7 +73,7 @@ void Userfaultfd::Collect(std::shared_ptr<Userfaultfd> uffd) noexcept {
 
 Userfaultfd::~Userfaultfd() {
   Registry<Userfaultfd>::Get().Remove(id_);
-  SetGuard(nullptr);  // which reads the descriptor that is about to be closed
+  SetGuard(nullptr);  // ends the guard, because it reads the descriptor
 }
 
 void Userfaultfd::SetGuard(std::shared_ptr<FaultGuard> guard) noexcept {

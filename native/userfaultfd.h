@@ -20,18 +20,19 @@ class Userfaultfd {
  public:
   static constexpr napi_type_tag kTag = {0x706f7374636f7079, 0x7566666400000001};
 
-  // Opens non-blocking and close-on-exec: otherwise poll() only ever says POLLERR, and a started
-  // program would keep the ranges armed. A descriptor, or -errno.
+  // Returns a descriptor or -errno. It is non-blocking, because poll() returns only POLLERR for a
+  // blocking one. It is close-on-exec, because a started program would keep the ranges armed.
   static long OpenFd(Door door, bool user_mode_only) noexcept;
-  // UFFDIO_API. *available is everything the kernel supports, not what was asked for.
+  // UFFDIO_API. *available has all features of the kernel, not only the requested ones.
   static long Handshake(int fd, uint64_t features, uint64_t* available) noexcept;
 
   static std::shared_ptr<Userfaultfd> Publish(UniqueFd fd, Door door, bool user_mode_only,
                                               uint64_t features, uint64_t available) noexcept;
-  // Closing the last descriptor wakes the parked threads, and what they miss then reads as zeros
-  // without a word. So one that was collected, or whose worker ended, with ranges registered for
-  // missing or minor faults stays open for somebody to attach. One that only protects from writes
-  // is closed: its pages are all there, and a thread that it parks would never be released.
+  // Called without close(): the handle was collected, or its worker ended. Closing the last
+  // descriptor wakes the blocked threads, and missing pages then silently read as zeros. So a
+  // userfaultfd with ranges registered for missing or minor faults stays open, and can be attached.
+  // One that only write-protects is closed: all its pages are present, and a thread that it blocks
+  // would never be released.
   static void Collect(std::shared_ptr<Userfaultfd> uffd) noexcept;
 
   Userfaultfd(const Userfaultfd&) = delete;
@@ -45,7 +46,7 @@ class Userfaultfd {
   uint64_t features() const noexcept { return features_; }
   uint64_t available() const noexcept { return available_; }
 
-  // From now on this one stands in for the thread that serves faults. The one before has ended when
+  // Sets the guard that replaces the thread that serves faults. The earlier guard has ended when
   // this returns.
   void SetGuard(std::shared_ptr<FaultGuard> guard) noexcept;
 
@@ -55,8 +56,8 @@ class Userfaultfd {
   long Wake(uint64_t start, uint64_t length) const noexcept;
   long WriteProtect(uint64_t start, uint64_t length, uint64_t mode) const noexcept;
 
-  // The filling ioctls: bytes done, which may be fewer than asked for; 0 where an unread event must
-  // be read first; -errno where nothing was done.
+  // The filling ioctls: bytes done, which may be fewer than requested; 0 if an event must be read
+  // first; -errno if nothing was done.
   long Copy(uint64_t dst, uint64_t src, uint64_t length, uint64_t mode) const noexcept;
   long Move(uint64_t dst, uint64_t src, uint64_t length, uint64_t mode) const noexcept;
   long Zeropage(uint64_t start, uint64_t length, uint64_t mode) const noexcept;

@@ -44,11 +44,11 @@ void StoreEvent(const uapi::UffdMsg& message, double* event) noexcept {
       event[2] = static_cast<double>(message.arg.remove.end);
       break;
     default:
-      break;  // a newer kernel's: the type alone
+      break;  // an event of a newer kernel: only its type
   }
 }
 
-// One read(2): the number of events, 0 where nothing is pending.
+// One read(2): the number of events, 0 if none is pending.
 long ReadEvents(int fd, std::span<double> events) noexcept {
   std::array<uapi::UffdMsg, kMostEvents> messages;
   const size_t most = std::min(events.size() / kEventStride, messages.size());

@@ -1,9 +1,9 @@
-// What callbacks give to JavaScript, made with every status checked.
+// Makes the values that callbacks return to JavaScript, with the C interface only.
 //
 // In a worker that is being terminated each of these calls can fail, at any point of a callback.
-// Most of node-addon-api answers a failed call by throwing, which then fails too and aborts the
-// process with all its guests. So nothing here, and no callback, makes a value with it: the C
-// interface leaves the value empty, and an empty value is what the callback returns.
+// Most of node-addon-api throws after a failed call, which then fails too and aborts the process
+// with all its guests. So neither this file nor a callback makes values with it. The C interface
+// leaves the value empty, and the callback returns that empty value.
 #pragma once
 
 #include <napi.h>
@@ -88,8 +88,8 @@ class Fields {
   napi_value object_ = nullptr;
 };
 
-// An External that points to `data` and owns `owner`. Nothing, with `owner` deleted, where the call
-// fails.
+// An External that points to `data` and owns `owner`. If the call fails, `owner` is deleted and the
+// value is empty.
 template <typename Owner>
 Napi::Value ExternalValue(napi_env env, void* data, std::unique_ptr<Owner> owner,
                           const napi_type_tag& tag) {
@@ -97,7 +97,7 @@ Napi::Value ExternalValue(napi_env env, void* data, std::unique_ptr<Owner> owner
   napi_value external = nullptr;
   if (napi_create_external(env, data, release, owner.get(), &external) != napi_ok) return {};
   static_cast<void>(owner.release());
-  // Without its tag nothing would take it.
+  // Without its tag no callback would accept it.
   if (napi_type_tag_object(env, external, &tag) != napi_ok) return {};
   return {env, external};
 }
@@ -113,7 +113,7 @@ inline napi_value CallExport(napi_env env, napi_callback_info info) {
   return static_cast<const Export*>(call.Data())->function(call);
 }
 
-// `table` lives as long as the process.
+// `table` must live as long as the process.
 inline Napi::Object AddExports(Napi::Object exports, std::span<const Export> table) {
   napi_env env = exports.Env();
   for (const Export& entry : table) {

@@ -14,7 +14,7 @@
 namespace postcopy::guest {
 namespace {
 
-// How far a paced vCPU may fall behind, in a fault say, and still catch up with a burst.
+// The longest delay, in a fault for example, that a paced vCPU makes up for with a burst.
 constexpr uint64_t kMaxBacklogNs = 100'000'000;
 
 uint64_t MonotonicNs() noexcept {
@@ -29,9 +29,9 @@ int64_t VoluntarySwitches() noexcept {
   return usage.ru_nvcsw;
 }
 
-// How much lower a vCPU's priority is than that of the thread that made it. Together, the vCPUs of
-// a processor then weigh as much as one other thread: those that migrate the guest, or stop it, get
-// to run however many vCPUs there are. Each step of nice takes a fifth of a thread's weight.
+// The nice value that a vCPU adds to that of the thread that made it. Together, the vCPUs of a
+// processor then weigh as much as one other thread. So the threads that migrate or stop the guest
+// get to run, however many vCPUs there are. Each step of nice takes a fifth of a thread's weight.
 int NicenessOf(size_t vcpus) noexcept {
   constexpr int kLowest = 19;
   cpu_set_t allowed;
@@ -46,7 +46,7 @@ int NicenessOf(size_t vcpus) noexcept {
   return niceness;
 }
 
-// Linux gives each thread a nice value of its own. Lowering the priority takes no privilege.
+// On Linux the nice value belongs to the thread. Lowering the priority needs no privilege.
 void LowerPriority(int niceness) noexcept {
   if (niceness > 0) setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + niceness);
 }
@@ -56,7 +56,7 @@ void LowerPriority(int niceness) noexcept {
 Vcpu::Vcpu(Machine& machine, uint32_t index) noexcept : machine_(machine), index_(index) {}
 
 void Vcpu::Run() noexcept {
-  prctl(PR_SET_TIMERSLACK, 1);  // a paced vCPU keeps its time; the default slack is 50 us
+  prctl(PR_SET_TIMERSLACK, 1);  // for the pace of a vCPU; the default slack is 50 us
   LowerPriority(NicenessOf(machine_.vcpus().size()));
   std::unique_lock lock(machine_.mutex_);
   thread_id_ = gettid();
@@ -149,8 +149,8 @@ bool Vcpu::TouchPage(const Touch& touch) noexcept {
   const uint32_t version = memory.Version(touch.page);
   uint64_t* words = memory.Page(touch.page);
   PageIdentity identity{key_, touch.page, version, slice_.LinkOf(touch.page)};
-  // Loaded once: another thread may write the page between two loads, and a link that was not
-  // checked leads out of the slice.
+  // Loaded once, because another thread may write the page between two loads, and an unchecked link
+  // may lead out of the slice.
   const uint32_t link = version == 0 ? identity.link : LinkIn(words);
   if (link != identity.link || !PageMatches(words, identity)) {
     stats_.failed_checks.Add(1);
@@ -159,7 +159,7 @@ bool Vcpu::TouchPage(const Touch& touch) noexcept {
   }
   generator_.Follow(link);
   stats_.touches.Add(1);
-  if (touch.write && version < kMaxVersion) {  // a version never starts again
+  if (touch.write && version < kMaxVersion) {  // a version never wraps around
     ++identity.version;
     WritePage(words, identity);
     memory.SetVersion(touch.page, identity.version);

@@ -1,4 +1,4 @@
-// One vCPU: a thread that touches its pages as its workload says, and checks each.
+// One vCPU: a thread that touches pages according to its workload, and checks each one.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@ namespace postcopy::guest {
 
 class Machine;
 
-// A vCPU between two touches: all that is needed to go on elsewhere.
+// The state of a vCPU between two touches, sufficient to continue on another host.
 struct VcpuState {
   GeneratorState generator;
   uint64_t touches;
@@ -28,17 +28,18 @@ enum class Activity : uint32_t { kStopped, kRunning, kIdle, kFinished, kFailed }
 
 class Vcpu {
  public:
-  // Blocktime is the time of touches in which the thread slept, which it does in page faults only;
-  // a touch that merely lost its CPU to another thread does not count. Asking the kernel whether it
-  // slept takes a system call, so shorter touches than this are taken not to have.
+  // Blocktime is the time of touches in which the thread slept, which it does only in page faults.
+  // A touch that was only preempted does not count. Asking the kernel whether the thread slept
+  // takes a system call, so touches shorter than this are assumed not to have slept.
   static constexpr uint64_t kSlowNs = 2'000;
 
   Vcpu(Machine& machine, uint32_t index) noexcept;
 
-  // Body of the thread; returns when the machine quits.
+  // The body of the thread; returns when the machine quits.
   void Run() noexcept;
 
-  // All below: while stopped, under the machine's lock.
+  // Other threads need the machine's lock or a stopped vCPU for the methods below. Those that
+  // change state need both.
   void Configure(const Workload& workload) noexcept;
   VcpuState Save() const noexcept;
   bool Load(const VcpuState& state) noexcept;
@@ -48,7 +49,7 @@ class Vcpu {
 
   const Slice& slice() const noexcept { return slice_; }
   uint64_t key() const noexcept { return key_; }
-  // Any thread, any time.
+  // May be called by any thread at any time.
   const VcpuStats& stats() const noexcept { return stats_; }
   int thread_id() const noexcept { return thread_id_; }
 

@@ -1,5 +1,5 @@
-// The addon of guest machines as src/guest/native.ts sees it: one function an operation. Nothing
-// here waits for a vCPU, but for the bounded time that machineStop() is given.
+// The addon of guest machines, typed in src/guest/native.ts: one function for each operation. No
+// function waits for a vCPU, except machineStop() for the given time.
 #include <napi.h>
 
 #include <array>
@@ -20,7 +20,7 @@ using MachineHandle = std::shared_ptr<Machine>;
 constexpr size_t kStateWords = 7;
 constexpr size_t kStatsFields = 11;
 
-// A share in another addon's mapping; null after a failure.
+// The lease of another addon's mapping; null after a failure.
 const RegionLease* LeaseOf(Args& args, size_t index, const char* name) {
   const auto* lease = static_cast<const RegionLease*>(
       args.Tagged(index, name, kRegionLeaseTag, "a lease of a memory region"));
@@ -29,7 +29,7 @@ const RegionLease* LeaseOf(Args& args, size_t index, const char* name) {
   return lease;
 }
 
-// The machine and the index of one of its vCPUs.
+// The index of a vCPU of the machine.
 struct VcpuArgument {
   VcpuArgument(Args& args, const MachineHandle& machine)
       : index(static_cast<uint32_t>(args.Number(1, "vcpu", UINT32_MAX))) {
@@ -38,7 +38,7 @@ struct VcpuArgument {
   uint32_t index;
 };
 
-// Six numbers for each.
+// Six numbers for each finding.
 Napi::Value FindingsArray(napi_env env, const std::vector<Finding>& findings) {
   std::vector<double> fields;
   for (const Finding& finding : findings) {

@@ -1,4 +1,4 @@
-// What a vCPU has done, written by its thread alone and readable from any other while it runs.
+// Statistics of a vCPU. Only its thread writes them; any thread can read them while it runs.
 #pragma once
 
 #include <algorithm>
@@ -9,7 +9,7 @@
 
 namespace postcopy::guest {
 
-// One writer, so no read-modify-write is needed.
+// There is one writer, so no atomic read-modify-write is needed.
 class Counter {
  public:
   uint64_t Get() const noexcept { return value_.load(std::memory_order_relaxed); }
@@ -20,7 +20,7 @@ class Counter {
   std::atomic<uint64_t> value_{0};
 };
 
-// How long touches took, in ns: 16 buckets for each power of two, so 6 % wide, up to 2^40 (18 min).
+// Durations of touches in ns: 16 buckets for each power of two, so 6 % wide, up to 2^40 (18 min).
 class TouchHistogram {
  public:
   static constexpr size_t kBuckets = 38 * 16;
@@ -42,16 +42,16 @@ class TouchHistogram {
 };
 
 struct VcpuStats {
-  // Go with the guest from host to host.
+  // Migrate with the guest.
   Counter touches;
   Counter reads;
   Counter writes;
   Counter failed_checks;
-  // Of this host.
+  // Valid for this host only.
   Counter blocktime_ns;
   Counter max_touch_ns;
   TouchHistogram histogram;
-  // The touch of this moment: page + 1, or 0 for none, and when it began (CLOCK_MONOTONIC).
+  // The current touch: page + 1, or 0 for none, and when it began (CLOCK_MONOTONIC).
   Counter touching;
   Counter touching_since_ns;
 };

@@ -1,4 +1,4 @@
-// Readiness of a userfaultfd on the event loop of the thread that asks.
+// Watches a userfaultfd for events, on the event loop of the calling thread.
 #include <napi.h>
 #include <uv.h>
 
@@ -10,17 +10,17 @@ namespace postcopy {
 
 namespace {
 
-// Life: Start() -> [ OnReady ... ] -> Close() by stop or by the end of the environment ->
+// Lifecycle: Start() -> [ OnReady ... ] -> Close(), by stop or at the end of the environment ->
 // OnClosed().
 //
-// An open handle at the end of a worker's loop aborts the process, and closing one takes a turn of
-// the loop; hence the asynchronous cleanup hook, which the environment waits for. The watch holds
-// itself until libuv has let go of it.
+// A handle that is open at the end of a worker's loop aborts the process, and closing one takes an
+// iteration of the loop. Therefore the watch has an asynchronous cleanup hook, for which the
+// environment waits. The watch keeps a reference to itself until libuv has closed the handle.
 class Watch {
  public:
   static constexpr napi_type_tag kTag = {0x706f7374636f7079, 0x7761746368000001};
 
-  // A stop function that nobody keeps does not stop the watch.
+  // The watch continues if its stop function is garbage collected.
   static void Collect(std::shared_ptr<Watch> watch) noexcept { watch.reset(); }
 
   // 0 or -errno; -ECANCELED in an environment that is being terminated.
@@ -57,7 +57,7 @@ class Watch {
     if (closing_) return;
     closing_ = true;
     uv_close(reinterpret_cast<uv_handle_t*>(&poll_), OnClosed);
-    // The loop no longer looks at the descriptor, and JavaScript may not be called any more.
+    // The loop no longer polls the descriptor, and JavaScript must not be called any more.
     if (listener_ != nullptr) napi_delete_reference(env_, listener_);
     if (context_ != nullptr) napi_async_destroy(env_, context_);
     uffd_.reset();
@@ -81,7 +81,7 @@ class Watch {
     napi_get_reference_value(env, listener_, &listener);
     napi_get_global(env, &receiver);
     napi_create_int32(env, status, &argument);
-    // The listener may stop the watch; nothing of it is used behind this.
+    // The listener may stop the watch, so no member is used after this call.
     const napi_status called =
         napi_make_callback(env, context_, receiver, listener, 1, &argument, nullptr);
     if (called != napi_pending_exception) return;

@@ -11,7 +11,7 @@ namespace {
 
 constexpr uint64_t kWeyl = 0x9e3779b97f4a7c15;
 
-// 0..bound-1 by multiplication; the bias is bound / 2^32.
+// A number in [0, bound) by multiplication; the bias is bound / 2^32.
 uint32_t Below(uint64_t random, uint32_t bound) noexcept {
   return static_cast<uint32_t>((random >> 32) * bound >> 32);
 }
@@ -23,7 +23,7 @@ Slice Slice::Of(const Workload& workload, uint32_t pages, uint32_t vcpus, uint32
   Slice slice{border(index), border(index + uint64_t{1}) - border(index), 0, 0};
   const uint64_t share = workload.hot_pages == 0 ? slice.count : workload.hot_pages / vcpus;
   slice.hot = static_cast<uint32_t>(std::clamp<uint64_t>(share, 1, slice.count));
-  slice.step = static_cast<uint32_t>(slice.hot * 0.6180339887498949);  // far, and rarely near again
+  slice.step = static_cast<uint32_t>(slice.hot * 0.6180339887498949);  // steps spread evenly
   while (std::gcd(slice.step, slice.hot) != 1) ++slice.step;
   return slice;
 }

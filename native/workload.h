@@ -1,5 +1,5 @@
-// Which page a vCPU touches next. Its whole state is two words, so that it can move with the guest
-// and go on at the destination with the very next touch.
+// Chooses the page that a vCPU touches next. The state has two words, so it can migrate with the
+// guest and continue at the destination with the next touch.
 #pragma once
 
 #include <cstdint>
@@ -14,12 +14,12 @@ struct Workload {
   uint32_t writes_percent = 0;
   uint32_t fill_percent = 0;
   uint64_t hot_pages = 0;      // of the whole machine; 0: all
-  uint64_t touches_limit = 0;  // a vCPU; 0: none
-  double rate = 0;             // touches a second and vCPU; 0: as fast as it can
+  uint64_t touches_limit = 0;  // for each vCPU; 0: none
+  double rate = 0;             // touches per second and vCPU; 0: unlimited
   uint64_t seed = 0;
 };
 
-// The pages of one vCPU. Slices are contiguous: no two vCPUs write the same page, nor (but for the
+// The pages of one vCPU. Slices are contiguous: no two vCPUs write the same page, or (except at the
 // borders) the same page of the ledger.
 struct Slice {
   uint32_t first;
@@ -30,7 +30,7 @@ struct Slice {
   static Slice Of(const Workload& workload, uint32_t pages, uint32_t vcpus,
                   uint32_t index) noexcept;
 
-  // Where a pointer chase goes from this page of the slice.
+  // The page that a pointer chase visits after this page of the slice.
   uint32_t LinkOf(uint32_t page) const noexcept;
 };
 
@@ -52,7 +52,7 @@ class Generator {
   Generator(const Workload& workload, const Slice& slice, uint32_t index) noexcept;
 
   Touch Next() noexcept;
-  // A pointer chase goes where the page that was read says.
+  // Continues a pointer chase at the link of the page that was read.
   void Follow(uint32_t link) noexcept;
 
   const GeneratorState& state() const noexcept { return state_; }

@@ -1,17 +1,17 @@
 /**
- * Errors of every floor. Match on `code`, which is stable; messages may improve.
+ * All errors of this package. Match on `code`, which is stable; messages may change.
  *
  * @packageDocumentation
  */
 
 import { printable, printableMessage } from './printable.js'
 
-/** Messages of errors that quote a peer have one line of at most this many characters. */
+/** Most characters of an error message that quotes a peer; it has one line. */
 const LINE_LIMIT = 4096
 
 /**
- * What every error of this package has in common. A message never contains control characters, so
- * it may go to a terminal or a log as it is.
+ * Base of all errors of this package. A message never contains control characters except line
+ * ends, so it is safe to print to a terminal or a log.
  */
 export class PostcopyError extends Error {
   /** Stable: an errno name (`EPERM`) or `ERR_…`. */
@@ -24,12 +24,12 @@ export class PostcopyError extends Error {
   }
 }
 
-/** A system call that the kernel refused. */
+/** A system call failed. */
 export class KernelError extends PostcopyError {
   /** Negative, as in Node's own system errors. */
   readonly errno: number
   readonly syscall: string
-  /** Which setting to change, where that is known. */
+  /** Which setting to change, if known. */
   readonly hint: string | undefined
 
   constructor(
@@ -46,9 +46,9 @@ export class KernelError extends PostcopyError {
   }
 }
 
-/** Bytes that are not a migration stream, or not one that this receiver can take. */
+/** Bytes that are not a migration stream, or a stream that this receiver does not support. */
 export class StreamError extends PostcopyError {
-  /** Bytes from the start of the channel to the element that was refused. */
+  /** Offset of the rejected element in the channel, in bytes. */
   readonly streamOffset: number
 
   constructor(
@@ -66,7 +66,7 @@ export class StreamError extends PostcopyError {
   }
 }
 
-/** A command or message that is legal, but not in the state it came in. */
+/** A command or message that is legal, but not in the current state. */
 export class StateError extends PostcopyError {
   readonly state: string
 
@@ -76,27 +76,27 @@ export class StateError extends PostcopyError {
   }
 }
 
-/** The other end said no, or did what it must not. */
+/** The peer refused a request, or violated the protocol. */
 export class PeerError extends PostcopyError {
   constructor(code: string, message: string, options?: ErrorOptions) {
     super(code, printable(message, LINE_LIMIT), options)
   }
 }
 
-/** A channel that could not be opened, or broke. */
+/** A connection could not be made, or broke. */
 export class ConnectionError extends PostcopyError {}
 
 /**
- * A hook of a {@link MigratableMachine} threw, or returned what it must not. `cause` is what it
- * threw: the same object, where the machine's migration runs in this process. `code` is that of a
- * PostcopyError that was thrown, otherwise `ERR_MACHINE_HOOK`.
+ * A hook of a {@link MigratableMachine} threw, or returned an invalid value. `cause` is the thrown
+ * error: the same object if the machine's migration runs in this process. `code` is that of a
+ * thrown PostcopyError, otherwise `ERR_MACHINE_HOOK`.
  */
 export class MachineError extends PostcopyError {
   /** Name of the method or property of the machine. */
   readonly hook: string
 
   /**
-   * @param call - the hook with its arguments, where they tell more than its name
+   * @param options - `call`: the hook with its arguments, if they tell more than its name
    */
   constructor(hook: string, what: string, options?: ErrorOptions & { call?: string }) {
     const { cause } = options ?? {}
@@ -106,10 +106,10 @@ export class MachineError extends PostcopyError {
   }
 }
 
-/** Causes of causes that a record keeps: an error may be its own. */
+/** Most nested causes in a record: an error may be its own cause. */
 const MOST_CAUSES = 4
 
-/** A plain copy of an error that survives `postMessage`, which drops class and `code`. */
+/** A plain copy of an error for `postMessage`, which would drop its class and `code`. */
 export interface ErrorRecord {
   kind: 'kernel' | 'stream' | 'state' | 'peer' | 'connection' | 'machine' | 'other'
   code: string
@@ -161,7 +161,7 @@ const prototypes = {
   other: PostcopyError,
 } as const
 
-/** Rebuilds the error that {@link errorToRecord} wrote down, with its class and fields. */
+/** Rebuilds an error from the record of {@link errorToRecord}, with its class and fields. */
 export function errorFromRecord(record: ErrorRecord): PostcopyError {
   const { kind, stack, cause, ...fields } = record
   const target = prototypes[kind]

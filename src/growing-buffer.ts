@@ -1,16 +1,16 @@
 const FIRST_BYTES = 64 * 1024
 
 /**
- * Takes a long payload as it arrives. Memory follows what has come, not what was announced: a
- * peer that announces 4 GiB and sends nothing costs 64 KiB.
+ * Collects a long payload as it arrives. Its memory follows the received bytes, not the announced
+ * length: a peer that announces 4 GiB and sends nothing costs 64 KiB.
  */
 export class GrowingBuffer {
-  /** Bytes taken so far. */
+  /** Bytes stored so far. */
   length = 0
   #bytes: Uint8Array<ArrayBuffer>
   readonly #capacityBytes: number
 
-  /** @param capacityBytes - the announced length, or the limit where none was announced */
+  /** @param capacityBytes - the announced length, or a limit if none was announced */
   constructor(capacityBytes: number) {
     this.#capacityBytes = capacityBytes
     this.#bytes = new Uint8Array(Math.min(capacityBytes, FIRST_BYTES))
@@ -36,12 +36,12 @@ export class GrowingBuffer {
     return this.length === this.#capacityBytes
   }
 
-  /** What was taken, as a view that the next append may invalidate. */
+  /** The stored bytes, as a view that the next append may invalidate. */
   peek(): Uint8Array<ArrayBuffer> {
     return this.#bytes.subarray(0, this.length)
   }
 
-  /** What was taken, from `start` on, in a buffer of exactly that length. */
+  /** The stored bytes `[start, end)`, in a buffer of exactly that length. */
   take(start = 0, end = this.length): Uint8Array<ArrayBuffer> {
     const isWhole = start === 0 && end === this.#bytes.length
     return isWhole ? this.#bytes : this.#bytes.slice(start, end)

@@ -1,5 +1,5 @@
 /**
- * Post-copy live migration over QEMU's own stream.
+ * Post-copy live migration with QEMU's migration stream.
  *
  * @packageDocumentation
  */

@@ -1,10 +1,10 @@
 /**
- * Text of others (names, machine types, messages of a peer, lines typed at a monitor) for a terminal
- * or a log. Control characters would steer the terminal, a line end would forge a line of ours,
- * and a change of direction would show text that is not there.
+ * Escapes untrusted text (names, machine types, messages of a peer, lines typed at a monitor) for a
+ * terminal or a log. Control characters would steer the terminal, a line end would forge a line of
+ * ours, and a change of direction would display a different text.
  */
 
-/** Controls, formats (directions, zero width), line and paragraph ends, halves of surrogate pairs. */
+/** Control and format characters (directions, zero width), line ends, lone surrogates. */
 const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu
 const UNPRINTABLE_BUT_LINE_END = /(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu
 
@@ -12,33 +12,36 @@ const NAME_LIMIT = 256
 const MESSAGE_LIMIT = 16 * 1024
 
 /**
- * One name or value in one line: `\x1b` stands for an escape character, `\u{202e}` for a change of
- * direction.
+ * Escapes a name or value into one line: an escape character becomes `\x1b`, a change of direction
+ * `\u{202e}`.
  *
- * @param limit - characters to keep; the number of the others is stated
+ * @param limit - characters to keep; the number of omitted ones is appended
  */
 export function printable(text: string, limit = NAME_LIMIT): string {
   return bounded(text, limit).replaceAll(UNPRINTABLE, escaped)
 }
 
-/** Lines that this package has laid out, with text of others in them: line ends stay. */
+/** Escapes text of several lines that contains untrusted text, but keeps the line ends. */
 export function printableText(text: string): string {
   return text.replaceAll(UNPRINTABLE_BUT_LINE_END, escaped)
 }
 
-/** A message of at most 16 KiB. Lines after the first are indented, so none can pass for another message. */
+/**
+ * Escapes a message and limits it to 16 Ki characters. Lines after the first are indented, so that
+ * none looks like another message.
+ */
 export function printableMessage(text: string): string {
   return printableText(bounded(text, MESSAGE_LIMIT)).replaceAll(/\n(?! {2})/g, '\n  ')
 }
 
-/** A message that another sentence follows: it ends with one mark. */
+/** Ends `text` with a full stop unless it ends with a mark, so that a sentence can follow. */
 export function sentence(text: string): string {
   return /[.?!]$/.test(text) ? text : `${text}.`
 }
 
-/** As `JSON.stringify`; what JSON may leave raw (8-bit controls, directions) is escaped, too. */
+/** As `JSON.stringify`, but also escapes characters that JSON may leave raw (C1, directions). */
 export function printableJson(value: unknown): string {
-  // Half of a surrogate pair never matches here: JSON.stringify has escaped it.
+  // Lone surrogates never match here: JSON.stringify has escaped them.
   return JSON.stringify(value).replaceAll(UNPRINTABLE, (character) =>
     Array.from(
       { length: character.length },

@@ -1,4 +1,4 @@
-/** Leaves that every floor may use: brands for what gets mixed up, and checks of sizes. */
+/** Types and functions that every folder may use: branded numbers, sizes, `assertNever`. */
 import { PostcopyError } from './errors.js'
 
 declare const brand: unique symbol
@@ -6,7 +6,7 @@ declare const brand: unique symbol
 /** An address in this process, in bytes. User space ends below 2^48, so a number is exact. */
 export type HostAddress = number & { readonly [brand]: 'HostAddress' }
 
-/** The page size of the wire and of every bitmap, in bytes (x86 guests). */
+/** The page size of the stream and of every bitmap, in bytes (x86 guests). */
 export const TARGET_PAGE_SIZE = 4096
 
 /** Parses `64M`, `1G`, `2T`, `4096` into bytes. Units are powers of 1024, as in QEMU. */
@@ -36,7 +36,7 @@ export function formatByteSize(bytes: number): string {
   return `${value.toFixed(digits)} ${units[unit] ?? ''}`
 }
 
-/** Makes a forgotten member of a union a compile error. */
+/** Makes a missing case of a union a compile error. */
 export function assertNever(value: never): never {
   throw new PostcopyError('ERR_INTERNAL', `unexpected value ${JSON.stringify(value)}`)
 }

@@ -1,7 +1,7 @@
 /**
- * The only way to files that a user names. open(2) of a FIFO waits for its other end: on the main
- * thread the command could not handle a signal, on another one the process could not exit. Here
- * nothing waits but the event loop.
+ * Access to files that a user names; no other module opens them. open(2) of a FIFO blocks until its
+ * other end is open. On the main thread, the command could not handle a signal meanwhile; on
+ * another thread, the process could not exit. Here only the event loop waits.
  */
 import {
   type Stats,
@@ -26,14 +26,14 @@ import { formatByteSize } from './units.js'
 
 const NEW_FILE_MODE = 0o666
 const CHUNK_BYTES = 1024 * 1024
-/** Between two looks for a reader of a FIFO. */
+/** Time between two attempts to open a FIFO without a reader. */
 const READER_POLL_MS = 50
 
 const readFile = promisify(read)
 const writeWhole = promisify(writeFile)
 const closeFile = promisify(close)
 
-/** @returns undefined for what is not there @throws PostcopyError with the errno name */
+/** @returns undefined if `file` does not exist @throws PostcopyError with the errno name */
 export function statUserFile(file: string): Stats | undefined {
   try {
     return statSync(file, { throwIfNoEntry: false })
@@ -45,15 +45,15 @@ export function statUserFile(file: string): Stats | undefined {
 /** A file that is open for reading. */
 export interface InputFile {
   readonly fd: number
-  /** It may have no bytes for a long time: it is not read by a thread that waits for them. */
+  /** A FIFO, pipe or socket: it may have no bytes for long, so a blocking read must not be used. */
   readonly isPipe: boolean
 }
 
 /**
- * Opens a file, a FIFO or `/dev/fd/N` for reading. Never waits: a FIFO may have no writer yet.
+ * Opens a file, a FIFO or `/dev/fd/N` for reading. Never waits for the writer of a FIFO.
  *
  * @returns its descriptor, which belongs to the caller
- * @throws PostcopyError with the errno name where it cannot be opened; `ERR_USAGE` for a terminal
+ * @throws PostcopyError with the errno name if it cannot be opened; `ERR_USAGE` for a terminal
  */
 export function openToRead(file: string): InputFile {
   const fd = openExplained(file, constants.O_RDONLY)
@@ -65,7 +65,7 @@ export function openToRead(file: string): InputFile {
   }
 }
 
-/** What a descriptor is, if it can be read. @param name - for errors; otherwise as {@link openToRead} */
+/** As {@link openToRead}, for an open descriptor. @param name - for errors */
 export function inputFile(fd: number, name: string): InputFile {
   const stat = fstatSync(fd)
   if (stat.isDirectory()) throw new PostcopyError('EISDIR', `${name} is a directory`)
@@ -76,9 +76,9 @@ export function inputFile(fd: number, name: string): InputFile {
 }
 
 /**
- * What a pipe has, by the event loop; ends at its end, or at an abort.
+ * Reads a pipe by the event loop, until its end or an abort.
  *
- * @param fd - is closed
+ * @param fd - closed at the end
  */
 export async function* pipeChunks(fd: number, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
   const socket = new Socket({ fd, readable: true, writable: false })
@@ -88,7 +88,7 @@ export async function* pipeChunks(fd: number, signal?: AbortSignal): AsyncGenera
     if (signal?.aborted === true) return
     yield* socket as AsyncIterable<Uint8Array>
   } catch (error) {
-    // Destroyed by the signal.
+    // `signal` destroyed the socket.
     if (signal?.aborted !== true) throw error
   } finally {
     signal?.removeEventListener('abort', stop)
@@ -99,9 +99,9 @@ export async function* pipeChunks(fd: number, signal?: AbortSignal): AsyncGenera
 /**
  * Reads a whole file or pipe.
  *
- * @param limitBytes - more is refused
- * @throws PostcopyError as {@link openToRead}, also where it cannot be read; `EFBIG` for more bytes than
- *   `limitBytes`
+ * @param limitBytes - a longer file is rejected
+ * @throws PostcopyError as {@link openToRead}, also if it cannot be read; `EFBIG` for more bytes
+ *   than `limitBytes`
  */
 export async function readUserFile(file: string, limitBytes: number): Promise<Buffer> {
   const { fd, isPipe } = openToRead(file)
@@ -120,10 +120,10 @@ export async function readUserFile(file: string, limitBytes: number): Promise<Bu
 }
 
 /**
- * Reads a small regular file at once; nothing else is one.
+ * Reads a small regular file synchronously.
  *
- * @param limitBytes - more is refused
- * @throws PostcopyError with the errno name; `ERR_FILE_KIND` for what is no regular file
+ * @param limitBytes - a longer file is rejected
+ * @throws PostcopyError with the errno name; `ERR_FILE_KIND` for any other kind of file
  */
 export function readRegularFile(file: string, limitBytes: number): Buffer {
   return readRegular(file, (size) => {
@@ -133,16 +133,17 @@ export function readRegularFile(file: string, limitBytes: number): Buffer {
 }
 
 /**
- * Reads what was added to a regular file, such as a log; of more than `limitBytes`, the last ones.
+ * Reads the bytes that were appended to a regular file, such as a log; at most the last
+ * `limitBytes`.
  *
- * @param from - its length before; a shorter file is a new one, and read from its beginning
+ * @param from - its earlier length; a file that is shorter now is new and read from its beginning
  * @throws PostcopyError as {@link readRegularFile}
  */
 export function readAdded(file: string, from: number, limitBytes: number): Buffer {
   return readRegular(file, (size) => Math.max(size < from ? 0 : from, size - limitBytes))
 }
 
-/** @param begin - returns where to begin in a file of `size` bytes, or throws */
+/** @param begin - returns the offset to read from in a file of `size` bytes, or throws */
 function readRegular(file: string, begin: (size: number) => number): Buffer {
   const fd = openExplained(file, constants.O_RDONLY)
   try {
@@ -159,9 +160,10 @@ function readRegular(file: string, begin: (size: number) => number): Buffer {
 }
 
 /**
- * Whether {@link writeUserFile} may write a file, as far as that is known before. Makes nothing.
+ * Checks whether {@link writeUserFile} can write a file, as far as that is known before. Creates no
+ * file.
  *
- * @throws PostcopyError with the errno name where it cannot
+ * @throws PostcopyError with the errno name if it cannot
  */
 export function checkWritable(file: string): void {
   try {
@@ -176,9 +178,9 @@ export function checkWritable(file: string): void {
 }
 
 /**
- * Writes a whole file, FIFO or `/dev/fd/N`; a file that was there is replaced.
+ * Writes a whole file, FIFO or `/dev/fd/N`; the content of an existing file is replaced.
  *
- * @param onWaiting - called once where a FIFO has no reader yet; the write waits for one
+ * @param onWaiting - called once if a FIFO has no reader yet; the write waits for one
  * @throws PostcopyError with the errno name
  */
 export async function writeUserFile(
@@ -203,7 +205,7 @@ async function openToWrite(file: string, onWaiting: () => void): Promise<number>
     try {
       return openSync(file, flags, NEW_FILE_MODE)
     } catch (error) {
-      // A FIFO without a reader. A socket gives the same error, and has no name that can be opened.
+      // A FIFO without a reader. A socket file gives the same error, but can never be opened.
       const isWaiting = codeOf(error) === 'ENXIO' && statUserFile(file)?.isFIFO() === true
       if (!isWaiting) throw explained(file, 'written', error)
     }
@@ -212,7 +214,7 @@ async function openToWrite(file: string, onWaiting: () => void): Promise<number>
   }
 }
 
-/** Closes it after the last byte. */
+/** Writes to a pipe and closes it after the last byte. */
 async function writeToPipe(fd: number, text: string): Promise<void> {
   const socket = new Socket({ fd, readable: false, writable: true })
   try {
@@ -225,7 +227,7 @@ async function writeToPipe(fd: number, text: string): Promise<void> {
   }
 }
 
-/** A terminal takes a part of a write that may not wait. */
+/** Opens the device again in blocking mode: a terminal takes part of a non-blocking write only. */
 async function writeToDevice(fd: number, text: string): Promise<void> {
   try {
     const waiting = openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY)
@@ -261,7 +263,7 @@ function openExplained(file: string, flags: number): number {
   }
 }
 
-/** An error of ours explains itself already. */
+/** Adds the file name and a reason to an error; an error of this package has them already. */
 function explained(file: string, how: string, cause: unknown): PostcopyError {
   if (cause instanceof PostcopyError) return cause
   const code = codeOf(cause)

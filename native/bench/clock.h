@@ -1,4 +1,4 @@
-// CLOCK_MONOTONIC, which is the same in every process of the host.
+// CLOCK_MONOTONIC, which is the same for all processes of the host.
 #pragma once
 
 #include <cstdint>

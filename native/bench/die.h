@@ -1,5 +1,5 @@
-// How an end of the floor gives up: one sentence on stderr, and no destructor that could wait for a
-// thread that is parked on a fault.
+// Ends a process of the floor after an error: one sentence on stderr, and no destructor that could
+// wait for a thread that is blocked in a fault.
 #pragma once
 
 #include <unistd.h>
@@ -10,11 +10,11 @@
 namespace postcopy::bench {
 
 inline constexpr int kExitFailed = 1;
-// The other end has closed the connection: it has said why itself.
+// The peer has closed the connection, and has printed the reason itself.
 inline constexpr int kExitPeerGone = 2;
 
 [[noreturn]] inline void Die(const char* sentence) noexcept {
-  // Nothing is left to do where stderr is closed.
+  // An error is ignored, because stderr may be closed.
   static_cast<void>(std::fprintf(stderr, "%s\n", sentence));
   ::_exit(kExitFailed);
 }

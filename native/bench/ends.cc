@@ -21,7 +21,7 @@ void SetNoDelay(int fd) noexcept {
   if (::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0) Die("TCP_NODELAY", errno);
 }
 
-// Both ends from here, so that the children have nothing to wait for.
+// Connects both ends in the parent, so that the children need not wait for each other.
 Connection Connect() noexcept {
   constexpr const char* kWhat = "No TCP connection over the loopback device";
   const UniqueFd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -50,7 +50,7 @@ pid_t Start(const End& run, Socket own, Socket* others) {
   if (child != 0) return child;
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != parent) ::_exit(kExitFailed);
-  // Held open here, it would hide that the other end is gone.
+  // Closes the inherited socket of the peer, otherwise its exit would not close the connection.
   if (others != nullptr) Socket(std::move(*others));
   run(own);
   if (std::fflush(stdout) != 0) Die("The result could not be written", errno);
@@ -82,7 +82,7 @@ int RunEnds(const End& source, const End& destination) {
     const int code = StatusOf(ended == sender ? "source" : "destination", status);
     if (code == 0) continue;
     result = kExitFailed;
-    // Where the peer has gone, that one's status is still to come and says more.
+    // If the peer has closed the connection, its own status is still to come and tells the reason.
     if (code == kExitPeerGone) continue;
     killed = true;
     ::kill(ended == sender ? receiver : sender, SIGKILL);

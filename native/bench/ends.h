@@ -1,4 +1,4 @@
-// Two processes joined by TCP over loopback, and this one, which only waits for them.
+// Two processes connected by TCP over loopback, and this one, which only waits for them.
 #pragma once
 
 #include <functional>
@@ -9,7 +9,7 @@ namespace postcopy::bench {
 
 using End = std::function<void(const Socket&)>;
 
-// The exit status for this process. Neither child outlives it, nor the other one's failure.
+// Returns the exit status for this process. Both children end if it ends or if one of them fails.
 int RunEnds(const End& source, const End& destination);
 
 }  // namespace postcopy::bench

@@ -26,7 +26,7 @@ constexpr Request kRequest = {0, 4, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0
 constexpr size_t kStartAt = 4;
 constexpr int kSilenceMs = 30'000;
 
-// Different pages, in an order that is the same in every run.
+// Distinct pages in a random order that is the same in every run.
 std::vector<uint32_t> RandomPages(uint32_t pages, size_t count) {
   std::vector<uint32_t> order(pages);
   std::iota(order.begin(), order.end(), 0U);
@@ -41,7 +41,7 @@ class Responder {
   Responder(const Ram& ram, const Pager& pager, const Socket& socket) noexcept
       : ram_(ram), pager_(pager), socket_(socket) {}
 
-  // Until `count` pages are placed.
+  // Serves faults until `count` pages are placed.
   void Serve(size_t count) noexcept {
     std::array<pollfd, 2> ready{{{.fd = pager_.fd(), .events = POLLIN, .revents = 0},
                                  {.fd = socket_.fd(), .events = POLLIN, .revents = 0}}};
@@ -86,7 +86,7 @@ class Responder {
   size_t placed_ = 0;
 };
 
-// The smallest sample that this part of all does not exceed.
+// The smallest sample such that at least `part` of all samples do not exceed it.
 double QuantileUs(const std::vector<uint64_t>& sorted_ns, double part) noexcept {
   const double rank = std::ceil(part * static_cast<double>(sorted_ns.size()));
   return static_cast<double>(sorted_ns[static_cast<size_t>(std::max(rank, 1.0)) - 1]) / 1e3;

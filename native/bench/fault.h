@@ -1,4 +1,4 @@
-// Missing pages one at a time: what a thread waits for each.
+// Missing pages, one at a time: measures how long a thread waits for each.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
-// The floor of the benchmarks: what two processes on this host need at least for the work of a
-// postcopy, with nothing between them and the kernel. One line of JSON on stdout.
+// The floor of the benchmarks: the least time that two processes on this host need for the work of
+// postcopy, with nothing between them and the kernel. Prints one line of JSON.
 //
 //   floor push records|runs --mib N [--zero-percent Z]
 //   floor fault --count N [--mib M]
@@ -27,7 +27,7 @@ constexpr uint64_t kMostMib = uint64_t{1} << 20;
 constexpr uint64_t kFaultMib = 256;
 constexpr uint64_t kPagesPerMib = (1U << 20) / kTargetPageBytes;
 
-// Options and their numbers. What is not asked for is refused.
+// Options and their numbers. An unknown option is an error.
 class Numbers {
  public:
   explicit Numbers(Words words) {

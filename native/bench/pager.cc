@@ -9,14 +9,14 @@ namespace postcopy::bench {
 
 namespace {
 
-// Only with events enabled can the kernel do nothing and say EAGAIN; they are not.
+// Events are not enabled, so EAGAIN without progress cannot occur.
 template <typename Request>
 long Fill(int fd, unsigned long number, Request& request, uint64_t length) noexcept {
   if (::ioctl(fd, number, &request) == 0) return static_cast<long>(length);
   return errno == EAGAIN && request.done > 0 ? static_cast<long>(request.done) : -errno;
 }
 
-// All faults here are of user code; a kernel that lets nobody handle others is enough.
+// All faults here are of user code, so a user-mode-only userfaultfd is sufficient.
 UniqueFd Open() noexcept {
   for (const int flags : {0, uapi::kUserModeOnly}) {
     UniqueFd fd(static_cast<int>(::syscall(uapi::kSysUserfaultfd, flags | O_CLOEXEC | O_NONBLOCK)));

@@ -1,5 +1,5 @@
-// A userfaultfd on one range, with the two ioctls that place pages. Userfaultfd of the addon does
-// the same; it knows about JavaScript, which this program must not.
+// A userfaultfd for one range, with the two ioctls that place pages. The class Userfaultfd of the
+// addon does the same, but depends on Node-API, which this program does not have.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ class Pager {
 
   int fd() const noexcept { return fd_.get(); }
 
-  // Bytes done, which may be fewer than asked for, or -errno.
+  // Bytes done, which may be fewer than requested, or -errno.
   long Copy(uint64_t dst, uint64_t src, uint64_t length, uint64_t mode) const noexcept;
   long Zeropage(uint64_t start, uint64_t length, uint64_t mode) const noexcept;
 

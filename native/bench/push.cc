@@ -12,7 +12,7 @@ namespace postcopy::bench {
 
 namespace {
 
-// As many as our own source sends at a time, and as much as our own destination reads.
+// The batch size of our own source, and the receive buffer size of our own destination.
 constexpr uint32_t kBatchPages = 128;
 constexpr size_t kReceiveBytes = size_t{1} << 20;
 constexpr size_t kStampBytes = 8;
@@ -33,7 +33,7 @@ class Destination {
   Destination(const Ram& ram, bool runs)
       : ram_(ram), runs_(runs), pager_(ram.address(), ram.length()), received_(ram.pages() / 8) {}
 
-  // Places the whole records in there; how many.
+  // Places the complete records; returns their number.
   size_t Place(Incoming* in) { return runs_ ? PlaceRuns(in) : PlaceRecords(in); }
 
  private:
@@ -62,7 +62,7 @@ class Destination {
   const Ram& ram_;
   bool runs_;
   Pager pager_;
-  std::vector<uint8_t> received_;  // only the placer of runs looks at it
+  std::vector<uint8_t> received_;  // only used by the placer of runs
 };
 
 }  // namespace
@@ -106,7 +106,7 @@ void PushDestination(const Socket& socket, const PushOptions& options) {
   }
   const uint64_t ended = NowNs();
 
-  // What is left is some of the stamp.
+  // The remaining bytes are the start of the stamp.
   socket.Receive(std::span(buffer).subspan(have, kStampBytes - have));
   const double seconds = static_cast<double>(ended - LoadBigEndian(buffer.data())) / 1e9;
   for (uint32_t page = 0; page < ram.pages(); ++page) ram.Verify(page);

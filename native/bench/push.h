@@ -1,4 +1,4 @@
-// All of RAM from one end to the other, nobody asking for anything.
+// Pushes all of RAM from the source to the destination, without page requests.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@
 namespace postcopy::bench {
 
 struct PushOptions {
-  bool runs = false;  // one ioctl a run of pages, not one a page
+  bool runs = false;  // one ioctl per run of pages, not per page
   size_t mib = 0;
   uint32_t zero_percent = 0;
 };

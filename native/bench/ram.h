@@ -1,4 +1,4 @@
-// Guest RAM of one end: anonymous memory, and the content of the guest that our own benchmark
+// Guest RAM of one end: anonymous memory, with the content of the guest that our own benchmark
 // migrates.
 #pragma once
 
@@ -36,7 +36,7 @@ class Ram {
     return address_ + size_t{page} * kTargetPageBytes;
   }
 
-  // Pages that stay zero are mapped by reading them, as in a guest that never wrote them.
+  // Reads the pages that stay zero, so that they are mapped as in a guest that never wrote them.
   void Fill() noexcept {
     for (uint32_t page = 0; page < pages(); ++page) {
       if (guest::FilledAtStart(workload_, page)) {
@@ -47,26 +47,27 @@ class Ram {
     }
   }
 
-  // Makes it warm: the memory that an idle virtual machine has given back is slow to touch once.
+  // Warms the memory up: the first access to memory that an idle virtual machine has returned to
+  // its host is slow.
   void Populate() noexcept {
     if (::madvise(address_, length_, uapi::kMadvPopulateWrite) == 0) return;
-    // Before Linux 5.14; slower where the hypervisor has a part in each fault.
+    // Before Linux 5.14. Slower if the hypervisor takes part in each fault.
     for (size_t at = 0; at < length_; at += kTargetPageBytes) {
       static_cast<volatile uint8_t*>(address_)[at] = 0;
     }
   }
 
-  // Right before the clock starts, since what is free does not stay warm for long.
+  // Call it right before the measurement, because free memory does not stay warm for long.
   void Discard() noexcept {
     if (::madvise(address_, length_, uapi::kMadvDontneed) != 0) Die("MADV_DONTNEED", errno);
   }
 
-  // Parks the thread on a page that is missing.
+  // Blocks the thread if the page is missing.
   void Touch(uint32_t page) const noexcept {
     static_cast<void>(*static_cast<const volatile uint8_t*>(Page(page)));
   }
 
-  // What has come must be what was sent: a floor that loses pages limits nothing.
+  // The received page must be the one that was sent: a floor that loses pages would prove nothing.
   void Verify(uint32_t page) const noexcept {
     if (!guest::PageMatches(Words(page), IdentityOf(page))) {
       Die("A page at the destination is not what the source sent: this is a bug.");

@@ -1,4 +1,4 @@
-// One end of the TCP connection. Blocking; an end whose peer has gone ends.
+// One end of the TCP connection, blocking. If the peer has closed it, this process exits.
 #pragma once
 
 #include <sys/socket.h>
@@ -25,7 +25,7 @@ class Socket {
     }
   }
 
-  // What is there, at least one byte.
+  // Receives the available bytes, at least one.
   size_t ReceiveSome(std::span<uint8_t> room) const noexcept {
     return Check(::recv(fd(), room.data(), room.size(), 0));
   }
@@ -34,7 +34,7 @@ class Socket {
     while (!room.empty()) room = room.subspan(ReceiveSome(room));
   }
 
-  // The ends wait for each other before the clock starts.
+  // The ends wait for each other before the measurement.
   void Tell() const noexcept { Send(std::span(&kToken, 1)); }
   void Await() const noexcept {
     uint8_t token = 0;

@@ -1,4 +1,4 @@
-// The page bitmap against the plainest one.
+// Compares the page bitmap with a naive one.
 #include <vector>
 
 #include "../bitmap.h"
@@ -42,7 +42,7 @@ size_t RoundOutPlain(Plain* plain, size_t to, size_t host_pages) {
 }
 
 void Run(Input input) {
-  // Sized to the byte: whatever is read or written behind it is seen.
+  // Sized to the byte, so that the sanitizer detects an access beyond the end.
   const size_t bytes = 1 + input.UpTo(kMostPages / 8);
   std::vector<uint8_t> bits(bytes);
   Bitmap bitmap(bits);

@@ -1,5 +1,5 @@
-// Dirty pages become records; what a plain reader finds in these must be the pages. They are read
-// from memory, or from a file whose reads fail or are short where the input says so.
+// Packs dirty pages into records, and checks with a naive reader that the records have the pages.
+// They are read from memory, or from a file whose reads fail or are short, depending on the input.
 #include <array>
 #include <vector>
 
@@ -11,7 +11,7 @@ namespace postcopy::fuzz {
 namespace {
 
 constexpr size_t kMostPages = 24;
-constexpr int kFile = 1 << 20;  // no descriptor: ReadFile() answers for it
+constexpr int kFile = 1 << 20;  // not a descriptor: ReadFile() simulates it
 
 struct Setting {
   bool is_file;
@@ -34,7 +34,7 @@ Setting Prepare(Input* input) {
   for (size_t page = 0; page < setting.pages; ++page) {
     const uint8_t choice = input->Byte();
     uint8_t* content = setting.memory.data() + page * kTargetPageBytes;
-    // Zeros, the same byte all over, or one byte somewhere.
+    // Zeros, the same byte everywhere, or one nonzero byte.
     if (choice % 4 == 1) std::memset(content, choice, kTargetPageBytes);
     if (choice % 4 == 2) content[input->UpTo(kTargetPageBytes - 1)] = 1;
     if ((choice & 0x80) != 0) Bitmap(setting.dirty).Set(page);
@@ -42,11 +42,11 @@ Setting Prepare(Input* input) {
   return setting;
 }
 
-// What pread(2) on kFile does.
+// The simulated file of kFile.
 struct File {
   std::span<const uint8_t> content;
   Input* input = nullptr;
-  long failure = 0;  // the error that its reader has to report
+  long failure = 0;  // the error that the packer has to report
 };
 
 File file;
@@ -81,7 +81,7 @@ ssize_t ReadFile(int fd, void* target, size_t length, off_t offset) noexcept {
   return static_cast<ssize_t>(length);
 }
 
-// Reads the records of one call and ticks each page off.
+// Reads the records of one call and marks each page in `seen`.
 void Check(const Setting& setting, std::span<const uint8_t> bytes, size_t from, size_t to,
            std::vector<uint8_t>* seen) {
   bool first = true;
@@ -158,7 +158,7 @@ void Run(Input input) {
 
 }  // namespace postcopy::fuzz
 
-// Takes the place of the C library's, which nothing else here calls.
+// Replaces pread() of the C library, which nothing else here calls.
 extern "C" ssize_t pread(int fd, void* target, size_t length, off_t offset) {
   return postcopy::fuzz::ReadFile(fd, target, length, offset);
 }

@@ -1,6 +1,6 @@
-// Received records become pages: by plain copies, by a pager that may do less than it is asked for,
-// in a file, or as parts of larger host pages. Whatever comes, memory is what a plain reader makes
-// of the records that were taken, and nothing else is touched.
+// Turns received records into pages: by plain copies, by a pager that may do less than requested,
+// in a file, or as parts of larger host pages. For any input, memory must be what a naive reader
+// makes of the consumed records, and nothing else may be written.
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -20,7 +20,7 @@ constexpr uint64_t kUsedLength = kPages * kTargetPageBytes;
 
 using Memory = std::vector<uint8_t>;
 
-// Records, good ones and others, and bytes that are none.
+// Makes valid records, invalid ones, and arbitrary bytes.
 std::vector<uint8_t> MakeRecords(Input* input) {
   std::vector<uint8_t> bytes;
   for (int count = 0; count < 24 && !input->empty(); ++count) {
@@ -29,7 +29,7 @@ std::vector<uint8_t> MakeRecords(Input* input) {
       for (size_t i = 0; i < what / 8U; ++i) bytes.push_back(input->Byte());
       continue;
     }
-    // A few pages are behind the block, or far away.
+    // A few pages are after the end of the block, or far away.
     const uint64_t page = what % 8 == 6 ? uint64_t{input->Byte()} << 44 : input->Byte() % 20;
     const bool zero = what % 8 < 2;
     const uint64_t flags =
@@ -43,12 +43,12 @@ std::vector<uint8_t> MakeRecords(Input* input) {
       bytes.resize(bytes.size() + kTargetPageBytes, fill);
     }
   }
-  // Cut in the middle of the last one, now and then.
+  // Sometimes the last record is truncated.
   bytes.resize(bytes.size() - std::min(bytes.size(), input->UpTo(64)));
   return bytes;
 }
 
-// What memory has to be when `taken` bytes of the records were.
+// The expected memory after a part of the records was consumed.
 class Model {
  public:
   explicit Model(const Memory& memory) : memory_(memory) {}
@@ -92,7 +92,7 @@ void Load(std::vector<uint8_t> bytes) {
   Demand(loaded.normal + loaded.zero >= Bitmap(pages.received).Count(0, kPages), "counts");
 }
 
-// Has done some of what it was asked for, or nothing, as the input says.
+// Does all, some or nothing of a request, depending on the input.
 struct FakePager {
   Memory* memory;
   Input* input;
@@ -132,7 +132,7 @@ void Place(std::vector<uint8_t> bytes, Input* input) {
   model.Take(std::span(original).first(in.at));
   Demand(memory == model.memory(), "placed pages");
   Demand(Bitmap(pages.received).Count(0, kPages) == placed.normal + placed.zero, "counts");
-  // What was not taken comes again, and must be as it came.
+  // Bytes that were not consumed are passed again, so they must be unchanged.
   Demand(std::equal(bytes.begin() + static_cast<ptrdiff_t>(in.at), bytes.end(),
                     original.begin() + static_cast<ptrdiff_t>(in.at)),
          "the records behind were changed");

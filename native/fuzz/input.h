@@ -1,4 +1,4 @@
-// An input, read as choices; zeros behind its end.
+// An input, read as choices; zeros after its end.
 #pragma once
 
 #include <cstddef>

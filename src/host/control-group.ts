@@ -1,4 +1,4 @@
-/** Control groups with limits, version 1 or 2 as this host has them; needs root. */
+/** Creates control groups with limits, version 1 or 2, whichever this host has. Needs root. */
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { PostcopyError } from '../errors.js'
@@ -6,16 +6,16 @@ import { PostcopyError } from '../errors.js'
 export interface GroupLimits {
   /** memory.max, bytes. */
   memoryBytes?: number
-  /** hugetlb.2MB.max, bytes: of pages that were touched. */
+  /** hugetlb.2MB.max, bytes: limits touched pages. */
   hugePageBytes?: number
-  /** hugetlb.2MB.rsvd.max, bytes: of pages that were mapped. */
+  /** hugetlb.2MB.rsvd.max, bytes: limits mapped pages. */
   reservedHugePageBytes?: number
 }
 
-/** A group, in each hierarchy that has one of its limits. */
+/** A group: one folder in each hierarchy that has one of its limits. */
 export interface ControlGroup {
   readonly paths: readonly string[]
-  /** Write a process id, or `0` for the process that writes, to each of them. */
+  /** Write a process id to each of them, or `0` for the writing process. */
   readonly procsPaths: readonly string[]
 }
 
@@ -38,8 +38,8 @@ const files: Readonly<Record<Limit, { controller: string; v1: string; v2: string
 /**
  * Makes a group below the root of each hierarchy that it needs.
  *
- * @param defer - gets what takes each change back
- * @throws PostcopyError `ERR_CONTROL_GROUP` where no hierarchy has the controller
+ * @param defer - gets a function that undoes each change
+ * @throws PostcopyError `ERR_CONTROL_GROUP` if no hierarchy has the controller
  */
 export function createControlGroup(
   name: string,
@@ -87,7 +87,7 @@ function hierarchyOf(controller: string): { mountPoint: string; version: 1 | 2 }
   )
 }
 
-/** Lets groups below the root have the controller. */
+/** Enables the controller for groups below the root. */
 function enable(root: string, controller: string, defer: (undo: () => void) => void): void {
   const path = join(root, 'cgroup.subtree_control')
   if (wordsOf(path).includes(controller)) return

@@ -1,4 +1,4 @@
-/** Changes to the host that are taken back: in reverse order, also when the process is told to end. */
+/** Temporary changes to the host. They are undone in reverse order, also on an exit or a signal. */
 import {
   existsSync,
   mkdirSync,
@@ -20,23 +20,23 @@ import type { ControlGroup, GroupLimits } from './control-group.js'
 const pool = '/proc/sys/vm/nr_hugepages'
 const hugePageFolder = '/sys/kernel/mm/hugepages/hugepages-2048kB'
 
-/** Memory may be in pieces at first. */
+/** Attempts to get huge pages: free memory may be fragmented at first. */
 const hugePageAttempts = 5
 
-/** 2 MiB pages that nobody has reserved. */
+/** 2 MiB pages that are free and not reserved. */
 export function availableHugePages(): number {
   const read = (name: string) => Number(readFileSync(`${hugePageFolder}/${name}`, 'utf8'))
   if (!existsSync(hugePageFolder)) return 0
-  // The two are read one after the other, and the kernel lets the second wrap below zero for a moment.
+  // Two reads are not atomic, and resv_hugepages may wrap below zero for a moment.
   const free = read('free_hugepages')
   const reserved = read('resv_hugepages')
   return reserved > read('nr_hugepages') ? free : Math.max(0, free - reserved)
 }
 
 /**
- * Changes the size of the pool by so many pages, and tells by how many it changed. By a difference,
- * since another process may be lending too; and one at a time, since reading and writing are two
- * steps.
+ * Changes the size of the pool by `count` pages, and returns the actual change. It adds a
+ * difference, because another process may lend pages too. It holds a lock, because reading and
+ * writing the size are two steps.
  */
 function addHugePages(count: number): number {
   const read = () => Number(readFileSync(pool, 'utf8'))
@@ -47,7 +47,7 @@ function addHugePages(count: number): number {
   })
 }
 
-/** Runs `body` while no other process of ours does so under this name. */
+/** Runs `body` while no other process of this package runs under a lock of this name. */
 function withLock<T>(name: string, body: () => T): T {
   const path = join(tmpdir(), `${name}.lock`)
   for (;;) {
@@ -67,7 +67,7 @@ function withLock<T>(name: string, body: () => T): T {
   }
 }
 
-/** Whether the holder of a lock died with it. */
+/** Whether the holder of a lock died without releasing it. */
 function isStale(path: string): boolean {
   try {
     const holder = readFileSync(path, 'utf8')
@@ -78,7 +78,7 @@ function isStale(path: string): boolean {
   }
 }
 
-/** Without the event loop: changes are taken back while a process ends. */
+/** Sleeps without the event loop, because changes are undone while the process exits. */
 export function sleepMs(milliseconds: number): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds)
 }
@@ -92,13 +92,13 @@ function undoAll(): void {
 function undoAndDie(signal: NodeJS.Signals): void {
   undoAll()
   process.removeListener(signal, undoAndDie)
-  // Where others handle the signal, they say when the process ends.
+  // If there are other listeners for the signal, they decide when the process ends.
   if (process.listenerCount(signal) === 0) process.kill(process.pid, signal)
 }
 
 /**
- * What one test or experiment changed on the host. {@link HostChanges.undo} takes it all back; so
- * do the end of the process, SIGINT, SIGTERM and SIGHUP. Only SIGKILL leaves things behind.
+ * The changes that one test or experiment made to the host. {@link HostChanges.undo} undoes them
+ * all; so do the exit of the process, SIGINT, SIGTERM and SIGHUP. After SIGKILL they remain.
  */
 export class HostChanges {
   readonly #undo: (() => void)[] = []
@@ -111,14 +111,14 @@ export class HostChanges {
     live.add(this)
   }
 
-  /** Remembers a step that takes something back. */
+  /** Adds a function that undoes a change. */
   defer(undo: () => void): void {
     this.#undo.push(undo)
   }
 
   /**
-   * Remembers what a file below /proc or /sys says now, and writes that at the end if it differs.
-   * A choice such as `always [madvise] never` counts as the word in brackets.
+   * Saves the value of a file below /proc or /sys, and restores it at the end if it has changed.
+   * The value of a choice such as `always [madvise] never` is the word in brackets.
    */
   preserve(path: string): void {
     if (!existsSync(path)) return
@@ -128,7 +128,7 @@ export class HostChanges {
     })
   }
 
-  /** Writes a setting below /proc or /sys; the old value comes back. */
+  /** Writes a setting below /proc or /sys; the old value is restored at the end. */
   set(path: string, value: string | number): void {
     this.preserve(path)
     writeFileSync(path, String(value))
@@ -140,10 +140,10 @@ export class HostChanges {
   }
 
   /**
-   * Adds `count` pages of 2 MiB to vm.nr_hugepages, and takes as many back. Whoever is not root
-   * has to do with those that are free.
+   * Adds `count` pages of 2 MiB to vm.nr_hugepages, and removes as many at the end. Without root it
+   * only checks that as many are free.
    *
-   * @throws PostcopyError `ERR_HUGE_PAGES` if there is not enough memory in one piece
+   * @throws PostcopyError `ERR_HUGE_PAGES` if there is not enough contiguous memory
    */
   lendHugePages(count: number): void {
     if (process.getuid?.() !== 0) {
@@ -158,7 +158,7 @@ export class HostChanges {
     this.defer(() => {
       if (lent > 0) addHugePages(-lent)
     })
-    // All of them, also where some are free: another process may have made those for itself.
+    // Adds all pages even if some are free: another process may have added those for itself.
     for (let attempt = 0; attempt < hugePageAttempts && lent < count; attempt += 1) {
       lent += addHugePages(count - lent)
     }
@@ -170,7 +170,7 @@ export class HostChanges {
     }
   }
 
-  /** An empty folder. What is mounted or swapped on below it goes first. */
+  /** Makes an empty folder, removed at the end, after the mounts and swap files below it. */
   folder(): string {
     const path = mkdtempSync(join(tmpdir(), 'postcopy-'))
     this.defer(() => {
@@ -179,7 +179,7 @@ export class HostChanges {
     return path
   }
 
-  /** A control group that limits memory; what runs in it at the end is killed. */
+  /** Makes a control group that limits memory. Processes still in it at the end are killed. */
   memoryGroup(limitBytes: number, name = `postcopy-${process.pid}-${groups++}`): MemoryGroup {
     const group = createMemoryGroup(name, limitBytes)
     this.defer(() => {
@@ -188,7 +188,10 @@ export class HostChanges {
     return group
   }
 
-  /** A control group with limits, for {@link runConfined}; what runs in it at the end is killed. */
+  /**
+   * Makes a control group with limits, for {@link runConfined}. Processes still in it at the end
+   * are killed.
+   */
   controlGroup(limits: GroupLimits): ControlGroup {
     const name = `postcopy-${process.pid}-${groups++}`
     return createControlGroup(name, limits, removeMemoryGroup, (undo) => {
@@ -196,7 +199,7 @@ export class HostChanges {
     })
   }
 
-  /** Takes everything back; may be called twice. The first error is thrown when all was tried. */
+  /** Undoes all changes; may be called twice. Throws the first error after it has tried all. */
   undo(): void {
     const errors: unknown[] = []
     for (let undo = this.#undo.pop(); undo !== undefined; undo = this.#undo.pop()) {
@@ -226,11 +229,11 @@ let groups = 0
 /** A memory control group, version 1 or 2. */
 export interface MemoryGroup {
   path: string
-  /** Write `0` to it to move the process that writes, or a process id. */
+  /** Write a process id to it, or `0` to move the writing process. */
   procsPath: string
 }
 
-/** Makes one below the root of the hierarchy; needs root. */
+/** Makes a memory control group below the root of the hierarchy. Needs root. */
 export function createMemoryGroup(name: string, limitBytes: number): MemoryGroup {
   const first = existsSync('/sys/fs/cgroup/memory')
   const path = `${first ? '/sys/fs/cgroup/memory' : '/sys/fs/cgroup'}/${name}`
@@ -239,7 +242,7 @@ export function createMemoryGroup(name: string, limitBytes: number): MemoryGroup
   return { path, procsPath: `${path}/cgroup.procs` }
 }
 
-/** Kills what runs in a group, waits for it to be gone, and removes the group. */
+/** Kills the processes of a group, waits until they have exited, and removes the group. */
 export function removeMemoryGroup(path: string): void {
   for (let attempt = 0; existsSync(path); attempt += 1) {
     for (const pid of readFileSync(`${path}/cgroup.procs`, 'utf8').split('\n')) {
@@ -254,7 +257,7 @@ export function removeMemoryGroup(path: string): void {
   }
 }
 
-/** Groups whose names begin with that of a folder, which is how a lab's child names them. */
+/** Removes groups whose names begin with that of `folder`, as children of the lab name them. */
 export function removeMemoryGroupsOf(folder: string): void {
   for (const root of ['/sys/fs/cgroup/memory', '/sys/fs/cgroup']) {
     if (!existsSync(root)) continue

@@ -1,10 +1,10 @@
-/** The kernel and machine that the answers are about. */
+/** The kernel and machine on which the experiments run. */
 import { existsSync, readFileSync } from 'node:fs'
 import { cpus, freemem, release, totalmem, version } from 'node:os'
 import { gunzipSync } from 'node:zlib'
 import { type FeatureName, type Privileges, readPrivileges } from '../kernel/index.js'
 
-/** What two reports are compared by. */
+/** Identifies a host, to compare two reports. */
 export interface Fingerprint {
   kernel: string
   build: string
@@ -15,7 +15,7 @@ export interface Fingerprint {
   node: string
   user: string
   capabilities: string[]
-  /** Which ways to a userfaultfd are open. */
+  /** The result of each userfaultfd open method. */
   doors: Record<string, string>
   features: FeatureName[]
   unprivilegedUserfaultfd: string
@@ -24,11 +24,11 @@ export interface Fingerprint {
   swap: string
   ksm: string
   cgroup: string
-  /** Options that matter here, where the kernel shows its configuration. */
+  /** Relevant options, if the kernel shows its configuration. */
   config: Record<string, string>
 }
 
-/** What experiments are let run by. */
+/** The facts that decide whether an experiment can run. */
 export interface Host {
   fingerprint: Fingerprint
   root: boolean
@@ -55,7 +55,7 @@ const configNames = [
   'HZ',
 ]
 
-/** @param hide - features to treat as absent, to see what an older kernel would give */
+/** @param hide - features to treat as absent, as on an older kernel */
 export function readHost(hide: readonly FeatureName[] = []): Host {
   const privileges = readPrivileges()
   const full = privileges.doors.find(({ error, userModeOnly }) => !error && !userModeOnly)

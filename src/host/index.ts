@@ -1,4 +1,4 @@
-/** The machine that this runs on: what it has, what can be changed for a while, raw system calls, native threads. */
+/** The host: its facts, temporary changes to it, raw system calls, and native threads. */
 export type { ControlGroup, GroupLimits } from './control-group.js'
 export { availableHugePages, createMemoryGroup, HostChanges, sleepMs } from './host-changes.js'
 export type { MemoryGroup } from './host-changes.js'

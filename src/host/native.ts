@@ -10,7 +10,7 @@ export interface NativeResponder {
   readonly [tag]: 'responder'
 }
 
-/** What a system call takes: a number, a 64-bit value, or memory whose address is passed. */
+/** An argument of a system call: a number, a 64-bit value, or memory whose address is passed. */
 export type RawArgument = number | bigint | NodeJS.TypedArray
 
 export interface LabAddon {
@@ -42,7 +42,10 @@ export interface LabAddon {
     pageBytes: number,
     source: number,
   ): NativeResponder | number
-  /** Pages from a socket by way of `bounce` and COPY, or of `alias` (if not 0) and CONTINUE; this thread's ns. */
+  /**
+   * Receives pages from a socket and places them, either through `bounce` and COPY, or through
+   * `alias` (if not 0) and CONTINUE. Returns the CPU time of this thread in ns.
+   */
   receiveAndPlace(
     fd: number,
     dst: number,
@@ -59,7 +62,10 @@ export interface LabAddon {
 
 let loaded: LabAddon | undefined
 
-/** The lab's own addon. Installs handlers of SIGSEGV, SIGBUS and SIGUSR1, which pass on others' signals. */
+/**
+ * The addon of the lab. Installs handlers of SIGSEGV, SIGBUS and SIGUSR1, which forward the signals
+ * of other threads.
+ */
 export function labNative(): LabAddon {
   return (loaded ??= loadAddon('lab') as LabAddon)
 }

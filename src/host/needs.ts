@@ -1,4 +1,4 @@
-/** Whether a host has what an experiment needs. */
+/** Checks whether a host has what an experiment needs. */
 import { constants, existsSync, realpathSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -6,27 +6,27 @@ import { featureSince } from '../kernel/internal.js'
 import type { FeatureName } from '../kernel/index.js'
 import type { Host } from './host.js'
 
-/** What an experiment asks of the host. What is missing gives the row "not possible here". */
+/** What an experiment needs from the host. A missing need gives the row "not possible here". */
 export interface Needs {
   root?: boolean
-  /** Other users can run node and this installation: the experiment has children that do. */
+  /** Other users can run node and this installation, as children of the experiment do. */
   otherUsers?: boolean
-  /** Faults from inside the kernel, not only those of user code. */
+  /** Faults inside the kernel, not only those of user code. */
   kernelFaults?: boolean
   features?: readonly FeatureName[]
-  /** `6.7`: for what no feature bit tells. */
+  /** Such as `6.7`, for functions without a feature bit. */
   minimumKernel?: string
-  /** 2 MiB pages, lent for the length of the experiment where that is allowed. */
+  /** 2 MiB pages, lent for the duration of the experiment if that is allowed. */
   hugePages?: number
-  /** 2 MiB pages that a part of the experiment can do without: lent where that is allowed. */
+  /** 2 MiB pages that only a part of the experiment needs; lent if that is allowed. */
   optionalHugePages?: number
-  /** Files that must be there, such as `/sys/kernel/mm/ksm/run`. */
+  /** Files that must exist, such as `/sys/kernel/mm/ksm/run`. */
   files?: readonly string[]
-  /** Commands on the PATH. */
+  /** Commands that must be on the PATH. */
   commands?: readonly string[]
   /** MiB of memory that must be available. */
   memoryMiB?: number
-  /** Processors. */
+  /** Number of processors. */
   cpus?: number
   /** A userfaultfd of any kind; default true. */
   userfaultfd?: boolean
@@ -35,7 +35,7 @@ export interface Needs {
 /** A need that the host does not meet. */
 export interface Missing {
   need: keyof Needs
-  /** With what would help. */
+  /** Includes a remedy if there is one. */
   reason: string
 }
 
@@ -96,7 +96,7 @@ const checks: Readonly<Partial<Record<keyof Needs, Check>>> = {
     cpus > fingerprint.cpus ? `needs ${cpus} processors, there are ${fingerprint.cpus}` : undefined,
 }
 
-/** What keeps other users from running node and this installation: a file, or a folder above it. */
+/** A file or parent folder whose mode keeps other users from running node and this installation. */
 export function closedToOthers(
   files: readonly string[] = [process.execPath, fileURLToPath(import.meta.url)],
 ): string | undefined {

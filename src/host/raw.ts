@@ -1,4 +1,4 @@
-/** System calls by name, memory by address: what safe interfaces refuse, and experiments ask about. */
+/** Raw system calls by name and raw memory by address, for experiments. */
 import { constants } from 'node:os'
 import { PostcopyError } from '../errors.js'
 import { labNative } from './native.js'
@@ -20,7 +20,8 @@ export function syscall(name: string, ...args: RawArgument[]): number {
   return labNative().syscall(syscallNumber(name), ...args)
 }
 
-// Of two names for one number, the kernel's own comes first there (EAGAIN before EWOULDBLOCK).
+// If two names share a number, the kernel's name comes first in the table (EAGAIN before
+// EWOULDBLOCK); the reversed order lets it win.
 const errnoNames = new Map(
   Object.entries(constants.errno)
     .reverse()
@@ -34,30 +35,30 @@ export function outcomeName(result: number): string {
   return result >= 0 ? 'ok' : (errnoNames.get(-result) ?? `errno ${-result}`)
 }
 
-/** Throws for `-errno`: for calls that are preparation, not the question. */
+/** Throws for `-errno`: for calls that prepare an experiment. */
 export function must(result: number, what: string): number {
   if (result >= 0) return result
   throw new PostcopyError(outcomeName(result), `${what}: ${outcomeName(result)}`)
 }
 
-/** Where a typed array lies; keep it referenced. */
+/** The address of a typed array; keep the array referenced. */
 export function addressOf(bytes: NodeJS.TypedArray): number {
   return labNative().addressOf(bytes)
 }
 
-/** Copies memory out, from user mode. A missing page parks this thread. */
+/** Copies memory out, from user mode. A missing page blocks this thread. */
 export function peek(address: number, length = 1): Uint8Array {
   const bytes = new Uint8Array(length)
   labNative().peek(address, bytes)
   return bytes
 }
 
-/** Copies bytes in, from user mode. A missing or write-protected page parks this thread. */
+/** Copies bytes in, from user mode. A missing or write-protected page blocks this thread. */
 export function poke(address: number, bytes: Uint8Array): void {
   labNative().poke(address, bytes)
 }
 
-/** A path or name as the kernel takes it. */
+/** A path or name as a NUL-terminated string. */
 export function cString(text: string): Uint8Array {
   return Buffer.from(`${text}\0`)
 }

@@ -1,4 +1,4 @@
-/** Threads that do single raw steps, and what each step did to them. */
+/** Native threads that run single raw steps, and the outcome of each step. */
 import { readFileSync } from 'node:fs'
 import { constants } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -11,9 +11,9 @@ import { addressOf, must, outcomeName, syscallNumber } from './raw.js'
 export interface Step {
   readonly kind: number
   readonly args: readonly number[]
-  /** Memory that a system call points to: kept until the thread is gone. */
+  /** Memory that a system call points to, kept until the thread has ended. */
   readonly keep?: readonly RawArgument[]
-  /** Steps that only a forked child does. */
+  /** Steps that only a forked child runs. */
   readonly inChild?: readonly Step[]
   readonly samples?: number
 }
@@ -22,7 +22,7 @@ export interface SweepOptions {
   strideBytes: number
   count: number
   write?: boolean
-  /** Walk by this many places at a time; prime to `count`. Default 1: in order. */
+  /** Step of the walk, in places; coprime to `count`. Default 1: in order. */
   order?: number
   /** Record the nanoseconds of every access. Default true. */
   sample?: boolean
@@ -34,7 +34,7 @@ export const step = {
   load: (address: number): Step => ({ kind: 1, args: [address] }),
   /** Writes a byte from user mode. */
   store: (address: number, value: number): Step => ({ kind: 2, args: [address, value] }),
-  /** Reads or writes many places, with the time of each. */
+  /** Reads or writes many places, and records the time of each. */
   sweep: (address: number, options: SweepOptions): Step => {
     const { strideBytes, count, write = false, order = 1, sample = true } = options
     return {
@@ -43,13 +43,13 @@ export const step = {
       samples: sample ? count : 0,
     }
   },
-  /** A system call: faults in its buffers come from inside the kernel. */
+  /** A system call: faults in its buffers are faults inside the kernel. */
   syscall: (name: string, ...args: RawArgument[]): Step => ({
     kind: 4,
     args: [syscallNumber(name), ...args.map(toNumber)],
     keep: args,
   }),
-  /** fork(2): the child does these steps and exits with status 0. */
+  /** fork(2): the child runs these steps and exits with status 0. */
   fork: (...inChild: Step[]): Step => ({ kind: 5, args: [inChild.length], inChild }),
   /** Calls a filling ioctl until `totalBytes` are done, `runBytes` at a time. */
   fill: (
@@ -71,13 +71,13 @@ export const step = {
   }),
 }
 
-/** What one step did. */
+/** The outcome of one step. */
 export interface StepResult {
   begun: boolean
   done: boolean
   /** `ok`, an errno's name, `SIGBUS`, `SIGSEGV`, or `not done`. */
   outcome: string
-  /** A byte that was read, or a system call's result. */
+  /** The byte that was read, or the result of a system call. */
   value: number
   /** si_code of the signal. */
   code: number
@@ -89,16 +89,17 @@ export interface StepResult {
 export interface ThreadOptions {
   /** Run on this CPU only. */
   cpu?: number
-  /** Let SIGUSR1 reach the thread's handler, which counts; default false: blocked. */
+  /** Deliver SIGUSR1 to the thread, whose handler counts it. Default false: blocked. */
   takeSignals?: boolean
   /**
-   * What SIGBUS and SIGSEGV do. Default: they are the step's result. `copy`: UFFDIO_COPY of one page
-   * inside the handler. `unprotect`: mprotect(2) of one page. After these two the access is repeated.
+   * What SIGBUS and SIGSEGV do. `record`, the default: they are the step's result. `copy`: the
+   * handler calls UFFDIO_COPY for one page. `unprotect`: it calls mprotect(2) for one page. After
+   * these two the access is repeated.
    */
   onFault?: 'record' | { copy: { fd: number; source: number } } | 'unprotect'
 }
 
-/** A native thread that runs steps. It may park for good: the end of the process does not wait for it. */
+/** A native thread that runs steps. It may block for good: the exit does not wait for it. */
 export class LabThread {
   readonly #program: NativeProgram
   readonly #steps: readonly Step[]
@@ -140,12 +141,12 @@ export class LabThread {
     return labNative().programInfo(this.#program)[2]
   }
 
-  /** The state letter of /proc: `S` in a fault, `D` in an event, `R`, or `gone`. */
+  /** State letter of /proc: `S` in a fault, `D` while an event is unread, `R`; or `gone`. */
   get state(): string {
     return threadState(this.threadId)
   }
 
-  /** Of every step so far, those of forked children among them. */
+  /** Results of all steps, including those of forked children. */
   get results(): StepResult[] {
     const numbers = labNative().programOutcomes(this.#program)
     return this.#steps.map((_, index) => stepResult(numbers.subarray(index * 6, index * 6 + 6)))
@@ -167,7 +168,7 @@ export class LabThread {
     labNative().programRaise(this.#program, flag, value)
   }
 
-  /** Waits for the end; a thread that is parked instead is an error that says where. */
+  /** Waits until the thread has finished. Throws if it is still in a step after `timeoutMs`. */
   async done(timeoutMs = 5000): Promise<StepResult[]> {
     const deadline = Date.now() + timeoutMs
     while (!this.finished) {
@@ -183,7 +184,7 @@ export class LabThread {
     return this.results
   }
 
-  /** Whether it has begun a step and still sleeps in it after a moment that is long against a wake-up. */
+  /** Whether the thread still sleeps in a step after `momentMs`, much longer than a wake-up. */
   async parks(momentMs = 40): Promise<boolean> {
     const deadline = Date.now() + 2000
     while (this.threadId === 0 && Date.now() < deadline) await sleep(1)
@@ -194,7 +195,7 @@ export class LabThread {
     return !this.finished && ['S', 'D'].includes(this.state)
   }
 
-  /** Keeps what its system calls point to from being collected. */
+  /** The memory that its system calls point to, kept from garbage collection. */
   get memory(): readonly RawArgument[] {
     return this.#keep
   }
@@ -203,17 +204,17 @@ export class LabThread {
 export interface ResponderOptions {
   waiting: 'blocking' | 'poll' | 'epoll' | 'busy'
   cpu?: number
-  /** Messages a read; default 1. */
+  /** Messages for each read(2); default 1. */
   batch?: number
   pageBytes?: number
-  /** Content of missing pages; zeros without it. */
+  /** Content of missing pages; default zeros. */
   source?: Uint8Array
 }
 
 /** A native thread that resolves every fault of a userfaultfd. */
 export class LabResponder {
   readonly #responder: NativeResponder
-  /** Referenced here, since the thread reads it. */
+  /** Kept referenced, because the thread reads it. */
   readonly source: Uint8Array | undefined
 
   constructor(fd: number, options: ResponderOptions) {
@@ -242,7 +243,7 @@ export class LabResponder {
     return { threadId, messages, reads, refusals, lastError: outcomeName(last) }
   }
 
-  /** Ends it behind the next message (`blocking`) or soon. */
+  /** Ends the thread: after the next message if `blocking`, else soon. */
   stop(): void {
     labNative().responderStop(this.#responder)
   }
@@ -276,7 +277,7 @@ function stepResult(numbers: Float64Array): StepResult {
   return { begun: state > 0, done: state === 2, outcome, value, code, address, nanoseconds }
 }
 
-/** Children's steps lie behind the fork that makes the child. */
+/** Puts the steps of a child after the fork that makes it. */
 function flatten(steps: readonly Step[]): Step[] {
   return steps.flatMap((each) => {
     const inChild = flatten(each.inChild ?? [])

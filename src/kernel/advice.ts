@@ -1,4 +1,4 @@
-/** madvise(2) without `MADV_`. */
+/** Advice for madvise(2), without the prefix `MADV_`. */
 export type Advice =
   | 'NORMAL'
   | 'RANDOM'

@@ -1,13 +1,13 @@
 /**
- * Page sets: page `i` is bit `i & 7` of byte `i >> 3`. One thread writes a set; others may read it,
- * if it lies on a `SharedArrayBuffer`. Ranges are `[from, to)`, in pages.
+ * Page sets: page `i` is bit `i & 7` of byte `i >> 3`. One thread writes a set; other threads may
+ * read it if its buffer is a `SharedArrayBuffer`. Ranges are `[from, to)`, in pages.
  */
 import { native } from './load.js'
 
 /**
- * Runs of set pages, as pairs start, end (exclusive).
+ * Finds runs of set pages and writes them as pairs: start, end (exclusive).
  *
- * @param out - room for `out.length / 2` runs; if all of it is used, go on from the last end
+ * @param out - room for `out.length / 2` runs; if it is full, continue from the last end
  * @returns the number of runs
  */
 export function findRuns(bitmap: Uint8Array, from: number, to: number, out: Float64Array): number {
@@ -45,8 +45,9 @@ export function roundOut(bitmap: Uint8Array, pages: number, hostPages: number): 
 }
 
 /**
- * Changes `bitmap` page by page: `add` sets what is set in `other`, `keep` clears what is not,
- * `remove` clears what is. Pages that only one of them has stay as they are.
+ * Changes `bitmap` by `other`. `add` sets the pages that are set in `other`, `keep` clears those
+ * that are clear there, `remove` clears those that are set there. Pages beyond the shorter bitmap
+ * do not change.
  */
 export function mergeBits(
   bitmap: Uint8Array,
@@ -56,7 +57,7 @@ export function mergeBits(
   native().bitmapMerge(bitmap, other, how)
 }
 
-/** Whether all bytes are 0; stops at the first that is not. */
+/** Whether all bytes are 0; stops at the first nonzero byte. */
 export function isZero(bytes: Uint8Array): boolean {
   return native().bytesAreZero(bytes)
 }

@@ -1,13 +1,12 @@
-/** What to run where a file that is built from `native/` is missing, or is not of this version. */
+/** The command to run if a file built from `native/` is missing or has another version. */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { packageRoot } from './package-info.js'
 
 /**
- * The command depends on what this package is: a clone has `npm run build`; an installed package has
- * only its `install` script.
+ * A clone of the repository has `npm run build`; an installed package has only an `install` script.
  *
- * @param again - something was built already, so that a build would find nothing to do
+ * @param again - remove the earlier build first, because otherwise nothing would be rebuilt
  */
 export function buildAdvice(again = false): string {
   if (process.env['POSTCOPY_NATIVE_DIR'] !== undefined) {

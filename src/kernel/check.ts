@@ -1,4 +1,4 @@
-/** Turns the addon's `-errno` into errors, and refuses options that nobody knows. */
+/** Turns the addon's `-errno` into errors, and rejects unknown options. */
 import { getSystemErrorName } from 'node:util'
 import { KernelError, PostcopyError } from '../errors.js'
 
@@ -8,7 +8,7 @@ export function errnoName(errno: number): string {
   return /^E[A-Z0-9]+$/.test(name) ? name : `ERRNO_${String(-errno)}`
 }
 
-/** Why `attach` finds nothing. */
+/** Hint for the `ENOENT` of `attach`. */
 export const NO_HANDLE_HINT =
   'its last handle was closed or garbage collected: keep one as long as its id is used'
 
@@ -17,7 +17,7 @@ export function kernelError(errno: number, syscall: string, args = '', hint?: st
   return new KernelError(errnoName(errno), errno, syscall, { args, hint })
 }
 
-/** Passes a count through and throws for `-errno`. `args` is called only then. */
+/** Returns a count as it is, and throws for `-errno`. Only then are `args` and `hint` called. */
 export function check(
   result: number,
   syscall: string,
@@ -33,12 +33,12 @@ export function hex(value: number): string {
   return `0x${value.toString(16)}`
 }
 
-/** The error of every use after `close()`. */
+/** The error for any use after `close()`. */
 export function closedError(what: string): PostcopyError {
   return new PostcopyError('ERR_CLOSED', `${what} was closed`)
 }
 
-/** Throws for a misspelt option, which would otherwise silently be its default. */
+/** Throws for an unknown option: otherwise a misspelt one would silently keep its default. */
 export function checkOptions(options: object, known: readonly string[]): void {
   for (const key of Object.keys(options)) {
     if (!known.includes(key)) {

@@ -1,19 +1,19 @@
-/** What confines this process besides its rights: a seccomp filter, a user namespace, an old kernel. */
+/** What restricts this process besides its privileges: seccomp, a user namespace, an old kernel. */
 import { existsSync } from 'node:fs'
 import { release } from 'node:os'
 import { fieldOf, readText } from './proc.js'
 
 export interface Confinement {
-  /** `Seccomp: 2` in /proc/self/status: a filter may answer in the kernel's place. */
+  /** `Seccomp: 2` in /proc/self/status: a filter may fail system calls. */
   readonly seccompFilter: boolean
   /**
-   * This process is not in the initial user namespace: its capabilities do not count for userfaultfd
-   * and settings of the host.
+   * This process is not in the initial user namespace: its capabilities do not count for
+   * userfaultfd or for settings of the host.
    */
   readonly userNamespace: boolean
-  /** Its user id as the host knows it; undefined where that has no name here. */
+  /** Its user id outside its user namespace; undefined if `uid_map` does not map it. */
   readonly hostUid: number | undefined
-  /** /dev/userfaultfd is there, whether it opens or not: the kernel has userfaultfd. */
+  /** /dev/userfaultfd exists, so the kernel has userfaultfd, even if the device does not open. */
   readonly deviceNode: boolean
   /** Major and minor version of the kernel. */
   readonly kernel: readonly [number, number]
@@ -36,7 +36,7 @@ function isNamespace(map: string): boolean {
   return map !== '' && !/^\s*0\s+0\s+4294967295\s*$/.test(map)
 }
 
-/** Lines of uid_map: first id here, first id outside, how many. */
+/** Fields of a line of `uid_map`: first id inside, first id outside, number of ids. */
 function hostUidOf(map: string, uid: number): number | undefined {
   for (const line of map.trim().split('\n')) {
     const [inside = NaN, outside = NaN, count = 0] = line.trim().split(/\s+/).map(Number)

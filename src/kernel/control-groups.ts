@@ -1,6 +1,6 @@
 /**
- * Limits of the control groups (version 1 or 2) that this process is in: its own, and those above it
- * as far as this process sees them.
+ * Limits of the control groups (version 1 or 2) of this process: its own group, and its ancestors
+ * as far as they are visible.
  */
 import { join } from 'node:path'
 import { formatByteSize } from '../units.js'
@@ -10,17 +10,17 @@ export interface GroupLimit {
   /** The file that sets the limit. */
   readonly path: string
   readonly limitBytes: number
-  /** Without page cache that the kernel reclaims first. */
+  /** Excludes page cache that the kernel reclaims before it enforces the limit. */
   readonly usedBytes: number
-  /** The limit less what is used, not below 0. */
+  /** The limit minus the used bytes, at least 0. */
   readonly headroomBytes: number
 }
 
-/** Names of the files of a limit, and of what counts against it. */
+/** Names of the files with a limit, and with the usage that counts against it. */
 interface Files {
   readonly limit: string
   readonly used: string
-  /** The field of `memory.stat` with bytes of `used` that are reclaimed before the limit is enforced. */
+  /** The field of `memory.stat` with the part of `used` that the kernel reclaims first. */
   readonly reclaimable?: string
 }
 
@@ -42,7 +42,7 @@ const memory: Controller = {
   v2: [{ limit: 'memory.max', used: 'memory.current', reclaimable: 'inactive_file' }],
 }
 
-/** A page counts as used from its first touch; as reserved from mmap(2) on. */
+/** A huge page counts as used from its first touch, and as reserved from mmap(2) on. */
 const hugetlb: Controller = {
   name: 'hugetlb',
   v1: [
@@ -52,23 +52,23 @@ const hugetlb: Controller = {
   ],
   v2: [
     { limit: 'hugetlb.2MB.max', used: 'hugetlb.2MB.current' },
-    // What is reserved will be touched: then it counts against this limit, too.
+    // Reserved pages will count against this limit too, once they are touched.
     { limit: 'hugetlb.2MB.max', used: 'hugetlb.2MB.rsvd.current' },
     { limit: 'hugetlb.2MB.rsvd.max', used: 'hugetlb.2MB.rsvd.current' },
   ],
 }
 
-/** The limit of memory that leaves least; undefined without one. */
+/** The memory limit with the least headroom; undefined if there is none. */
 export function memoryLimit(): GroupLimit | undefined {
   return tightest(memory)
 }
 
-/** The limit of 2 MiB pages that leaves least; undefined without one. */
+/** The limit of 2 MiB pages with the least headroom; undefined if there is none. */
 export function hugePageLimit(): GroupLimit | undefined {
   return tightest(hugetlb)
 }
 
-/** For messages. */
+/** Describes a limit for messages. */
 export function describeLimit({ path, limitBytes, usedBytes, headroomBytes }: GroupLimit): string {
   return `${formatByteSize(headroomBytes)} left of ${formatByteSize(limitBytes)} (${path}; ${formatByteSize(usedBytes)} in use or reserved)`
 }
@@ -89,7 +89,7 @@ function limitIn(folder: string, files: Files): GroupLimit | undefined {
   const path = join(folder, files.limit)
   const limitBytes = readNumber(path)
   const countedBytes = readNumber(join(folder, files.used))
-  // "max" is not a number; version 1 writes "no limit" as one near 2^63.
+  // No limit: version 2 writes "max", version 1 a number near 2^63.
   if (limitBytes === undefined || Number.isNaN(limitBytes) || limitBytes > 2 ** 60) return undefined
   if (countedBytes === undefined) return undefined
   const usedBytes = Math.max(0, countedBytes - reclaimableIn(folder, files))
@@ -108,7 +108,7 @@ interface GroupFolder {
   readonly version: 'v1' | 'v2'
 }
 
-/** The folders of this process' group and of those above it, where they are mounted. */
+/** The folders of the group of this process and of its ancestors, in each hierarchy. */
 function foldersOf(controller: string): GroupFolder[] {
   const groups = readText('/proc/self/cgroup') ?? ''
   return (readText('/proc/self/mountinfo') ?? '').split('\n').flatMap((line) => {
@@ -125,7 +125,7 @@ function foldersOf(controller: string): GroupFolder[] {
   })
 }
 
-/** @param controller - empty: the group of version 2 */
+/** @param controller - empty for the group of version 2 */
 function groupOf(groups: string, controller: string): string | undefined {
   for (const line of groups.split('\n')) {
     const [, controllers = '', ...path] = line.split(':')
@@ -134,14 +134,14 @@ function groupOf(groups: string, controller: string): string | undefined {
   return undefined
 }
 
-/** A group's path below the group that a mount shows at its root. */
+/** The path of `group` relative to `root`, the group at the root of the mount. */
 function below(root: string, group: string): string {
   if (root === '/') return group
   return group === root || group.startsWith(`${root}/`) ? group.slice(root.length) : '/'
 }
 
 function upwards(mountPoint: string, path: string): string[] {
-  // A group outside of this namespace is shown as "/..": its files are not to be seen.
+  // A group outside this cgroup namespace appears as "/..": its files are not visible.
   const names = path.split('/').filter((name) => name !== '' && name !== '..')
   return Array.from({ length: names.length + 1 }, (_, left) =>
     join(mountPoint, ...names.slice(0, names.length - left)),

@@ -1,9 +1,9 @@
-/** The form of userfaultfd's messages, as {@link Userfaultfd.read} gives them. */
+/** The layout of userfaultfd messages in {@link Userfaultfd.events}. */
 
 /** Numbers per event in {@link Userfaultfd.events}: type and up to three values. */
 export const EVENT_STRIDE = 4
 
-/** First number of an event (`UFFD_EVENT_…`), and what the other three are. */
+/** First number of an event (`UFFD_EVENT_…`); the comments name the numbers that follow. */
 export const UffdEvent = {
   /** flags ({@link FaultFlag}), address, thread id (0 without `THREAD_ID`) */
   PAGEFAULT: 0x12,

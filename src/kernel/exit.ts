@@ -1,6 +1,6 @@
 /**
- * The end of a process that has threads in missing pages. `process.exit()` first waits for every
- * worker thread, and one that sleeps in a page fault never stops: the process would hang.
+ * Ends a process that has threads blocked on missing pages. `process.exit()` first joins every
+ * worker thread, and a thread that sleeps in a page fault never stops: the process would hang.
  */
 import { writeSync } from 'node:fs'
 import { inspect } from 'node:util'
@@ -10,9 +10,9 @@ import { native } from './load.js'
 const STDERR = 2
 
 /**
- * Ends the process at once, from any thread, as `_exit(2)` does: no thread is waited for, no
- * `exit` listener is called, and output that is still queued is lost. Threads that are parked in
- * missing pages end inside the kernel, so no page is ever read as zeros.
+ * Ends the process at once, from any thread, as `_exit(2)` does. It joins no thread, calls no
+ * `exit` listener, and loses output that is still queued. Threads blocked on missing pages end
+ * inside the kernel, so no missing page is ever read as zeros.
  *
  * @param status - exit status, 0 to 255
  * @throws TypeError, RangeError for any other status
@@ -22,22 +22,22 @@ export function exitProcess(status: number): never {
   throw new Error('_exit has returned')
 }
 
-/** Writes to standard error at once, from any thread; what does not fit there is lost. */
+/** Writes to standard error at once, from any thread. Bytes that it does not take are lost. */
 export function writeLastWords(text: string): void {
   try {
     writeSync(STDERR, text)
   } catch {
-    // A full or closed pipe must not keep the process.
+    // A full or closed pipe must not prevent the exit.
   }
 }
 
 let isExitForced = false
 
 /**
- * From now on `process.exit()`, and an uncaught exception, end this process although worker
- * threads are parked: after the `exit` listeners that are there now, by {@link exitProcess}.
- * Listeners that are added later are not called. Does nothing in a worker, whose exit is not that
- * of the process. May be called twice.
+ * Makes `process.exit()` and an uncaught exception end this process even if worker threads are
+ * blocked on missing pages. The present `exit` listeners run first, then {@link exitProcess};
+ * listeners added later do not run. Does nothing in a worker, because a worker's exit does not end
+ * the process. May be called twice.
  */
 export function exitWithParkedThreads(): void {
   if (!isMainThread || isExitForced) return
@@ -46,14 +46,14 @@ export function exitWithParkedThreads(): void {
 }
 
 /**
- * A listener that serves faults has thrown `error`: what it served may stay parked for good. The
- * process can end all the same. To be called right before the error is thrown on.
+ * Lets the process end after a listener that serves faults threw `error`, although threads may stay
+ * blocked on missing pages for good. Call it right before rethrowing the error.
  */
 export function exitAfterFailedListener(error: unknown): void {
   if (!isMainThread) return
   const isHandled =
     process.listenerCount('uncaughtException') > 0 || process.hasUncaughtExceptionCaptureCallback()
-  // Node prints an uncaught exception after the `exit` listeners, so after the end of the process.
+  // Node prints an uncaught exception after the `exit` listeners, and one of them ends the process.
   if (!isHandled) writeLastWords(`Uncaught ${inspect(error)}\n`)
   exitWithParkedThreads()
 }

@@ -1,10 +1,10 @@
 /**
  * Names of userfaultfd's feature bits and ioctls, as in `linux/userfaultfd.h` without their prefix.
  *
- * Masks are `bigint` at the edge (bit 63 is used), sets of names above.
+ * The addon takes masks as `bigint`, because bit 63 is used; all other code uses sets of names.
  */
 
-/** `UFFD_FEATURE_…`: bit, and the Linux that brought it. The order is that of the bits. */
+/** `UFFD_FEATURE_…`, in the order of their bits, with the Linux version that introduced each. */
 const features = {
   PAGEFAULT_FLAG_WP: '5.7',
   EVENT_FORK: '4.11',
@@ -31,7 +31,7 @@ export type FeatureName = keyof typeof features
 /** Every feature that this package knows, in the order of the bits. */
 export const featureNames = Object.keys(features) as readonly FeatureName[]
 
-/** The Linux version that brought a feature, for messages; ask the kernel, not this. */
+/** The Linux version that introduced a feature. For messages only: ask the kernel what it has. */
 export function featureSince(name: FeatureName): string {
   return features[name]
 }
@@ -65,7 +65,7 @@ export function featuresToMask(names: Iterable<FeatureName>): bigint {
   return mask
 }
 
-/** The names in a mask; bits of newer kernels have none and are left out. */
+/** The names in a mask; unknown bits of newer kernels are left out. */
 export function featuresFromMask(mask: bigint): ReadonlySet<FeatureName> {
   return new Set(featureNames.filter((_, bit) => (mask & (1n << BigInt(bit))) !== 0n))
 }

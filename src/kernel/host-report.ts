@@ -1,4 +1,4 @@
-/** What this host can do for post-copy, one fact a line, for `postcopy doctor`. */
+/** What this host offers for post-copy, as a list of facts for `postcopy doctor`. */
 import { release } from 'node:os'
 import { PostcopyError } from '../errors.js'
 import { formatByteSize } from '../units.js'
@@ -10,24 +10,24 @@ import { remediesFor, remedyFor } from './open-remedy.js'
 import { readPrivileges } from './privileges.js'
 import type { Privileges } from './privileges.js'
 
-/** One thing the host has or lacks. */
+/** One feature or resource that the host has or lacks. */
 export interface HostFact {
   id: string
   title: string
-  /** `ok`; `limited`: works with less; `missing`: what it enables does not work. */
+  /** `limited`: works in part; `missing`: what it enables does not work. */
   status: 'ok' | 'limited' | 'missing'
-  /** What was found. */
+  /** What the probe found. */
   found: string
-  /** What it is good for. */
+  /** What it enables. */
   enables: string
-  /** How to get it; absent if there is nothing to do. */
+  /** How to get it; absent if nothing needs to change. */
   turnOn?: string | undefined
 }
 
 export interface HostReport {
   kernelRelease: string
   privileges: Privileges
-  /** Of the widest door that opened. */
+  /** Features of the first open method that worked, the most capable one first. */
   features: ReadonlySet<FeatureName>
   facts: readonly HostFact[]
 }
@@ -116,7 +116,7 @@ function forkFact(
   { capabilities, confinement }: Privileges,
   features: ReadonlySet<FeatureName>,
 ): HostFact {
-  // The kernel asks for the capability in the initial user namespace.
+  // The kernel checks the capability in the initial user namespace.
   const isOnlyThere = confinement.userNamespace && capabilities.has('SYS_PTRACE')
   const has = capabilities.has('SYS_PTRACE') && !isOnlyThere && features.has('EVENT_FORK')
   return {

@@ -1,5 +1,5 @@
 /**
- * The kernel's side of post-copy: userfaultfd, memory, page loops, sockets. Usable on its own.
+ * The kernel interfaces of post-copy: userfaultfd, memory, page loops, sockets. Usable on its own.
  *
  * @packageDocumentation
  */

@@ -1,4 +1,4 @@
-/** For the other rooms; no part of the package's interface. */
+/** For the other folders of `src`; not part of the public interface. */
 export { buildAdvice } from './build-advice.js'
 export { check, checkOptions, closedError } from './check.js'
 export { memoryLimit } from './control-groups.js'

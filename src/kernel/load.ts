@@ -1,4 +1,4 @@
-/** Finds and loads the addons, on first use: who only reads a stream needs no compiler. */
+/** Finds and loads the addons on first use: decoding a stream needs no built addon. */
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
@@ -8,8 +8,8 @@ import type { NativeAddon } from './native.js'
 import { packageRoot } from './package-info.js'
 
 /**
- * Where a file that was built from `native/` is: in `build/Release`, or in the folder that
- * `POSTCOPY_NATIVE_DIR` names (builds with sanitizers).
+ * The path of a file built from `native/`: in `build/Release`, or in the folder that
+ * `POSTCOPY_NATIVE_DIR` names (for builds with sanitizers).
  */
 export function builtFile(name: string): string {
   return join(process.env['POSTCOPY_NATIVE_DIR'] ?? join(packageRoot, 'build/Release'), name)
@@ -18,8 +18,8 @@ export function builtFile(name: string): string {
 /**
  * Loads `postcopy.node`, `vcpu.node` or `lab.node`; see {@link builtFile}.
  *
- * @returns the addon's exports; the caller says what they are
- * @throws PostcopyError `ERR_ADDON_MISSING` if it was not built, `ERR_ADDON_LOAD` if it does not load
+ * @returns the addon's exports; the caller casts them to their type
+ * @throws PostcopyError `ERR_ADDON_MISSING`: it was not built. `ERR_ADDON_LOAD`: it does not load
  */
 export function loadAddon(name: 'postcopy' | 'vcpu' | 'lab'): unknown {
   const path = builtFile(`${name}.node`)
@@ -42,7 +42,7 @@ export function loadAddon(name: 'postcopy' | 'vcpu' | 'lab'): unknown {
 
 let loaded: NativeAddon | undefined
 
-/** The addon of this floor. */
+/** The addon `postcopy.node`. */
 export function native(): NativeAddon {
   return (loaded ??= loadAddon('postcopy') as NativeAddon)
 }

@@ -28,18 +28,18 @@ export interface RegionOptions {
   kind: Exclude<RegionKind, 'file'>
   /** Whole pages. */
   lengthBytes: number
-  /** Map it a second time; default false, not for `anon`. */
+  /** Map the memory a second time. Default false; not for `anon`. */
   alias?: boolean
   /** What /proc/PID/maps shows for `memfd` and `hugetlb`; default `postcopy`. */
   name?: string
 }
 
 export interface FileRegionOptions {
-  /** A regular file; the region keeps a duplicate, the caller's stays his. */
+  /** A regular file. The region duplicates the descriptor; the caller keeps and closes its own. */
   fd: number
   /**
-   * Whole pages, not more than the file has. Where it is truncated later, touching the memory is
-   * SIGBUS, and packing pages of a region that is not writable is `ENODATA`.
+   * Whole pages, not more than the file has. If the file is truncated later, an access to the
+   * memory raises SIGBUS. Packing pages of a region that is not writable then fails with `ENODATA`.
    */
   lengthBytes: number
   /** Default false. */
@@ -48,29 +48,29 @@ export interface FileRegionOptions {
 
 const HUGE_PAGE_BYTES = 2 ** 21
 
-/** For the other files of this floor: the handle of an open region. */
+/** For the other files of this folder: the handle of an open region. */
 export let regionHandle: (region: MemoryRegion) => NativeRegion
 
 /**
  * Memory that this process mapped, for guests and their pages.
  *
  * A handle belongs to the thread that made it; {@link MemoryRegion.attach} makes another one from
- * the id, in any worker. The memory is unmapped when the last handle, and the last lease given to
- * another addon, is closed or garbage collected: keep a handle wherever only the id is used later.
- * It is not inherited by child processes (`MADV_DONTFORK`).
+ * the id, in any worker. The memory is unmapped when the last handle and the last lease to another
+ * addon are closed or garbage collected. Therefore keep a handle as long as the id is in use. Child
+ * processes do not inherit the memory (`MADV_DONTFORK`).
  *
- * There is deliberately no view on the memory: reading a page that is missing parks the thread that
- * reads, and so would any `Buffer` method. The accessors copy, and say the same: never use them on
- * the thread that resolves the faults of this region.
+ * There is deliberately no view of the memory: reading a missing page blocks the reading thread,
+ * and any `Buffer` method would do so. The accessors copy, and block in the same way: never use
+ * them on the thread that resolves the faults of this region.
  */
 export class MemoryRegion {
   readonly id: number
   readonly kind: RegionKind
   readonly address: HostAddress
-  /** Where the second mapping of the same pages begins. */
+  /** Address of the second mapping of the same pages. */
   readonly aliasAddress: HostAddress | undefined
   readonly lengthBytes: number
-  /** Of the host: 4096, or 2 MiB for hugetlb. */
+  /** Host page size: 4096, or 2 MiB for hugetlb. */
   readonly pageSizeBytes: number
   /** The memfd or file; -1 for `anon`. Valid until `close()`. */
   readonly fd: number
@@ -89,8 +89,9 @@ export class MemoryRegion {
   }
 
   /**
-   * @throws KernelError `ENOMEM` if there is not enough memory, or not enough huge pages: they are
-   *   reserved here, so that a shortage does not show as SIGBUS later. `EINVAL`: not whole pages
+   * Maps new memory. Huge pages are reserved here, so that a shortage is not a SIGBUS later.
+   *
+   * @throws KernelError `ENOMEM`: not enough memory or huge pages. `EINVAL`: not whole pages
    * @see mmap(2), memfd_create(2)
    */
   static create(options: RegionOptions): MemoryRegion {
@@ -105,10 +106,10 @@ export class MemoryRegion {
   }
 
   /**
-   * Maps a file (MAP_SHARED), from its beginning.
+   * Maps a file (MAP_SHARED) from its beginning.
    *
-   * @throws KernelError `EINVAL`: not a regular file, shorter than `lengthBytes`, or not whole pages.
-   *   `EACCES`: not opened for what is asked
+   * @throws KernelError `EINVAL`: not a regular file, shorter than `lengthBytes`, or not whole
+   *   pages. `EACCES`: `fd` is not open for reading, or for writing where `writable` is set
    */
   static openFile(options: FileRegionOptions): MemoryRegion {
     checkOptions(options, ['fd', 'lengthBytes', 'writable'])
@@ -118,7 +119,7 @@ export class MemoryRegion {
   }
 
   /**
-   * Another handle on a region of this process.
+   * Makes another handle on a region of this process.
    *
    * @throws KernelError `ENOENT` if all its handles were closed or garbage collected
    */
@@ -134,7 +135,7 @@ export class MemoryRegion {
     throw kernelError(errno, syscall, args, creationHint(errno, syscall, kind))
   }
 
-  /** This handle was given up. */
+  /** Whether this handle was closed. */
   get isClosed(): boolean {
     return this.#handle === undefined
   }
@@ -146,8 +147,8 @@ export class MemoryRegion {
   }
 
   /**
-   * Asks for transparent huge pages, or forbids them. A kernel that has none says `EINVAL` to both,
-   * which changes nothing.
+   * Asks for transparent huge pages, or forbids them. A kernel without them returns `EINVAL` for
+   * both, which is ignored.
    */
   adviseHugePages(advice: 'HUGEPAGE' | 'NOHUGEPAGE', length = this.lengthBytes): void {
     try {
@@ -159,8 +160,8 @@ export class MemoryRegion {
 
   /**
    * Makes pages missing again: `MADV_DONTNEED` for private memory, `MADV_REMOVE` for shared memory
-   * and files (dropping only the mapping would leave the page in the file, where the next touch
-   * finds it without a missing fault). Huge pages stay reserved for the region.
+   * and files. Dropping only the mapping would leave the page in the file, and the next access
+   * would find it without a missing fault. Huge pages stay reserved for the region.
    *
    * @throws KernelError `ENOMEM` if another process took the huge pages meanwhile
    */
@@ -176,12 +177,12 @@ export class MemoryRegion {
   }
 
   /**
-   * Makes missing pages present, with zeros, and keeps the content of the others. A huge page counts
-   * against `hugetlb.2MB.max` of the control group from here on: a shortage is an error here, and not
-   * SIGBUS at the first touch. Before Linux 5.14, which lacks `MADV_POPULATE_WRITE`, the pages are
-   * touched here: a shortage is then SIGBUS in this call.
+   * Makes missing pages present, with zeros; the other pages keep their content. From here on a
+   * huge page counts against `hugetlb.2MB.max` of the control group. A shortage is thus an error
+   * here, not a SIGBUS at the first access. Kernels before Linux 5.14 lack `MADV_POPULATE_WRITE`:
+   * there this call touches the pages, and a shortage raises SIGBUS in it.
    *
-   * @throws KernelError `ENOMEM` where memory or huge pages are short; a part may be present
+   * @throws KernelError `ENOMEM` if memory or huge pages are short; some pages may be present then
    */
   populate(offset: number, length: number): void {
     const result = native().regionMadvise(this.#open(), offset, length, 'POPULATE_WRITE')
@@ -191,14 +192,14 @@ export class MemoryRegion {
       this.touch(offset, length, 'write') // before Linux 5.14
       return
     }
-    // For huge pages, the kernel says EFAULT where a touch would be SIGBUS.
+    // For huge pages, EFAULT means that an access would raise SIGBUS.
     const isShort = this.pageSizeBytes === HUGE_PAGE_BYTES && code === 'EFAULT'
     const errno = isShort ? -constants.errno.ENOMEM : result
     const hint = isShort ? hugePageShortage() : creationHint(errno, 'madvise', this.kind)
     throw kernelError(errno, 'madvise', `${this.#at(offset)}, ${length}, MADV_POPULATE_WRITE`, hint)
   }
 
-  /** Which 4096-byte pages are resident: 1 or 0 each. Does not fault. */
+  /** One byte for each 4096-byte page: 1 if it is resident, else 0. Does not fault. */
   mincore(offset: number, length: number): Uint8Array {
     const handle = this.#open()
     const out = new Uint8Array(Math.ceil(Math.min(length, this.lengthBytes) / 4096))
@@ -207,13 +208,13 @@ export class MemoryRegion {
     return out
   }
 
-  /** Copies memory out. Parks this thread where a page is missing. */
+  /** Copies memory out. Blocks this thread on a missing page. */
   read(offset: number, target: Uint8Array): void {
     native().regionRead(this.#open(), offset, target)
   }
 
   /**
-   * Copies bytes in. Parks this thread where a page is missing or write-protected.
+   * Copies bytes in. Blocks this thread on a missing or write-protected page.
    *
    * @throws KernelError `EACCES` if the region is a file opened for reading
    */
@@ -223,22 +224,22 @@ export class MemoryRegion {
   }
 
   /**
-   * Copies bytes in through the second mapping: fills the file without a fault in the first, for
-   * {@link Userfaultfd.continue}. Nobody's dirty tracking sees it.
+   * Copies bytes in through the second mapping. This fills the file without a fault in the first
+   * mapping, for {@link Userfaultfd.continue}. Dirty tracking does not see these writes.
    */
   writeAlias(offset: number, source: Uint8Array): void {
     const result = native().regionWrite(this.#open(), offset, source, true)
     check(result, 'write', () => this.#at(offset))
   }
 
-  /** One access in each host page of the range, from user mode; a write leaves the content as it is. */
+  /** Accesses each host page of the range once, from user mode. A write keeps the content. */
   touch(offset: number, length: number, access: 'read' | 'write'): void {
     const result = native().regionTouch(this.#open(), offset, length, access === 'write')
     check(result, 'touch', () => `${this.#at(offset)}, ${length}, ${access}`)
   }
 
   /**
-   * pread(2) into the region: a missing page is a fault from inside the kernel.
+   * pread(2) into the region: a missing page causes a fault inside the kernel.
    *
    * @returns bytes read
    * @throws KernelError `EFAULT` if the userfaultfd handles user-mode faults only, or has `SIGBUS`
@@ -265,9 +266,9 @@ export class MemoryRegion {
   }
 
   /**
-   * One `PAGEMAP_SCAN`: ranges of pages by what the page tables say, as offsets in the region.
-   * Go on from `next` until it is the end of the range; the kernel's own mark of how far it came
-   * is not safe for that, this one is.
+   * One `PAGEMAP_SCAN`: finds ranges of pages by the state of their page table entries, as offsets
+   * in the region. Continue from `next` until it is the end of the range. The kernel's own
+   * `walk_end` is not safe to continue from; `next` is.
    *
    * @throws KernelError `ENOTTY` before Linux 6.7; `EPERM` with `requireAsync`
    */
@@ -292,16 +293,17 @@ export class MemoryRegion {
   }
 
   /**
-   * The mapping for another addon (native/region_lease.h). It stays mapped while the addon holds
-   * it; a lease that nobody took keeps nothing.
+   * Lends the mapping to another addon (native/region_lease.h). It stays mapped while the addon
+   * holds the lease; a lease that no addon took does not keep it mapped.
    */
   lease(): RegionLease {
     return native().regionLease(this.#open())
   }
 
   /**
-   * Gives this handle up; may be called twice. The last one unmaps: unregister first, and let
-   * nobody be parked here. With `EVENT_UNMAP` that blocks until the event is read elsewhere.
+   * Closes this handle; may be called twice. Closing the last handle unmaps the memory: unregister
+   * it first, and make sure that no thread is blocked on its pages. With `EVENT_UNMAP`, unmapping
+   * blocks until another thread reads the event.
    */
   close(): void {
     const handle = this.#handle

@@ -21,7 +21,7 @@ export interface NativeWatch {
 export interface NativeFaultGuard {
   readonly [tag]: 'fault-guard'
 }
-/** A mapping on loan to another addon, see native/region_lease.h. */
+/** A mapping lent to another addon, see native/region_lease.h. */
 export interface RegionLease {
   readonly [tag]: 'lease'
 }
@@ -41,7 +41,10 @@ export interface NativeRegionInfo {
 /** In the order of the addon's numbers. */
 export const regionKinds = ['anon', 'memfd', 'hugetlb', 'file'] as const
 
-/** `anon`: private. `memfd`, `hugetlb` (2 MiB pages): shared, may be mapped twice. `file`: {@link MemoryRegion.openFile}. */
+/**
+ * `anon`: private. `memfd`, `hugetlb` (2 MiB pages): shared, may be mapped twice. `file`:
+ * {@link MemoryRegion.openFile}.
+ */
 export type RegionKind = (typeof regionKinds)[number]
 
 export interface NativeUserfaultfdInfo {
@@ -64,7 +67,7 @@ type Region = NativeRegion
 type Uffd = NativeUserfaultfd
 type Info = NativeUserfaultfdInfo
 
-/** What is packed, where to, and where to say what was done. */
+/** The pages to pack, the output buffer, and the array for the results. */
 export type Packing = [
   region: NativeRegion,
   bitmap: Uint8Array,
@@ -79,7 +82,7 @@ export type Packing = [
 ]
 
 export interface NativeAddon {
-  /** The array tells which call failed: `[-errno, name]`. */
+  /** An array names the system call that failed: `[-errno, name]`. */
   regionCreate(kind: number, lengthBytes: number, alias: boolean, name: string): Region | Failure
   regionOpenFile(fd: number, lengthBytes: number, writable: boolean): Region | Failure
   regionAttach(id: number): Region | number
@@ -97,7 +100,7 @@ export interface NativeAddon {
 
   /** Sets bits of `bitmap`; returns how many were clear. */
   pagemapScanDirty(region: Region, lengthBytes: number, bitmap: Uint8Array, arm: boolean): number
-  /** Triples in `out`; its last element becomes the offset to go on from. */
+  /** Writes triples to `out`; its last element becomes the offset to continue from. */
   pagemapScan(
     region: Region,
     offset: number,
@@ -113,7 +116,7 @@ export interface NativeAddon {
 
   /** The features of the kernel, or `-errno`. */
   uffdProbe(door: number, userModeOnly: boolean): bigint | number
-  /** A bare number is the open's `-errno`, one in an array that of the handshake. */
+  /** A number is the `-errno` of the open, a number in an array that of the handshake. */
   uffdOpen(door: number, userModeOnly: boolean, features: bigint): Uffd | number | [number]
   uffdAttach(id: number): Uffd | number
   uffdInfo(uffd: Uffd): Info
@@ -155,7 +158,7 @@ export interface NativeAddon {
     dontWake: boolean,
   ): number
   uffdRead(uffd: Uffd, events: Float64Array): number
-  /** `listener` gets libuv's status. */
+  /** Passes libuv's status to `listener`. */
   watchStart(uffd: Uffd, listener: (status: number) => void, ref: boolean): NativeWatch | number
   watchStop(watch: NativeWatch): void
 
@@ -229,7 +232,7 @@ export interface NativeAddon {
   socketOutstanding(fd: number): number
   socketSend(fd: number, bytes: Uint8Array): number
   fdSpin(fd: number, otherFd: number, microseconds: number): number
-  /** A descriptor. */
+  /** Returns a descriptor. */
   socketListenUnix(path: string, mode: number): number
   fdDuplicate(fd: number): number
   fdClose(fd: number): number

@@ -1,8 +1,8 @@
-/** What can help where a userfaultfd does not open: only what this process' own answers allow. */
+/** Suggests remedies if a userfaultfd does not open, from the errors of each open method. */
 import type { Confinement } from './confinement.js'
 import type { OpenMethod } from './native.js'
 
-/** A way to open a userfaultfd, and the name of the errno that it gave; undefined: it opened. */
+/** An open method, and the name of its errno; undefined: it opened. */
 export interface OpenMethodAnswer {
   readonly door: OpenMethod
   readonly userModeOnly: boolean
@@ -10,9 +10,9 @@ export interface OpenMethodAnswer {
 }
 
 /**
- * What would open one of the doors; undefined where it is open.
+ * What would make an open method work; undefined if it works.
  *
- * @param answers - of all doors: together they tell a filter from a lack of rights
+ * @param answers - of all methods: together they tell a seccomp filter from missing privileges
  */
 export function remedyFor(
   { door, userModeOnly, error }: OpenMethodAnswer,
@@ -29,7 +29,7 @@ export function remedyFor(
     : 'sysctl -w vm.unprivileged_userfaultfd=1, or CAP_SYS_PTRACE'
 }
 
-/** The remedies of all doors that are closed, each once. */
+/** The remedies for all open methods that fail, without duplicates. */
 export function remediesFor(
   answers: readonly OpenMethodAnswer[],
   confinement: Confinement,
@@ -41,7 +41,7 @@ export function joinRemedies(remedies: readonly (string | undefined)[]): string 
   return [...new Set(remedies)].filter((remedy) => remedy !== undefined).join(', or ')
 }
 
-/** Since Linux 5.11 the kernel itself refuses the call for user-mode faults to no user. */
+/** Since Linux 5.11 every user may make the user-mode-only call, so EPERM comes from a filter. */
 function isRefusedByFilter(answers: readonly OpenMethodAnswer[], { kernel }: Confinement): boolean {
   const narrow = answers.find(({ door, userModeOnly }) => door === 'syscall' && userModeOnly)
   return narrow?.error === 'EPERM' && !isBefore(kernel, 5, 11)

@@ -1,4 +1,4 @@
-/** Which of the doors to userfaultfd opens for this process, and the agreement on features. */
+/** Finds an open method for userfaultfd that works for this process, and negotiates features. */
 import { KernelError } from '../errors.js'
 import { errnoName, kernelError } from './check.js'
 import { readConfinement } from './confinement.js'
@@ -10,13 +10,13 @@ import type { NativeUserfaultfd, OpenMethod } from './native.js'
 import { joinRemedies, remedyFor } from './open-remedy.js'
 
 export interface UserfaultfdOptions {
-  /** Features that must be there, by their names in `linux/userfaultfd.h`. Default none. */
+  /** Required features, by their names in `linux/userfaultfd.h`. Default none. */
   features?: readonly FeatureName[]
-  /** Features to enable where the kernel has them. Default none. */
+  /** Features to enable if the kernel has them. Default none. */
   optional?: readonly FeatureName[]
   /**
-   * `true`: handle only faults of user code. `false`: also those from inside the kernel, or fail.
-   * Default: what this process may.
+   * `true`: handle only faults of user code. `false`: also faults inside the kernel, or fail.
+   * Default: kernel faults too if this process may handle them.
    */
   userModeOnly?: boolean
   /** Default: the device, then the system call. */
@@ -35,14 +35,14 @@ interface Attempt {
   userModeOnly: boolean
 }
 
-/** What one door said: the kernel's features, or why not. */
+/** The result of one open method: the kernel's features, or the error. */
 export interface OpenMethodReport extends Attempt {
   /** `undefined` if it opened. */
   error: string | undefined
   available: ReadonlySet<FeatureName>
 }
 
-/** Tries a door and closes it again. */
+/** Opens a userfaultfd by `door`, asks for its features, and closes it. */
 export function probeOpenMethod(door: OpenMethod, userModeOnly: boolean): OpenMethodReport {
   const answer = native().uffdProbe(openMethods.indexOf(door), userModeOnly)
   return typeof answer === 'number'
@@ -50,7 +50,7 @@ export function probeOpenMethod(door: OpenMethod, userModeOnly: boolean): OpenMe
     : { door, userModeOnly, error: undefined, available: featuresFromMask(answer) }
 }
 
-/** What each door answers. */
+/** Probes every open method. */
 export function probeOpenMethods(): OpenMethodReport[] {
   return [
     probeOpenMethod('device', false),
@@ -59,17 +59,17 @@ export function probeOpenMethods(): OpenMethodReport[] {
   ]
 }
 
-/** Opens the first door that lets us in. */
+/** Opens a userfaultfd by the first method that works. */
 export function openUserfaultfd(options: UserfaultfdOptions): NativeUserfaultfd {
   const refusals: { attempt: Attempt; errno: number }[] = []
   for (const attempt of attempts(options)) {
-    // The kernel tells what it has only to a descriptor that asks for nothing, and a descriptor is
-    // configured once: hence one to ask with, and another to use.
+    // UFFDIO_API fails if it requests a feature that the kernel lacks, and a descriptor takes it
+    // only once. Therefore one descriptor asks for the features, and another one is used.
     const answer = native().uffdProbe(openMethods.indexOf(attempt.door), attempt.userModeOnly)
     if (typeof answer === 'bigint') return handshake(attempt, answer, options)
     refusals.push({ attempt, errno: answer })
   }
-  // The system call's answer says more than that of a device which may not be there.
+  // Prefer the error of the system call: the device may simply not exist.
   const telling = refusals.find(({ attempt }) => attempt.door === 'syscall') ?? refusals[0]
   if (telling === undefined) throw new TypeError('door must be device or syscall')
   const all = refusals.map(({ attempt, errno }) => `${describe(attempt)}: ${errnoName(errno)}`)
@@ -81,7 +81,7 @@ function attempts({ door, userModeOnly }: UserfaultfdOptions): Attempt[] {
   const chosen: readonly OpenMethod[] = door === undefined ? openMethods : [door]
   const full = chosen.map((each) => ({ door: each, userModeOnly: userModeOnly ?? false }))
   if (userModeOnly !== undefined) return full
-  // A device that opens always gives the full one, so only the call has a second try.
+  // A device that opens always allows kernel faults, so only the system call has a second attempt.
   return chosen.includes('syscall') ? [...full, { door: 'syscall', userModeOnly: true }] : full
 }
 
@@ -94,7 +94,7 @@ function handshake(
   const available = featuresFromMask(kernelMask)
   const lacking = features.filter((name) => !available.has(name))
   if (lacking.length > 0) {
-    featuresToMask(lacking) // a name that nobody knows is a TypeError, not a kernel's fault
+    featuresToMask(lacking) // throws a TypeError for an unknown name
     const since = lacking.map((name) => `${name} (Linux ${featureSince(name)})`).join(', ')
     throw new KernelError('EINVAL', -22, 'ioctl', {
       args: 'UFFDIO_API',
@@ -118,7 +118,7 @@ function describe({ door, userModeOnly }: Attempt): string {
 
 const forkHint = 'EVENT_FORK needs CAP_SYS_PTRACE, whoever opened the descriptor'
 
-/** What helps with the doors that were tried. */
+/** Remedies for the open methods that were tried. */
 function openHint({ door, userModeOnly }: UserfaultfdOptions): string {
   const answers = probeOpenMethods()
   const confinement = readConfinement()

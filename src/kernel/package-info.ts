@@ -1,4 +1,4 @@
-/** Where the files of this package are, and its name and version. */
+/** The location of the files of this package, and its name and version. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
@@ -19,7 +19,7 @@ export function packageInfo(): PackageInfo {
   return known
 }
 
-/** Files of their own process or thread that `scripts/bundle.mjs` makes: they start faster. */
+/** Entry files of processes and workers; `scripts/bundle.mjs` bundles them to start faster. */
 export type BundledEntry =
   'cli/main' | 'source/worker' | 'destination/worker' | 'park/worker' | 'park/spill-worker'
 
@@ -27,7 +27,7 @@ export function bundledEntry(entry: BundledEntry): URL {
   return pathToFileURL(join(packageRoot, 'dist/bundle', `${entry}.js`))
 }
 
-/** A compiled module that is not bundled, because it loads others by name. */
+/** A compiled module that is not bundled, because it loads other modules by name. */
 export function compiledModule(path: `${string}.js`): URL {
   return pathToFileURL(join(packageRoot, 'dist/src', path))
 }

@@ -1,6 +1,6 @@
 /** Names for `PAGEMAP_SCAN` (Linux 6.7), Documentation/admin-guide/mm/pagemap.rst. */
 
-/** `PAGE_IS_…`. `WRITTEN` is "not write-protected": before the first arming that is every page. */
+/** `PAGE_IS_…`. `WRITTEN` means "not write-protected": every page is, before the first arming. */
 const categories = {
   WPALLOWED: 1,
   WRITTEN: 2,
@@ -17,27 +17,33 @@ export type PageCategory = keyof typeof categories
 /** Numbers per range in the output of {@link MemoryRegion.scan}: start, end, categories. */
 export const SCAN_STRIDE = 3
 
-/** What to look for; see {@link MemoryRegion.scan}. Everything that is left out matches. */
+/** What to look for; see {@link MemoryRegion.scan}. An omitted condition matches every page. */
 export interface ScanOptions {
   /** First byte, a multiple of the page size; default 0. */
   offset?: number
   /** Bytes from `offset`; default to the end of the region. */
   length?: number
-  /** Categories that a page must all have. */
+  /** A page must have all of these categories. */
   all?: readonly PageCategory[]
-  /** Categories of which a page must have one. */
+  /** A page must have at least one of these categories. */
   any?: readonly PageCategory[]
-  /** Categories of `all` and `any` that count as their opposite. */
+  /** Categories whose value is inverted for `all` and `any`. */
   inverted?: readonly PageCategory[]
-  /** Categories to report; adjacent pages with the same ones make one range. Default: `all` and `any`. */
+  /**
+   * Categories to report; adjacent pages with the same ones form one range. Default: `all` and
+   * `any`.
+   */
   report?: readonly PageCategory[]
-  /** Write-protect what matches, in the same step (`PM_SCAN_WP_MATCHING`). Default false. */
+  /** Write-protect matching pages in the same step (`PM_SCAN_WP_MATCHING`). Default false. */
   writeProtect?: boolean
-  /** Fail with `EPERM` where the range is not registered with `WP_ASYNC` (`PM_SCAN_CHECK_WPASYNC`). Default false. */
+  /**
+   * Fail with `EPERM` if the range is not registered with `WP_ASYNC` (`PM_SCAN_CHECK_WPASYNC`).
+   * Default false.
+   */
   requireAsync?: boolean
-  /** Stop behind so many matching pages; default 0, no limit. */
+  /** Stop after this many matching pages; default 0, no limit. */
   maxPages?: number
-  /** Where ranges go: {@link SCAN_STRIDE} numbers each and one more at the end, see `next`. */
+  /** Takes the ranges, {@link SCAN_STRIDE} numbers each; its last number becomes `next`. */
   out: Float64Array
 }
 
@@ -56,9 +62,9 @@ export const scanOptionNames: readonly string[] = [
 
 /** What one scan found. */
 export interface ScanResult {
-  /** Ranges in `out`. */
+  /** Number of ranges in `out`. */
   count: number
-  /** Where the next scan goes on; the end of the range if this one reached it. */
+  /** Offset at which to continue; the end of the range if this scan reached it. */
   next: number
 }
 

@@ -1,9 +1,9 @@
 /**
- * The loops over pages: one call for a batch, no object per page.
+ * Loops over pages: one call for a batch, no object per page.
  *
- * Records are those of the stream's `ram` section. The receiving loops take complete records of the
- * plain kinds, `PAGE | CONTINUE` and `ZERO | CONTINUE` with fill 0, for pages inside the block, and
- * stop at anything else, which the decoder above them then takes or refuses.
+ * Records are those of the stream's `ram` section. The receiving loops take complete records of two
+ * kinds, `PAGE | CONTINUE` and `ZERO | CONTINUE` with fill 0, for pages inside the block. They stop
+ * at any other record, which the decoder then handles or rejects.
  */
 import { readlinkSync } from 'node:fs'
 import { check, checkOptions } from './check.js'
@@ -17,29 +17,29 @@ import type { Userfaultfd } from './userfaultfd.js'
 export interface PackOptions {
   /** First target page. */
   from: number
-  /** Behind the last target page. */
+  /** End: the target page after the last one. */
   to: number
   /**
-   * Target pages per host page; default 1. With more, a host page is begun only if all of it fits,
-   * and then finished; `from` and `to` must be borders of host pages.
+   * Target pages per host page; default 1. A larger host page is packed only if all of it fits.
+   * `from` and `to` must be aligned to host pages.
    */
   hostPages?: number
-  /** Stop behind so many target pages. Default: no limit. */
+  /** Stop after this many target pages. Default: no limit. */
   maxPages?: number
-  /** The block's name, if the first record has to carry it; the others say "same block". */
+  /** The block's name, if the first record has to carry it. The other records have `CONTINUE`. */
   name?: Uint8Array | undefined
 }
 
 /**
  * Takes set pages out of `bitmap` and writes their records to `out`.
  *
- * Reads the region's memory: a page missing here parks this thread. Of a file that was opened for
- * reading it reads the file, so that a page that cannot be read is an error and no SIGBUS.
+ * Reads the region's memory, so a missing page blocks this thread. If the region is a read-only
+ * file, it reads the file with pread(2) instead: an unreadable page is then an error, not a SIGBUS.
  *
  * @param result - at least 3 long: next page to look at, pages, zero pages
  * @returns bytes written
- * @throws KernelError `EIO`, …: the file cannot be read; `ENODATA`: it was truncated. Pages before that
- *   one are no longer in `bitmap`, and their records are in `out`
+ * @throws KernelError `EIO`, …: the file cannot be read; `ENODATA`: it was truncated. Earlier pages
+ *   are no longer in `bitmap`, and their records are in `out`
  */
 export function packPages(
   region: MemoryRegion,
@@ -53,7 +53,7 @@ export function packPages(
   return checkRead(packed, region, result)
 }
 
-/** Of a file that is mapped for reading, pages are read by pread(2), not through the mapping. */
+/** Throws for a failed pread(2), which reads the pages of a region that is a read-only file. */
 function checkRead(packed: number, region: MemoryRegion, result: Float64Array): number {
   const page = (): string => {
     const offset = (result[0] ?? 0) * 4096
@@ -64,7 +64,7 @@ function checkRead(packed: number, region: MemoryRegion, result: Float64Array): 
   return check(packed, 'pread', page, hint)
 }
 
-/** For messages: what a descriptor of this process refers to. */
+/** The path that a descriptor of this process refers to, for messages. */
 export function pathOf(fd: number): string {
   try {
     return readlinkSync(`/proc/self/fd/${fd}`)
@@ -89,18 +89,19 @@ function packing(
 export interface SendOptions extends PackOptions {
   /** A stream socket. */
   fd: number
-  /** Pages in a piece: so many are packed, then sent. */
+  /** Pages in a piece; each piece is packed and then sent. */
   piecePages: number
 }
 
 /**
- * {@link packPages}, of which all but the last piece is sent at once, past `out`, while the cache
- * holds it. What stands before `outOffset` goes first. Never waits: stops early where the socket
- * takes no more, or something can be read from it.
+ * Packs pages as {@link packPages} does, and sends every piece but the last at once, while the CPU
+ * cache still holds it. Bytes of `out` before `outOffset` are sent first. Never waits: stops early
+ * if the socket takes no more bytes or is readable.
  *
- * @param result - at least 6 long: next page to look at, pages, zero pages, bytes sent, where in `out`
- *   the rest begins, 1 where it stopped early
- * @returns where in `out` the rest ends; an error of the socket is met by whoever sends it
+ * @param result - at least 6 long: next page to look at, pages, zero pages, bytes sent, start of
+ *   the unsent rest in `out`, 1 if it stopped early
+ * @returns end of the unsent rest in `out`. A socket error is not reported here: sending the rest
+ *   fails with it
  * @throws KernelError as {@link packPages}
  */
 export function sendPages(
@@ -117,7 +118,8 @@ export function sendPages(
 }
 
 /**
- * Precopy: writes records into memory. A zero page that never held anything is not touched.
+ * Precopy: writes records into memory. A zero page that was not received before is not touched,
+ * except in huge pages.
  *
  * @param usedLength - of the block, whole pages, not more than the region
  * @param received - page set
@@ -125,7 +127,7 @@ export function sendPages(
  * @param bytes - records in `[start, end)`
  * @param result - at least 2 long: pages, zero pages
  * @returns bytes consumed
- * @throws KernelError `EACCES` for a region that may not be written
+ * @throws KernelError `EACCES` if the region is not writable
  */
 export function loadRecords(
   region: MemoryRegion,
@@ -152,7 +154,7 @@ export function loadRecords(
 
 /** Sixth number of {@link placeRecords}: why it stopped. */
 export const PlaceStop = {
-  /** The records that it takes are used up. */
+  /** No complete record of the accepted kinds is left. */
   NONE: 0,
   /** The next page is marked as received. */
   DUPLICATE: 1,
@@ -161,15 +163,15 @@ export const PlaceStop = {
 } as const
 
 /**
- * Postcopy, host page = target page: places records by UFFDIO_COPY and UFFDIO_ZEROPAGE, one ioctl
- * for a run of pages, and wakes who waits for them.
+ * Postcopy, host page = target page: places records with UFFDIO_COPY and UFFDIO_ZEROPAGE, one ioctl
+ * for each run of pages, and wakes the threads that wait for them.
  *
- * `bytes` is scratch: what is consumed may be overwritten. It stops before the record that cannot be
- * placed; that one and all behind it are as they were.
+ * Consumed bytes of `bytes` may be overwritten. It stops before a record that cannot be placed;
+ * that record and all later ones keep their bytes.
  *
  * @param received - page set; marked once placed
- * @param result - at least 6 long: pages, zero pages, errno (0 or positive), offset of the page that
- *   was in the way, ioctls, {@link PlaceStop}
+ * @param result - at least 6 long: pages, zero pages, errno (0 or positive), offset of the page at
+ *   which it stopped, ioctls, {@link PlaceStop}
  * @returns bytes consumed
  */
 export function placeRecords(
@@ -195,10 +197,10 @@ export function placeRecords(
 }
 
 /**
- * Like {@link loadRecords}, into a sparse file at the block's offsets.
+ * Like {@link loadRecords}, but writes into a sparse file, at the block's offsets.
  *
- * @param result - at least 4 long: pages, zero pages, errno (0 or positive), offset of the page that
- *   was not written
+ * @param result - at least 4 long: pages, zero pages, errno (0 or positive), offset of the page
+ *   that was not written
  * @returns bytes consumed
  */
 export function storeRecords(
@@ -214,13 +216,14 @@ export function storeRecords(
   return native().storeRecords(fd, usedLength, received, zeroed, bytes, start, end, result)
 }
 
-/** Where a host page that is larger than a target page comes together. */
+/** Gathers the target pages of one larger host page. */
 export interface HostPageAssembly {
-  /** Content, valid once complete. */
+  /** Content of the host page, valid once it is complete. */
   staging: Uint8Array
   /**
-   * Host page or -1, target pages seen, of these not zero, then a bit for each one seen. Complete
-   * when the second number is the number of target pages; set the first to -1 to begin the next.
+   * Index of the host page or -1, number of target pages seen, number of those that are not zero,
+   * then one bit for each target page seen. The host page is complete when all its target pages
+   * were seen. Set the first number to -1 to begin the next one.
    */
   state: Int32Array
 }
@@ -234,17 +237,17 @@ export function createHostPageAssembly(hostPageBytes: number): HostPageAssembly 
 
 /** Third number of {@link assembleRecords}: why it stopped. */
 export const AssembleStop = {
-  /** The host page is complete, or the records that it takes are used up. */
+  /** The host page is complete, or no complete record of the accepted kinds is left. */
   NONE: 0,
   /** The next record is for another host page, while this one is incomplete. */
   OTHER_HOST_PAGE: 1,
-  /** The next target page was received, or seen in this host page already. */
+  /** The next target page was received already, or seen in this host page already. */
   DUPLICATE: 2,
 } as const
 
 /**
- * Postcopy with larger host pages: gathers the records of one host page, in any order. Stops behind
- * the one that completes it.
+ * Postcopy with larger host pages: gathers the records of one host page, in any order. Stops after
+ * the record that completes it.
  *
  * @param staging - one host page, see {@link HostPageAssembly}
  * @param state - see {@link HostPageAssembly}
@@ -269,13 +272,13 @@ export function assembleRecords(
  * Adds the pages of `region` written since it was last armed to `bitmap`.
  *
  * The region must be registered for write-protect with `WP_ASYNC`. Before the first arming every
- * page counts as written, but for hugetlb pages that nobody touched. Not seen: pages discarded in
- * shared memory, and writes by another mapping or by pwrite(2) on the file.
+ * page counts as written, except hugetlb pages that were never accessed. It does not see discards
+ * in shared memory, writes through another mapping, or pwrite(2) to the file.
  *
  * @param bitmap - target pages: a 2 MiB page sets 512 bits
- * @param options - `arm`: write-protect what was found, in the same step. `lengthBytes`: look at so
- *   many bytes from the start of the region; default: all
- * @returns how many pages were not in `bitmap` before
+ * @param options - `arm`: write-protect the found pages in the same step. `lengthBytes`: bytes to
+ *   scan from the start of the region; default: all
+ * @returns how many of the pages were not in `bitmap` before
  * @throws KernelError `ENOTTY` before Linux 6.7, `EPERM` without `WP_ASYNC`
  * @see PAGEMAP_SCAN, Documentation/admin-guide/mm/pagemap.rst
  */

@@ -1,4 +1,4 @@
-/** What this process may do, and which settings decide it, as the kernel shows them. */
+/** The privileges of this process, and the kernel settings that decide them. */
 import { readConfinement } from './confinement.js'
 import type { Confinement } from './confinement.js'
 import { hugePageLimit, memoryLimit } from './control-groups.js'
@@ -12,17 +12,17 @@ const capabilityBits = { SYS_PTRACE: 19, SYS_ADMIN: 21, SYS_RESOURCE: 24, IPC_LO
 
 export type CapabilityName = keyof typeof capabilityBits
 
-/** Raw facts; `undefined` where this kernel does not show one. */
+/** Raw facts; `undefined` if this kernel does not show one. */
 export interface Privileges {
   uid: number
-  /** Effective ones, of those that matter here. CAP_SYS_PTRACE decides about kernel faults and EVENT_FORK. */
+  /** Effective capabilities. CAP_SYS_PTRACE allows kernel faults and EVENT_FORK. */
   capabilities: ReadonlySet<CapabilityName>
-  /** Each way to open a userfaultfd, and what it answered. */
+  /** Each method to open a userfaultfd, and its result. */
   doors: readonly OpenMethodReport[]
   confinement: Confinement
-  /** vm.unprivileged_userfaultfd: 1 lets everybody handle kernel faults. */
+  /** vm.unprivileged_userfaultfd: 1 lets every user handle kernel faults. */
   unprivilegedUserfaultfd: number | undefined
-  /** 2 MiB pages: in the pool, and free of reservations. */
+  /** 2 MiB pages: in the pool, and free and not reserved. */
   hugePages: { total: number; free: number } | undefined
   /** `always`, `madvise` or `never`, for private and for shared memory. */
   transparentHugePages: { anon: string | undefined; shmem: string | undefined }
@@ -31,7 +31,7 @@ export interface Privileges {
   /** vm.max_map_count: unregistering part of a mapping splits it. */
   maxMapCount: number | undefined
   memoryAvailableBytes: number | undefined
-  /** Of the process' control group or one above it, the limit that leaves least; undefined without. */
+  /** The tightest limit of this control group and its ancestors; undefined if there is none. */
   memoryGroup: GroupLimit | undefined
   /** The same for 2 MiB pages. */
   hugePageGroup: GroupLimit | undefined

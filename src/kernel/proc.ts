@@ -1,7 +1,7 @@
-/** Files below /proc and /sys, of which not every kernel has every one. */
+/** Reads files below /proc and /sys, which may be absent on some kernels. */
 import { readFileSync } from 'node:fs'
 
-/** `undefined` where it is not there, or not for this user. */
+/** The content of a file; `undefined` if it does not exist or is not readable. */
 export function readText(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8')
@@ -10,7 +10,7 @@ export function readText(path: string): string | undefined {
   }
 }
 
-/** The first group of a pattern. */
+/** The first capture group of `pattern` in a file. */
 export function fieldOf(path: string, pattern: RegExp): string | undefined {
   return pattern.exec(readText(path) ?? '')?.[1]
 }

@@ -1,11 +1,11 @@
-/** What to change where the kernel refuses memory. */
+/** Hints for errors of memory regions: which setting to change. */
 import { errnoName, kernelError } from './check.js'
 import { describeLimit, hugePageLimit } from './control-groups.js'
 import type { RegionKind } from './native.js'
 
 /**
- * Refuses huge pages that the control group does not grant: the kernel reserves them all the same, and
- * ends the process by SIGBUS at the first touch beyond the limit.
+ * Rejects a request for more huge pages than the control group allows. The kernel would reserve
+ * them nevertheless, and kill the process with SIGBUS at the first access beyond the limit.
  *
  * @throws KernelError `ENOMEM`
  */
@@ -20,7 +20,7 @@ function groupHint(lengthBytes: number): string | undefined {
   return `the control group grants too few 2 MiB pages: ${describeLimit(limit)}; raise that limit`
 }
 
-/** Why a huge page that is reserved cannot be had, with the numbers where a limit is known. */
+/** Explains why a reserved huge page cannot be allocated, with the numbers of a known limit. */
 export function hugePageShortage(): string {
   const limit = hugePageLimit()
   return limit === undefined

@@ -1,8 +1,8 @@
-/** What Node lacks for sockets, on plain descriptors. */
+/** Socket calls that Node lacks, on plain descriptors. */
 import { check } from './check.js'
 import { native } from './load.js'
 
-/** `tcp(7)` and `socket(7)`. Buffer sizes in bytes (Linux doubles them), `TCP_USER_TIMEOUT` in ms. */
+/** `tcp(7)`, `socket(7)`. Buffer sizes in bytes (Linux doubles them), `TCP_USER_TIMEOUT` in ms. */
 export type SocketOption =
   | 'SO_SNDBUF'
   | 'SO_RCVBUF'
@@ -25,9 +25,9 @@ export function getSocketOption(fd: number, option: SocketOption): number {
 }
 
 /**
- * Gives bytes to the kernel without waiting, and without what Node keeps for each write.
+ * Sends bytes without waiting, and without the objects that Node allocates for each write.
  *
- * @returns how many it took; 0 where it takes none now, or the connection is broken
+ * @returns how many bytes the kernel took; 0 if it takes none now, or the connection is broken
  * @see send(2), `MSG_DONTWAIT`
  */
 export function sendNow(fd: number, bytes: Uint8Array): number {
@@ -35,35 +35,35 @@ export function sendNow(fd: number, bytes: Uint8Array): number {
 }
 
 /**
- * Looks again and again, without sleeping, until one of two descriptors is readable. Nothing else
- * runs on this thread meanwhile: microseconds, not milliseconds.
+ * Polls without sleeping until one of two descriptors is readable or the time is over. Nothing else
+ * runs on this thread meanwhile: give microseconds, not milliseconds.
  *
- * @returns whether one is; false also where poll(2) fails
+ * @returns whether a descriptor is readable; false also if poll(2) fails
  * @see poll(2)
  */
 export function spinUntilReadable(fd: number, otherFd: number, microseconds: number): boolean {
   return native().fdSpin(fd, otherFd, microseconds) > 0
 }
 
-/** Bytes that the peer's kernel has not acknowledged (`SIOCOUTQ`). */
+/** Bytes in the send queue that the peer has not acknowledged (`SIOCOUTQ`). */
 export function outstandingBytes(fd: number): number {
   return check(native().socketOutstanding(fd), 'ioctl', () => `${fd}, SIOCOUTQ`)
 }
 
 /**
- * A stream socket that listens on `path`. The file has `mode`, less the umask, from its first
- * moment: Node can change it only afterwards. Close it with {@link closeFd}, or give it to a
+ * Makes a stream socket that listens on `path`. The file has `mode`, less the umask, from the
+ * start; Node could set it only afterwards. Close the socket with {@link closeFd}, or pass it to a
  * server.
  *
  * @param mode - permission bits, as in `0o600`
- * @throws KernelError `EADDRINUSE` where the file is there, `ENAMETOOLONG` beyond 107 bytes
+ * @throws KernelError `EADDRINUSE` if the file exists, `ENAMETOOLONG` for more than 107 bytes
  * @see unix(7)
  */
 export function listenUnixSocket(path: string, mode: number): number {
   return check(native().socketListenUnix(path, mode), 'bind', () => path)
 }
 
-/** Another descriptor for what `fd` stands for, close-on-exec. Close it with {@link closeFd}. */
+/** Duplicates `fd`, close-on-exec. Close the duplicate with {@link closeFd}. */
 export function duplicateFd(fd: number): number {
   return check(native().fdDuplicate(fd), 'fcntl', () => `${fd}, F_DUPFD_CLOEXEC`)
 }

@@ -1,8 +1,8 @@
 import os from 'node:os'
 
 /**
- * Lets this thread go before the vCPUs that wait for what it does. Linux gives each thread a
- * nice value of its own; raising it takes CAP_SYS_NICE, and without it all stay alike.
+ * Raises the priority of this thread above the vCPUs, which wait for its work. On Linux the nice
+ * value belongs to the thread. Lowering it needs CAP_SYS_NICE; without it the priority stays.
  *
  * @see setpriority(2), "C library/kernel differences"
  */
@@ -10,6 +10,6 @@ export function raiseThreadPriority(): void {
   try {
     os.setPriority(0, os.constants.priority.PRIORITY_ABOVE_NORMAL)
   } catch {
-    // EACCES: an ordinary user; slower beside busy vCPUs, and as right.
+    // EACCES: no privilege. The result is the same, but slower while vCPUs are busy.
   }
 }

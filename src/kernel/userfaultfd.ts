@@ -19,7 +19,7 @@ export interface RegisterModes {
 }
 
 export interface FillOptions {
-  /** Leave the threads parked; see {@link Userfaultfd.wake}. Default false. */
+  /** Leave the threads blocked; see {@link Userfaultfd.wake}. Default false. */
   dontWake?: boolean
 }
 
@@ -29,7 +29,7 @@ export interface CopyOptions extends FillOptions {
 }
 
 export interface MoveOptions extends FillOptions {
-  /** Pages missing at the source count as moved. Default false: `ENOENT`. */
+  /** Count pages that are missing at `src` as moved. Default false: `ENOENT`. */
   allowSourceHoles?: boolean
 }
 
@@ -38,7 +38,7 @@ export interface WatchOptions {
   ref?: boolean
 }
 
-/** Says that somebody forgot `close()`; the addon decides what becomes of the descriptor. */
+/** Warns of a missing `close()`; the addon decides whether the descriptor stays open. */
 const forgotten = new FinalizationRegistry<number>((id) => {
   process.emitWarning(
     `userfaultfd ${id} was garbage collected without close(); if ranges are registered for missing or minor faults it stays open`,
@@ -46,33 +46,38 @@ const forgotten = new FinalizationRegistry<number>((id) => {
   )
 })
 
-/** For the other files of this floor: the handle of an open userfaultfd. */
+/** For the other files of this folder: the handle of an open userfaultfd. */
 export let userfaultfdHandle: (uffd: Userfaultfd) => NativeUserfaultfd
 
 /**
  * A userfaultfd(2): one method per ioctl, with the kernel's verb and without policy.
  *
  * A handle belongs to the thread that made it; the descriptor stays open until the last handle of
- * the process is closed. Closing it wakes whoever is parked, and **what they miss then reads as
- * zeros without a word**. So one with ranges registered for missing or minor faults that was never
- * closed (its worker ended, or it was garbage collected) stays open, and can be attached by its
- * {@link Userfaultfd.id}. One that only protects from writes is closed: writers go on.
+ * the process is closed. Closing the descriptor wakes all blocked threads, and **the missing pages
+ * then silently read as zeros**. Therefore a userfaultfd may stay open although its worker ended or
+ * its handle was garbage collected. It does so if a range was registered for missing or minor
+ * faults, and can be attached by its {@link Userfaultfd.id}. One that only write-protects is
+ * closed, and blocked writers continue.
  *
- * The filling ioctls return bytes done. That may be less than asked for: go on behind it, and the
- * next call names what is in the way. 0 means that an event waits: read it first. `EEXIST` means
- * that the page is there; its waiters may still sleep, see {@link Userfaultfd.wake}.
+ * The filling ioctls return the bytes done, which may be fewer than requested. Continue after them:
+ * the next call fails with the error of the page that stopped the first. 0 means that an event is
+ * pending: read it first. `EEXIST` means that the page is present; its waiters may still sleep, see
+ * {@link Userfaultfd.wake}.
  */
 export class Userfaultfd {
   readonly id: number
   readonly fd: number
-  /** Enabled by the handshake. */
+  /** Features that the handshake enabled. */
   readonly features: ReadonlySet<FeatureName>
-  /** What this kernel has. */
+  /** Features that this kernel has. */
   readonly available: ReadonlySet<FeatureName>
-  /** Faults from inside the kernel are not handled but fail with `EFAULT`. */
+  /** Faults inside the kernel are not handled: the system call fails with `EFAULT`. */
   readonly userModeOnly: boolean
   readonly door: OpenMethod
-  /** What {@link Userfaultfd.read} read last: {@link EVENT_STRIDE} numbers each. Always the same array. */
+  /**
+   * The events of the last {@link Userfaultfd.read}, {@link EVENT_STRIDE} numbers each. Always the
+   * same array.
+   */
   readonly events = new Float64Array(MOST_EVENTS * EVENT_STRIDE)
   #handle: NativeUserfaultfd | undefined
   readonly #watches = new Set<NativeWatch>()
@@ -90,11 +95,12 @@ export class Userfaultfd {
   }
 
   /**
-   * Opens `/dev/userfaultfd`, else the system call, else that for user-mode faults only; with
-   * `O_CLOEXEC | O_NONBLOCK`.
+   * Opens a userfaultfd by `/dev/userfaultfd`, else by the system call, else by the system call for
+   * user-mode faults only. It is `O_CLOEXEC | O_NONBLOCK`.
    *
-   * @throws KernelError `EPERM`/`EACCES`: nobody let us in, the hint says who could. `EINVAL`: the
-   *   kernel lacks a feature. `EPERM` of `UFFDIO_API`: `EVENT_FORK` without CAP_SYS_PTRACE
+   * @throws KernelError `EPERM`/`EACCES`: every open method was refused; the hint names remedies.
+   *   `EINVAL`: the kernel lacks a feature. `EPERM` of `UFFDIO_API`: `EVENT_FORK` without
+   *   CAP_SYS_PTRACE
    */
   static open(options: UserfaultfdOptions = {}): Userfaultfd {
     checkOptions(options, userfaultfdOptionNames)
@@ -102,7 +108,7 @@ export class Userfaultfd {
   }
 
   /**
-   * Another handle on a userfaultfd of this process.
+   * Makes another handle on a userfaultfd of this process.
    *
    * @throws KernelError `ENOENT` if all its handles were closed or garbage collected
    */
@@ -115,10 +121,10 @@ export class Userfaultfd {
   /**
    * Registers whole pages; a second call replaces the modes.
    *
-   * @returns the ioctls that the kernel offers there. It promises more than it keeps (`MOVE` on
-   *   shared memory fails), so this can rule out, not in
+   * @returns the ioctls that the kernel offers for the range. An ioctl in the set may still fail
+   *   (`MOVE` on shared memory does); one that is not in the set always fails
    * @throws KernelError `EINVAL`: unaligned, unmapped, or a kind of memory without that mode.
-   *   `EBUSY`: another userfaultfd has it. `EPERM`: a shared mapping that may not be written
+   *   `EBUSY`: registered with another userfaultfd. `EPERM`: a shared mapping without write access
    */
   register(
     address: HostAddress | number,
@@ -145,21 +151,21 @@ export class Userfaultfd {
     )
   }
 
-  /** Wakes the waiters; pages that are missing then read as zeros. */
+  /** Unregisters the range and wakes its waiters; missing pages then read as zeros. */
   unregister(address: HostAddress | number, length: number): void {
     const result = native().uffdUnregister(this.#open(), address, length)
     check(result, 'ioctl', () => `UFFDIO_UNREGISTER, ${hex(address)}, ${length}`)
   }
 
   /**
-   * Places `src` at `dst` and wakes the threads parked there. `src` may begin at any address, and
+   * Places `src` at `dst` and wakes the threads blocked there. `src` may begin at any address, and
    * can be used again when this returns.
    *
    * @param dst - multiple of the region's page size
    * @param src - whole pages of the region's page size
    * @returns bytes placed; 0 if an event must be read first
-   * @throws KernelError `EEXIST`: the page is there (or the pool of huge pages is empty).
-   *   `ENOENT`: not registered any more. `ENOMEM`. `ESRCH`: the process is gone
+   * @throws KernelError `EEXIST`: the page is present (or the pool of huge pages is empty).
+   *   `ENOENT`: not registered any more. `ENOMEM`. `ESRCH`: the process has exited
    * @see ioctl_userfaultfd(2), UFFDIO_COPY. Linux 4.3; hugetlb and shmem since 4.11
    */
   copy(dst: HostAddress | number, src: Uint8Array, options?: CopyOptions): number {
@@ -169,8 +175,9 @@ export class Userfaultfd {
   }
 
   /**
-   * Places zeros. @returns bytes placed; 0 if an event must be read first
+   * Places zeros.
    *
+   * @returns bytes placed; 0 if an event must be read first
    * @throws KernelError `EINVAL` on hugetlb: copy zeros there
    */
   zeropage(dst: HostAddress | number, length: number, options?: FillOptions): number {
@@ -179,10 +186,11 @@ export class Userfaultfd {
   }
 
   /**
-   * Maps pages that are in the file already, for a minor fault.
+   * Maps pages that are already in the file, to resolve a minor fault.
    *
    * @returns bytes mapped; 0 if an event must be read first
-   * @throws KernelError `EFAULT`: not in the file. `EEXIST`: mapped already. `EINVAL`: private memory
+   * @throws KernelError `EFAULT`: not in the file. `EEXIST`: mapped already. `EINVAL`: private
+   *   memory
    */
   continue(start: HostAddress | number, length: number, options?: CopyOptions): number {
     const { dontWake = false, writeProtect = false } = options ?? {}
@@ -208,20 +216,26 @@ export class Userfaultfd {
     return check(result, 'ioctl', () => `UFFDIO_MOVE, ${hex(dst)}, ${hex(src)}, ${length}`)
   }
 
-  /** Marks missing pages as lost: a touch is SIGBUS, a system call gets `EHWPOISON`. Linux 6.6. */
+  /**
+   * Marks missing pages as lost: an access raises SIGBUS, a system call fails with `EHWPOISON`.
+   * Linux 6.6.
+   */
   poison(start: HostAddress | number, length: number, options?: FillOptions): number {
     const result = native().uffdPoison(this.#open(), start, length, options?.dontWake ?? false)
     return check(result, 'ioctl', () => `UFFDIO_POISON, ${hex(start)}, ${length}`)
   }
 
-  /** Wakes who is parked in the range, which need not be registered. They fault again if still missing. */
+  /**
+   * Wakes the threads blocked in the range, which need not be registered. They fault again if the
+   * page is still missing.
+   */
   wake(start: HostAddress | number, length: number): void {
     const result = native().uffdWake(this.#open(), start, length)
     check(result, 'ioctl', () => `UFFDIO_WAKE, ${hex(start)}, ${length}`)
   }
 
   /**
-   * Arms (`enable`) or disarms write-protection; disarming wakes, unless `dontWake`.
+   * Arms (`enable`) or disarms write-protection; disarming wakes blocked writers unless `dontWake`.
    *
    * @throws KernelError `ENOENT`: not registered for it. `EAGAIN`: an event must be read first
    */
@@ -236,7 +250,7 @@ export class Userfaultfd {
   }
 
   /**
-   * One non-blocking read(2) into {@link Userfaultfd.events}. Faults come before any other event.
+   * One non-blocking read(2) into {@link Userfaultfd.events}. Faults precede all other events.
    *
    * @returns the number of events; 0 if there were none
    */
@@ -245,14 +259,14 @@ export class Userfaultfd {
   }
 
   /**
-   * Reads a batch whenever there is one, on this thread's event loop, and calls `listener` with
-   * the number of events. There is no other thread in it: what resolves the fault is what was woken.
+   * Reads events whenever there are any, on this thread's event loop, and calls `listener` with
+   * their number. No other thread takes part: the thread that was woken also resolves the fault.
    *
-   * A listener that throws ends the watch; its exception is an uncaught one. It ends the process
-   * although workers are parked, as {@link exitProcess} does. An `uncaughtException` listener may
-   * watch again instead.
+   * If a listener throws, the watch ends and the exception is an uncaught one. It ends the process
+   * as {@link exitProcess} does, even if workers are blocked. An `uncaughtException` listener may
+   * start a new watch instead.
    *
-   * @returns stops it; may be called twice
+   * @returns a function that stops the watch; may be called twice
    * @throws KernelError `EEXIST`: this thread watches it already
    */
   watch(listener: (count: number) => void, options: WatchOptions = {}): () => void {
@@ -260,7 +274,7 @@ export class Userfaultfd {
     const onReady = (status: number) => {
       check(status, 'epoll_wait', () => `userfaultfd ${this.fd}`)
       const count = this.read()
-      // A fault that was resolved meanwhile takes its message along.
+      // There may be no event: the kernel drops the message of a fault that was resolved meanwhile.
       if (count > 0) listener(count)
     }
     const guarded = (status: number) => {
@@ -283,10 +297,11 @@ export class Userfaultfd {
   }
 
   /**
-   * Gives this handle up and stops its watches; may be called twice. See above for the last one.
+   * Closes this handle and stops its watches; may be called twice. Closing the last handle closes
+   * the descriptor, see {@link Userfaultfd}.
    *
-   * Release parked threads before the process ends, or end it by {@link exitProcess}:
-   * `process.exit()` first joins every worker, and one that sleeps in a fault never ends.
+   * Release blocked threads before the process ends, or end it with {@link exitProcess}:
+   * `process.exit()` first joins every worker, and a worker that sleeps in a fault never ends.
    */
   close(): void {
     const handle = this.#handle

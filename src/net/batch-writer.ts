@@ -1,6 +1,6 @@
 /**
- * A few large buffers that go round: one is filled while the kernel takes another. In steady
- * state nothing is allocated for a page, and what waits unsent is bounded by the buffers.
+ * A few large buffers, used in turn: one is filled while the kernel takes another. In steady state
+ * no page needs an allocation, and the buffers bound the unsent bytes.
  */
 import type { Channel } from './channel.js'
 
@@ -17,7 +17,7 @@ export class BatchWriter {
     this.#free = Array.from({ length: BUFFERS }, () => new Uint8Array(batchBytes))
   }
 
-  /** The next buffer to fill. Waits until the kernel has taken one; undefined once abandoned. */
+  /** The next buffer to fill. Waits until one is free; undefined after {@link abandon}. */
   async take(): Promise<Uint8Array | undefined> {
     for (;;) {
       if (this.#abandoned) return undefined
@@ -34,18 +34,18 @@ export class BatchWriter {
     return this.#abandoned ? undefined : this.#free.pop()
   }
 
-  /** Sends `[start, end)` of a buffer from {@link take}, and takes it back. */
+  /** Sends `[start, end)` of a buffer from {@link take}; the buffer is free again once written. */
   send(buffer: Uint8Array, start: number, end: number): void {
     this.#channel.write(buffer.subarray(start, end), () => this.giveBack(buffer))
   }
 
-  /** Returns a buffer from {@link take} unused. */
+  /** Returns a buffer from {@link take} to the free ones. */
   giveBack(buffer: Uint8Array): void {
     this.#free.push(buffer)
     this.#wakeTaker()
   }
 
-  /** Ends all waiting: a peer that takes nothing any more must not keep us. */
+  /** Ends a wait in {@link take}, which otherwise lasts as long as the peer does not read. */
   abandon(): void {
     this.#abandoned = true
     this.#wakeTaker()

@@ -1,6 +1,6 @@
 /**
- * One connection of a migration: reads into one buffer for its whole life, and hands whole
- * elements to a consumer that says how many bytes it took.
+ * One connection of a migration. It reads into one buffer for its whole life, and passes the
+ * received bytes to a consumer, which returns how many bytes it took.
  */
 import net from 'node:net'
 import { availableParallelism } from 'node:os'
@@ -12,36 +12,37 @@ import { type ConnectTimeout, established } from './connect-timeout.js'
 import { refuseTls, secureClient, sslError } from './tls.js'
 import type { TlsClient } from './tls-credentials.js'
 
-/** What comes in so few bytes is a message that somebody waits for. */
+/** A read of fewer bytes is a short message, such as a page request: acknowledge it at once. */
 const SMALL_READ_BYTES = 4096
-/** The kernel counts in seconds. */
+/** The kernel's keepalive time has a resolution of one second. */
 const MIN_KEEPALIVE_MS = 1000
-/** A batch: less makes several writes of it. */
+/** The size of a batch: a lower limit would split each batch into several writes. */
 const MOST_UNSENT_BYTES = 1024 * 1024
 const RECEIVE_BUFFER_BYTES = 1024 * 1024
-/** Whoever asks who is there takes nothing, and behind it there must be room for the next read. */
+/** The gate only peeks while the role is unknown: leave room in the buffer for the next read. */
 const FIRST_READ_BYTES = 64 * 1024
 
 const CAN_SPIN = availableParallelism() > 1
 
 /**
- * Takes what it can of `bytes[start, end)` and returns how many bytes it took; the rest comes
- * again with more behind it. It may write into that part of the buffer.
+ * Takes what it can of `bytes[start, end)` and returns how many bytes it took. The next call gets
+ * the rest again, followed by newly received bytes. The consumer may overwrite this part of the
+ * buffer.
  */
 export type Consumer = (bytes: Uint8Array, start: number, end: number) => number
 
 export interface ChannelEvents {
   consume: Consumer
-  /** After each read was consumed: the place to look at other things that wait. */
+  /** Called after each read was consumed, for example to handle other pending work. */
   afterRead?: () => void
   /** The peer has closed its side. */
   end: () => void
-  /** The connection is gone, by whoever's doing; called once. */
+  /** The connection is closed, by this end, the peer or an error; called once. */
   close: (error: ConnectionError | undefined) => void
 }
 
 export class Channel {
-  /** Who is at the other end, for messages. */
+  /** The address of the peer, for messages. */
   readonly peer: string
   readonly #socket: net.Socket
   readonly #buffer = new Uint8Array(RECEIVE_BUFFER_BYTES)
@@ -49,13 +50,13 @@ export class Channel {
   #tail = 0
   #events: ChannelEvents | undefined
   #isStarted = false
-  /** Since the last read. */
+  /** Whether this end has written since the last read. */
   #hasWritten = false
   #error: ConnectionError | undefined
-  /** Of a TCP connection, while it is open. */
+  /** The descriptor of a TCP connection while it is open. */
   #tcpFd: number | undefined
   readonly #isTls: boolean
-  /** The consumer has taken something: it is let in, and no TLS where that is not wanted. */
+  /** The connection uses TLS, or the consumer has taken bytes of it. */
   #hasBegun: boolean
 
   private constructor(makeSocket: (onread: net.OnReadOpts) => net.Socket, peer: string) {
@@ -67,13 +68,13 @@ export class Channel {
     this.#isTls = this.#socket instanceof TLSSocket
     this.#hasBegun = this.#isTls
     this.#socket.on('end', () => this.#events?.end())
-    // The reason is asked for where it is needed, which may be before this event.
+    // `get error` reads the reason from the socket, maybe before this event.
     this.#socket.on('error', () => undefined)
     this.#socket.on('close', () => this.#closed())
   }
 
   /**
-   * @param tls - undefined: in clear
+   * @param tls - undefined: plaintext
    * @throws ConnectionError with the errno name (`ECONNREFUSED`, `ETIMEDOUT`, …) and the peer;
    *   `ERR_TLS_…` where the handshake fails
    */
@@ -101,7 +102,7 @@ export class Channel {
     return new Channel(() => socket, peer)
   }
 
-  /** Takes over a connection that a server accepted and paused, by a descriptor of its own. */
+  /** Takes over a connection that a server accepted and paused. Duplicates its descriptor. */
   static accept(accepted: net.Socket, peer: string): Channel {
     const fd = duplicateFd(descriptorOf(accepted))
     accepted.destroy()
@@ -117,9 +118,9 @@ export class Channel {
   }
 
   /**
-   * Takes the connection for broken when the peer's host has been silent for so long: it
-   * acknowledges neither data nor keepalive probes, or has had no room for more. 0: never. A peer
-   * that is only stopped, and its host not, is waited for.
+   * Makes the kernel close the connection when the peer's host has been silent for `timeoutMs`: it
+   * acknowledged neither data nor keepalive probes, or its receive window stayed 0. A peer process
+   * that is only stopped does not time out as long as its host answers. 0: never.
    *
    * @see tcp(7), TCP_USER_TIMEOUT and TCP_KEEPIDLE
    */
@@ -130,8 +131,8 @@ export class Channel {
   }
 
   /**
-   * Starts handing over what arrives; a second call hands it to somebody else. Of a connection
-   * that is gone already `close` is called, as of any other.
+   * Starts to pass received bytes to `events`; a second call replaces them. If the connection is
+   * closed already, `close` is called nevertheless.
    */
   start(events: ChannelEvents): void {
     const isStarted = this.#isStarted
@@ -148,20 +149,20 @@ export class Channel {
     }
     if (this.#socket.remoteFamily !== undefined) {
       this.#socket.setNoDelay(true)
-      // A requested page must not stand behind megabytes that the kernel has not even sent.
+      // Otherwise a requested page would queue after megabytes that the kernel has not sent yet.
       this.#tcpFd = descriptorOf(this.#socket)
       setSocketOption(this.#tcpFd, 'TCP_NOTSENT_LOWAT', MOST_UNSENT_BYTES)
     }
     if (this.#tail > this.#head) this.#consume()
-    // Node decrypts into buffers of its own.
+    // Node decrypts into its own buffers, so `onread` is not available.
     if (this.#isTls) this.#socket.on('data', (bytes: Uint8Array) => this.#take(bytes))
     this.#socket.resume()
     this.#socket.read(0)
   }
 
   /**
-   * Writes `bytes`, which must stay as they are until `written` is called; with an error if the
-   * kernel did not take all of them.
+   * Writes `bytes`, which must not change until `written` is called. It gets an error if the
+   * kernel did not take all bytes.
    */
   write(bytes: Uint8Array, written?: (error: Error | null | undefined) => void): void {
     this.#hasWritten = true
@@ -170,38 +171,38 @@ export class Channel {
     else this.#socket.write(bytes.subarray(taken), written)
   }
 
-  /** What the kernel takes now, past Node's queue. */
+  /** Writes directly to the socket; returns how many bytes the kernel took. */
   #sendNow(bytes: Uint8Array): number {
     const fd = this.directFd
     return fd === undefined ? 0 : sendNow(fd, bytes)
   }
 
-  /** Where bytes may go past Node's queue now: it is empty, and they go as they are. */
+  /** The descriptor for direct writes; undefined with TLS and while Node's queue is not empty. */
   get directFd(): number | undefined {
     const { writable, writableLength } = this.#socket
     return this.#isTls || !writable || writableLength > 0 ? undefined : this.#tcpFd
   }
 
   /**
-   * Looks for what the peer answers to what was just written, without sleeping: until something
-   * has come, here or on `otherFd`. Nothing happens where there is a single processor, which the
-   * peer may need.
+   * Polls for the peer's answer without sleeping, until this connection or `otherFd` is readable or
+   * the time is over. Does nothing on a single processor, because the peer may need it.
    */
   spin(microseconds: number, otherFd = this.#tcpFd): void {
     if (this.#tcpFd === undefined || otherFd === undefined || this.broken) return
     if (microseconds > 0 && CAN_SPIN) spinUntilReadable(this.#tcpFd, otherFd, microseconds)
   }
 
-  /** Bytes that were written, and the kernel has not taken. */
+  /** Written bytes that the kernel has not taken yet. */
   get unsentBytes(): number {
     return this.#socket.writableLength
   }
 
   /**
-   * A TLS server says something behind the handshake (Node's always sends tickets). A source that
-   * never reads closes with that unread, and its kernel then drops what has not left yet.
+   * Rejects a TLS source that never reads. A TLS server sends data after the handshake: Node's
+   * always sends session tickets. If a source closes with unread data, its kernel resets the
+   * connection and drops what it has not sent yet.
    *
-   * @param hasReturnPath - the source reads, and closes when it has heard our last word
+   * @param hasReturnPath - the source reads, and closes only after our last message
    * @throws PeerError `ERR_PEER_CAPABILITY`
    */
   checkReturnPath(hasReturnPath: boolean): void {
@@ -216,7 +217,7 @@ export class Channel {
     return this.#socket.destroyed
   }
 
-  /** What broke it; undefined while it is whole, and where somebody closed it. */
+  /** What broke the connection; undefined while it is open, and after a close without an error. */
   get error(): ConnectionError | undefined {
     const cause: NodeJS.ErrnoException | null = this.#socket.errored
     if (cause !== null) {
@@ -229,15 +230,15 @@ export class Channel {
   }
 
   /**
-   * Says that nothing more will be written, after what was written has gone. Not so with TLS: its
-   * farewell is data, and a peer that closes without reading it resets the connection; there the
-   * last word of the stream has to do.
+   * Half-closes the connection after all written bytes were sent. Does nothing with TLS, whose
+   * close_notify is data: a peer that closes without reading it resets the connection. There the
+   * last message of the stream marks the end.
    */
   endWriting(): void {
     if (!this.#isTls) this.#socket.end()
   }
 
-  /** Closes at once; `close` is called with `reason`, or with what broke it before. */
+  /** Closes at once; `close` is called with `reason`, or with the error that broke it before. */
   destroy(reason?: ConnectionError): void {
     this.#error ??= reason
     this.#socket.destroy()
@@ -286,15 +287,15 @@ export class Channel {
     }
     const isSmall = count < SMALL_READ_BYTES && !this.#hasWritten
     if (this.#tcpFd !== undefined && !this.#socket.destroyed && isSmall) {
-      // A QEMU does not turn Nagle's algorithm off: its next page request waits for this ACK,
-      // which would be held back for 40 ms. The option lasts until the next ACK only. An answer
-      // carries it already.
+      // QEMU does not turn Nagle's algorithm off: its next page request waits for this ACK, which
+      // the kernel would delay by 40 ms. The option lasts only until the next ACK. It is not needed
+      // after a write, because the written data carries the ACK.
       setSocketOption(this.#tcpFd, 'TCP_QUICKACK', 1)
     }
     return true
   }
 
-  /** The consumer has taken nothing of a whole buffer: there is no room for a next read. */
+  /** The buffer is full and the consumer has taken nothing of it: there is no room for a read. */
   get #isFull(): boolean {
     return this.#tail - this.#head === this.#buffer.length
   }
@@ -314,7 +315,7 @@ export class Channel {
     events.afterRead?.()
   }
 
-  /** What TLS says to an end without it is no stream that can be made sense of. */
+  /** Destroys a plaintext connection whose first bytes are a TLS record. */
   #isUnexpectedTls(): boolean {
     if (this.#hasBegun) return false
     const error = refuseTls(this.#buffer, this.#head, this.#tail, this.peer)
@@ -334,7 +335,7 @@ function connected(socket: net.Socket, peer: string, patience: ConnectTimeout): 
   return established(socket, { event: 'connect', cannot, lateCode: 'ETIMEDOUT', explain }, patience)
 }
 
-/** The descriptor of a socket: Node has it on the handle and nowhere else. */
+/** The descriptor of a socket: Node has it only on the handle. */
 function descriptorOf(socket: net.Socket): number {
   const handle: unknown = Reflect.get(socket, '_handle')
   const fd: unknown = typeof handle === 'object' && handle !== null ? Reflect.get(handle, 'fd') : -1

@@ -1,26 +1,26 @@
-/** Waits until a socket can be used, and no longer than it may. */
+/** Waits until a socket is connected, until a timeout or an abort. */
 import type net from 'node:net'
 import { ConnectionError } from '../errors.js'
 
 export interface ConnectTimeout {
-  /** Milliseconds until it is given up. */
+  /** Milliseconds until the attempt fails. */
   readonly timeoutMs: number
-  /** Gives up at once. */
+  /** Aborts the attempt at once. */
   readonly signal: AbortSignal
 }
 
-/** What is waited for, and the words for what goes wrong. */
+/** The awaited event, and the errors for a failure. */
 export interface Establishing {
   readonly event: 'connect' | 'secureConnect'
-  /** `cannot connect to tcp:…`, in front of the reason. */
+  /** The start of each error message, such as `cannot connect to tcp:…`; the reason follows. */
   readonly cannot: string
-  /** Code of what took too long. */
+  /** Error code of a timeout. */
   readonly lateCode: string
   explain(error: NodeJS.ErrnoException): ConnectionError
 }
 
 /**
- * Resolves when `event` has come. Otherwise the socket is destroyed.
+ * Resolves when `socket` emits the awaited event. Otherwise destroys it.
  *
  * @throws ConnectionError
  */
@@ -38,7 +38,7 @@ export function established(
     }
     const fail = (error: ConnectionError): void => {
       settle()
-      // What it may still say concerns nobody.
+      // Ignore later errors: an `error` event without a listener would throw.
       socket.on('error', () => undefined)
       socket.destroy()
       reject(error)

@@ -1,4 +1,4 @@
-/** Making and taking connections for migration URIs. */
+/** Connects to and listens on migration URIs. */
 import net from 'node:net'
 import { Channel } from './channel.js'
 import type { ConnectTimeout } from './connect-timeout.js'
@@ -12,7 +12,7 @@ function socketOptions(uri: MigrationUri): net.TcpNetConnectOpts | net.IpcNetCon
 }
 
 export interface ConnectOptions extends ConnectTimeout {
-  /** Undefined: in clear. */
+  /** Undefined: plaintext. */
   readonly tls: TlsClient | undefined
 }
 
@@ -22,19 +22,19 @@ export function connect(uri: MigrationUri, options: ConnectOptions): Promise<Cha
 }
 
 export interface ListenOptions extends HandshakesHost {
-  /** Undefined: in clear. */
+  /** Undefined: plaintext. */
   readonly tls: TlsCredentials | undefined
 }
 
 export interface Listener {
-  /** Where it listens, with the port that the kernel picked for port 0. */
+  /** The address it listens on, with the port that the kernel picked for port 0. */
   readonly uri: MigrationUri
   close(): void
 }
 
 /**
- * Listens, on loopback where a tcp URI names no host. A unix socket is for its owner alone; a
- * stale one, which nobody listens on any more, is replaced.
+ * Listens on `uri`; on loopback if a tcp URI names no host. Only the owner can use a unix socket.
+ * A stale one, on which no process listens any more, is replaced.
  *
  * @throws ConnectionError with the errno name (`EADDRINUSE`, …) and the URI
  */

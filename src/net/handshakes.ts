@@ -1,4 +1,4 @@
-/** TLS with those who connect: whoever fails is turned away, and the others go on. */
+/** TLS handshakes of accepted connections: one that fails does not affect the others. */
 import type net from 'node:net'
 import type { ConnectionError } from '../errors.js'
 import { Channel } from './channel.js'
@@ -7,9 +7,12 @@ import { secureServer } from './tls.js'
 import type { TlsCredentials } from './tls-credentials.js'
 
 export interface HandshakesHost {
-  /** How many there may be at once, and how long one may take. */
+  /** How many handshakes may be pending, and how long one may take. */
   readonly handshakes: Pick<ConnectionParameters, 'x-max-connections' | 'x-handshake-timeout'>
-  /** It has a good certificate. A client's handshake is over before it has looked at ours. */
+  /**
+   * The client's certificate is valid. The client may still reject ours: Node checks the server's
+   * certificate after the handshake.
+   */
   accepted(channel: Channel): void
   refused(error: ConnectionError): void
 }
@@ -17,7 +20,7 @@ export interface HandshakesHost {
 export class Handshakes {
   readonly #credentials: TlsCredentials
   readonly #host: HandshakesHost
-  /** In the order in which they came. */
+  /** In the order in which they were accepted. */
   readonly #pending = new Set<net.Socket>()
   #ended = false
 
@@ -26,7 +29,7 @@ export class Handshakes {
     this.#host = host
   }
 
-  /** Resolves when it has been accepted or refused. */
+  /** Resolves when the connection was accepted or refused. */
   async take(socket: net.Socket, peer: string): Promise<void> {
     const { 'x-max-connections': most, 'x-handshake-timeout': timeoutMs } = this.#host.handshakes
     const [oldest] = this.#pending
@@ -43,7 +46,7 @@ export class Handshakes {
     }
   }
 
-  /** Nobody is accepted or refused any more. */
+  /** Destroys pending connections; none is accepted or refused after this. */
   end(): void {
     this.#ended = true
     for (const socket of this.#pending) socket.destroy()

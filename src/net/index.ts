@@ -1,4 +1,7 @@
-/** Connections: URIs, connecting and listening, TLS, and the gate that finds a source among those who connect. Knows no migration state. */
+/**
+ * Connections: URIs, connecting and listening, TLS, and the gate that finds the source among the
+ * incoming connections. Knows no migration state.
+ */
 export { BatchWriter } from './batch-writer.js'
 export { Channel } from './channel.js'
 export type { Consumer } from './channel.js'

@@ -7,15 +7,15 @@ import { listenUnixSocket } from '../kernel/index.js'
 import { type MigrationUri, formatUri } from './uri.js'
 
 export interface Listening {
-  /** Where it listens, with the port that the kernel picked for port 0. */
+  /** The address it listens on, with the port that the kernel picked for port 0. */
   readonly uri: MigrationUri
-  /** Closes the server, and removes the file of a unix socket, unless another one is there now. */
+  /** Closes the server, and removes the file of a unix socket unless it was replaced. */
   close(): void
 }
 
 /**
- * Listens, on loopback where a tcp URI names no host. A unix socket is for its owner alone; a
- * stale one, which nobody listens on any more, is replaced.
+ * Listens on `uri`; on loopback if a tcp URI names no host. Only the owner can use a unix socket.
+ * A stale one, on which no process listens any more, is replaced.
  *
  * @throws ConnectionError with the errno name (`EADDRINUSE`, …) and the URI
  */
@@ -25,8 +25,8 @@ export async function listenOn(server: net.Server, uri: MigrationUri): Promise<L
     return {
       uri,
       close: () => {
-        // Before the socket is closed: until then no other file can have the inode number of ours,
-        // and a client never finds a file on which no process listens.
+        // Removed before the socket is closed: until then no other file can have the inode number
+        // of ours. A client also never finds a file on which no process listens.
         if (isOurs()) rmSync(uri.path, { force: true })
         server.close()
       },
@@ -41,12 +41,12 @@ export async function listenOn(server: net.Server, uri: MigrationUri): Promise<L
   return { uri: bound, close: () => void server.close() }
 }
 
-/** Removes the file of a unix socket that nobody listens on: its owner has died. */
+/** Removes the file of a unix socket on which no process listens: its owner has died. */
 export async function removeStale(path: string): Promise<void> {
   if (await isStale(path)) await rm(path, { force: true })
 }
 
-/** @returns tells whether the file at `path` is still the one that was made here */
+/** @returns a function that tells whether the file at `path` is still the one that was made here */
 async function listenUnix(server: net.Server, path: string): Promise<() => boolean> {
   let fd: number
   try {
@@ -63,7 +63,7 @@ async function listenUnix(server: net.Server, path: string): Promise<() => boole
   return () => made !== undefined && identity(path) === made
 }
 
-/** Which file is at `path`; undefined where there is none, or it cannot be seen. */
+/** Device and inode of the file at `path`; undefined if there is none or lstat(2) fails. */
 function identity(path: string): string | undefined {
   try {
     const { dev, ino } = lstatSync(path, { bigint: true })
@@ -77,7 +77,7 @@ function codeOf(error: unknown): string | undefined {
   return error instanceof PostcopyError ? error.code : undefined
 }
 
-/** Not by Node, which can only change the mode of a file that everybody has seen already. */
+/** Made natively: Node can change the mode only after other users could connect to the file. */
 function listeningSocket(path: string): number {
   try {
     return listenUnixSocket(path, 0o600)
@@ -106,7 +106,7 @@ function cannotListen(uri: MigrationUri, error: NodeJS.ErrnoException): Connecti
   return new ConnectionError(error.code ?? 'ERR_CONNECTION', text, { cause: error })
 }
 
-/** Whether there is something that is no socket. */
+/** Whether `path` is a file that is not a socket. */
 async function isOtherFile(path: string): Promise<boolean> {
   const file = await lstat(path).catch(() => undefined)
   return file?.isSocket() === false
@@ -117,7 +117,7 @@ function noSocket(path: string, cause: unknown): ConnectionError {
   return new ConnectionError('EADDRINUSE', text, { cause })
 }
 
-/** Whether a unix socket's file is there but nobody listens on it. Any other file is somebody's. */
+/** Whether `path` is a unix socket on which no process listens. Any other file must be kept. */
 async function isStale(path: string): Promise<boolean> {
   const file = await lstat(path).catch(() => undefined)
   if (file?.isSocket() !== true) return false

@@ -1,4 +1,4 @@
-/** Whether guest memory can be read on its way. */
+/** Whether guest memory crosses a network unencrypted. */
 import net from 'node:net'
 import type { ConnectionParameters } from './parameters.js'
 import type { MigrationUri } from './uri.js'
@@ -7,12 +7,12 @@ const loopback = new net.BlockList()
 loopback.addSubnet('127.0.0.0', 8, 'ipv4')
 loopback.addAddress('::1', 'ipv6')
 
-/** `uri` is an address of other hosts too, and nothing on it is encrypted. */
+/** Whether `uri` may be an address of another host, and TLS is off. */
 export function isPlaintext(uri: MigrationUri, parameters: ConnectionParameters): boolean {
   return uri.type === 'tcp' && parameters['tls-creds'] === '' && !isLoopback(uri.host)
 }
 
-/** A name other than `localhost` may stand for anything. */
+/** A host name other than `localhost` may resolve to any address. */
 function isLoopback(host: string): boolean {
   if (host === '' || host === 'localhost') return true
   const family = net.isIP(host)

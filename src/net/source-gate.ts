@@ -1,7 +1,7 @@
 /**
- * Connections whose role is not known yet. A source is known by what it sends first, see
- * {@link SourceProbe}. A connection that is silent, closes, or sends anything else is rejected, and
- * does not keep the source out.
+ * Connections whose role is not known yet. The first bytes of a source identify it, see
+ * {@link SourceProbe}. A connection that stays silent, closes, or sends anything else is rejected;
+ * it does not keep the source out.
  */
 import { ConnectionError } from '../errors.js'
 import type { StreamDecoderOptions } from '../stream/index.js'
@@ -10,11 +10,12 @@ import type { ConnectionParameters } from './parameters.js'
 import { MAX_UNKNOWN_BYTES, SourceProbe } from './source-probe.js'
 
 export interface SourceGateEvents {
-  /** The source; after it, connections that were made after its own. */
+  /** Called for the source, then for the connections that were made after it. */
   accept(channel: Channel): void
   /**
-   * A silent connection that was made before the source's own: its preempt channel, where the
-   * network has delayed the other one, or a stranger's. Called after the source was accepted.
+   * A silent connection that was made before the source's main channel. It is its preempt channel,
+   * if the network delayed the main channel, or the connection of a stranger. Called after the
+   * source was accepted.
    */
   acceptEarly(channel: Channel): void
   /** A connection was rejected; the source may still connect. */
@@ -33,7 +34,7 @@ export class SourceGate {
   /** In the order in which they were made. */
   readonly #waiting = new Map<Channel, Waiting>()
 
-  /** @param resume - of the paused migration that a source has to go on with */
+  /** @param resume - of the paused migration that a source has to recover; undefined: a new one */
   constructor(
     resume: StreamDecoderOptions['resume'],
     parameters: ConnectionParameters,
@@ -44,7 +45,7 @@ export class SourceGate {
     this.#host = host
   }
 
-  /** Waits for its first bytes. */
+  /** Waits for the first bytes of `channel`. */
   add(channel: Channel): void {
     const { 'x-handshake-timeout': timeoutMs, 'x-max-connections': most } = this.#parameters
     const [oldest] = this.#waiting.keys()
@@ -98,7 +99,7 @@ export class SourceGate {
         this.#reject(channel, 'ERR_CONNECTION_STRANGER', role.why)
         break
       case 'source': {
-        // The channel is in the middle of handing over bytes.
+        // Deferred, because the channel is still inside its `consume` call.
         const made = [...this.#waiting.keys()]
         queueMicrotask(() => this.#accept(channel, made))
         this.#forget(channel)
@@ -107,7 +108,7 @@ export class SourceGate {
     }
   }
 
-  /** @param made - the connections that were there by then, in order */
+  /** @param made - the pending connections when the source was recognized, in order */
   #accept(source: Channel, made: readonly Channel[]): void {
     this.#host.accept(source)
     const at = made.indexOf(source)
@@ -122,7 +123,7 @@ export class SourceGate {
   #reject(channel: Channel, code: string, why: string): void {
     if (!this.#forget(channel)) return
     const error = new ConnectionError(code, `${channel.peer} was turned away: ${why}`)
-    // The peer sees the connection close, and may then end this thread.
+    // Report first: once the peer sees the connection close, it may end this thread.
     this.#host.refused(error)
     channel.destroy(error)
   }

@@ -1,6 +1,6 @@
 /**
- * Tells by the first bytes of a connection whether a source is at its other end (protocol sections
- * 1.1 and 7). It only looks: the receiver decodes the same bytes again.
+ * Tells from the first bytes of a connection whether the peer is a source (protocol sections 1.1
+ * and 7). It only peeks: the receiver decodes the same bytes again.
  */
 import { StreamError } from '../errors.js'
 import {
@@ -14,19 +14,19 @@ import {
 } from '../stream/index.js'
 
 /**
- * Bytes that a connection may send before its role is known. They stay in the buffer of its
- * channel, which needs room for the next read.
+ * Bytes that a connection may send before its role is known. They stay in the channel's buffer,
+ * which needs room for the next read.
  */
 export const MAX_UNKNOWN_BYTES = 64 * 1024
 
 /** 51 45 56 4d. */
 const migrationBegins = encode(encodeFileHeader).subarray(0, 4)
-/** 08 00 0a: a recovery has no header, it begins with the request of a received bitmap. */
+/** 08 00 0a: a recovery has no header; it begins with the request for a received bitmap. */
 const recoveryBegins = encode((out) => encodeRecvBitmapRequest(out, '')).subarray(0, 3)
-/** A source's channels of multifd may speak before its first one does. */
+/** The multifd channels of a source may send before its main channel does. */
 const multifdBegins = encode((out) => out.u32(MULTIFD_MAGIC))
 
-/** `unknown` where more bytes are needed; `stranger` says why it is none of the others. */
+/** `unknown`: more bytes are needed. `stranger`: not a source, for the reason `why`. */
 export type PeerRole =
   | { readonly is: 'unknown' | 'source' | 'multifd' }
   | { readonly is: 'stranger'; readonly why: string }
@@ -38,7 +38,7 @@ export class SourceProbe {
   #hasConfiguration = false
   #isSource = false
 
-  /** @param resume - of the migration that is to be recovered; undefined: a new one begins */
+  /** @param resume - of the paused migration to recover; undefined: a new migration */
   constructor(resume: StreamDecoderOptions['resume']) {
     this.#greeting = resume === undefined ? migrationBegins : recoveryBegins
     this.#wanted =
@@ -54,7 +54,7 @@ export class SourceProbe {
         configuration: () => {
           this.#hasConfiguration = true
         },
-        // All that may be wrong with them is for the receiver to say.
+        // The receiver checks their content.
         ramBlocks: known,
         recvBitmap: known,
       },
@@ -63,10 +63,10 @@ export class SourceProbe {
   }
 
   /**
-   * A source is known when its RAM block list is there, or the first block of a recovery: until
-   * then a connection that breaks has not begun anything.
+   * Recognizes a source by its RAM block list, or by the first received-bitmap request of a
+   * recovery. A connection that breaks before that has begun nothing.
    *
-   * @param bytes - all that the connection has sent since it was made
+   * @param bytes - everything that the connection has sent
    */
   look(bytes: Uint8Array): PeerRole {
     const first = bytes.subarray(0, this.#greeting.length)
@@ -78,7 +78,7 @@ export class SourceProbe {
     try {
       this.#decoder.write(bytes, this.#decoder.streamOffset)
     } catch (error) {
-      // A source that goes on in a way that cannot be received: the receiver says so to both ends.
+      // A source whose stream this end cannot receive: the receiver reports it to both ends.
       if (this.#hasConfiguration || isOfCapability(error)) return { is: 'source' }
       return { is: 'stranger', why: error instanceof Error ? error.message : String(error) }
     }

@@ -1,6 +1,6 @@
 /**
- * Who we are, and whom we believe: a directory of x509 files by the names that QEMU's
- * `tls-creds-x509` gives them. Read by the main thread, used by the workers.
+ * Our certificate and the trusted CAs: a directory of x509 files, named as QEMU's `tls-creds-x509`
+ * names them. The main thread reads them, and the workers use them.
  */
 import { X509Certificate, createPrivateKey } from 'node:crypto'
 import { existsSync, statSync } from 'node:fs'
@@ -17,10 +17,10 @@ export type TlsRole = 'server' | 'client'
 /** Plain data, for a worker. */
 export interface TlsCredentials {
   readonly directory: string
-  /** PEM; the certificates that the peer's may be signed by. */
+  /** PEM; certificates of the CAs that may sign the peer's certificate. */
   readonly ca: string
   readonly crl: string | undefined
-  /** PEM; ours, and intermediate ones behind it. */
+  /** PEM; our certificate, followed by intermediate ones. */
   readonly cert: string
   readonly key: string
 }
@@ -33,14 +33,14 @@ export interface TlsClient extends TlsCredentials {
 const CA_FILE = 'ca-cert.pem'
 const CRL_FILE = 'ca-crl.pem'
 
-/** Extended key usages, where a certificate is limited to some. */
+/** The extended key usage that a certificate needs if it has that extension. */
 const purposes: Readonly<Record<TlsRole, string>> = {
   server: '1.3.6.1.5.5.7.3.1',
   client: '1.3.6.1.5.5.7.3.2',
 }
 
 /**
- * Of an end that listens; undefined where `tls-creds` is empty.
+ * Credentials of an end that listens; undefined if `tls-creds` is empty.
  *
  * @throws PostcopyError `ERR_TLS_CREDENTIALS`, naming the file
  */
@@ -50,7 +50,7 @@ export function serverCredentials(parameters: ConnectionParameters): TlsCredenti
 }
 
 /**
- * Of an end that connects to `uri`; undefined where `tls-creds` is empty.
+ * Credentials of an end that connects to `uri`; undefined if `tls-creds` is empty.
  *
  * @throws PostcopyError `ERR_TLS_CREDENTIALS`, naming the file; `ERR_TLS_HOSTNAME`
  */
@@ -100,7 +100,7 @@ export function readCredentials(directory: string, role: TlsRole): TlsCredential
   return credentials
 }
 
-/** What Node's TLS takes. @throws PostcopyError `ERR_TLS_CREDENTIALS` */
+/** The credentials as options of Node's TLS. */
 export function tlsOptions({ ca, crl, cert, key }: TlsCredentials): {
   ca: string
   cert: string
@@ -111,7 +111,7 @@ export function tlsOptions({ ca, crl, cert, key }: TlsCredentials): {
   return { ca, cert, key, ...(crl === undefined ? {} : { crl }), minVersion: 'TLSv1.3' }
 }
 
-/** @throws PostcopyError `ERR_TLS_CREDENTIALS` for what OpenSSL does not take */
+/** @throws PostcopyError `ERR_TLS_CREDENTIALS` if OpenSSL rejects the files */
 function createContext(credentials: TlsCredentials): SecureContext {
   try {
     return createSecureContext(tlsOptions(credentials))
@@ -129,12 +129,12 @@ function read(path: string, role: TlsRole): string {
   }
 }
 
-/** Of one file; a list of revoked certificates may be long. */
+/** Most bytes of one file: a certificate revocation list may be long. */
 const LIMIT_BYTES = 64 * 1024 * 1024
 const READABLE_BY_OTHERS = 0o077
 const warnedOf = new Set<string>()
 
-/** Once for each file: with it, others can pass for this host. */
+/** Warns once for each file: another user who has the key can impersonate this host. */
 function warnOfReadableKey(path: string): void {
   const mode = statSync(path).mode & 0o777
   if ((mode & READABLE_BY_OTHERS) === 0 || warnedOf.has(path)) return
@@ -169,7 +169,7 @@ function checkDates({ validFrom, validTo }: X509Certificate, path: string): void
 }
 
 function checkPurpose(certificate: X509Certificate, role: TlsRole, path: string): void {
-  // Node names by `keyUsage` what is the extended key usage; undefined: any.
+  // Node's `keyUsage` is the extended key usage; undefined allows any.
   const usages = certificate.keyUsage as readonly string[] | undefined
   if (usages === undefined || usages.includes(purposes[role])) return
   throw unusable(
@@ -192,7 +192,7 @@ function checkKey(
   if (!isOurs) throw unusable(`the key in ${keyPath} is not that of the certificate in ${certPath}`)
 }
 
-/** A peer that trusts the same CA must be able to believe us. */
+/** Checks that a peer with the same CA file can verify our certificate. */
 function checkIssuer(
   chain: Certificates,
   authorities: Certificates,

@@ -1,9 +1,9 @@
 /**
- * TLS 1.3 over connections that are there, in the worker that uses them: certificates on both
- * sides, each checked by the other one.
+ * TLS 1.3 over established connections, in the worker that uses them. Each end checks the
+ * certificate of the other.
  *
- * A client's handshake is over before the server has looked at its certificate. That it was
- * taken, a client knows from the first word that it hears, and not before.
+ * A client finishes its handshake before the server has checked the client's certificate. Only the
+ * first message from the server tells the client that its certificate was accepted.
  */
 import net from 'node:net'
 import tls from 'node:tls'
@@ -11,10 +11,10 @@ import { ConnectionError } from '../errors.js'
 import { type ConnectTimeout, established } from './connect-timeout.js'
 import { type TlsClient, type TlsCredentials, tlsOptions } from './tls-credentials.js'
 
-/** As long as a timer can be. */
+/** The longest delay of a timer. */
 const NEVER_MS = 2 ** 31 - 1
 
-/** Content types that only a TLS record begins with, and the major version behind them. */
+/** The first two bytes of a TLS record: its content type and the major version. */
 const TLS_ALERT = 0x15
 const TLS_HANDSHAKE = 0x16
 const TLS_MAJOR = 3
@@ -36,7 +36,7 @@ export async function secureClient(
     ...tlsOptions(client),
     socket: raw,
     rejectUnauthorized: true,
-    // An address is no server name, but can be one of a certificate's.
+    // An IP address is not allowed as server name, but a certificate may name one.
     servername: net.isIP(hostname) === 0 ? hostname : '',
     checkServerIdentity: (_name, certificate) => tls.checkServerIdentity(hostname, certificate),
   })
@@ -55,8 +55,8 @@ export async function secureClient(
 }
 
 /**
- * The handshake of the end that was connected to. Nobody gets in without a certificate that the CA
- * has signed.
+ * The handshake of the end that listens. Rejects clients without a certificate that the CA has
+ * signed.
  *
  * @throws ConnectionError as {@link secureClient}
  */
@@ -67,12 +67,12 @@ export function secureServer(
   timeoutMs: number,
 ): Promise<tls.TLSSocket> {
   return new Promise((resolve, reject) => {
-    // One for each connection: it knows whose handshake failed. It listens nowhere.
+    // One server for each connection: a failed handshake is that of `raw`. It does not listen.
     const server = tls.createServer({
       ...tlsOptions(credentials),
       requestCert: true,
       rejectUnauthorized: true,
-      // 0 is never, as elsewhere; Node would take its own default.
+      // 0 means no timeout, as elsewhere; Node would use its default instead.
       handshakeTimeout: timeoutMs === 0 ? NEVER_MS : timeoutMs,
     })
     server.once('secureConnection', (socket) => resolve(halfOpen(socket)))
@@ -84,13 +84,13 @@ export function secureServer(
   })
 }
 
-/** Who closes within a handshake has gone. Behind it, one may have said all and still listen. */
+/** EOF during the handshake aborts the connection; after it, the peer may half-close. */
 function halfOpen(socket: tls.TLSSocket): tls.TLSSocket {
   socket.allowHalfOpen = true
   return socket
 }
 
-/** Why a handshake failed. */
+/** Explains why a handshake failed. */
 function handshakeError(
   cause: NodeJS.ErrnoException,
   unauthorized: Error | string | null | undefined,
@@ -98,7 +98,7 @@ function handshakeError(
 ): ConnectionError {
   const fail = (code: string, text: string): ConnectionError =>
     new ConnectionError(code, text, { cause })
-  // A server is told a code only, a client an error; the types know neither.
+  // `unauthorized` is an error code at a server and an Error at a client; the types know neither.
   if (unauthorized !== undefined && unauthorized !== null) {
     const why = /^ERR_SSL|^ECONN/.test(cause.code ?? '') ? String(unauthorized) : cause.message
     return fail('ERR_TLS_CERTIFICATE', `the certificate of ${peer} is not accepted: ${why}`)
@@ -129,22 +129,23 @@ function handshakeError(
   }
 }
 
-/** What OpenSSL says of a connection, also behind the handshake; undefined where it was not OpenSSL. */
+/** Explains an error of OpenSSL, in or after the handshake; undefined for other errors. */
 export function sslError(cause: NodeJS.ErrnoException, peer: string): ConnectionError | undefined {
   const { code = '' } = cause
   if (!code.startsWith('ERR_SSL_')) return undefined
   const reason: unknown = Reflect.get(cause, 'reason')
   const why = typeof reason === 'string' ? reason : cause.message
-  // An alert that came, not one that was sent.
+  // The peer sent an alert; it is not one that this end sent.
   return /_ALERT_/.test(code)
     ? new ConnectionError('ERR_TLS_REFUSED', `${peer} refuses our TLS: ${why}`, { cause })
     : new ConnectionError('ERR_TLS_HANDSHAKE', `TLS with ${peer} broke: ${why}`, { cause })
 }
 
 /**
- * Whether the first bytes of a connection in clear are TLS; no message of a migration begins so.
+ * Checks whether the first bytes of a plaintext connection are TLS. No message of a migration
+ * begins with them.
  *
- * @returns what to tell the user
+ * @returns the error for the user, or undefined if they are not TLS
  */
 export function refuseTls(
   bytes: Uint8Array,

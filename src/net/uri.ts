@@ -1,4 +1,4 @@
-/** `tcp:HOST:PORT` and `unix:PATH`, QEMU's migration URIs. The only place that reads them. */
+/** `tcp:HOST:PORT` and `unix:PATH`, QEMU's migration URIs. No other module parses them. */
 import { PostcopyError } from '../errors.js'
 
 export type MigrationUri =
@@ -6,17 +6,17 @@ export type MigrationUri =
   | { readonly type: 'unix'; readonly path: string }
 
 /**
- * Bytes of a unix socket's path: `sun_path` without the zero byte at its end. libuv truncates a
- * longer path without an error, and the socket is then another one.
+ * Most bytes of a unix socket's path: `sun_path` without the zero byte at its end. libuv truncates
+ * a longer path without an error, so the socket would be a different one.
  *
  * @see unix(7)
  */
 const MAX_UNIX_PATH_BYTES = 107
 
-/** What an address is for, in the message of one that is refused. */
+/** What an address is for, as error messages name it. */
 export type UriKind = 'migration URI' | 'QMP address' | 'monitor address'
 
-/** @throws PostcopyError `ERR_INVALID_URI` with the forms that are taken, or the limit of a path */
+/** @throws PostcopyError `ERR_INVALID_URI`; its message has the accepted forms or the path limit */
 export function parseUri(text: string, kind: UriKind = 'migration URI'): MigrationUri {
   if (text.startsWith('unix:')) return unixUri(text.slice('unix:'.length), kind)
   const tcp = /^tcp:(?:\[([^\]]+)\]|([^:]*)):(\d{1,5})$/.exec(text)
@@ -26,9 +26,9 @@ export function parseUri(text: string, kind: UriKind = 'migration URI'): Migrati
 }
 
 /**
- * The URI of a unix socket, for those that know its path only.
+ * Makes the URI of a unix socket from its path.
  *
- * @throws PostcopyError `ERR_INVALID_URI` for a path that the kernel would not take whole
+ * @throws PostcopyError `ERR_INVALID_URI` for a path that a socket address cannot hold
  */
 export function unixUri(
   path: string,

@@ -1,18 +1,18 @@
 /**
  * Finds the pages that a running guest writes, by userfaultfd write protection.
  *
- * `async` (Linux 6.7): the kernel itself lifts the protection on the first write, and
- * PAGEMAP_SCAN tells later which pages that were: no message, no waiting writer.
- * `sync` (Linux 5.7): the first write to a page parks its thread until our event loop has noted
- * the page; tens of microseconds a page, and under user-mode-only a system call that writes to
- * guest memory fails with EFAULT instead of waiting.
+ * `async` (Linux 6.7): the kernel itself lifts the protection on the first write. PAGEMAP_SCAN
+ * reports the written pages later, so there is no message and no blocked writer.
+ * `sync` (Linux 5.7): the first write to a page blocks its thread until our event loop has noted
+ * the page, which takes tens of microseconds a page. With a user-mode-only userfaultfd, a system
+ * call that writes to guest memory fails with EFAULT instead of waiting.
  */
 import { EVENT_STRIDE, scanDirty, Userfaultfd } from '../kernel/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { PageBitmap } from './page-bitmap.js'
 import type { RamBlock } from './ram-block.js'
 
-/** A RAM block with the pages of it that the destination does not have as they are now. */
+/** A RAM block and its dirty pages: those whose current content the destination does not have. */
 export interface TrackedBlock {
   readonly block: RamBlock
   readonly dirty: PageBitmap
@@ -21,9 +21,9 @@ export interface TrackedBlock {
 /** If its thread ends without {@link DirtyLog.close}, the addon ends the protection. */
 export interface DirtyLog {
   readonly method: 'async' | 'sync'
-  /** Marks what was written since the last call; returns how many pages were not marked yet. */
+  /** Marks the pages written since the last call; returns how many were not marked before. */
   sync(): number
-  /** Ends the protection; what was not synced is lost. */
+  /** Ends the protection; writes that were not synced are lost. */
   close(): void
 }
 
@@ -64,7 +64,7 @@ class AsyncLog implements DirtyLog {
   constructor(uffd: Userfaultfd, blocks: readonly TrackedBlock[]) {
     this.#uffd = uffd
     this.#blocks = blocks
-    // Before the first arming everything counts as written; that is what the caller starts with.
+    // Before the first arming every page counts as written; the caller starts with all pages dirty.
     this.sync()
   }
 
@@ -95,7 +95,7 @@ class SyncLog implements DirtyLog {
     }))
     this.#stopWatching = uffd.watch((count) => this.#noteWrites(count), { ref: false })
     for (const { block } of blocks) {
-      // Without WP_UNPOPULATED a page that is not there cannot be protected.
+      // Without WP_UNPOPULATED, a page that is not present cannot be protected.
       if (!uffd.features.has('WP_UNPOPULATED'))
         block.region.madvise('POPULATE_READ', 0, block.lengthBytes)
       uffd.writeProtect(block.region.address, block.lengthBytes, { enable: true })
@@ -125,7 +125,7 @@ class SyncLog implements DirtyLog {
     let fresh = 0
     for (const { block, dirty, written } of this.#blocks) {
       for (const [start, end] of written.runs()) {
-        // Protected before it is read for sending: a later write is a new message.
+        // Protect the pages before they are read for sending: a later write then is a new fault.
         const address = block.region.address + start * TARGET_PAGE_SIZE
         this.#uffd.writeProtect(address, (end - start) * TARGET_PAGE_SIZE, { enable: true })
         fresh += end - start - dirty.count(start, end)
@@ -142,7 +142,7 @@ class SyncLog implements DirtyLog {
   }
 }
 
-/** Wakes whoever is parked, also where another handle keeps the descriptor open. */
+/** Wakes blocked writers, even if another handle keeps the descriptor open. */
 function release(uffd: Userfaultfd, blocks: readonly TrackedBlock[]): void {
   for (const { block } of blocks) uffd.unregister(block.region.address, block.lengthBytes)
   uffd.close()

@@ -1,13 +1,13 @@
 /**
- * Discards cost a few bytes each and may name all of RAM. A source names a page again only where
- * it was written again before the switch.
+ * Limits the discarded pages: one discard has a few bytes, and may name all of RAM. A source names
+ * a page again only if the guest wrote it again before the switchover.
  */
 import { PeerError } from '../errors.js'
 
-/** How often all of RAM may be named. QEMU does it once, a source of ours five times at most. */
+/** How often all of RAM may be discarded. QEMU does it once, our own source at most five times. */
 const MOST_TIMES = 64
 
-/** @throws PeerError `ERR_PEER_DISCARD` where nobody needs that many */
+/** @throws PeerError `ERR_PEER_DISCARD` for more pages than any real source discards */
 export function checkDiscards(discardedPages: number, ramPages: number): void {
   if (discardedPages <= MOST_TIMES * ramPages) return
   throw new PeerError(

@@ -18,7 +18,7 @@ export class PageBitmap {
   readonly bytes: Uint8Array
   readonly pageCount: number
 
-  /** @param bytes - shared memory of another bitmap's, to look at the same bits */
+  /** @param bytes - the bytes of another bitmap, to share its bits */
   constructor(pageCount: number, bytes?: Uint8Array) {
     this.pageCount = pageCount
     this.bytes = bytes ?? new Uint8Array(new SharedArrayBuffer(PageBitmap.byteLength(pageCount)))
@@ -67,7 +67,10 @@ export class PageBitmap {
     return to - from === 1 ? this.test(from) : this.count(from, to) === to - from
   }
 
-  /** Sets every page of each host page that has one set: what is sent and discarded is whole host pages. */
+  /**
+   * Sets every page of each host page that has one set, because only whole host pages are sent and
+   * discarded.
+   */
   roundOut(hostPages: number): void {
     if (hostPages > 1) roundOut(this.bytes, this.pageCount, hostPages)
   }
@@ -99,12 +102,12 @@ export class PageBitmap {
     return this.#first(other, (own, others) => own & ~others)
   }
 
-  /** The first page that is set in neither, or -1. */
+  /** The first page that is set neither here nor in `other`, or -1. */
   firstInNeither(other: PageBitmap): number {
     return this.#first(other, (own, others) => ~(own | others))
   }
 
-  /** @param select - from a byte of each to the bits that are looked for */
+  /** @param select - maps one byte of each bitmap to the wanted bits */
   #first(other: PageBitmap, select: (own: number, others: number) => number): number {
     const end = Math.ceil(this.pageCount / 8)
     for (let index = 0; index < end; index += 1) {
@@ -116,17 +119,17 @@ export class PageBitmap {
     return -1
   }
 
-  /** Sets what is set in `other`, which has as many pages. */
+  /** Sets the pages that are set in `other`, which has as many pages. */
   add(other: PageBitmap): void {
     mergeBits(this.bytes, other.bytes, 'add')
   }
 
-  /** Clears what is not set in `other`, which has as many pages. */
+  /** Clears the pages that are not set in `other`, which has as many pages. */
   keep(other: PageBitmap): void {
     mergeBits(this.bytes, other.bytes, 'keep')
   }
 
-  /** Clears what is set in `other`, which has as many pages. */
+  /** Clears the pages that are set in `other`, which has as many pages. */
   remove(other: PageBitmap): void {
     mergeBits(this.bytes, other.bytes, 'remove')
   }

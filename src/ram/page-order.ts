@@ -1,32 +1,32 @@
 /**
- * Pages in an order, each once: runs of neighbours, in shared memory, so that one thread adds to
- * what another looks at.
+ * An ordered set of pages, stored as runs of adjacent pages. It lies in shared memory: one thread
+ * adds runs while another reads them.
  *
  * ```
  * u64   runs (the low word counts)
- * f64   block, first page, pages    a run each
+ * f64   block, first page, pages    three numbers for each run
  * ```
  */
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { PageBitmap } from './page-bitmap.js'
 
-/** Runs that are kept; what comes on top is not. No two neighbours among them: 4 GiB. */
+/** Most runs; later ones are dropped. If each run is a single page, they cover 4 GiB. */
 export const MOST_RUNS = 2 ** 20
 
 const HEAD_BYTES = 8
 const RUN_NUMBERS = 3
 
 export class PageOrder {
-  /** Give it to another thread: a PageOrder over the same blocks and this looks at the same pages. */
+  /** Lets another thread, which knows the same blocks, construct a view of the same pages. */
   readonly buffer: SharedArrayBuffer
   readonly #count: Int32Array
   readonly #runs: Float64Array
   readonly #most: number
-  /** By block, the pages that are in; known to whoever adds. */
+  /** By block, the pages in the order. Only the view that adds pages keeps it up to date. */
   readonly #known: readonly PageBitmap[]
 
   /**
-   * An empty one, or another view of one that is there. Only one of the views may be added to.
+   * Makes an empty order, or another view of an existing one. Only one of the views may add pages.
    *
    * @param blocks - those of the machine, in its order; whole target pages each
    */
@@ -48,7 +48,7 @@ export class PageOrder {
     return Atomics.load(this.#count, 0)
   }
 
-  /** Target pages, in all runs. */
+  /** Target pages in all runs. */
   get pageCount(): number {
     let sum = 0
     for (let run = 0; run < this.runCount; run += 1) sum += this.count(run)
@@ -70,7 +70,7 @@ export class PageOrder {
     return this.#runs[run * RUN_NUMBERS + 2] ?? 0
   }
 
-  /** Whether each is of as many pages as its block here. */
+  /** Whether `blocks` have the same page counts, in the same order, as the blocks here. */
   fits(blocks: readonly { readonly lengthBytes: number }[]): boolean {
     return (
       blocks.length === this.#known.length &&
@@ -80,7 +80,7 @@ export class PageOrder {
     )
   }
 
-  /** Adds those of the target pages `[first, end)` that are not in, as long as there is room. */
+  /** Adds the target pages of `[first, end)` that are not in yet, as long as there is room. */
   add(block: number, first: number, end: number): void {
     const known = this.#known[block]
     if (known === undefined || known.all(first, end)) return
@@ -94,7 +94,7 @@ export class PageOrder {
     known.setRange(first, end)
   }
 
-  /** Adds what is not in of another order over the same blocks. */
+  /** Adds the pages of another order over the same blocks that are not in this one. */
   addAll(other: PageOrder): void {
     for (let run = 0; run < other.runCount; run += 1) {
       const first = other.first(run)
@@ -116,7 +116,7 @@ export class PageOrder {
     const run = last + 1
     if (run === this.#most) return
     this.#runs.set([block, first, end - first], run * RUN_NUMBERS)
-    // Behind the run itself: who looks sees whole ones.
+    // Stored after the run itself: a reader sees only complete runs.
     Atomics.store(this.#count, 0, run + 1)
   }
 }

@@ -1,14 +1,14 @@
 import { setImmediate } from 'node:timers/promises'
 import type { MemoryRegion } from '../kernel/index.js'
 
-/** Huge pages filled with zeros before other events of this thread get their turn. */
+/** Bytes to populate before the event loop of this thread runs again. */
 const POPULATED_AT_ONCE_BYTES = 32 * 2 ** 20
 
 /**
- * Makes missing huge pages present: only then they count against the limit of a control group, and no
- * other process can take them. The content of the others stays.
+ * Makes missing huge pages present: only from then on do they count against the limit of a control
+ * group, and no other process can take them. Pages that are present keep their content.
  *
- * @throws KernelError `ENOMEM` where they are short
+ * @throws KernelError `ENOMEM` if there are too few huge pages
  */
 export async function populate(region: MemoryRegion, lengthBytes: number): Promise<void> {
   for (let offset = 0; offset < lengthBytes; offset += POPULATED_AT_ONCE_BYTES) {

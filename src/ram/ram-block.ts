@@ -1,15 +1,15 @@
-/** A RAM block inside a worker: its memory, and its size in both kinds of page. */
+/** A RAM block inside a worker: its memory, and its size in target pages and host pages. */
 import { PostcopyError } from '../errors.js'
 import { MemoryRegion } from '../kernel/index.js'
 import { encodeName } from '../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 
-/** What a worker needs to open the block again; plain data for `workerData`. */
+/** What a worker needs to attach the block; plain data for `workerData`. */
 export interface RamBlockDescriptor {
   readonly name: string
   readonly regionId: number
   readonly lengthBytes: number
-  /** Bytes; default: that of the region. */
+  /** Host page size; default: that of the region. */
   readonly pageSizeBytes?: number | undefined
 }
 
@@ -47,7 +47,7 @@ export class RamBlock {
     }
   }
 
-  /** Opens the blocks again on this thread, each with a hold on its region until closed. */
+  /** Attaches the blocks on this thread. Each keeps its region mapped until it is closed. */
   static attachAll(descriptors: readonly RamBlockDescriptor[]): RamBlock[] {
     return descriptors.map((descriptor) => new RamBlock(descriptor))
   }

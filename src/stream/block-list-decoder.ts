@@ -3,11 +3,11 @@
  *
  *   u64 total | MEM_SIZE   then, until the lengths add up:   str8 name   u64 used length   [u64 page size]
  *
- * Nothing says whether the page size is there: a source writes it with `postcopy-ram` on, for
- * blocks whose page size is not that of its host. ADVISE tells which sizes there are. If there is
- * more than the plain one, a number that can be a page size is one: what stands there otherwise
- * is a name, which is never empty, or a record, which has flags; neither begins with a byte 0 and
- * is a power of two without flags.
+ * No field tells whether an entry has a page size. A source with `postcopy-ram` writes it for
+ * blocks whose page size is not that of its host. ADVISE lists the page sizes in use. If there are
+ * others than the host's, a number that can be one of them is taken as the page size. This is
+ * unambiguous: otherwise a name follows, whose length is not 0, or a record, which has flags.
+ * Neither begins with a byte 0 and is a power of two without flags.
  */
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { INCOMPLETE } from './channel-decoder.js'
@@ -17,15 +17,15 @@ import { Reader, u32At } from './reader.js'
 import type { RamBlockInfo } from './types.js'
 
 export interface BlockListOptions {
-  /** More RAM blocks than this are refused. */
+  /** Longer lists are rejected. */
   readonly maxRamBlocks: number
-  /** The receiver's own page size of a block, in bytes; undefined where it does not know. */
+  /** The receiver's own page size of a block, in bytes; undefined for an unknown block. */
   readonly pageSizeOf?: ((name: string) => number | undefined) | undefined
-  /** Of the ADVISE; undefined: the source has no `postcopy-ram`. */
+  /** From ADVISE; undefined: the source has no `postcopy-ram`. */
   readonly pageSizeSummary: number | undefined
 }
 
-/** Takes one entry after the other, as they arrive. */
+/** Decodes the list incrementally, entry by entry. */
 export class BlockListDecoder {
   readonly blocks: RamBlockInfo[] = []
   readonly #options: BlockListOptions
@@ -35,12 +35,12 @@ export class BlockListDecoder {
     this.#options = options
   }
 
-  /** The lengths add up to the total. */
+  /** Whether the lengths add up to the total. */
   get isComplete(): boolean {
     return this.#remaining === 0
   }
 
-  /** Takes the head or one entry; returns the index behind it, or INCOMPLETE. */
+  /** Takes the head or one entry; returns the index after it, or INCOMPLETE. */
   step(bytes: Uint8Array, at: number, end: number, base: number): number {
     return this.#remaining === undefined
       ? this.#head(bytes, at, end, base)
@@ -64,7 +64,7 @@ export class BlockListDecoder {
     const offset = base + at
     const nameLength = bytes[at] ?? 0
     const hasPageSizes = (this.#options.pageSizeSummary ?? 0) >= MIN_ANNOUNCED_PAGE_SIZE
-    // The record behind the list has 8 bytes as well: waiting for a page size never blocks.
+    // The record that follows the list has at least 8 bytes, too: waiting for 8 bytes never blocks.
     if (end - at < 1 + nameLength + 8 + (hasPageSizes ? 8 : 0)) return INCOMPLETE
     if (nameLength === 0) refuse('blockList', 'a RAM block without a name', offset)
 
@@ -121,7 +121,7 @@ function isPowerOfTwo(word: number): boolean {
   return (word & (word - 1)) === 0
 }
 
-/** The page size of the source's host, which blocks have that announce none. */
+/** The page size of the source's host: the size of blocks that announce none. */
 function lowestBit(summary: number): number {
   let bit = 1
   while (summary % (bit * 2) === 0) bit *= 2

@@ -1,14 +1,13 @@
 import { refuse } from './errors.js'
 
-/** What {@link ChannelDecoder.step} returns when the next element is not all there. */
+/** Result of {@link ChannelDecoder.step} if the next element is incomplete. */
 export const INCOMPLETE = -1
 
 /**
- * The part that all incremental decoders share: how bytes come in, where they are in the
- * channel, and what happens after an error.
+ * Base of all incremental decoders: input, offsets in the channel, and the state after an error.
  *
- * The caller owns the receive buffer. Whatever {@link write} did not consume has to be
- * presented again, with more bytes behind it.
+ * The caller owns the receive buffer. Bytes that {@link write} did not consume must be passed
+ * again, followed by more bytes.
  */
 export abstract class ChannelDecoder {
   /** Bytes consumed since the channel was opened. */
@@ -16,12 +15,12 @@ export abstract class ChannelDecoder {
     return this.#consumed
   }
 
-  /** The channel has said all it has to say; another byte is an error. */
+  /** Whether the last element was decoded; another byte is an error. */
   get finished(): boolean {
     return this.isFinished
   }
 
-  /** {@link stop} was called since {@link write} was. */
+  /** Whether {@link stop} was called since the last call of {@link write}. */
   get stopped(): boolean {
     return this.#stopped
   }
@@ -38,10 +37,10 @@ export abstract class ChannelDecoder {
   /**
    * Decodes as much as it can of `bytes[start..end)` and calls the handler.
    *
-   * @returns bytes consumed. What is left starts an element that is not all there; it is below
-   *   {@link MAX_LOOK_AHEAD_BYTES}, unless {@link stop} was called
-   * @throws StreamError; from then on every call throws it again. What a handler throws passes
-   *   through and ends the decoder the same way
+   * @returns bytes consumed. The rest is the start of an incomplete element, and has fewer than
+   *   {@link MAX_LOOK_AHEAD_BYTES} bytes unless {@link stop} was called
+   * @throws StreamError; from then on every call throws it again. An exception of a handler passes
+   *   through, and ends the decoder in the same way
    */
   write(bytes: Uint8Array, start = 0, end = bytes.length): number {
     this.#enter()
@@ -66,10 +65,10 @@ export abstract class ChannelDecoder {
   }
 
   /**
-   * Tells that the channel has ended.
+   * Ends the input: the channel has closed.
    *
    * @param leftover - bytes that {@link write} did not consume
-   * @throws StreamError `ERR_STREAM_TRUNCATED` where it must not end
+   * @throws StreamError `ERR_STREAM_TRUNCATED` if the stream must not end here
    */
   end(leftover = 0): void {
     this.#enter()
@@ -84,8 +83,8 @@ export abstract class ChannelDecoder {
   }
 
   /**
-   * For handlers: makes the running {@link write} return behind the current element, or before
-   * the record at which `ramRecords` stopped.
+   * For handlers: makes the running {@link write} return after the current element, or before the
+   * record at which `ramRecords` stopped.
    */
   stop(): void {
     this.#stopped = true
@@ -94,7 +93,7 @@ export abstract class ChannelDecoder {
   /** Consumes at least one byte of `bytes[at..end)` and returns the new index, or INCOMPLETE. */
   protected abstract step(bytes: Uint8Array, at: number, end: number): number
 
-  /** Takes the end of the channel, or throws. */
+  /** Accepts the end of the channel, or throws. */
   protected abstract finish(leftover: number): void
 
   #enter(): void {
@@ -104,5 +103,5 @@ export abstract class ChannelDecoder {
   }
 }
 
-/** No element, payloads that are taken progressively aside, is longer. */
+/** The longest element, except for payloads that are consumed as they arrive. */
 export const MAX_LOOK_AHEAD_BYTES = 5 + 0xffff

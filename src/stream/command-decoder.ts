@@ -6,7 +6,7 @@ import type { StreamHandler } from './handler.js'
 import { checkRange, type RamBlockTable } from './ram-block-table.js'
 import { Reader, u16At } from './reader.js'
 
-/** Refuses what is unknown or has the wrong length; the header has to be there. */
+/** Rejects an unknown command or a wrong length; the header must be complete. */
 export function checkCommand(bytes: Uint8Array, at: number, streamOffset: number): WireMessage {
   const command = u16At(bytes, at + 1)
   const length = u16At(bytes, at + 3)
@@ -25,7 +25,7 @@ export function checkCommand(bytes: Uint8Array, at: number, streamOffset: number
   return known
 }
 
-/** Refuses a payload length that the table does not have. */
+/** Rejects a payload length that the table does not allow. */
 export function checkLength(
   code: 'command' | 'returnPath',
   { name, length: expected }: WireMessage,
@@ -39,17 +39,17 @@ export function checkLength(
   }
 }
 
-/** What the decoder has to remember of a command, besides telling the handler. */
+/** The decoder's own reactions to commands, besides calls of the handler. */
 export interface CommandEffects {
   readonly table: RamBlockTable
   readonly handler: StreamHandler
-  /** ADVISE came. */
+  /** Called for ADVISE. */
   advised(pageSizeSummary: number | undefined): void
-  /** PACKAGED came; its blob begins behind the command. */
+  /** Called for PACKAGED; its blob follows the command. */
   packaged(lengthBytes: number, streamOffset: number): void
 }
 
-/** Tells the handler of a command that passed {@link checkCommand} and is all there. */
+/** Calls the handler for a complete command that passed {@link checkCommand}. */
 export function dispatchCommand(
   bytes: Uint8Array,
   at: number,
@@ -126,7 +126,7 @@ function readNameLength(reader: Reader): number {
   return reader.u8()
 }
 
-/** str8 block; the command's length has to fit. */
+/** str8 block, which must fill the payload. */
 function dispatchRecvBitmap(
   reader: Reader,
   length: number,

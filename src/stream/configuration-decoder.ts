@@ -1,9 +1,9 @@
 /**
- * The configuration, right behind the file header:
+ * The configuration, which follows the file header:
  *
  *   07   u32 length   machine type   then up to three:   05   str8 name   u32 version   data
  *
- * It has no end mark, so one byte behind it has to be there, too.
+ * It has no end mark, so decoding needs one byte more than its own.
  */
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { ConfigurationSubsectionName, ElementType } from './constants.js'
@@ -23,9 +23,9 @@ export interface Configuration {
 }
 
 /**
- * Reads the whole element; the reader stands at its type byte.
+ * Reads the whole element. The next byte of the reader must be its type byte.
  *
- * @returns undefined where the bytes end before it does
+ * @returns undefined if the element is incomplete
  */
 export function readConfiguration(reader: Reader): Configuration | undefined {
   const offset = reader.streamOffset

@@ -1,6 +1,6 @@
 /**
- * The numbers of QEMU's migration stream. QEMU's own names stand in the comments, so that a
- * search for them ends here. All integers on the wire are unsigned and big-endian.
+ * The numbers of QEMU's migration stream. The comments have QEMU's names, so that a search for them
+ * finds this file. All integers on the wire are unsigned and big-endian.
  */
 import { TARGET_PAGE_SIZE } from '../units.js'
 
@@ -8,7 +8,7 @@ import { TARGET_PAGE_SIZE } from '../units.js'
 export const FILE_MAGIC = 0x5145564d
 /** `QEMU_VM_FILE_VERSION`. */
 export const FILE_VERSION = 3
-/** `MULTIFD_MAGIC`: what a channel of multifd begins with. */
+/** `MULTIFD_MAGIC`: the first bytes of a multifd channel. */
 export const MULTIFD_MAGIC = 0x11223344
 
 /** The type byte that every top-level element starts with. */
@@ -23,11 +23,11 @@ export const ElementType = {
   sectionEnd: 0x03,
   /** `QEMU_VM_SECTION_FULL`: the whole state of an ordinary device. */
   sectionFull: 0x04,
-  /** `QEMU_VM_SUBSECTION`: inside device state and behind the configuration only. */
+  /** `QEMU_VM_SUBSECTION`: only inside device state and after the configuration. */
   subsection: 0x05,
   /** `QEMU_VM_VMDESCRIPTION`: JSON, after a precopy's EOF. */
   vmDescription: 0x06,
-  /** `QEMU_VM_CONFIGURATION`: the machine type, right behind the file header. */
+  /** `QEMU_VM_CONFIGURATION`: the machine type; follows the file header. */
   configuration: 0x07,
   /** `QEMU_VM_COMMAND`. */
   command: 0x08,
@@ -62,15 +62,15 @@ export const Command = {
   switchoverStart: 11,
 } as const
 
-/** What is known of a command or message before its payload is looked at. */
+/** Name and legal payload lengths of a command or message. */
 export interface WireMessage {
-  /** QEMU's own word, used in errors. */
+  /** QEMU's name, used in errors. */
   readonly name: string
-  /** Exact length of the payload in bytes, or what else is legal. */
+  /** Exact length of the payload in bytes, a list of legal lengths, or any. */
   readonly length: number | 'variable' | readonly number[]
 }
 
-/** `mig_cmd_args`: one check of the length before any handler runs. */
+/** `mig_cmd_args`: the length is checked here before any handler runs. */
 export const COMMANDS: ReadonlyMap<number, WireMessage> = new Map<number, WireMessage>([
   [Command.openReturnPath, { name: 'OPEN_RETURN_PATH', length: 0 }],
   [Command.ping, { name: 'PING', length: 4 }],
@@ -86,7 +86,7 @@ export const COMMANDS: ReadonlyMap<number, WireMessage> = new Map<number, WireMe
   [Command.switchoverStart, { name: 'SWITCHOVER_START', length: 0 }],
 ])
 
-/** Bytes of a command in front of its payload: type, u16 command, u16 length. */
+/** Bytes of a command before its payload: type, u16 command, u16 length. */
 export const COMMAND_HEADER_BYTES = 5
 
 /** `enum mig_rp_message_type`: messages from destination to source. */
@@ -118,9 +118,9 @@ export const RETURN_PATH_MESSAGES: ReadonlyMap<number, WireMessage> = new Map<nu
   [ReturnPathMessage.switchoverAck, { name: 'SWITCHOVER_ACK', length: 0 }],
 ])
 
-/** Bytes of a return path message in front of its payload: u16 type, u16 length. */
+/** Bytes of a return path message before its payload: u16 type, u16 length. */
 export const RETURN_PATH_HEADER_BYTES = 4
-/** No return path message has a longer payload. */
+/** The longest payload of a return path message. */
 export const MAX_RETURN_PATH_PAYLOAD_BYTES = 512
 /** `MIGRATION_RESUME_ACK_VALUE`: the only legal value of RESUME_ACK. */
 export const RESUME_ACK_VALUE = 1
@@ -138,7 +138,7 @@ export const RamFlag = {
   page: 0x008,
   /** `RAM_SAVE_FLAG_EOS`: the section's data ends. */
   endOfSection: 0x010,
-  /** `RAM_SAVE_FLAG_CONTINUE`: the block of the record before; no name follows. */
+  /** `RAM_SAVE_FLAG_CONTINUE`: same block as the previous record; no name follows. */
   continue: 0x020,
   /** `RAM_SAVE_FLAG_XBZRLE` */
   xbzrle: 0x040,
@@ -156,29 +156,29 @@ export const RAM_FLAGS_MASK = TARGET_PAGE_SIZE - 1
 export const RAM_SECTION = 'ram'
 export const RAM_SECTION_VERSION = 4
 
-/** Page size field of the block list: only block page sizes above this may be announced. */
+/** The smallest page size that the block list may announce. */
 export const MIN_ANNOUNCED_PAGE_SIZE = 0x2000
 
-/** QEMU never puts more ranges in one RAM_DISCARD. */
+/** Most ranges that QEMU puts in one RAM_DISCARD. */
 export const MAX_DISCARD_RANGES = 12
-/** `MAX_VM_CMD_PACKAGED_SIZE`: the u32 is the only bound QEMU has. */
+/** `MAX_VM_CMD_PACKAGED_SIZE`: QEMU's only limit is the width of the u32. */
 export const MAX_PACKAGE_BYTES = 0xffffffff
 
-/** PING values that QEMU sends, and what their PONG tells it. */
+/** PING values that QEMU sends, by their position in the stream. */
 export const PingValue = {
   /** In the prologue. */
   start: 1,
-  /** In front of the package. */
+  /** Before the package. */
   beforePackage: 2,
-  /** In the package, behind the devices. */
+  /** In the package, after the devices. */
   devicesLoaded: 3,
-  /** Behind the package. */
+  /** After the package. */
   afterPackage: 4,
-  /** `QEMU_VM_PING_PACKAGED_LOADED`, QEMU 10.2: last in the package; sources wait for it. */
+  /** `QEMU_VM_PING_PACKAGED_LOADED`, QEMU 10.2: last in the package; sources wait for its PONG. */
   packageLoaded: 0x42,
 } as const
 
-/** `QEMU_VM_CONFIGURATION` subsections. Their data has no length on the wire: only these parse. */
+/** `QEMU_VM_CONFIGURATION` subsections. Their data has no length, so no others can be parsed. */
 export const ConfigurationSubsectionName = {
   targetPageBits: 'configuration/target-page-bits',
   capabilities: 'configuration/capabilities',

@@ -1,12 +1,12 @@
 import type { RamBlockInfo } from './types.js'
 
-/** Bounds of what a peer can make a decoder keep. More is `ERR_STREAM_LIMIT`. */
+/** Limits of what a decoder stores for a peer. More is `ERR_STREAM_LIMIT`. */
 export interface StreamLimits {
-  /** Blob of a PACKAGED command. Default 64 MiB; QEMU's own machines have 14 KiB to some MiB. */
+  /** Blob of a PACKAGED command. Default 64 MiB; QEMU's machines have 14 KiB to some MiB. */
   readonly maxPackageBytes: number
-  /** Device sections and description of a precopy, together. Default 64 MiB. */
+  /** Device sections and description of a precopy together. Default 64 MiB. */
   readonly maxDeviceTailBytes: number
-  /** The description of a precopy. Default 16 MiB; QEMU's own have 30 KiB to some MiB. */
+  /** The description of a precopy. Default 16 MiB; QEMU's descriptions have 30 KiB to some MiB. */
   readonly maxDescriptionBytes: number
   /** Default 1024. */
   readonly maxRamBlocks: number
@@ -22,13 +22,13 @@ export const DEFAULT_LIMITS: StreamLimits = {
 export interface StreamDecoderOptions {
   readonly limits?: Partial<StreamLimits>
   /**
-   * The receiver's own host page size of a RAM block, in bytes; undefined for one it does not
-   * have. Where a source announces another, the block list is refused.
+   * The receiver's own host page size of a RAM block, in bytes; undefined for an unknown block. A
+   * block list with a different page size is rejected.
    */
   readonly pageSizeOf?: (name: string) => number | undefined
   /**
-   * For the connection of a recovery: it begins without file header, configuration and START,
-   * in postcopy, and uses the section id and blocks of the first one.
+   * For the connection of a recovery. It begins in postcopy, without file header, configuration and
+   * START, and uses the section id and blocks of the first connection.
    */
   readonly resume?: { readonly ramSectionId: number; readonly blocks: readonly RamBlockInfo[] }
 }

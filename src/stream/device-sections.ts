@@ -5,12 +5,12 @@ import { Reader } from './reader.js'
 import type { SectionHeader } from './types.js'
 import { Writer } from './writer.js'
 
-/** Writes FULL sections one behind the other, as they stand in a package and in a precopy's tail. */
+/** Writes consecutive FULL sections, as in a package or at the end of a precopy. */
 export class DeviceSectionWriter {
   readonly #out = new Writer(4096)
   #nextId: number
 
-  /** @param firstId - section id of the first device; must not be that of `ram` */
+  /** @param firstId - section id of the first device; no id may be that of `ram` */
   constructor(firstId: number) {
     this.#nextId = firstId
   }
@@ -29,38 +29,38 @@ export class DeviceSectionWriter {
     encodeFooter(this.#out, id)
   }
 
-  /** The sections; the writer is empty afterwards. */
+  /** Returns the sections and empties the writer. */
   take(): Uint8Array<ArrayBuffer> {
     return this.#out.take()
   }
 }
 
-/** A device's section: read exactly the body, then go on to the next. */
+/** The section of a device: read exactly its body, then continue with the next section. */
 export interface DeviceSection {
   readonly header: SectionHeader
-  /** Stands at the first byte of the body. The section has no length: only the device knows it. */
+  /** Positioned at the first byte of the body. Only the device knows the length of its body. */
   readonly body: Reader
 }
 
 /**
- * Reads FULL sections whose devices the caller knows. Pull, because loading a device may take
- * its time.
+ * Reads FULL sections whose devices the caller knows. The caller pulls each section, because
+ * loading a device may take long.
  */
 export class DeviceSectionReader {
   readonly #reader: Reader
   readonly #ids = new Set<number>()
   #open: { header: SectionHeader; offset: number } | undefined
 
-  /** @param source - the sections' bytes with their offset in the stream, or a reader at the first */
+  /** @param source - the bytes of the sections, or a reader positioned at the first one */
   constructor(source: Reader | Uint8Array, streamOffset = 0) {
     this.#reader = source instanceof Reader ? source : new Reader(source, streamOffset)
   }
 
   /**
-   * Checks the footer of the section before and returns the next one; undefined when what
-   * follows is no FULL section.
+   * Checks the footer of the previous section and returns the next one; undefined if no FULL
+   * section follows.
    *
-   * @throws StreamError `ERR_STREAM_FOOTER` when a device read too little or too much
+   * @throws StreamError `ERR_STREAM_FOOTER` if a device read too little or too much
    */
   next(): DeviceSection | undefined {
     const reader = this.#reader
@@ -100,7 +100,7 @@ export class DeviceSectionReader {
  * Reads all of `bytes` as FULL sections.
  *
  * @param load - reads exactly the body of its device
- * @throws StreamError, also for bytes behind the last section
+ * @throws StreamError, also for bytes after the last section
  */
 export function decodeDeviceSections(
   bytes: Uint8Array,
@@ -117,7 +117,7 @@ export function decodeDeviceSections(
   }
 }
 
-/** u32 id, str8 idstr, u32 instance id, u32 version: what stands behind a START's or FULL's type. */
+/** u32 id, str8 idstr, u32 instance id, u32 version: follows the type of a START or FULL. */
 export function readSectionHeader(reader: Reader): SectionHeader {
   const id = reader.u32()
   const idstr = reader.str8()

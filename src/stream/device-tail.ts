@@ -3,9 +3,9 @@
  *
  *   00 (EOF)   06   u32 length   JSON
  *
- * The sections can contain any bytes, so this end is searched for: an EOF behind a footer, a
- * description whose length ends where its text does, and a text that is JSON. JSON has no byte 0,
- * so a candidate dies at the first one; every byte is looked at a constant number of times.
+ * The sections can contain any bytes, so the decoder searches for this end: an EOF after a footer,
+ * a description, and a text of the announced length that is JSON. JSON has no byte 0, so a byte 0
+ * rules out a candidate. Therefore each byte is read a constant number of times.
  */
 import { ElementType, SECTION_FOOTER } from './constants.js'
 import { GrowingBuffer } from '../growing-buffer.js'
@@ -13,16 +13,16 @@ import { checkLimit, refuse } from './errors.js'
 import { isJsonObject } from './json-reader.js'
 import { u32At } from './reader.js'
 
-/** EOF, type and length in front of the text. */
+/** EOF, type and length before the text. */
 const HEAD_BYTES = 6
 const FOOTER_BYTES = 5
 const OPENING_BRACE = 0x7b
 
-/** A tail that was told from its description. */
+/** A tail, split into sections and description. */
 export interface DeviceTail {
   /** The FULL sections. */
   readonly devices: Uint8Array<ArrayBuffer>
-  /** undefined where the source sends none. */
+  /** undefined if the source sent none. */
   readonly description: string | undefined
 }
 
@@ -32,17 +32,17 @@ export class DeviceTailCollector {
   readonly #limitBytes: number
   readonly #descriptionLimitBytes: number
   readonly #streamOffset: number
-  /** Where to look for the next byte 0. */
+  /** Index at which the search for the next byte 0 continues. */
   #scan = FOOTER_BYTES
-  /** A byte 0 that may be the EOF, and the end of the text behind it. */
+  /** A byte 0 that may be the EOF, and the end of the text that follows it. */
   #candidate: { readonly at: number; readonly end: number } | undefined
-  /** Length and place of what would be a description, were it not too long. */
+  /** Length and index of a possible description that exceeds the limit. */
   #tooLong: { readonly lengthBytes: number; readonly at: number } | undefined
 
   /**
-   * @param limitBytes - of sections and description together
-   * @param descriptionLimitBytes - of the description
-   * @param streamOffset - of the first section
+   * @param limitBytes - limit of sections and description together
+   * @param descriptionLimitBytes - limit of the description
+   * @param streamOffset - offset of the first section
    */
   constructor(limitBytes: number, descriptionLimitBytes: number, streamOffset: number) {
     this.#buffer = new GrowingBuffer(limitBytes)
@@ -68,7 +68,7 @@ export class DeviceTailCollector {
     return { taken }
   }
 
-  /** The channel has ended: what is there must be sections and an EOF, without description. */
+  /** Ends the tail at the end of the channel: it must be sections and an EOF, no description. */
   finish(): DeviceTail {
     const bytes = this.#buffer.peek()
     const last = bytes.length - 1
@@ -104,7 +104,7 @@ export class DeviceTailCollector {
     }
   }
 
-  /** Goes from one byte 0 to the next; leaves the scan at one that is too near the end to judge. */
+  /** Goes from one byte 0 to the next; stops at one with too few bytes after it to decide. */
   #nextCandidate(bytes: Uint8Array): { at: number; end: number } | undefined {
     for (;;) {
       const at = bytes.indexOf(0, this.#scan)

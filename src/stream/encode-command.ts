@@ -2,7 +2,7 @@ import { Command, ElementType, MAX_DISCARD_RANGES, MAX_PACKAGE_BYTES } from './c
 import { encodeName } from './names.js'
 import type { Writer } from './writer.js'
 
-/** Opens the return path on the same connection. Before the first PING. */
+/** Opens the return path on the same connection. Must precede the first PING. */
 export function encodeOpenReturnPath(out: Writer): void {
   encodeCommand(out, Command.openReturnPath, 0)
 }
@@ -34,10 +34,10 @@ export function encodeRun(out: Writer): void {
 }
 
 /**
- * Names what the destination has to drop because it will be sent (again), in as many commands
- * as it takes: QEMU puts at most 12 ranges in one.
+ * Names the ranges that the destination has to discard, because they will be sent (again). Writes
+ * several commands if needed: as in QEMU, one has at most 12 ranges.
  *
- * @param ranges - start, length, start, length, … in bytes inside the block; none writes nothing
+ * @param ranges - start, length, start, length, … in bytes in the block; if empty, writes nothing
  */
 export function encodeRamDiscard(out: Writer, block: string, ranges: ArrayLike<number>): void {
   if (ranges.length % 2 !== 0) throw new RangeError('ranges are pairs of start and length')
@@ -50,7 +50,7 @@ export function encodeRamDiscard(out: Writer, block: string, ranges: ArrayLike<n
   }
 }
 
-/** The command in front of a package; the blob follows, outside the command's length. */
+/** The command before a package; the blob follows, and does not count in the command's length. */
 export function encodePackagedHeader(out: Writer, blobLengthBytes: number): void {
   if (blobLengthBytes > MAX_PACKAGE_BYTES) throw new RangeError('a package is below 4 GiB')
   encodeCommand(out, Command.packaged, 4)
@@ -75,7 +75,7 @@ export function encodeRecvBitmapRequest(out: Writer, block: string): void {
   out.u8(name.length).bytes(name)
 }
 
-/** The guest has stopped. Only for a peer of QEMU 10.0 or newer: older ones refuse it. */
+/** Tells that the guest has stopped. Only for QEMU 10.0 or newer: older versions reject it. */
 export function encodeSwitchoverStart(out: Writer): void {
   encodeCommand(out, Command.switchoverStart, 0)
 }

@@ -18,7 +18,7 @@ export function encodeRamBlockList(out: Writer, blocks: readonly RamBlockInfo[])
 /**
  * u64 offset | PAGE, [str8 block], the page.
  *
- * @param block - undefined: the block of the record before, on this channel
+ * @param block - undefined: the block of the previous record on this channel
  * @param page - one target page
  */
 export function encodeRamPage(

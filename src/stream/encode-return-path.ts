@@ -8,8 +8,8 @@ import { encodeName } from './names.js'
 import type { Writer } from './writer.js'
 
 /**
- * The last message. 0 lets the source go; any other value makes it run its guest again, so a
- * destination whose guest has run never sends one.
+ * The last message. 0 lets the source complete. With any other value the source runs its guest
+ * again, so a destination whose guest has run must never send one.
  */
 export function encodeShut(out: Writer, value: number): void {
   encodeHeader(out, ReturnPathMessage.shut, 4)
@@ -25,7 +25,7 @@ export function encodePong(out: Writer, value: number): void {
 /**
  * Asks for host pages.
  *
- * @param block - undefined: the block of the request before, on this connection
+ * @param block - undefined: the block of the previous request on this connection
  * @param start - byte offset in the block, multiple of its host page size
  * @param lengthBytes - multiple of its host page size; QEMU asks for exactly one
  */
@@ -46,7 +46,7 @@ export function encodePageRequest(
 }
 
 /**
- * Tells a recovering source what has been received.
+ * Tells a recovering source which pages were received.
  *
  * @param bitmap - page i is bit `i & 7` of byte `i >> 3`, 1 = received; padded to 8 bytes here
  */
@@ -60,13 +60,13 @@ export function encodeRecvBitmap(out: Writer, block: string, bitmap: Uint8Array)
   out.u32(RECV_BITMAP_END_HIGH).u32(RECV_BITMAP_END_LOW)
 }
 
-/** Accepts a RESUME: both sides go on in postcopy. */
+/** Accepts a RESUME: both ends continue in postcopy. */
 export function encodeResumeAck(out: Writer): void {
   encodeHeader(out, ReturnPathMessage.resumeAck, 4)
   out.u32(RESUME_ACK_VALUE)
 }
 
-/** Ready for the switchover; only with capability `switchover-ack`, QEMU 8.1. */
+/** Tells that the destination is ready for the switchover; only with `switchover-ack`, QEMU 8.1. */
 export function encodeSwitchoverAck(out: Writer): void {
   encodeHeader(out, ReturnPathMessage.switchoverAck, 0)
 }

@@ -13,7 +13,7 @@ export function encodeFileHeader(out: Writer): void {
   out.u32(FILE_MAGIC).u32(FILE_VERSION)
 }
 
-/** 07, u32 length, machine type, subsections. A replayed configuration is `out.bytes(raw)`. */
+/** 07, u32 length, machine type, subsections. To replay a configuration, use `out.bytes(raw)`. */
 export function encodeConfiguration(
   out: Writer,
   machineType: string,
@@ -67,7 +67,7 @@ export function encodeEndOfStream(out: Writer): void {
   out.u8(ElementType.endOfStream)
 }
 
-/** 06, u32 length, JSON. Only behind the EOF of a precopy. */
+/** 06, u32 length, JSON. Only after the EOF of a precopy. */
 export function encodeVmDescription(out: Writer, json: string): void {
   const text = new TextEncoder().encode(json)
   out.u8(ElementType.vmDescription).u32(text.length).bytes(text)

@@ -1,26 +1,26 @@
-/** What decoders call. All methods are optional: what nobody takes is checked and dropped. */
+/** Callbacks of the decoders. All are optional: elements without one are checked and dropped. */
 import type { ConfigurationSubsection, RamBlockInfo, SectionHeader } from './types.js'
 
 /** Guest memory, on the main and the preempt channel. */
 export interface RamHandler {
   /**
-   * The bulk way: takes complete records of the block of the record before, which are exactly
-   * PAGE|CONTINUE or ZERO|CONTINUE, and returns how many bytes of them it took; it has checked
-   * offset and fill byte itself. The record it stopped at is decoded here, and then it is called
-   * again. It is only called where at least one such record is complete.
+   * Bulk interface: takes complete records with exactly PAGE|CONTINUE or ZERO|CONTINUE, which
+   * belong to the block of the previous record. Returns how many bytes it took. It must check
+   * offsets and fill bytes itself. The decoder decodes the record at which it stopped, and then
+   * calls it again. It is only called if at least one such record is complete.
    */
   ramRecords?(block: string, bytes: Uint8Array, start: number, end: number): number
   /** The page is `bytes[start..start + 4096)`; `bytes` is the input, not a copy. */
   ramPage?(block: string, offset: number, bytes: Uint8Array, start: number): void
   ramZero?(block: string, offset: number): void
-  /** EOS: the data of the section ends, its footer follows. */
+  /** EOS: the data of the section ends; its footer follows. */
   ramEndOfSection?(): void
 }
 
 /** The main channel, source to destination. */
 export interface StreamHandler extends RamHandler {
   fileHeader?(version: number): void
-  /** `raw` is the whole element, for those who replay it; a copy. */
+  /** `raw` is a copy of the whole element, which allows a replay. */
   configuration?(
     machineType: string,
     raw: Uint8Array,
@@ -29,11 +29,11 @@ export interface StreamHandler extends RamHandler {
 
   openReturnPath?(): void
   ping?(value: number): void
-  /** Both undefined: postcopy of dirty bitmaps only, which has nothing to do with RAM. */
+  /** Both undefined: postcopy of block dirty bitmaps only, which does not concern RAM. */
   advise?(pageSizeSummary: number | undefined, targetPageSize: number | undefined): void
   /** `ranges`: start, length, start, length, … in bytes; aligned and inside the block. */
   ramDiscard?(block: string, ranges: Float64Array): void
-  /** `blob` belongs to the handler; `streamOffset` is that of its first byte. */
+  /** The handler owns `blob`; `streamOffset` is that of its first byte. */
   packaged?(blob: Uint8Array<ArrayBuffer>, streamOffset: number): void
   resume?(): void
   recvBitmap?(block: string): void
@@ -46,8 +46,8 @@ export interface StreamHandler extends RamHandler {
   ramBlocks?(blocks: readonly RamBlockInfo[]): void
 
   /**
-   * The FULL sections behind the `ram` END of a precopy, at once and opaque, see
-   * {@link decodeDeviceSections}. Belongs to the handler. Comes right before `endOfStream`.
+   * The FULL sections after the `ram` END of a precopy, as one opaque array, see
+   * {@link decodeDeviceSections}. The handler owns `bytes`. Called right before `endOfStream`.
    */
   deviceTail?(bytes: Uint8Array<ArrayBuffer>, streamOffset: number): void
   endOfStream?(): void
@@ -56,12 +56,12 @@ export interface StreamHandler extends RamHandler {
 
 /** The return path, destination to source. */
 export interface ReturnPathHandler {
-  /** 0 is success. The last message. */
+  /** The last message; 0 is success. */
   shut?(value: number): void
   pong?(value: number): void
-  /** Aligned to the block's page size and inside its used length. */
+  /** The range is aligned to the block's page size and inside its used length. */
   requestPages?(block: string, start: number, lengthBytes: number): void
-  /** Page i is bit `i & 7` of byte `i >> 3`, 1 = received. Belongs to the handler. */
+  /** Page i is bit `i & 7` of byte `i >> 3`, 1 = received. The handler owns `bitmap`. */
   recvBitmap?(block: string, bitmap: Uint8Array<ArrayBuffer>): void
   resumeAck?(): void
   switchoverAck?(): void

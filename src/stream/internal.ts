@@ -1,2 +1,2 @@
-/** For the other rooms; no part of the package's interface. */
+/** For the other folders of `src`; not part of the public interface. */
 export { JsonReader } from './json-reader.js'

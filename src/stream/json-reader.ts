@@ -1,12 +1,12 @@
 /**
- * Reads JSON of others in place: nothing is built of it, so memory is that of the nesting, which
- * has a limit. `JSON.parse` takes up to 100 times the bytes of its text.
+ * Reads untrusted JSON in place. It builds no objects, so it needs memory only for the nesting,
+ * which is limited. `JSON.parse` takes up to 100 times the bytes of its text.
  */
 import { isUtf8 } from 'node:buffer'
 
-/** Brackets within brackets. QEMU's descriptions have less than 20. */
+/** Nested brackets. QEMU's descriptions have fewer than 20 levels. */
 const MAX_DEPTH = 128
-/** Bytes of a text or number that is asked for. */
+/** Most bytes of a string or number that the caller reads. */
 const MAX_TOKEN_BYTES = 1024
 
 const SPACE = 0x20
@@ -24,7 +24,7 @@ const LETTER_E = 0x65
 const LETTER_U = 0x75
 const OPEN_BRACE = 0x7b
 const CLOSE_BRACE = 0x7d
-/** Bit that makes an ASCII letter a small one. */
+/** Bit that makes an ASCII letter lower case. */
 const SMALL = 0x20
 
 const BLANKS: ReadonlySet<number> = new Set([SPACE, 0x09, 0x0a, 0x0d])
@@ -32,19 +32,19 @@ const ESCAPES: ReadonlySet<number> = new Set(Buffer.from('"\\/bfnrt'))
 const HEX_DIGITS: ReadonlySet<number> = new Set(Buffer.from('0123456789abcdefABCDEF'))
 const LITERALS = ['true', 'false', 'null'].map((text) => Buffer.from(text))
 
-/** Takes values in the order in which they stand; every method throws SyntaxError where it cannot. */
+/** Reads values in the order of the text. Every method throws SyntaxError for any other value. */
 export class JsonReader {
   readonly #bytes: Uint8Array
   #at = 0
   #depth = 0
 
-  /** @throws SyntaxError for what is not UTF-8 */
+  /** @throws SyntaxError if `bytes` are not UTF-8 */
   constructor(bytes: Uint8Array) {
     if (!isUtf8(bytes)) throw new SyntaxError('not UTF-8')
     this.#bytes = bytes
   }
 
-  /** Checks a value of any kind and passes it. */
+  /** Checks a value of any kind and skips it. */
   skip(): void {
     const byte = this.#peek()
     if (byte === OPEN_BRACE) this.#members(() => this.skip())
@@ -54,7 +54,7 @@ export class JsonReader {
     else this.#literal()
   }
 
-  /** @param member - reads the value of the member; a name that is too long to be one is '' */
+  /** @param member - reads the value of a member; a name beyond MAX_TOKEN_BYTES is passed as '' */
   object(member: (name: string) => void): void {
     this.#members((start, end) => {
       const isName = end - start <= MAX_TOKEN_BYTES
@@ -71,7 +71,7 @@ export class JsonReader {
     return JSON.parse(this.#slice(this.#string())) as string
   }
 
-  /** A whole number from 0 on that is exact. */
+  /** Reads a nonnegative safe integer. */
   count(): number {
     this.#peek()
     const start = this.#at
@@ -81,13 +81,13 @@ export class JsonReader {
     return value
   }
 
-  /** Nothing but blanks may follow. */
+  /** Checks that only blanks follow. */
   end(): void {
     this.#blanks()
     if (this.#at < this.#bytes.length) fail('more than a value')
   }
 
-  /** @param member - gets where the name stands, and reads the value */
+  /** @param member - gets start and end of the quoted name, and reads the value */
   #members(member: (start: number, end: number) => void): void {
     this.#bracketed(OPEN_BRACE, CLOSE_BRACE, () => {
       const start = this.#string()
@@ -112,7 +112,7 @@ export class JsonReader {
     this.#depth -= 1
   }
 
-  /** Passes a text. @returns where its opening quote is */
+  /** Skips a string. @returns the index of its opening quote */
   #string(): number {
     this.#expect(QUOTE)
     const start = this.#at - 1
@@ -170,7 +170,7 @@ export class JsonReader {
     this.#at += 1
   }
 
-  /** The next byte that is no blank; it stays. */
+  /** The next byte that is not a blank; does not consume it. */
   #peek(): number {
     this.#blanks()
     return this.#byte()
@@ -192,7 +192,7 @@ export class JsonReader {
   }
 }
 
-/** True for the text of an object, which is what every QEMU writes. */
+/** Whether `text` is a JSON object, as every description of QEMU is. */
 export function isJsonObject(text: Uint8Array): boolean {
   if (text[0] !== OPEN_BRACE || text[text.length - 1] !== CLOSE_BRACE) return false
   try {

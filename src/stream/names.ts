@@ -1,7 +1,7 @@
 /**
- * Names on the wire are bytes; here they are text. UTF-8 becomes the text that it is. Where a name is
- * not UTF-8, each of its bytes from 0x80 on becomes a lone surrogate, U+DC00 plus the byte, which
- * UTF-8 never gives: so each name has its own text, and the text gives the same bytes again.
+ * Names on the wire are bytes; here they are text. A name in UTF-8 is decoded. In any other name,
+ * each byte from 0x80 on becomes a lone surrogate, U+DC00 plus the byte. UTF-8 never decodes to a
+ * lone surrogate, so each name has its own text, which encodes to the same bytes again.
  */
 
 const ESCAPE = 0xdc00
@@ -24,7 +24,7 @@ export function decodeName(bytes: Uint8Array, start = 0, end = bytes.length): st
 /**
  * The bytes of a name.
  *
- * @throws RangeError for lone surrogates that {@link decodeName} does not give
+ * @throws RangeError for lone surrogates that {@link decodeName} never returns
  */
 export function encodeName(text: string): Uint8Array {
   if (!LONE_SURROGATE.test(text)) return encoder.encode(text)

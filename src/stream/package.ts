@@ -1,5 +1,5 @@
 /**
- * The package: what the destination reads whole before it loads any device of it.
+ * The package, which the destination reads completely before it loads any device of it.
  *
  *   LISTEN   FULL sections of all devices   PING 3   PING 0x42   RUN
  */
@@ -18,17 +18,17 @@ import { Reader, u16At, u32At } from './reader.js'
 import type { SectionHeader } from './types.js'
 import { encode } from './writer.js'
 
-/** A command without payload, and a PING. */
+/** Lengths of a command without payload, and of a PING. */
 const BARE_BYTES = COMMAND_HEADER_BYTES
 const PING_BYTES = COMMAND_HEADER_BYTES + 4
-/** Each one is answered. QEMU sends two. */
+/** Limited because each PING is answered. QEMU sends two. */
 const MAX_PINGS = 64
 
 /**
- * The blob of a PACKAGED command.
+ * Makes the blob of a PACKAGED command.
  *
  * @param devices - FULL sections, see {@link DeviceSectionWriter}, or those of a saved stream
- * @param pings - values in order. Every QEMU takes the default, new ones need 0x42 answered
+ * @param pings - values in order. Every QEMU accepts the default; new ones wait for PONG 0x42
  */
 export function encodePackage(
   devices: Uint8Array,
@@ -42,19 +42,19 @@ export function encodePackage(
   })
 }
 
-/** A package that was cut without understanding its devices. */
+/** A package, split without decoding its devices. */
 export interface PackageCut {
-  /** View of the FULL sections. */
+  /** A view of the FULL sections. */
   readonly devices: Uint8Array
   /** Values to answer, in order, once the devices are loaded. */
   readonly pings: readonly number[]
 }
 
 /**
- * Finds a package's devices and pings from both ends, because device sections have no length.
+ * Splits a package by searching from both ends, because device sections have no length.
  *
- * @param streamOffset - of the blob's first byte, for errors
- * @throws StreamError `ERR_STREAM_PACKAGE` when it does not begin with LISTEN or end with RUN
+ * @param streamOffset - offset of the blob's first byte, for errors
+ * @throws StreamError `ERR_STREAM_PACKAGE` if it does not begin with LISTEN or end with RUN
  */
 export function findPackagePings(blob: Uint8Array, streamOffset = 0): PackageCut {
   checkListen(blob, streamOffset)
@@ -73,28 +73,28 @@ export function findPackagePings(blob: Uint8Array, streamOffset = 0): PackageCut
   return { devices, pings }
 }
 
-/** Checks that a package begins with LISTEN; five bytes are enough to call it. */
+/** Checks that a package begins with LISTEN; its first five bytes are enough. */
 export function checkListen(blob: Uint8Array, streamOffset = 0): void {
   if (!isCommand(blob, 0, Command.listen, 0)) {
     refuse('package', 'the first element of a package must be LISTEN', streamOffset)
   }
 }
 
-/** Takes the elements of a package in order. */
+/** Callbacks for the elements of a package, called in order. */
 export interface PackageHandler {
   listen?(): void
-  /** Reads exactly the body. May throw: the package is then refused as it stands. */
+  /** Must read exactly the body. If it throws, the package is rejected. */
   device(header: SectionHeader, body: Reader): void
   ping?(value: number): void
   run?(): void
 }
 
 /**
- * Walks a package whose devices the handler knows.
+ * Decodes a package whose devices the handler knows.
  *
- * @param streamOffset - of the blob's first byte, for errors
- * @throws StreamError `ERR_STREAM_PACKAGE` for LISTEN not first, RUN not last or missing, a package
- *   inside, or any other element that has no place here
+ * @param streamOffset - offset of the blob's first byte, for errors
+ * @throws StreamError `ERR_STREAM_PACKAGE`: LISTEN is not first, RUN is missing or not last, or an
+ *   element is not allowed in a package
  */
 export function decodePackage(blob: Uint8Array, handler: PackageHandler, streamOffset = 0): void {
   checkListen(blob, streamOffset)

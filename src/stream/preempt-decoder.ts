@@ -6,13 +6,13 @@ import { RamRecordDecoder } from './ram-record-decoder.js'
 import type { RamBlockInfo } from './types.js'
 
 /**
- * The preempt channel: bare `ram` records, with a last block of its own. It ends with EOS (QEMU
- * 7.2 needs it, newer ones do not send it) or where the connection does.
+ * The preempt channel: bare `ram` records; CONTINUE refers to the last block of this channel. It
+ * ends with EOS (QEMU 7.2 needs it, newer versions do not send it), or when the connection closes.
  */
 export class PreemptDecoder extends ChannelDecoder {
   readonly #records: RamRecordDecoder
 
-  /** @param blocks - of the main channel's block list; nothing comes here before postcopy */
+  /** @param blocks - of the main channel's block list, because this channel is unused in precopy */
   constructor(handler: RamHandler, blocks: readonly RamBlockInfo[]) {
     super()
     this.#records = new RamRecordDecoder(handler, new RamBlockTable(blocks))

@@ -3,11 +3,11 @@ import { hex, refuse } from './errors.js'
 import { decodeName, encodeName } from './names.js'
 import type { RamBlockInfo } from './types.js'
 
-/** The RAM blocks of a stream, found by the bytes of their names without making a string. */
+/** The RAM blocks of a stream. Finds a block by the bytes of its name without making a string. */
 export class RamBlockTable {
-  /** Only grows. */
+  /** Blocks are only added. */
   readonly blocks: RamBlockInfo[] = []
-  /** The bytes of their names, by index. */
+  /** The bytes of the block names, by index. */
   readonly #names: Uint8Array[] = []
 
   constructor(blocks: Iterable<RamBlockInfo> = []) {
@@ -28,7 +28,7 @@ export class RamBlockTable {
     return refuse('block', `no RAM block "${name}" was announced`, streamOffset)
   }
 
-  /** The block called `name`, or an error that says what wanted it. */
+  /** Returns the block called `name`, or throws an error that begins with `what`. */
   demand(name: string, what: string, streamOffset: number): RamBlockInfo {
     return (
       this.get(name) ??
@@ -37,7 +37,7 @@ export class RamBlockTable {
   }
 }
 
-/** Refuses a range that is empty, unaligned, or reaches out of its block. */
+/** Rejects a range that is empty, unaligned, or not inside its block. */
 export function checkRange(
   what: string,
   block: RamBlockInfo,

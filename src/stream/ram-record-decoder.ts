@@ -1,5 +1,5 @@
 /**
- * The records of the `ram` section, one channel's worth:
+ * The records of the `ram` section, on one channel:
  *
  *   u64 offset | PAGE [| CONTINUE]   [str8 block]   4096 bytes
  *   u64 offset | ZERO [| CONTINUE]   [str8 block]   u8 0
@@ -18,7 +18,7 @@ const HEADER_BYTES = 8
 const CONTINUED_PAGE = RamFlag.page | RamFlag.continue
 const CONTINUED_ZERO = RamFlag.zero | RamFlag.continue
 
-/** Flags that only a capability brings: its name, to be turned off on the source. */
+/** Flags that only occur with a capability, and the capability to turn off on the source. */
 const CAPABILITY_FLAGS = [
   [RamFlag.xbzrle, 'XBZRLE', 'xbzrle'],
   [RamFlag.hook, 'HOOK', 'rdma-pin-all (an rdma: migration)'],
@@ -26,9 +26,9 @@ const CAPABILITY_FLAGS = [
   [RamFlag.multifdFlush, 'MULTIFD_FLUSH', 'multifd'],
 ] as const
 
-/** Decodes records; knows the channel's last block. */
+/** Decodes records; remembers the channel's last block. */
 export class RamRecordDecoder {
-  /** The last record was EOS. */
+  /** Whether the last record was EOS. */
   atEndOfSection = false
 
   readonly #handler: RamHandler
@@ -41,11 +41,11 @@ export class RamRecordDecoder {
   }
 
   /**
-   * Lets the handler take what it can, then decodes one record itself.
+   * Lets the handler take records in bulk, then decodes one record itself.
    *
    * @param base - offset in the channel of `bytes[0]`
-   * @param channel - whose handler may want to return before the next record
-   * @returns index behind what was consumed, or INCOMPLETE for nothing
+   * @param channel - its `stopped` makes this return before the next record
+   * @returns index after the consumed bytes, or INCOMPLETE if there are none
    */
   step(
     bytes: Uint8Array,
@@ -129,7 +129,7 @@ export class RamRecordDecoder {
     return at + 1
   }
 
-  /** The record's block; undefined where its name is not all there. */
+  /** The record's block; undefined if its name is incomplete. */
   #block(
     bytes: Uint8Array,
     at: number,
@@ -147,7 +147,7 @@ export class RamRecordDecoder {
   }
 }
 
-/** True where a record that {@link RamHandler.ramRecords} may take is all there. */
+/** Whether the next record is complete and {@link RamHandler.ramRecords} may take it. */
 function isContinuedRecord(bytes: Uint8Array, at: number, end: number): boolean {
   if (end - at <= HEADER_BYTES) return false
   const flags = u32At(bytes, at + 4) & RAM_FLAGS_MASK

@@ -9,14 +9,14 @@ import type { SectionHeader } from './types.js'
 /** 7e, u32 id. */
 export const FOOTER_BYTES = 5
 
-/** Knows the one iterable section that can be parsed, `ram`, from its START to its END. */
+/** Tracks `ram`, the only iterable section that can be parsed, from its START to its END. */
 export class RamSectionTracker {
   readonly #handler: StreamHandler
   #header: SectionHeader | undefined
   #isLast = false
   #hasEnded = false
 
-  /** @param resumedId - its id on a recovered connection, which has no START */
+  /** @param resumedId - the section id for the connection of a recovery, which has no START */
   constructor(handler: StreamHandler, resumedId: number | undefined) {
     this.#handler = handler
     if (resumedId !== undefined) {
@@ -25,12 +25,12 @@ export class RamSectionTracker {
     }
   }
 
-  /** END and its footer have been read. */
+  /** Whether END and its footer were read. */
   get hasEnded(): boolean {
     return this.#hasEnded
   }
 
-  /** Takes the header of a START; returns the index behind it, or INCOMPLETE. */
+  /** Takes the header of a START; returns the index after it, or INCOMPLETE. */
   start(bytes: Uint8Array, at: number, end: number, offset: number): number {
     const idstrEnd = at + 6 + (end - at < 6 ? 0 : (bytes[at + 5] ?? 0))
     if (end - at < 6 || end < idstrEnd + 8) return INCOMPLETE
@@ -67,7 +67,7 @@ export class RamSectionTracker {
     else this.#handler.sectionPart?.(header)
   }
 
-  /** Takes the footer; false where it is not all there. */
+  /** Takes the footer; returns false if it is incomplete. */
   close(bytes: Uint8Array, at: number, end: number, offset: number): boolean {
     const type = bytes[at] ?? 0
     if (type !== SECTION_FOOTER) {

@@ -1,12 +1,12 @@
 import { hex, refuse } from './errors.js'
 import { decodeName } from './names.js'
 
-/** Reads a u16 without bounds check; the caller has made sure that it is there. */
+/** Reads a u16 without a bounds check; the caller must have checked the bounds. */
 export function u16At(bytes: Uint8Array, at: number): number {
   return ((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0)
 }
 
-/** Reads a u32 without bounds check; the caller has made sure that it is there. */
+/** Reads a u32 without a bounds check; the caller must have checked the bounds. */
 export function u32At(bytes: Uint8Array, at: number): number {
   return (
     (((bytes[at] ?? 0) << 24) |
@@ -17,14 +17,14 @@ export function u32At(bytes: Uint8Array, at: number): number {
   )
 }
 
-/** A copy that is a plain Uint8Array; `slice` of a Buffer would be a view. */
+/** Copies into a plain Uint8Array; `slice` of a Buffer would be a view. */
 export function copyOf(bytes: Uint8Array, start: number, end: number): Uint8Array<ArrayBuffer> {
   return new Uint8Array(bytes.subarray(start, end))
 }
 
 /**
- * Reads big-endian fields out of bytes that are all there. Running over the end is a
- * StreamError (`ERR_STREAM_TRUNCATED`) at the field's offset.
+ * Reads big-endian fields from complete bytes. Reading beyond the end throws a StreamError
+ * (`ERR_STREAM_TRUNCATED`) at the field's offset.
  */
 export class Reader {
   readonly #bytes: Uint8Array
@@ -59,7 +59,7 @@ export class Reader {
     return this.#streamOffset + this.#at
   }
 
-  /** The next byte, left where it is; undefined at the end. */
+  /** The next byte, without consuming it; undefined at the end. */
   peek(): number | undefined {
     return this.#at < this.#end ? this.#bytes[this.#at] : undefined
   }
@@ -76,7 +76,7 @@ export class Reader {
     return u32At(this.#bytes, this.#take(4))
   }
 
-  /** A u64 as a number: 2^53 and above is `ERR_STREAM_NUMBER`. */
+  /** Reads a u64 as a number; throws `ERR_STREAM_NUMBER` for 2^53 and above. */
   u64(): number {
     const offset = this.streamOffset
     const high = this.u32()

@@ -1,4 +1,4 @@
-/** The return path: u16 type, u16 length, payload; a received bitmap follows uncounted. */
+/** The return path: u16 type, u16 length, payload; the length does not count a received bitmap. */
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { ChannelDecoder, INCOMPLETE } from './channel-decoder.js'
 import { checkLength } from './command-decoder.js'
@@ -21,16 +21,16 @@ import type { RamBlockInfo } from './types.js'
 /** Fixed fields of a page request: u64 start, u32 length. */
 const REQUEST_BYTES = 12
 
-/** Decodes what a destination says to the source. One connection, one decoder. */
+/** Decodes the messages of a destination to the source. One decoder for each connection. */
 export class ReturnPathDecoder extends ChannelDecoder {
   readonly #handler: ReturnPathHandler
   readonly #table: RamBlockTable
-  /** Block of the request before. */
+  /** Block of the previous request. */
   #last: RamBlockInfo | undefined
-  /** The bitmap that is arriving, for which block, where its message began. */
+  /** The incomplete bitmap, its block, and the offset of its message. */
   #bitmap: { block: RamBlockInfo; offset: number; bytes: GrowingBuffer | undefined } | undefined
 
-  /** @param blocks - the source's own; page requests and bitmaps are checked against them */
+  /** @param blocks - the source's blocks; page requests and bitmaps are checked against them */
   constructor(handler: ReturnPathHandler, blocks: readonly RamBlockInfo[]) {
     super()
     this.#handler = handler
@@ -156,7 +156,7 @@ export class ReturnPathDecoder extends ChannelDecoder {
   }
 }
 
-/** str8, and nothing behind it. */
+/** str8, which must be the rest of the payload. */
 function readName(reader: Reader, what: string, offset: number): string {
   const left = reader.remaining
   if (left === 0 || left !== 1 + (reader.peek() ?? 0)) {

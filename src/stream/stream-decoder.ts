@@ -1,10 +1,10 @@
-// The main channel, source to destination. What may come next:
+// The main channel, source to destination. The legal order of elements:
 //
 //   header -> configuration -> top
 //   top -> START: blockList -> ram -> footer -> top
 //       -> PART, END: ram -> footer -> top
 //       -> PACKAGED: blob -> top, phase postcopy
-//       -> FULL behind the ram END: tail -> finished
+//       -> FULL after the ram END: tail -> finished
 //       -> EOF: finished in postcopy; in precopy afterEof -> description -> finished
 import { BlockListDecoder } from './block-list-decoder.js'
 import { ChannelDecoder, INCOMPLETE } from './channel-decoder.js'
@@ -34,18 +34,18 @@ type State =
   | 'afterEof'
   | 'description'
 
-/** Which half of a migration the bytes belong to. */
+/** The phase of the migration in which the bytes were sent. */
 export type StreamPhase = 'precopy' | 'postcopy'
 
 /**
- * Decodes the main channel of a migration, fed with any split of its bytes, into calls of a
- * handler. It checks the framing, and what cannot be told from garbage without it; whether a
- * command is legal in the state of the migration is the receiver's business.
+ * Decodes the main channel of a migration into calls of a handler. Its input may be split at any
+ * byte. It checks the framing and the values that it needs for decoding. The receiver has to check
+ * whether a command is legal in the state of the migration.
  *
- * Memory does not depend on what the peer announces, and nothing is allocated per page.
+ * Memory use follows the received bytes, not announced lengths. No page needs an allocation.
  */
 export class StreamDecoder extends ChannelDecoder {
-  /** `postcopy` from the package on; on a recovered connection from the start. */
+  /** `postcopy` from the package on; on the connection of a recovery, from the start. */
   phase: StreamPhase = 'precopy'
 
   readonly #handler: StreamHandler
@@ -58,12 +58,11 @@ export class StreamDecoder extends ChannelDecoder {
   #state: State = 'header'
   #pageSizeSummary: number | undefined
   #blockList: BlockListDecoder | undefined
-  /** A payload that is taken as it arrives, and where its element began. */
+  /** A payload that is consumed as it arrives, and the offset of its element. */
   #payload: GrowingBuffer | undefined
   #payloadOffset = 0
   #tail: DeviceTailCollector | undefined
 
-  /** @throws RangeError for a limit that is no count of bytes */
   constructor(handler: StreamHandler, options: StreamDecoderOptions = {}) {
     super()
     this.#handler = handler

@@ -1,11 +1,11 @@
 import { type ChannelDecoder, MAX_LOOK_AHEAD_BYTES } from './channel-decoder.js'
 
-/** A buffer that one large chunk has made larger is not kept. */
+/** Once empty, a larger buffer is released; a single large chunk may have made it grow. */
 const KEPT_BYTES = 2 * MAX_LOOK_AHEAD_BYTES
 
 /**
- * Feeds a decoder with chunks and keeps what it leaves over, for callers who have no receive
- * buffer of their own. Copies every chunk that does not begin at an element.
+ * Feeds a decoder with chunks and keeps the unconsumed bytes, for callers without a receive buffer.
+ * Copies every chunk that does not begin with a new element.
  */
 export class StreamFeeder {
   readonly #decoder: ChannelDecoder
@@ -17,13 +17,13 @@ export class StreamFeeder {
     this.#decoder = decoder
   }
 
-  /** Bytes that wait for more. */
+  /** Bytes of an incomplete element. */
   get leftoverBytes(): number {
     return this.#tail - this.#head
   }
 
   /**
-   * Takes a chunk, which can be used again afterwards.
+   * Takes a chunk. The caller can reuse its memory afterwards.
    *
    * @throws StreamError
    */
@@ -40,7 +40,7 @@ export class StreamFeeder {
     if (this.#buffer.length > KEPT_BYTES) this.#buffer = new Uint8Array()
   }
 
-  /** Tells that no chunk follows. @throws StreamError where the stream is incomplete */
+  /** Ends the input. @throws StreamError if the stream is incomplete */
   end(): void {
     this.#decoder.end(this.leftoverBytes)
   }
@@ -53,7 +53,7 @@ export class StreamFeeder {
     this.#tail += count
   }
 
-  /** Small pieces must not cost a copy of all that waits each: the buffer doubles. */
+  /** Doubles the buffer: otherwise each small chunk would copy all waiting bytes. */
   #makeRoom(count: number): void {
     const waiting = this.leftoverBytes
     const isRoomy = 2 * (waiting + count) <= this.#buffer.length

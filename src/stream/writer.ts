@@ -1,6 +1,6 @@
 import { encodeName } from './names.js'
 
-/** A growing buffer of big-endian fields. Throws RangeError for what a field cannot hold. */
+/** A growing buffer of big-endian fields. Throws RangeError if a value does not fit its field. */
 export class Writer {
   #bytes: Uint8Array<ArrayBuffer>
   #view: DataView<ArrayBuffer>
@@ -60,19 +60,19 @@ export class Writer {
     return this.u32(bytes.length).bytes(bytes)
   }
 
-  /** What was written, in a buffer of its own; the writer is empty afterwards. */
+  /** Returns the written bytes as a copy, and empties the writer. */
   take(): Uint8Array<ArrayBuffer> {
     const taken = this.#bytes.slice(0, this.#length)
     this.#length = 0
     return taken
   }
 
-  /** What was written, as a view that the next write invalidates. */
+  /** The written bytes, as a view that the next write invalidates. */
   peek(): Uint8Array<ArrayBuffer> {
     return this.#bytes.subarray(0, this.#length)
   }
 
-  /** Forgets what was written and keeps the memory. */
+  /** Empties the writer and keeps its memory. */
   clear(): void {
     this.#length = 0
   }
