@@ -5,7 +5,7 @@ import { checkWritable } from '../user-files.js'
 import { GuestProcess, type Role } from './guest-process.js'
 import { Progress } from './demo/progress.js'
 import { MigrationRun, type PostcopyAfter, type RunResult } from './demo/run.js'
-import { type Verdict, count, judge, summaryObject, summaryTable } from './demo/summary.js'
+import { type DemoVerdict, count, judge, summaryObject, summaryTable } from './demo/summary.js'
 import { type GuestOptions, addGuestOptions } from './options.js'
 import { output } from './output.js'
 import type { CommandRun, RunAction } from './run-command.js'
@@ -121,7 +121,7 @@ async function conclude(result: RunResult, options: DemoOptions): Promise<number
   return verdict.verified ? 0 : 1
 }
 
-function printSummary(result: RunResult, verdict: Verdict, options: DemoOptions): void {
+function printSummary(result: RunResult, verdict: DemoVerdict, options: DemoOptions): void {
   const faults = result.info['x-faults'] ?? 0
   const lines = [
     '',

@@ -9,7 +9,7 @@ import {
   listText,
   loadCatalogue,
   makeDocument,
-  nearest,
+  suggestWord,
   readDocument,
   resultText,
   rowLine,
@@ -128,7 +128,7 @@ function addRunOptions(command: Command): Command {
 function collectFeature(text: string, before: FeatureName[] = []): FeatureName[] {
   const found = featureNames.find((name) => name === text.replace(/^UFFD_FEATURE_/, ''))
   if (found !== undefined) return [...before, found]
-  const near = nearest(text, featureNames)
+  const near = suggestWord(text, featureNames)
   throw new InvalidArgumentError(near === undefined ? 'No such feature.' : `Did you mean ${near}?`)
 }
 

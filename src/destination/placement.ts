@@ -16,16 +16,13 @@ import {
   PlaceStop,
   type Userfaultfd,
 } from '../kernel/index.js'
-import type { Counters } from '../migration/index.js'
+import type { ChannelName, Counters } from '../migration/index.js'
 import { checkDiscards, populate, type RamBlock } from '../ram/index.js'
 import { RamFlag } from '../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import type { DestinationBlock } from './block.js'
 
 const RECORD_HEAD_BYTES = 8
-
-/** The target pages of one host page never arrive on two channels. */
-export type ChannelName = 'main' | 'preempt'
 
 export class Placement {
   readonly #blocks: readonly DestinationBlock[]

@@ -8,7 +8,13 @@
 import { ConnectionError, type PostcopyError, StateError } from '../errors.js'
 import { Userfaultfd } from '../kernel/index.js'
 import type { Channel } from '../net/index.js'
-import { type Counters, type MigrationState, now, pausedOnPurpose } from '../migration/index.js'
+import {
+  type ChannelName,
+  type Counters,
+  type MigrationState,
+  now,
+  pausedOnPurpose,
+} from '../migration/index.js'
 import {
   checkListen,
   encodePong,
@@ -30,7 +36,7 @@ import type { FaultLog } from './fault-log.js'
 import { type IncomingActions, IncomingSession } from './incoming-session.js'
 import { MissingPages, type MissingPagesOptions } from './missing-pages.js'
 import type { IncomingEvent } from './phases.js'
-import { type ChannelName, Placement } from './placement.js'
+import { Placement } from './placement.js'
 import type { Announced, Resumption } from './protocol.js'
 
 /** How long a source may take to close the connection after SHUT. */

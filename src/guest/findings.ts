@@ -12,13 +12,13 @@ import { assertNever } from '../units.js'
  * - `corrupt`: bytes that no vCPU wrote
  */
 export const VERDICTS = ['lost', 'misplaced', 'stale', 'torn', 'corrupt'] as const
-export type Verdict = (typeof VERDICTS)[number]
+export type PageVerdict = (typeof VERDICTS)[number]
 
 const BLOCKS = ['ram', 'ledger'] as const
 
 /** One error in guest RAM. */
 export interface Finding {
-  readonly verdict: Verdict
+  readonly verdict: PageVerdict
   /** Name of the RAM block. */
   readonly block: (typeof BLOCKS)[number]
   /** From the start of the block to the first wrong byte, as far as it is known. */

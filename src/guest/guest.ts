@@ -17,10 +17,10 @@ import { Reader } from '../stream/index.js'
 import { TARGET_PAGE_SIZE, formatByteSize, parseByteSize } from '../units.js'
 import { BlockDevice } from './devices/block-device.js'
 import type { Device } from './devices/device.js'
-import { GlobalState, type RunState } from './devices/global-state.js'
+import { GlobalState, type SavedRunState } from './devices/global-state.js'
 import { QueueDevice } from './devices/queue-device.js'
 import { VcpuDevice } from './devices/vcpu-device.js'
-import { VERDICTS, type Finding, type Verdict } from './findings.js'
+import { VERDICTS, type Finding, type PageVerdict } from './findings.js'
 import { allocate, type GuestMemory } from './guest-memory.js'
 import { VcpuSet } from './vcpu-set.js'
 import type { TouchHistogram, VcpuStats } from './vcpu-stats.js'
@@ -53,7 +53,7 @@ export interface VerifyReport {
   readonly verified: boolean
   /** Number of pages checked. */
   readonly pages: number
-  readonly counts: Readonly<Record<Verdict, number>>
+  readonly counts: Readonly<Record<PageVerdict, number>>
   /** The first findings: those of running vCPUs, then those of the scan. */
   readonly findings: readonly Finding[]
   /** Checks that failed while vCPUs ran, here or on an earlier host. */
@@ -252,7 +252,7 @@ export class Guest implements MigratableMachine {
   }
 
   /** Whether the guest ran when it was saved. */
-  get loadedRunState(): RunState {
+  get loadedRunState(): SavedRunState {
     return this.#globalState.runState
   }
 

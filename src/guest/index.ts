@@ -2,7 +2,7 @@
 export { Guest, MACHINE_TYPE } from './guest.js'
 export type { GuestOptions, VerifyReport } from './guest.js'
 export { VERDICTS, formatFinding } from './findings.js'
-export type { Finding, Verdict } from './findings.js'
+export type { Finding, PageVerdict } from './findings.js'
 export { ACTIVITIES, TouchHistogram } from './vcpu-stats.js'
 export type { Activity, VcpuStats } from './vcpu-stats.js'
 export { IDLE_WORKLOAD, PATTERNS, formatWorkload, parseWorkload } from './workload.js'

@@ -1,6 +1,7 @@
 /** Selects the experiments that a command line names. */
 import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
+import { closestWord } from '../closest-word.js'
 import { PostcopyError } from '../errors.js'
 import { statUserFile } from '../user-files.js'
 import type { Described } from './describe.js'
@@ -93,7 +94,7 @@ function lookAt(file: string): ReturnType<typeof statUserFile> {
 
 function unknownWord(word: string, catalogue: readonly Described[]): PostcopyError {
   const known = [...new Set(catalogue.flatMap(({ id, tags }) => [id, ...tags]))]
-  const near = nearest(word, known)
+  const near = suggestWord(word, known)
   const hint = near === undefined ? '' : `; did you mean "${near}"?`
   return new PostcopyError(
     'ERR_LAB_UNKNOWN',
@@ -104,26 +105,7 @@ function unknownWord(word: string, catalogue: readonly Described[]): PostcopyErr
 /**
  * The known word with the fewest edits if those are few for its length, else one that contains it.
  */
-export function nearest(word: string, known: readonly string[]): string | undefined {
-  const ranked = known
-    .map((each) => ({ each, distance: editDistance(word, each) }))
-    .sort((a, b) => a.distance - b.distance)
-  const [best] = ranked
-  if (best !== undefined && best.distance <= Math.max(2, Math.floor(word.length / 2)))
-    return best.each
-  return known.find((each) => each.includes(word))
-}
-
-/** Levenshtein distance: insertions, deletions and replacements of single characters. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, index) => index)
-  for (const [i, character] of Array.from(a).entries()) {
-    const next = [i + 1]
-    for (const [j, other] of Array.from(b).entries()) {
-      const replaced = (row[j] ?? 0) + (character === other ? 0 : 1)
-      next.push(Math.min(replaced, (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1))
-    }
-    row = next
-  }
-  return row[b.length] ?? 0
+export function suggestWord(word: string, known: readonly string[]): string | undefined {
+  const mostEdits = (): number => Math.max(2, Math.floor(word.length / 2))
+  return closestWord(word, known, mostEdits) ?? known.find((each) => each.includes(word))
 }

@@ -1,5 +1,6 @@
 /** What both ends of a migration share: states, options, the machine, events, the worker thread. */
 export { AutoRecovery } from './auto-recovery.js'
+export type { ChannelName } from './channel-name.js'
 export { checkMachine } from './check-machine.js'
 export { createCounters, now } from './counters.js'
 export type { Counters, ReadOnlyCounters } from './counters.js'

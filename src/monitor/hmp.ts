@@ -5,7 +5,7 @@
 import { PostcopyError } from '../errors.js'
 import { printable } from '../printable.js'
 import type { Monitor } from './monitor.js'
-import { nearest } from './nearest.js'
+import { closestWord } from '../closest-word.js'
 
 /** The result of a command: `data` for programs, `text` for people (may be empty). */
 export interface Reply {
@@ -105,7 +105,7 @@ export function findCommand(
     if (command !== undefined) return { command, rest: words.slice(length) }
   }
   const name = words.slice(0, isInfo ? 2 : 1).join(' ')
-  const meant = nearest(
+  const meant = closestWord(
     name,
     commands.map((row) => row.name),
   )

@@ -14,7 +14,7 @@ const MOST_BRACKETS = 2 ** 19
  * @throws PostcopyError `code` for text that is not JSON, or not an object, or has too many
  *   brackets
  */
-export function parseFields(text: string, path: string, code: string): Fields {
+export function parseFields(text: string, path: string, code: string): UntrustedFields {
   if (countOf(text, '{') + countOf(text, '[') > MOST_BRACKETS) {
     throw new PostcopyError(code, `${path} has more than ${MOST_BRACKETS} lists and objects`)
   }
@@ -24,11 +24,11 @@ export function parseFields(text: string, path: string, code: string): Fields {
   } catch (error) {
     throw new PostcopyError(code, `${path} is not JSON`, { cause: error })
   }
-  return new Fields(whole, path, code)
+  return new UntrustedFields(whole, path, code)
 }
 
 /** The members of an untrusted object, each checked when it is read. */
-export class Fields {
+export class UntrustedFields {
   readonly #object: Readonly<Record<string, unknown>>
   readonly #where: string
   readonly #code: string
@@ -79,19 +79,19 @@ export class Fields {
     return /^[a-z0-9][a-z0-9.-]*$/.test(value) ? value : this.refuse(key, 'a plain file name')
   }
 
-  object(key: string): Fields {
-    return new Fields(this.raw(key), `${this.#where}: ${key}`, this.#code)
+  object(key: string): UntrustedFields {
+    return new UntrustedFields(this.raw(key), `${this.#where}: ${key}`, this.#code)
   }
 
-  optional(key: string): Fields | undefined {
+  optional(key: string): UntrustedFields | undefined {
     return this.raw(key) === undefined ? undefined : this.object(key)
   }
 
-  objects(key: string): Fields[] {
+  objects(key: string): UntrustedFields[] {
     const value = this.raw(key)
     if (!Array.isArray(value) || value.length === 0) this.refuse(key, 'a list')
     return value.map((entry, index) => {
-      return new Fields(entry, `${this.#where}: ${key}[${index}]`, this.#code)
+      return new UntrustedFields(entry, `${this.#where}: ${key}[${index}]`, this.#code)
     })
   }
 }

@@ -13,7 +13,7 @@
 import { PostcopyError } from '../errors.js'
 import { DEFAULT_LIMITS, MAX_LOOK_AHEAD_BYTES } from '../stream/index.js'
 import { TARGET_PAGE_SIZE, formatByteSize } from '../units.js'
-import { type Fields, parseFields } from './fields.js'
+import { type UntrustedFields, parseFields } from './fields.js'
 
 export const MANIFEST_FILE = 'manifest.json'
 /** More than 1024 RAM blocks with the longest names need. */
@@ -114,7 +114,7 @@ export function decodeManifest(text: string, path: string): Manifest {
 }
 
 /** The file is read as a whole, so its length is limited. */
-function parkedFile(fields: Fields, mostBytes: number): ParkedFile {
+function parkedFile(fields: UntrustedFields, mostBytes: number): ParkedFile {
   return {
     file: fields.fileName('file'),
     lengthBytes: fields.count('lengthBytes', mostBytes),
@@ -122,7 +122,7 @@ function parkedFile(fields: Fields, mostBytes: number): ParkedFile {
   }
 }
 
-function parkedBlocks(fields: Fields): ParkedBlock[] {
+function parkedBlocks(fields: UntrustedFields): ParkedBlock[] {
   const most = DEFAULT_LIMITS.maxRamBlocks
   const objects = fields.objects('blocks')
   if (objects.length > most) fields.refuse('blocks', `a list of at most ${most}`)
@@ -139,7 +139,7 @@ function parkedBlocks(fields: Fields): ParkedBlock[] {
   return blocks
 }
 
-function parkedBlock(fields: Fields): ParkedBlock {
+function parkedBlock(fields: UntrustedFields): ParkedBlock {
   const name = fields.text('name')
   const lengthBytes = fields.count('lengthBytes')
   const pageSizeBytes = fields.count('pageSizeBytes')
@@ -162,7 +162,7 @@ function parkedBlock(fields: Fields): ParkedBlock {
   }
 }
 
-function statistics(fields: Fields): ParkStatistics {
+function statistics(fields: UntrustedFields): ParkStatistics {
   return {
     transferredBytes: fields.count('transferredBytes'),
     normalPages: fields.count('normalPages'),

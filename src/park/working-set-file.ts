@@ -15,7 +15,7 @@ import { PostcopyError } from '../errors.js'
 import { MOST_RUNS, PageOrder } from '../ram/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { sha256 } from './checksum.js'
-import { type Fields, parseFields } from './fields.js'
+import { type UntrustedFields, parseFields } from './fields.js'
 import type { Manifest } from './manifest.js'
 
 export const WORKING_SET_FILE = 'working-set'
@@ -80,7 +80,7 @@ export function decodeWorkingSet(text: string, path: string, manifest: Manifest)
 }
 
 /** Checks the list of blocks, because runs refer to blocks by their index in it. */
-function checkBlocks(fields: Fields, manifest: Manifest): void {
+function checkBlocks(fields: UntrustedFields, manifest: Manifest): void {
   const found = fields.objects('blocks')
   const isSame =
     found.length === manifest.blocks.length &&

@@ -3,7 +3,7 @@
  * it, and the sweep continues after the last of them (protocol section 3.1).
  */
 import { packPages, sendPages } from '../kernel/index.js'
-import type { Counters } from '../migration/index.js'
+import type { ChannelName, Counters } from '../migration/index.js'
 import type { TrackedBlock } from '../ram/index.js'
 import { ElementType, RamFlag, SECTION_FOOTER } from '../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
@@ -27,9 +27,6 @@ const TAIL_BYTES = 13
 /** u64 with flags, then the page. The first record of a block has its name, too. */
 export const RECORD_BYTES = 8 + TARGET_PAGE_SIZE
 const MAX_NAME_BYTES = 256
-
-/** Each channel has its own last block. */
-type ChannelName = 'main' | 'preempt'
 
 /** A piece of the END section: bytes to send, and whether they complete the section. */
 export interface EndPiece {

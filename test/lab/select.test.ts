@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { loadCatalogue } from '../../src/lab/catalogue.js'
 import { runExperiments } from '../../src/lab/runner.js'
-import { nearest, select } from '../../src/lab/select.js'
+import { suggestWord, select } from '../../src/lab/select.js'
 import { cleanups } from '../support/cleanup.js'
 
 function file(name: string, source: string): string {
@@ -35,7 +35,7 @@ describe('the choice of experiments', () => {
       message: /did you mean "copy-partial"\?/,
     })
     await assert.rejects(select(catalogue, ['openning']), /did you mean "opening"\?/)
-    assert.equal(nearest('xyzzy', ['copy-partial']), undefined)
+    assert.equal(suggestWord('xyzzy', ['copy-partial']), undefined)
   })
 
   it('refuses a file that is not there', async () => {

@@ -4,13 +4,13 @@ import type { MigrationInfo } from '../../monitor/index.js'
 import { formatByteSize } from '../../units.js'
 import type { RunResult } from './run.js'
 
-export interface Verdict {
+export interface DemoVerdict {
   readonly verified: boolean
   readonly text: string
 }
 
 /** Verified if every page is right, and the guest continued to work at the destination. */
-export function judge({ verify, workAfterSwitch, isIdle }: RunResult): Verdict {
+export function judge({ verify, workAfterSwitch, isIdle }: RunResult): DemoVerdict {
   const wrong = Object.entries(verify.counts).filter(([, count]) => count > 0)
   if (wrong.length > 0) {
     const what = wrong.map(([kind, count]) => `${count} ${kind}`).join(', ')

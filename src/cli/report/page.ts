@@ -3,7 +3,7 @@ import { release } from 'node:os'
 import type { BlockArrivals } from '../../monitor/index.js'
 import { escapeHtml } from '../../view/index.js'
 import type { RunResult } from '../demo/run.js'
-import { type Verdict, count, summaryRows } from '../demo/summary.js'
+import { type DemoVerdict, count, summaryRows } from '../demo/summary.js'
 import { colors, latencyHistogram, pageMap, rateChart, workChart } from './charts.js'
 
 /** The demo's settings, shown in the page. */
@@ -17,7 +17,7 @@ export interface ReportSettings {
 
 export function renderReport(
   result: RunResult,
-  verdict: Verdict,
+  verdict: DemoVerdict,
   settings: ReportSettings,
 ): string {
   const { samples, milestones, arrivals, info } = result

@@ -11,13 +11,13 @@ import { refuseState, type Device } from './device.js'
 const NAME_BYTES = 100
 const RUN_STATES = ['running', 'paused'] as const
 
-export type RunState = (typeof RUN_STATES)[number]
+export type SavedRunState = (typeof RUN_STATES)[number]
 
 export class GlobalState implements Device {
   readonly idstr = 'globalstate'
   readonly instanceId = 0
   readonly version = 1
-  runState: RunState = 'paused'
+  runState: SavedRunState = 'paused'
 
   save(): Uint8Array {
     const out = new Writer().u32(this.runState.length + 1).bytes(Buffer.from(this.runState))

@@ -9,9 +9,9 @@ export interface Field<T> {
   readonly isOptional: boolean
 }
 
-export type Fields = Readonly<Record<string, Field<unknown>>>
+export type ArgumentFields = Readonly<Record<string, Field<unknown>>>
 
-export type Checked<F extends Fields> = {
+export type Checked<F extends ArgumentFields> = {
   readonly [K in keyof F]: F[K] extends Field<infer T> ? T : never
 }
 
@@ -52,7 +52,7 @@ export function array<T>(item: Check<T>): Check<readonly T[]> {
       : wrongType(path, 'array')
 }
 
-export function object<F extends Fields>(fields: F): Check<Checked<F>> {
+export function object<F extends ArgumentFields>(fields: F): Check<Checked<F>> {
   return (value, path) => {
     if (!isObject(value)) return wrongType(path, 'object')
     const prefix = path === '' ? '' : `${path}.`

@@ -2,7 +2,7 @@
 import type { ParameterValue } from '../../migration/index.js'
 import {
   type Checked,
-  type Fields,
+  type ArgumentFields,
   array,
   boolean,
   object,
@@ -26,7 +26,7 @@ export interface QmpCommand {
 type Capable<K extends keyof QmpControl> = QmpControl & Required<Pick<QmpControl, K>>
 
 /** @param run - its result is the answer; undefined becomes `{}` */
-function command<K extends keyof QmpControl, F extends Fields>(
+function command<K extends keyof QmpControl, F extends ArgumentFields>(
   name: string,
   needs: readonly K[],
   fields: F | ((control: Capable<K>) => F),

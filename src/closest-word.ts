@@ -1,13 +1,19 @@
 /** Suggests what the user probably meant. */
 
-/** The candidate with the fewest edits, if they are few for its length. */
-export function nearest(text: string, candidates: readonly string[]): string | undefined {
+/**
+ * The candidate with the fewest edits, if they are few.
+ *
+ * @param mostEdits - how many are few; default: a third of the candidate's characters
+ */
+export function closestWord(
+  text: string,
+  candidates: readonly string[],
+  mostEdits = (candidate: string): number => Math.max(1, Math.floor(candidate.length / 3)),
+): string | undefined {
   const [best] = candidates
     .map((candidate) => ({ candidate, edits: editDistance(text, candidate) }))
     .sort((a, b) => a.edits - b.edits)
-  return best !== undefined && best.edits <= Math.max(1, Math.floor(best.candidate.length / 3))
-    ? best.candidate
-    : undefined
+  return best !== undefined && best.edits <= mostEdits(best.candidate) ? best.candidate : undefined
 }
 
 /** Number of insertions, deletions and replacements from `a` to `b`. */

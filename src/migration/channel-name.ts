@@ -1,0 +1,2 @@
+/** The connections of a migration by their role. */
+export type ChannelName = 'main' | 'preempt'
