@@ -21,6 +21,8 @@ describe('a monitor over any machine', () => {
     const { uri } = incoming.data as { uri: string }
     await execute(here, commands, `migrate ${uri}`)
     assert.equal(here.queryMigrate().status, 'completed')
+    // Without a return path the source does not wait until the devices are loaded.
+    await there.destination?.done
     assert.deepEqual([here.machine.running, there.machine.running], [false, true])
   })
 
