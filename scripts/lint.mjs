@@ -17,7 +17,7 @@ function run(command, args) {
 }
 
 run('node_modules/.bin/eslint', ['--max-warnings=0', '.'])
-run('node_modules/.bin/depcruise', ['--config', '.dependency-cruiser.mjs', 'src'])
+run('node_modules/.bin/depcruise', ['--config', 'scripts/import-rules.mjs', 'src'])
 run('node_modules/.bin/prettier', [
   '--check',
   '--log-level=warn',

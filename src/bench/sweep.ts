@@ -144,7 +144,7 @@ function compare(
     { preempt: 0.5 },
   )
   compareOne(
-    'first sweep behind the switch',
+    'first sweep after the switch',
     'ms',
     ({ destination }) => destination.sweepMs,
     ({ firstSweepMs }) => firstSweepMs,

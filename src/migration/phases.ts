@@ -68,7 +68,10 @@ export class PhaseMachine<Phase extends string, Event extends string, Action ext
     return cell !== undefined && !('error' in cell)
   }
 
-  /** @throws StateError `ERR_STATE_COMMAND` if the phase does not accept the event */
+  /**
+   * @throws StateError if the phase does not accept the event: `ERR_STATE_COMMAND` for an element of the
+   *   stream, which has an upper-case name, `ERR_STATE_TRANSITION` for an event of this program
+   */
   check(event: Event): void {
     if (!this.accepts(event)) this.#refuse(event)
   }
@@ -76,23 +79,28 @@ export class PhaseMachine<Phase extends string, Event extends string, Action ext
   /**
    * @param actions - each action that the table names for the event
    * @param error - the reason, if the next phase is a failure
-   * @throws StateError `ERR_STATE_COMMAND` as {@link check}; and what an action throws
+   * @throws StateError as {@link check}, and `ERR_STATE_TRANSITION` if an action has changed the phase
+   *   meanwhile (a failure): the event then has no effect; also what an action throws
    */
   take(
     event: Event,
     actions?: Readonly<Partial<Record<Action, () => void>>>,
     error?: unknown,
   ): void {
-    const cell = this.#table[this.#phase].on[event]
+    const from = this.#phase
+    const cell = this.#table[from].on[event]
     if (cell === undefined || 'error' in cell) this.#refuse(event)
     const perform = (action: Action): void => {
       const act = actions?.[action]
       if (act === undefined) {
-        throw new PostcopyError('ERR_INTERNAL', `${event} in ${this.#phase} lacks ${action}`)
+        throw new PostcopyError('ERR_INTERNAL', `${event} in ${from} lacks ${action}`)
       }
       act()
     }
-    cell.do?.forEach(perform)
+    for (const action of cell.do ?? []) {
+      perform(action)
+      if (this.#phase !== from) throw overtaken(event, this.#phase)
+    }
     const { state } = this
     this.#phase = cell.to
     if (this.state !== state) this.#stateChanged(this.state, error)
@@ -100,8 +108,14 @@ export class PhaseMachine<Phase extends string, Event extends string, Action ext
   }
 
   #refuse(event: Event): never {
-    const cell = this.#table[this.#phase].on[event]
+    const phase = this.#phase
+    if (event !== event.toUpperCase()) throw overtaken(event, phase)
+    const cell = this.#table[phase].on[event]
     const what = cell !== undefined && 'error' in cell ? cell.error : event
-    throw new StateError('ERR_STATE_COMMAND', `${what} has no place here`, this.#phase)
+    throw new StateError('ERR_STATE_COMMAND', `${what} has no place here`, phase)
   }
+}
+
+function overtaken(event: string, phase: string): StateError {
+  return new StateError('ERR_STATE_TRANSITION', `"${event}" is not possible any more`, phase)
 }

@@ -2,8 +2,6 @@
  * Migration states by QEMU's names, and their allowed successors. docs/safety.md explains which end
  * runs the guest.
  */
-import { StateError } from '../errors.js'
-
 /**
  * `none → setup → active → device → completed`, or with postcopy
  * `… device → postcopy-device → postcopy-active → completed`.
@@ -61,39 +59,4 @@ export function isAtRest(state: MigrationState): boolean {
 /** Postcopy is running, or continues after a recovery: pages are still owed. */
 export function isInPostcopy(state: MigrationState): boolean {
   return state.startsWith('postcopy-')
-}
-
-/** Keeps the state of one migration and rejects forbidden transitions. */
-export class StateMachine {
-  #state: MigrationState
-  readonly #onChange: (state: MigrationState, error: unknown) => void
-
-  constructor(
-    onChange: (state: MigrationState, error: unknown) => void,
-    initial: MigrationState = 'none',
-  ) {
-    this.#onChange = onChange
-    this.#state = initial
-  }
-
-  get current(): MigrationState {
-    return this.#state
-  }
-
-  is(...states: readonly MigrationState[]): boolean {
-    return states.includes(this.#state)
-  }
-
-  /**
-   * @param error - the reason, if the state is a failure
-   * @throws StateError if `next` may not follow the current state
-   */
-  enter(next: MigrationState, error?: unknown): void {
-    const previous = this.#state
-    if (!successors[previous].includes(next)) {
-      throw new StateError('ERR_STATE_TRANSITION', `cannot become ${next}`, previous)
-    }
-    this.#state = next
-    this.#onChange(next, error)
-  }
 }

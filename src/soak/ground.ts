@@ -10,7 +10,7 @@ export interface Side {
   spawn(command: string, args: readonly string[]): ChildProcessWithoutNullStreams
 }
 
-/** A placeholder, replaced before the first connection. */
+/** No destination listens here. Each link gets its real target before the first connection. */
 const NOWHERE = 'tcp:127.0.0.1:1'
 
 export class Ground {

@@ -24,7 +24,7 @@ function violations(files: Readonly<Record<string, string>>): string {
     process.execPath,
     [
       join(root, 'node_modules/dependency-cruiser/bin/dependency-cruise.mjs'),
-      ...['--config', join(root, '.dependency-cruiser.mjs'), 'src'],
+      ...['--config', join(root, 'scripts/import-rules.mjs'), 'src'],
     ],
     { cwd: folder, encoding: 'utf8' },
   )
@@ -76,7 +76,7 @@ describe('the rules about rooms', () => {
 
 describe('the table of rooms in docs/architecture.md', () => {
   it('has each room on the floor that the rules give it', async () => {
-    const { floors } = (await import(join(root, 'scripts/floors.mjs'))) as {
+    const { floors } = (await import(join(root, 'scripts/import-rules.mjs'))) as {
       floors: readonly (readonly string[])[]
     }
     const text = readFileSync(join(root, 'docs/architecture.md'), 'utf8')

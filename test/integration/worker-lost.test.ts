@@ -191,7 +191,7 @@ describe('a worker that dies', () => {
   })
 })
 
-describe("a guest that is nobody's for a moment", () => {
+describe('a guest between its two ends', () => {
   const blocks = { ram: 2 ** 20 }
 
   function machines(): { here: TestMachine; there: TestMachine } {

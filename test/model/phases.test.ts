@@ -94,12 +94,13 @@ describe('the phases of an end', () => {
 })
 
 describe('a phase machine', () => {
-  const table: PhaseTable<'a' | 'b', 'go' | 'stay' | 'stop', 'first' | 'last'> = {
+  const table: PhaseTable<'a' | 'b' | 'c', 'go' | 'stay' | 'fail' | 'STOP', 'first' | 'last'> = {
     a: {
       state: 'setup',
-      on: { go: { to: 'b', do: ['first'], then: ['last'] }, stay: { to: 'a' } },
+      on: { go: { to: 'b', do: ['first'], then: ['last'] }, stay: { to: 'a' }, fail: { to: 'c' } },
     },
-    b: { state: 'active', on: { stop: { error: 'stopping it here' } } },
+    b: { state: 'active', on: { STOP: { error: 'stopping it here' } } },
+    c: { state: 'failed', on: {} },
   }
 
   function machine() {
@@ -118,10 +119,11 @@ describe('a phase machine', () => {
 
   it('refuses every other event, with the words of the table where it has some', () => {
     const { phases, seen, actions } = machine()
-    assert.throws(() => phases.take('stop'), /^.*stop has no place here \(state a\)$/)
+    assert.throws(() => phases.take('STOP'), { message: 'STOP has no place here (state a)' })
     phases.take('go', actions)
-    assert.throws(() => phases.take('stop'), /stopping it here has no place here \(state b\)/)
-    assert.throws(() => phases.check('go'), { code: 'ERR_STATE_COMMAND' })
+    assert.throws(() => phases.take('STOP'), /stopping it here has no place here \(state b\)/)
+    assert.throws(() => phases.check('STOP'), { code: 'ERR_STATE_COMMAND' })
+    assert.throws(() => phases.check('go'), { code: 'ERR_STATE_TRANSITION' })
     assert.equal(seen.length, 3)
   })
 
@@ -132,6 +134,13 @@ describe('a phase machine', () => {
     }
     assert.throws(() => phases.take('go', { first }), /not possible/)
     assert.deepEqual([phases.phase, seen], ['a', []])
+  })
+
+  it('keeps a failure that comes while an action runs', () => {
+    const { phases, seen } = machine()
+    const first = () => phases.take('fail')
+    assert.throws(() => phases.take('go', { first }), { code: 'ERR_STATE_TRANSITION' })
+    assert.deepEqual([phases.phase, seen], ['c', ['failed']])
   })
 
   it('does not leave out an action', () => {

@@ -38,6 +38,8 @@ export interface GuestPairOptions {
   readonly capabilities?: readonly string[]
   /** For both ends. Default: postcopy does not end before the limit is raised. */
   readonly parameters?: Readonly<Record<string, string | number>>
+  /** Of the destination: which thread is first, see package-order.ts. */
+  readonly packageOrder?: 'main' | 'worker' | undefined
 }
 
 const SLOW = { 'max-postcopy-bandwidth': 100_000 } as const
@@ -63,7 +65,10 @@ function machineOf({ ram = '16M', capabilities = ['postcopy-ram'] }: GuestPairOp
 }
 
 function waitingOn(host: Host, options: GuestPairOptions): GuestProcess {
-  return guestOn(host, 'destination', [...machineOf(options), '--incoming', 'defer'])
+  const { packageOrder } = options
+  const preload = new URL(`./package-order.js?${packageOrder}`, import.meta.url).href
+  const flags = packageOrder === undefined ? [] : ['--import', preload]
+  return guestOn(host, 'destination', [...machineOf(options), '--incoming', 'defer'], flags)
 }
 
 /** The same source, and another process that waits for its guest, with default parameters. */
@@ -76,10 +81,15 @@ export async function withNewDestination(
   return { hosts, source, destination: waitingOn(hosts.b, options) }
 }
 
-function guestOn(host: Host, role: Role, args: readonly string[]): GuestProcess {
+function guestOn(
+  host: Host,
+  role: Role,
+  args: readonly string[],
+  nodeFlags: readonly string[] = [],
+): GuestProcess {
   const guest = new GuestProcess(role, args, {
     name: `${role} on ${host.name}`,
-    spawn: (command, rest) => host.spawn(command, rest),
+    spawn: (command, rest) => host.spawn(command, [...nodeFlags, ...rest]),
   })
   cleanups.add(() => {
     guest.kill()

@@ -85,7 +85,7 @@ describe('a link between two hosts', () => {
     await finish(pair)
   })
 
-  it('that is cut behind the switch pauses both ends, and QMP goes on with it', async () => {
+  it('that is cut after the switch pauses both ends, and QMP goes on with it', async () => {
     const hosts = twoHosts()
     const common = ['--ram', '16M', '--capability', 'postcopy-ram']
     const workload = ['--workload', 'random:writes=50,rate=200']
