@@ -38,7 +38,7 @@ function mocha(options, specs) {
         ...process.env,
         POSTCOPY_RESULTS: results,
         POSTCOPY_SKIPS: skips,
-        ...(options.includes('--parallel') ? { POSTCOPY_SIDE_BY_SIDE: '1' } : {}),
+        POSTCOPY_SIDE_BY_SIDE: options.includes('--parallel') ? '1' : undefined,
       },
     },
   )
@@ -113,5 +113,8 @@ for (const { title, output } of flaky) {
 }
 rmSync(scratch, { recursive: true })
 console.log(`${passes} passed, ${failures.length} failed, ${sum(({ pending }) => pending)} skipped`)
-const isBroken = all.some(({ status, failures }) => status !== 0 && failures.length === 0)
+// Ended by a signal, or with a status that no failed test explains.
+const isBroken = all.some(
+  ({ status, failures }) => status === null || (status !== 0 && failures.length === 0),
+)
 process.exitCode = failures.length > 0 || isBroken ? 1 : 0

@@ -91,7 +91,8 @@ export class IncomingSession {
   /** A source has connected, or a file was opened. */
   begin(): void {
     const { counters } = this.#options
-    if (this.phases.is('recover-setup')) counters.endedAt = 0
+    // A park's recovery is a migration of its own to its user, and counts from here.
+    if (this.phases.state === 'postcopy-recover-setup') counters.endedAt = 0
     else counters.startedAt = now()
     this.phases.take('connect')
   }

@@ -152,7 +152,6 @@ export const incomingPhases: PhaseTable<IncomingPhase, IncomingEvent, IncomingAc
     state: 'postcopy-device',
     on: {
       RAM: { to: 'listening' },
-      DEVICES: { error: 'a device section behind the package' },
       EOF: { to: 'listening-ended', do: ['checkComplete'] },
       taken: { to: 'running' },
       failed: isRefused,
@@ -172,7 +171,6 @@ export const incomingPhases: PhaseTable<IncomingPhase, IncomingEvent, IncomingAc
     state: 'postcopy-active',
     on: {
       RAM: { to: 'running' },
-      DEVICES: { error: 'a device section behind the package' },
       EOF: { to: 'running-ended', do: ['checkComplete'] },
       lost: isPaused,
     },

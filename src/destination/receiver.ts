@@ -151,6 +151,10 @@ export class Receiver {
     if (this.#session.phases.accepts('listen')) this.#session.phases.take('listen')
   }
 
+  get isOver(): boolean {
+    return this.#session.isOver
+  }
+
   /** Whether the source has connected; the next connection may be its preempt channel. */
   get isConnected(): boolean {
     return this.#session.channel !== undefined

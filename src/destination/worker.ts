@@ -114,6 +114,11 @@ async function receive(): Promise<void> {
       },
       refused: (error) => notify({ type: 'refused', error: errorToRecord(error) }),
     })
+    if (receiver.isOver) {
+      // It was paused meanwhile, and this thread is to end.
+      listener.close()
+      return
+    }
     receiver.listening()
     notify({ type: 'listening', uri: listener.uri })
   } catch (error) {

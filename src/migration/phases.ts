@@ -99,23 +99,25 @@ export class PhaseMachine<Phase extends string, Event extends string, Action ext
     }
     for (const action of cell.do ?? []) {
       perform(action)
-      if (this.#phase !== from) throw overtaken(event, this.#phase)
+      if (this.#phase !== from) throw notPossible(event, this.#phase)
     }
     const { state } = this
     this.#phase = cell.to
-    if (this.state !== state) this.#stateChanged(this.state, error)
+    // A failure is announced also if the state is the one before: paused again, for another reason.
+    const isNews = this.state !== state || (error !== undefined && cell.to !== from)
+    if (isNews) this.#stateChanged(this.state, error)
     cell.then?.forEach(perform)
   }
 
   #refuse(event: Event): never {
     const phase = this.#phase
-    if (event !== event.toUpperCase()) throw overtaken(event, phase)
+    if (event !== event.toUpperCase()) throw notPossible(event, phase)
     const cell = this.#table[phase].on[event]
     const what = cell !== undefined && 'error' in cell ? cell.error : event
     throw new StateError('ERR_STATE_COMMAND', `${what} has no place here`, phase)
   }
 }
 
-function overtaken(event: string, phase: string): StateError {
-  return new StateError('ERR_STATE_TRANSITION', `"${event}" is not possible any more`, phase)
+function notPossible(event: string, phase: string): StateError {
+  return new StateError('ERR_STATE_TRANSITION', `"${event}" is not possible now`, phase)
 }

@@ -158,7 +158,9 @@ const actions: readonly Command[] = [
 export const commands: readonly Command[] = [...actions, ...infoCommands]
 
 /** Names for completion at a prompt. */
-export const commandNames: readonly string[] = commands.map(({ name }) => name)
+export function commandNames(monitor: Monitor): string[] {
+  return availableCommands(monitor, commands).map(({ name }) => name)
+}
 
 function help(monitor: Monitor, words: readonly string[]): Reply {
   const available = availableCommands(monitor, commands)

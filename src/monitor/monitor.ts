@@ -396,8 +396,8 @@ export class Monitor extends EventEmitter<MonitorEvents> {
    * @throws StateError while a postcopy still needs pages that are here, or arriving here
    */
   quit(options: { force?: boolean; reason?: QuitReason } = {}): void {
-    const owed = [this.#source, this.destination].find((migration) =>
-      migration?.state.startsWith('postcopy-'),
+    const owed = [this.#source, this.destination].find(
+      (migration) => migration !== undefined && isInPostcopy(migration.state),
     )
     if (owed !== undefined && options.force !== true) {
       throw new StateError(

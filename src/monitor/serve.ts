@@ -37,6 +37,11 @@ export class MonitorSession {
     this.format = format
   }
 
+  /** Names to complete at a prompt. */
+  get commandNames(): readonly string[] {
+    return commandNames(this.#monitor)
+  }
+
   /** Never rejects. @returns what to print, with its line end; '' for nothing */
   answer(line: string): Promise<string> {
     const begun = this.#last.then(() => this.#begin(line))
@@ -119,7 +124,10 @@ function serveTerminal(
     input,
     output,
     terminal: true,
-    completer: (typed: string) => [commandNames.filter((name) => name.startsWith(typed)), typed],
+    completer: (typed: string) => [
+      session.commandNames.filter((name) => name.startsWith(typed)),
+      typed,
+    ],
   })
   const prompt = (): void => {
     if (session.format === 'json') return

@@ -161,7 +161,7 @@ export class BlockFile {
   }
 
   /** Whether every discarded page was received again. */
-  get allDiscarded(): boolean {
+  get hasAllDiscarded(): boolean {
     for (const [start, end] of this.discarded.runs()) {
       if (!this.received.all(start, end)) return false
     }

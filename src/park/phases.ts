@@ -19,7 +19,7 @@ export const parkPhases: typeof incomingPhases = {
     on: {
       RAM: { error: 'a RAM section' },
       RECV_BITMAP: { to: 'recover', do: ['sendBitmap'] },
-      POSTCOPY_RESUME: { to: 'listening', then: ['askAgain', 'acknowledge'] },
+      POSTCOPY_RESUME: { to: 'listening', then: ['acknowledge'] },
       // All pages had been received before.
       whole: { to: 'completed', do: ['confirm'] },
       lost: { to: 'failed', then: ['close'] },

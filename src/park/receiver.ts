@@ -78,7 +78,8 @@ export class ParkReceiver {
           if (cause === undefined) this.end(channel.peer)
           else this.fail(cause)
         },
-        giveBack: () => !store.devicesCommitted && !this.#session.phases.is('loaded-shut'),
+        giveBack: () =>
+          !store.devicesCommitted && !this.#session.phases.is('loaded', 'loaded-shut'),
         explain: (error) => this.#explain(error),
         failureActions: () => ({
           refuse: () => {
@@ -274,8 +275,10 @@ export class ParkReceiver {
         }),
       resume: () =>
         take('POSTCOPY_RESUME', {
-          askAgain: () => this.#session.phases.take('taken'),
-          acknowledge: () => this.#session.returnPath.send(encodeResumeAck),
+          acknowledge: () => {
+            this.#session.phases.take('taken')
+            this.#session.returnPath.send(encodeResumeAck)
+          },
         }),
     }
   }

@@ -206,7 +206,7 @@ export class VmStore {
    * @throws PeerError `ERR_PEER_INCOMPLETE` if the source still owes pages
    */
   complete(): Manifest {
-    const owing = this.#blocks.find(({ allDiscarded: isPaidOff }) => !isPaidOff)
+    const owing = this.#blocks.find(({ hasAllDiscarded }) => !hasAllDiscarded)
     if (owing !== undefined) {
       throw new PeerError(
         'ERR_PEER_INCOMPLETE',

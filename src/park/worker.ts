@@ -26,7 +26,7 @@ if (port === null) {
 const data = workerInput() as ParkWorkerData
 const { origin, tls, directory, isRecovery, parameters } = data
 let listener: Listener | undefined
-let reception: SourceGate | undefined
+let gate: SourceGate | undefined
 let isOver = false
 /** Aborts the reading of a file or pipe. */
 const reading = new AbortController()
@@ -41,7 +41,7 @@ function stateChanged(state: MigrationState, error: unknown): void {
   isOver = true
   reading.abort()
   listener?.close()
-  reception?.drop()
+  gate?.drop()
   port?.close()
 }
 
@@ -69,21 +69,26 @@ async function park(): Promise<void> {
     if (isRecovery && store.hasAllPages) {
       receiver.finish()
     } else if ('uri' in origin) {
-      const door = new SourceGate(isRecovery ? store.resumed : undefined, parameters, {
+      const opened = new SourceGate(isRecovery ? store.resumed : undefined, parameters, {
         accept: (channel) => receiver.accept(channel),
         acceptEarly: (channel) => receiver.accept(channel),
         refused: (error) => notify({ type: 'refused', error: errorToRecord(error) }),
       })
-      reception = door
+      gate = opened
       listener = await listen(origin.uri, {
         tls,
         handshakes: parameters,
         accepted: (channel) => {
           if (receiver.isConnected) receiver.accept(channel)
-          else door.add(channel)
+          else opened.add(channel)
         },
         refused: (error) => notify({ type: 'refused', error: errorToRecord(error) }),
       })
+      if (isOver) {
+        // It was stopped meanwhile, and this thread is to end.
+        listener.close()
+        return
+      }
       receiver.ready()
       notify({ type: 'listening', uri: listener.uri })
     } else if (input !== undefined) {

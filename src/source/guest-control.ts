@@ -3,28 +3,28 @@ import { MachineError, type StateError } from '../errors.js'
 import { awaitHook, callHook, checkSaved, type MigratableMachine } from '../migration/index.js'
 import type { SavedDevices } from './protocol.js'
 
-export interface GuestControlEvents {
+export interface GuestControlHost {
   /**
    * The guest was stopped, or started again. `error`: the start failed, and it stays here stopped.
    */
   changed(error?: MachineError): void
   saved(devices: SavedDevices): void
   failed(error: unknown): void
-  /** The guest runs although it was stopped. */
+  /** @returns why it cannot go on: the guest runs although it was stopped */
   startedMeanwhile(): StateError
 }
 
 export class GuestControl {
   readonly #machine: MigratableMachine
-  readonly #events: GuestControlEvents
+  readonly #host: GuestControlHost
   /** `was running`: the migration has stopped the guest, and starts it again if it stays here. */
   #stop: 'not asked' | 'stopping' | 'was running' | 'was stopped' = 'not asked'
   /** The guest stays here, but is still being stopped. */
   #resumeWhenStopped = false
 
-  constructor(machine: MigratableMachine, events: GuestControlEvents) {
+  constructor(machine: MigratableMachine, host: GuestControlHost) {
     this.#machine = machine
-    this.#events = events
+    this.#host = host
   }
 
   /** Stops the guest and saves its devices. */
@@ -35,14 +35,14 @@ export class GuestControl {
       wasRunning = this.#isRunning()
       await awaitHook('stop', () => this.#machine.stop())
       this.#stop = wasRunning ? 'was running' : 'was stopped'
-      this.#events.changed()
+      this.#host.changed()
       // Started by its owner, or by an earlier migration that failed while it was stopping the
       // guest.
-      if (this.#isRunning()) throw this.#events.startedMeanwhile()
-      this.#events.saved(checkSaved(callHook('saveDevices', () => this.#machine.saveDevices())))
+      if (this.#isRunning()) throw this.#host.startedMeanwhile()
+      this.#host.saved(checkSaved(callHook('saveDevices', () => this.#machine.saveDevices())))
     } catch (error) {
       this.#stop = wasRunning ? 'was running' : 'was stopped'
-      this.#events.failed(error)
+      this.#host.failed(error)
     }
     if (this.#resumeWhenStopped) this.resume()
   }
@@ -56,7 +56,7 @@ export class GuestControl {
     if (this.#stop === 'stopping') return
     const error = this.#stop === 'was running' ? this.#start() : undefined
     this.#stop = 'not asked'
-    this.#events.changed(error)
+    this.#host.changed(error)
   }
 
   #isRunning(): boolean {

@@ -124,7 +124,6 @@ export const sourcePhases: PhaseTable<SourcePhase, SourceEvent, SourceAction> = 
   pushing: {
     state: 'postcopy-active',
     on: {
-      loaded: { to: 'pushing' },
       confirmed: { to: 'completed', do: ['confirm', 'release'] },
       refused: isPaused,
       broken: isPaused,
@@ -133,20 +132,19 @@ export const sourcePhases: PhaseTable<SourcePhase, SourceEvent, SourceAction> = 
   paused: { state: 'postcopy-paused', on: { connect: { to: 'recover-setup' } } },
   'recover-setup': {
     state: 'postcopy-recover-setup',
-    on: { connected: { to: 'recover-bitmaps' }, refused: isPaused, broken: isPaused },
+    on: { connected: { to: 'recover-bitmaps' }, broken: isPaused },
   },
   'recover-bitmaps': {
     state: 'postcopy-recover',
     on: {
       RECV_BITMAP: { to: 'recover-bitmaps', do: ['keepBitmap'] },
       POSTCOPY_RESUME: { to: 'recover-resume' },
-      refused: isPaused,
       broken: isPaused,
     },
   },
   'recover-resume': {
     state: 'postcopy-recover',
-    on: { RESUME_ACK: { to: 'pushing', do: ['claim'] }, refused: isPaused, broken: isPaused },
+    on: { RESUME_ACK: { to: 'pushing', do: ['claim'] }, broken: isPaused },
   },
   completed: { state: 'completed', on: {} },
   failed: { state: 'failed', on: {} },

@@ -1,4 +1,8 @@
-/** `scripts/test.mjs` on a project of a few tests: what it runs, adds up, and runs once more. */
+/**
+ * `scripts/test.mjs` on a project of a few tests: what it runs, adds up, and runs once more.
+ *
+ * Runs alone: the script lends huge pages for its tests.
+ */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'

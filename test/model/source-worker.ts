@@ -284,7 +284,7 @@ function conclude(steps: Steps, next: Draft): void {
     (steps.has('the source takes a break in postcopy-device for a failure and resumes') &&
       source.phase === 'package-sent')
   if (isSent && takesItBack && !source.isRecovery) source.phase = 'stopping'
-  const event = source.shut === '1' ? 'refused' : 'broken'
+  const event = source.shut === '1' && !source.isRecovery ? 'refused' : 'broken'
   if (event === 'broken' && source.phase === 'precopy-sent') {
     source.notices = [...source.notices, 'unconfirmed']
     source.phase = 'failed'

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { commands } from '../../src/monitor/commands.js'
 import { execute } from '../../src/monitor/hmp.js'
-import { Monitor } from '../../src/monitor/index.js'
+import { Monitor, MonitorSession } from '../../src/monitor/index.js'
 import { cleanups } from '../support/cleanup.js'
 import { TestMachine } from '../support/test-machine.js'
 
@@ -33,6 +33,11 @@ describe('a monitor over any machine', () => {
     }
     const { text } = await execute(own, commands, 'help')
     assert.doesNotMatch(text, /^verify|^info cpus/m)
+    const { commandNames } = new MonitorSession(own, 'text')
+    assert.deepEqual(
+      ['cont', 'verify', 'info cpus'].map((name) => commandNames.includes(name)),
+      [true, false, false],
+    )
     assert.throws(() => own.queryCpus(), { code: 'ERR_MONITOR_UNSUPPORTED' })
     assert.throws(() => void own.verify(), { code: 'ERR_MONITOR_UNSUPPORTED' })
   })

@@ -302,6 +302,7 @@ describe('what a park does with', () => {
     cleanups.add(() => recovered.close())
     await recovered.done
     assert.equal(recovered.manifest?.state, 'complete')
+    assert(recovered.counters.startedAt > 0, 'it counts from its own start')
     open(directory)
     assert(!existsSync(options.directory))
   })
