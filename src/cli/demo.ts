@@ -36,7 +36,10 @@ export function defineDemo(run: RunAction): Command {
       150,
     )
     .option('--json', "print one JSON object at the end, with the names of QEMU's query-migrate")
-    .option('--report <file.html>', 'write a page with pictures: page map, fault latency, rates')
+    .option(
+      '--report <file>',
+      'write a page with pictures (FILE.html) or one picture (FILE.svg): page map, fault latency, rates',
+    )
     .action((options: DemoOptions) => run((context) => runDemo(options, context)))
 }
 
@@ -114,8 +117,9 @@ async function conclude(result: RunResult, options: DemoOptions): Promise<number
   else printSummary(result, verdict, options)
   if (options.report !== undefined) {
     // Loaded only here, because drawing is a large module, and most runs do not draw.
-    const { renderReport } = await import('./report/page.js')
-    await writePage(options.report, renderReport(result, verdict, options))
+    const { renderReport, renderPicture } = await import('./report/index.js')
+    const render = /\.svg$/i.test(options.report) ? renderPicture : renderReport
+    await writePage(options.report, render(result, verdict, options))
     if (options.json !== true) output.print(`  pictures: ${options.report}\n`)
   }
   return verdict.verified ? 0 : 1

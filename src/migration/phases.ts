@@ -5,18 +5,20 @@
 import { PostcopyError, StateError } from '../errors.js'
 import type { MigrationState } from './states.js'
 
-/** What an event does in one phase. */
+/** What an accepted event does in one phase. */
+export interface Step<Phase extends string, Action extends string> {
+  /** The next phase; may be the same one. */
+  readonly to: Phase
+  /** Done before it is entered, in order. An action that throws keeps the phase. */
+  readonly do?: readonly Action[]
+  /** Done after it was entered and announced. */
+  readonly then?: readonly Action[]
+}
+
 export type Cell<Phase extends string, Action extends string> =
+  | Step<Phase, Action>
   | {
-      /** The next phase; may be the same one. */
-      readonly to: Phase
-      /** Done before it is entered, in order. An action that throws keeps the phase. */
-      readonly do?: readonly Action[]
-      /** Done after it was entered and announced. */
-      readonly then?: readonly Action[]
-    }
-  | {
-      /** Why the event is rejected, if "EVENT has no place here" does not explain enough. */
+      /** Why the event is rejected, if "EVENT is not allowed here" does not explain enough. */
       readonly error: string
     }
 
@@ -32,6 +34,16 @@ export type PhaseTable<
   Event extends string,
   Action extends string,
 > = Readonly<Record<Phase, PhaseRow<Phase, Event, Action>>>
+
+/** @returns undefined if the phase rejects the event */
+export function stepOf<Phase extends string, Event extends string, Action extends string>(
+  table: PhaseTable<Phase, Event, Action>,
+  phase: Phase,
+  event: Event,
+): Step<Phase, Action> | undefined {
+  const cell = table[phase].on[event]
+  return cell === undefined || 'error' in cell ? undefined : cell
+}
 
 /**
  * Announces a state that differs from the previous one. `error`: the reason, if it is a failure.
@@ -64,8 +76,7 @@ export class PhaseMachine<Phase extends string, Event extends string, Action ext
 
   /** Whether the phase accepts the event. */
   accepts(event: Event): boolean {
-    const cell = this.#table[this.#phase].on[event]
-    return cell !== undefined && !('error' in cell)
+    return stepOf(this.#table, this.#phase, event) !== undefined
   }
 
   /**
@@ -88,8 +99,8 @@ export class PhaseMachine<Phase extends string, Event extends string, Action ext
     error?: unknown,
   ): void {
     const from = this.#phase
-    const cell = this.#table[from].on[event]
-    if (cell === undefined || 'error' in cell) this.#refuse(event)
+    const step = stepOf(this.#table, from, event)
+    if (step === undefined) this.#refuse(event)
     const perform = (action: Action): void => {
       const act = actions?.[action]
       if (act === undefined) {
@@ -97,16 +108,16 @@ export class PhaseMachine<Phase extends string, Event extends string, Action ext
       }
       act()
     }
-    for (const action of cell.do ?? []) {
+    for (const action of step.do ?? []) {
       perform(action)
       if (this.#phase !== from) throw notPossible(event, this.#phase)
     }
     const { state } = this
-    this.#phase = cell.to
+    this.#phase = step.to
     // A failure is announced also if the state is the one before: paused again, for another reason.
-    const isNews = this.state !== state || (error !== undefined && cell.to !== from)
+    const isNews = this.state !== state || (error !== undefined && step.to !== from)
     if (isNews) this.#stateChanged(this.state, error)
-    cell.then?.forEach(perform)
+    step.then?.forEach(perform)
   }
 
   #refuse(event: Event): never {

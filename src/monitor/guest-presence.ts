@@ -14,7 +14,7 @@ import type { Source } from '../source/index.js'
 export type GuestPresence = 'here' | 'awaited' | 'arriving' | 'leaving' | 'gone'
 
 /** The part of a source that decides where a leaving guest is. */
-export type Outgoing = Pick<Source, 'state' | 'guestLocation'>
+export type SourceStatus = Pick<Source, 'state' | 'guestLocation'>
 
 /** QEMU's run states, as far as our guests use them. */
 export type RunState = 'running' | 'paused' | 'inmigrate' | 'finish-migrate' | 'postmigrate'
@@ -44,7 +44,7 @@ export function statusOf(
 }
 
 export function presenceOf(
-  source: Outgoing | undefined,
+  source: SourceStatus | undefined,
   destination: Pick<Destination, 'state' | 'guestLocation'> | undefined,
   incoming: boolean,
 ): GuestPresence {
@@ -59,7 +59,7 @@ export function presenceOf(
 export function refuseToRun(
   command: string,
   presence: GuestPresence,
-  source: Outgoing | undefined,
+  source: SourceStatus | undefined,
 ): void {
   const refuse = (why: string): never => {
     throw new StateError('ERR_STATE_GUEST', `cannot ${command}: ${why}`, source?.state ?? 'setup')
@@ -77,11 +77,11 @@ export function refuseToRun(
   }
 }
 
-function whyGone(source: Outgoing | undefined): string {
+function whyGone(source: SourceStatus | undefined): string {
   return source?.guestLocation === 'elsewhere' ? whyElsewhere(source) : whyUnknown(source)
 }
 
-function whyElsewhere({ state }: Outgoing): string {
+function whyElsewhere({ state }: SourceStatus): string {
   const where =
     'the destination has confirmed that it has the guest, which is there unless that process has ended since'
   if (state === 'completed') {
@@ -92,7 +92,7 @@ function whyElsewhere({ state }: Outgoing): string {
   return `${where}. If the guest is there, ${needs}: migrate_recover there and migrate -r here go on; only if it is lost, cont -f takes the guest back as it was at the switch`
 }
 
-function whyUnknown(source: Outgoing | undefined): string {
+function whyUnknown(source: SourceStatus | undefined): string {
   const where =
     'the guest was sent, but the destination has not confirmed that it has it: whether it runs there is not known'
   const lost = 'only if it has failed there, or is gone, cont -f takes the guest back'
@@ -107,7 +107,7 @@ function whyUnknown(source: Outgoing | undefined): string {
 }
 
 /** @throws StateError unless the whole guest is here and no migration is running */
-export function refuseToLeave(presence: GuestPresence, source: Outgoing | undefined): void {
+export function refuseToLeave(presence: GuestPresence, source: SourceStatus | undefined): void {
   if (source !== undefined && !isFinal(source.state)) {
     throw new StateError(
       'ERR_STATE_MIGRATING',

@@ -13,8 +13,6 @@ import {
   checkParameters,
   defaultCapabilities,
   defaultParameters,
-  isAtRest,
-  isFinal,
   isInPostcopy,
   type MigrationState,
   type Parameters,
@@ -23,10 +21,11 @@ import {
   refuseRecover,
 } from '../migration/index.js'
 import { parseUri, serverCredentials } from '../net/index.js'
-import { Spill, type SpillEnd } from '../park/index.js'
-import { Source } from '../source/index.js'
+import type { Spill, SpillEnd } from '../park/index.js'
+import type { Source } from '../source/index.js'
 import { Incoming } from './incoming.js'
 import type { MonitoredMachine } from './monitored-machine.js'
+import { Outgoing } from './outgoing.js'
 import { type BlockArrivals, mapArrivals } from './page-arrivals.js'
 import { type MigrationInfo, destinationInfo, sourceInfo } from './query-migrate.js'
 import {
@@ -79,9 +78,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
   readonly #options: MonitorOptions
   readonly #capabilities: Capabilities = { ...defaultCapabilities }
   readonly #parameters: Parameters = { ...defaultParameters }
-  #source: Source | undefined
-  #spill: Spill | undefined
-  #spillEnd: SpillEnd | undefined
+  readonly #outgoing: Outgoing
   readonly #incoming: Incoming
   #wasRunning: boolean
   #closed = false
@@ -91,6 +88,10 @@ export class Monitor extends EventEmitter<MonitorEvents> {
     this.machine = machine
     this.#options = options
     this.#wasRunning = machine.running
+    this.#outgoing = new Outgoing(machine, {
+      started: (source) => this.#follow(source),
+      spilled: (end) => this.emit('spilled', end),
+    })
     this.#incoming = new Incoming(machine, {
       options: () => ({
         capabilities: this.#capabilities,
@@ -102,11 +103,11 @@ export class Monitor extends EventEmitter<MonitorEvents> {
   }
 
   get presence(): GuestPresence {
-    return presenceOf(this.#source, this.destination, this.#options.incoming === true)
+    return presenceOf(this.source, this.destination, this.#options.incoming === true)
   }
 
   get source(): Source | undefined {
-    return this.#source
+    return this.#outgoing.source
   }
 
   get destination(): Destination | undefined {
@@ -117,7 +118,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
    * The result of the last migration's spill; undefined before it is known, and without a spill.
    */
   get spillEnd(): SpillEnd | undefined {
-    return this.#spillEnd
+    return this.#outgoing.spillEnd
   }
 
   // --- capabilities and parameters
@@ -143,7 +144,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
   async setCapabilities(wanted: Readonly<Record<string, boolean>>): Promise<void> {
     const known = checkCapabilities(wanted)
     const names = Object.keys(known).join(', ')
-    refuseWhileMigrating(`set the capability ${names}`, this.#source, this.destination)
+    refuseWhileMigrating(`set the capability ${names}`, this.source, this.destination)
     const before = { ...this.#capabilities }
     Object.assign(this.#capabilities, known)
     if (!isDeepStrictEqual(before, this.#capabilities)) await this.#incoming.refresh()
@@ -167,9 +168,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
     // A waiting destination will be created again: check the credentials before it is closed.
     if (this.presence === 'awaited') serverCredentials({ ...this.#parameters, ...checked })
     Object.assign(this.#parameters, checked)
-    if (this.#source !== undefined && !isFinal(this.#source.state)) {
-      this.#source.setParameters(checked)
-    }
+    this.#outgoing.setParameters(checked)
     this.destination?.setParameters(checked)
     if (before !== this.#parameters['tls-creds']) await this.#incoming.refresh()
   }
@@ -182,36 +181,26 @@ export class Monitor extends EventEmitter<MonitorEvents> {
    * @throws PostcopyError `ERR_INVALID_URI`; StateError if the guest is not here
    */
   migrate(uri: string): void {
-    refuseToLeave(this.presence, this.#source)
+    refuseToLeave(this.presence, this.source)
     const { spill, allowForeignDirectory = false } = this.#options
-    const trust = { allowForeignDirectory }
-    if (spill !== undefined) Spill.checkFree(spill, trust)
-    const source = Source.migrate(this.machine, {
+    this.#outgoing.migrate({
       uri,
       capabilities: this.#capabilities,
       parameters: this.#parameters,
-    })
-    this.#source = source
-    source.on('state', (state, error) => this.#migrationChanged(state, error, 'source'))
-    source.on('dirty-sync', (count) => this.emit('dirty-sync', count))
-    source.on('guest', () => this.#noteRunning())
-    this.#spill = spill === undefined ? undefined : Spill.follow(source, spill, trust)
-    this.#spillEnd = undefined
-    void this.#spill?.written.then((end) => {
-      if (this.#source === source) this.#spillEnd = end
-      this.emit('spilled', end)
+      spill,
+      allowForeignDirectory,
     })
   }
 
+  #follow(source: Source): void {
+    source.on('state', (state, error) => this.#migrationChanged(state, error, 'source'))
+    source.on('dirty-sync', (count) => this.emit('dirty-sync', count))
+    source.on('guest', () => this.#noteRunning())
+  }
+
   /** Resolves when the outgoing migration is over, or paused until a command. */
-  async outgoingEnd(): Promise<void> {
-    const source = this.#source
-    if (source === undefined || isAtRest(source.state)) return
-    await new Promise<void>((resolve) => {
-      source.on('state', (state) => {
-        if (isAtRest(state)) resolve()
-      })
-    })
+  outgoingEnd(): Promise<void> {
+    return this.#outgoing.end()
   }
 
   /**
@@ -245,21 +234,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
    * @throws StateError if the capability `postcopy-ram` is off, or no migration was started
    */
   startPostcopy(): void {
-    if (this.#source !== undefined) {
-      this.#source.startPostcopy()
-    } else if (this.#capabilities['postcopy-ram']) {
-      throw new StateError(
-        'ERR_STATE_NO_MIGRATION',
-        'no migration is running: start one with migrate -d URI first',
-        'none',
-      )
-    } else {
-      throw new StateError(
-        'ERR_STATE_POSTCOPY_OFF',
-        'postcopy is not enabled: set the capability postcopy-ram on both ends, then migrate',
-        'none',
-      )
-    }
+    this.#outgoing.startPostcopy(this.#capabilities['postcopy-ram'])
   }
 
   /**
@@ -268,7 +243,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
    * @throws StateError once the destination may run the guest
    */
   cancel(): void {
-    this.#source?.cancel()
+    this.source?.cancel()
   }
 
   /**
@@ -294,11 +269,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
    * @throws StateError if there is none; PostcopyError `ERR_INVALID_URI`
    */
   async resumeMigration(uri: string): Promise<void> {
-    if (this.#source === undefined) {
-      refuseRecover('none')
-      return
-    }
-    await this.#source.recover(uri)
+    await this.#outgoing.recover(uri)
   }
 
   /**
@@ -316,10 +287,10 @@ export class Monitor extends EventEmitter<MonitorEvents> {
   }
 
   queryMigrate(): MigrationInfo {
-    const { destination } = this
+    const { source, destination } = this
     return {
       ...(destination === undefined ? {} : destinationInfo(destination)),
-      ...(this.#source === undefined ? {} : sourceInfo(this.#source, this.machine.blocks)),
+      ...(source === undefined ? {} : sourceInfo(source, this.machine.blocks)),
     }
   }
 
@@ -336,7 +307,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
   // --- the guest
 
   queryStatus(): StatusInfo {
-    const completed = this.#source?.state === 'completed'
+    const completed = this.source?.state === 'completed'
     return statusOf(this.presence, this.machine.running, completed)
   }
 
@@ -349,7 +320,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
   /** @throws StateError if the guest is not here; does nothing if it is stopped */
   async stop(): Promise<void> {
     if (this.presence === 'awaited' || this.presence === 'leaving') {
-      refuseToRun('stop', this.presence, this.#source)
+      refuseToRun('stop', this.presence, this.source)
     }
     await this.machine.stop()
     this.#noteRunning()
@@ -361,17 +332,11 @@ export class Monitor extends EventEmitter<MonitorEvents> {
    * @throws StateError if the guest is not here
    */
   cont(options: { force?: boolean } = {}): void {
-    const source = this.#source
-    const takeBack =
-      options.force === true &&
-      (source?.state === 'completed' || source?.state === 'postcopy-paused')
-    if (takeBack) source.takeBack()
-    else refuseToRun('cont', this.presence, source)
-    this.machine.start()
-    if (takeBack) {
-      this.#source = undefined
-      void source.close() // its automatic recovery must not connect again
-      void this.#spill?.close()
+    if (options.force === true && this.#outgoing.canTakeBack) {
+      this.#outgoing.takeBack(() => this.machine.start())
+    } else {
+      refuseToRun('cont', this.presence, this.source)
+      this.machine.start()
     }
     this.#noteRunning()
   }
@@ -396,7 +361,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
    * @throws StateError while a postcopy still needs pages that are here, or arriving here
    */
   quit(options: { force?: boolean; reason?: QuitReason } = {}): void {
-    const owed = [this.#source, this.destination].find(
+    const owed = [this.source, this.destination].find(
       (migration) => migration !== undefined && isInPostcopy(migration.state),
     )
     if (owed !== undefined && options.force !== true) {
@@ -412,8 +377,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
   /** Ends all migrations; the guest stays with its owner. May be called twice. */
   async close(): Promise<void> {
     this.#closed = true
-    await this.#source?.close()
-    await this.#spill?.close()
+    await this.#outgoing.close()
     await this.#incoming.close()
   }
 

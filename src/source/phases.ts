@@ -11,7 +11,10 @@
  * - `cancel`: by command, before the guest is sent
  * - `refused`: SHUT other than 0
  * - `broken`: any other failure
+ * - `REQ_PAGES`, `RECV_BITMAP`, `RESUME_ACK`: messages of the return path
+ * - `POSTCOPY_RESUME`: the source sends this command
  */
+import { PeerError } from '../errors.js'
 import type { PhaseMachine, PhaseTable } from '../migration/index.js'
 
 export type SourcePhase =
@@ -43,9 +46,11 @@ export type SourceEvent =
   | 'cancel'
   | 'refused'
   | 'broken'
-  | 'RECV_BITMAP'
   | 'POSTCOPY_RESUME'
-  | 'RESUME_ACK'
+  | SourceMessage
+
+/** Messages of the destination that only some phases accept; PONG and SHUT may come in all. */
+export type SourceMessage = 'REQ_PAGES' | 'RECV_BITMAP' | 'RESUME_ACK'
 
 export type SourceAction =
   /** The destination may have the guest from now on, see `Handover`. */
@@ -60,10 +65,17 @@ export type SourceAction =
   | 'giveBack'
   /** Starts the guest again if the migration has stopped it. */
   | 'resumeGuest'
+  /** Queues the requested pages, which are sent before all others. */
+  | 'queuePages'
   | 'keepBitmap'
 
 export type SourcePhaseMachine = PhaseMachine<SourcePhase, SourceEvent, SourceAction>
 
+/**
+ * A page request: the pages are queued and sent before all others. In precopy it changes only their
+ * order; in a recovery a destination may request its pages again before it confirms.
+ */
+const queue = <Phase>(phase: Phase) => ({ to: phase, do: ['queuePages'] }) as const
 const isRefused = { to: 'failed', do: ['giveBack', 'resumeGuest'] } as const
 const isPaused = { to: 'paused' } as const
 const isCancelled = { to: 'cancelled' } as const
@@ -74,6 +86,7 @@ export const sourcePhases: PhaseTable<SourcePhase, SourceEvent, SourceAction> = 
   setup: {
     state: 'setup',
     on: {
+      REQ_PAGES: queue('setup'),
       connected: { to: 'precopy' },
       cancel: { to: 'cancelling' },
       refused: { to: 'failed' },
@@ -83,6 +96,7 @@ export const sourcePhases: PhaseTable<SourcePhase, SourceEvent, SourceAction> = 
   precopy: {
     state: 'active',
     on: {
+      REQ_PAGES: queue('precopy'),
       stop: { to: 'stopping' },
       cancel: { to: 'cancelling' },
       refused: { to: 'failed' },
@@ -92,6 +106,7 @@ export const sourcePhases: PhaseTable<SourcePhase, SourceEvent, SourceAction> = 
   stopping: {
     state: 'device',
     on: {
+      REQ_PAGES: queue('stopping'),
       'send-precopy': { to: 'precopy-sent', do: ['handOverPrecopy'] },
       'send-package': { to: 'package-sent', do: ['handOverPostcopy'] },
       cancel: { to: 'cancelling-stopped' },
@@ -108,6 +123,7 @@ export const sourcePhases: PhaseTable<SourcePhase, SourceEvent, SourceAction> = 
     state: 'device',
     // `broken`: the destination may run the guest, so it stays stopped here.
     on: {
+      REQ_PAGES: queue('precopy-sent'),
       confirmed: { to: 'completed', do: ['confirm', 'release'] },
       refused: isRefused,
       broken: { to: 'failed' },
@@ -116,6 +132,7 @@ export const sourcePhases: PhaseTable<SourcePhase, SourceEvent, SourceAction> = 
   'package-sent': {
     state: 'postcopy-device',
     on: {
+      REQ_PAGES: queue('package-sent'),
       loaded: { to: 'pushing', do: ['claim'] },
       refused: isRefused,
       broken: isPaused,
@@ -124,6 +141,7 @@ export const sourcePhases: PhaseTable<SourcePhase, SourceEvent, SourceAction> = 
   pushing: {
     state: 'postcopy-active',
     on: {
+      REQ_PAGES: queue('pushing'),
       confirmed: { to: 'completed', do: ['confirm', 'release'] },
       refused: isPaused,
       broken: isPaused,
@@ -132,21 +150,49 @@ export const sourcePhases: PhaseTable<SourcePhase, SourceEvent, SourceAction> = 
   paused: { state: 'postcopy-paused', on: { connect: { to: 'recover-setup' } } },
   'recover-setup': {
     state: 'postcopy-recover-setup',
-    on: { connected: { to: 'recover-bitmaps' }, broken: isPaused },
+    on: {
+      REQ_PAGES: queue('recover-setup'),
+      connected: { to: 'recover-bitmaps' },
+      broken: isPaused,
+    },
   },
   'recover-bitmaps': {
     state: 'postcopy-recover',
     on: {
       RECV_BITMAP: { to: 'recover-bitmaps', do: ['keepBitmap'] },
+      REQ_PAGES: queue('recover-bitmaps'),
       POSTCOPY_RESUME: { to: 'recover-resume' },
       broken: isPaused,
     },
   },
   'recover-resume': {
     state: 'postcopy-recover',
-    on: { RESUME_ACK: { to: 'pushing', do: ['claim'] }, broken: isPaused },
+    on: {
+      REQ_PAGES: queue('recover-resume'),
+      RESUME_ACK: { to: 'pushing', do: ['claim'] },
+      broken: isPaused,
+    },
   },
   completed: { state: 'completed', on: {} },
   failed: { state: 'failed', on: {} },
   cancelled: { state: 'cancelled', on: {} },
+}
+
+/**
+ * Takes a message of the destination.
+ *
+ * @throws PeerError `ERR_PEER_PROTOCOL` if the phase does not accept it
+ */
+export function takeMessage(
+  phases: SourcePhaseMachine,
+  message: SourceMessage,
+  actions: Parameters<SourcePhaseMachine['take']>[1],
+): void {
+  if (!phases.accepts(message)) {
+    throw new PeerError(
+      'ERR_PEER_PROTOCOL',
+      `the destination sent ${message}, which is not allowed in ${phases.state} (${phases.phase})`,
+    )
+  }
+  phases.take(message, actions)
 }

@@ -9,7 +9,6 @@
  * The guest is stopped here and its RAM does not change. So the received bitmaps are all that the
  * source needs. Every failure leads back to `postcopy-paused`, any number of times.
  */
-import type { PostcopyError } from '../errors.js'
 import { ConnectionError, PeerError } from '../errors.js'
 import {
   type Capabilities,
@@ -73,6 +72,7 @@ export class Recovery {
     const { uri, tls, ramSectionId, capabilities, pageOrder } = options
     this.#session = new Session(
       blocks,
+      this.#phases,
       {
         uri,
         tls,
@@ -84,11 +84,8 @@ export class Recovery {
       },
       counters,
       {
-        received: (tracked, bitmap) => this.#take(tracked.block.name, bitmap),
-        resumeAcknowledged: () => {
-          if (!this.#phases.accepts('RESUME_ACK')) throw misplaced('RESUME_ACK')
-          this.#phases.take('RESUME_ACK', { claim: () => host.claimed() })
-        },
+        keepBitmap: (tracked, bitmap) => this.#keep(tracked.block.name, bitmap),
+        claim: () => host.claimed(),
       },
     )
     this.#session.push.packageLoaded = true
@@ -168,18 +165,16 @@ export class Recovery {
     )
   }
 
-  #take(name: string, bitmap: PageBitmap): void {
+  #keep(name: string, bitmap: PageBitmap): void {
     const tracked = this.#blocks.find(({ block }) => block.name === name)
-    const isExpected = this.#phases.accepts('RECV_BITMAP')
-    if (tracked === undefined || this.#received.has(tracked) || !isExpected) {
-      throw misplaced(`RECV_BITMAP of "${name}"`)
+    if (tracked === undefined || this.#received.has(tracked)) {
+      throw new PeerError(
+        'ERR_PEER_PROTOCOL',
+        `the destination sent RECV_BITMAP of "${name}", which this source has not requested or already has`,
+      )
     }
-    this.#phases.take('RECV_BITMAP', { keepBitmap: () => this.#received.set(tracked, bitmap) })
+    this.#received.set(tracked, bitmap)
   }
-}
-
-function misplaced(what: string): PostcopyError {
-  return new PeerError('ERR_PEER_PROTOCOL', `the destination sent ${what}, which nobody asked for`)
 }
 
 /** @throws PeerError `ERR_PEER_BITMAP` if it cannot be the current bitmap of our destination */

@@ -3,54 +3,59 @@ import { PeerError } from '../errors.js'
 import { PageBitmap, type TrackedBlock } from '../ram/index.js'
 import { ReturnPathDecoder } from '../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
+import { type SourcePhaseMachine, takeMessage } from './phases.js'
 
-export interface ReturnPathEvents {
+/** What the messages do; `queuePages`, `keepBitmap` and `claim` are actions of the phases' table. */
+export interface ReturnPathActions {
   pong(value: number): void
   /** A request for the whole host pages `[first, end)`, in target pages. */
-  pagesRequested(tracked: TrackedBlock, first: number, end: number): void
+  queuePages(tracked: TrackedBlock, first: number, end: number): void
+  /** A received bitmap, in a recovery. */
+  keepBitmap?: ((tracked: TrackedBlock, bitmap: PageBitmap) => void) | undefined
+  /** The answer to RESUME, in a recovery. */
+  claim?: (() => void) | undefined
   /** Called after each read. */
   changed(): void
-  /** A received bitmap, in a recovery; otherwise it is rejected. */
-  received?(tracked: TrackedBlock, bitmap: PageBitmap): void
-  /** The answer to RESUME, in a recovery. */
-  resumeAcknowledged?(): void
 }
 
 export class ReturnPath {
   /** The status of the destination's SHUT message, 0 for success; undefined before it arrives. */
   shutStatus: number | undefined
   readonly #decoder: ReturnPathDecoder
-  readonly #events: ReturnPathEvents
+  readonly #actions: ReturnPathActions
 
-  constructor(blocks: readonly TrackedBlock[], events: ReturnPathEvents) {
+  constructor(
+    blocks: readonly TrackedBlock[],
+    phases: SourcePhaseMachine,
+    actions: ReturnPathActions,
+  ) {
     const byName = new Map(blocks.map((tracked) => [tracked.block.name, tracked]))
     const find = (name: string, what: string): TrackedBlock => {
       const tracked = byName.get(name)
       if (tracked !== undefined) return tracked
       throw new PeerError('ERR_PEER_BLOCK', `${what} for unknown RAM block "${name}"`)
     }
-    const onlyInRecovery = (what: string): never => {
-      throw new PeerError('ERR_PEER_PROTOCOL', `the destination sent ${what} outside of a recovery`)
-    }
     this.#decoder = new ReturnPathDecoder(
       {
         shut: (status) => {
           this.shutStatus = status
         },
-        pong: (value) => events.pong(value),
+        pong: (value) => actions.pong(value),
         requestPages: (name, start, lengthBytes) => {
           const tracked = find(name, 'page request')
+          const first = start / TARGET_PAGE_SIZE
           const end = (start + lengthBytes) / TARGET_PAGE_SIZE
-          events.pagesRequested(tracked, start / TARGET_PAGE_SIZE, end)
+          const queuePages = (): void => actions.queuePages(tracked, first, end)
+          takeMessage(phases, 'REQ_PAGES', { queuePages })
         },
         recvBitmap: (name, bytes) => {
           const tracked = find(name, 'received bitmap')
-          if (events.received === undefined) onlyInRecovery('RECV_BITMAP')
-          events.received?.(tracked, new PageBitmap(tracked.block.pageCount, bytes))
+          const bitmap = new PageBitmap(tracked.block.pageCount, bytes)
+          const keepBitmap = (): void => actions.keepBitmap?.(tracked, bitmap)
+          takeMessage(phases, 'RECV_BITMAP', { keepBitmap })
         },
         resumeAck: () => {
-          if (events.resumeAcknowledged === undefined) onlyInRecovery('RESUME_ACK')
-          events.resumeAcknowledged?.()
+          takeMessage(phases, 'RESUME_ACK', { claim: () => actions.claim?.() })
         },
       },
       blocks.map(({ block }) => ({
@@ -59,7 +64,7 @@ export class ReturnPath {
         pageSizeBytes: block.hostPageSize,
       })),
     )
-    this.#events = events
+    this.#actions = actions
   }
 
   /** Takes the bytes of a channel. @throws StreamError, PeerError */
@@ -68,7 +73,7 @@ export class ReturnPath {
       throw new PeerError('ERR_PEER_PROTOCOL', 'the destination went on after SHUT')
     }
     const taken = this.#decoder.write(bytes, start, end)
-    this.#events.changed()
+    this.#actions.changed()
     return taken
   }
 }

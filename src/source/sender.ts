@@ -106,6 +106,7 @@ export class Sender {
     const { signal } = this.#cancel
     this.#session = new Session(
       blocks,
+      this.#phases,
       {
         uri,
         tls,

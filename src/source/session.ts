@@ -13,7 +13,8 @@ import { CLOSED_BY_PEER, SourceLink } from './link.js'
 import { PING_BYTES, Push } from './push.js'
 import { BUFFER_PAGES, type EndPiece, RamSender } from './ram-sender.js'
 import { Replay } from './replay.js'
-import { ReturnPath, type ReturnPathEvents } from './return-path.js'
+import type { SourcePhaseMachine } from './phases.js'
+import { ReturnPath, type ReturnPathActions } from './return-path.js'
 
 /** A destination that takes longer than this to answer counts as QEMU 7.2. */
 const PREEMPT_ANSWER_MS = 500
@@ -35,6 +36,9 @@ export interface SessionOptions {
   readonly pageOrder?: SharedArrayBuffer | undefined
 }
 
+/** What the destination's messages do beyond the session. */
+export type SessionActions = Partial<Pick<ReturnPathActions, 'keepBitmap' | 'claim' | 'changed'>>
+
 export class Session {
   readonly ram: RamSender
   readonly push: Push
@@ -49,12 +53,16 @@ export class Session {
   #hasAnswered = false
   #everythingSent = false
 
-  /** @param events - further handlers of the destination's messages */
+  /**
+   * @param phases - decide which messages the destination may send now
+   * @param actions - what they do beyond the session
+   */
   constructor(
     blocks: readonly TrackedBlock[],
+    phases: SourcePhaseMachine,
     options: SessionOptions,
     counters: Counters,
-    events: Partial<ReturnPathEvents> = {},
+    actions: SessionActions,
   ) {
     this.#options = options
     this.#counters = counters
@@ -70,14 +78,14 @@ export class Session {
     /** A pong makes room for more pages: the loop of `run` has to continue. */
     let heardPong = false
     let heardRequest = false
-    this.returnPath = new ReturnPath(blocks, {
-      ...events,
+    this.returnPath = new ReturnPath(blocks, phases, {
+      ...actions,
       pong: (value) => {
         heardPong = true
         this.push.pong(value)
         if (value === PingValue.packageLoaded) this.push.packageLoaded = true
       },
-      pagesRequested: (tracked, first, end) => {
+      queuePages: (tracked, first, end) => {
         heardRequest = true
         this.push.request(tracked, first, end)
       },
@@ -85,7 +93,7 @@ export class Session {
         this.#hasAnswered = true
         // Does not wake an idle loop: the thread whose page was just sent needs the processor more.
         const isOver = this.push.serve() && !heardPong && this.returnPath.shutStatus === undefined
-        events.changed?.()
+        actions.changed?.()
         if (!isOver) this.signal.notify()
         // A thread that has received a page soon faults on the next one.
         else if (heardRequest) this.#link?.spin(options.parameters()['x-spin-us'])

@@ -148,6 +148,25 @@ describe('postcopy demo', () => {
     ])
   })
 
+  it('writes one picture where the name of the report ends with .svg', async () => {
+    const path = join(await temporaryFolder(), 'report.svg')
+    const args = ['demo', '--ram', '16M', '--postcopy-after', 'now', '--report', path]
+    const { status } = await runCli(args)
+    assert.equal(status, 0)
+    const picture = await readFile(path, 'utf8')
+    assert.match(picture, /^<svg xmlns="http:\/\/www\.w3\.org\/2000\/svg" /)
+    // The same five charts, each with a place of its own.
+    const places = [...picture.matchAll(/<svg x="24" y="(\d+)" width="960" height="\d+"/g)]
+    const tops = places.map(([, y]) => Number(y))
+    assert.equal(tops.length, 5)
+    assert.deepEqual(
+      tops,
+      [...new Set(tops)].sort((a, b) => a - b),
+    )
+    assert.match(picture, /verified: 4,096 pages are right/)
+    assert(!/<script|<link|<image|@import|url\((?!#)/.test(picture), 'nothing is loaded')
+  })
+
   const moments: readonly (readonly [string, readonly string[], RegExp])[] = [
     ['while it starts', [], /runs in process/],
     ['in precopy', ['--postcopy-after', 'never'], /precopy: /],

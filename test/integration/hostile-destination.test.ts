@@ -250,6 +250,16 @@ describe('a source whose destination', () => {
       'ERR_STREAM_RETURN_PATH',
       (peer) => peer.send(Buffer.alloc(64, 9)),
     ],
+    [
+      'sends RECV_BITMAP without a recovery',
+      'ERR_PEER_PROTOCOL',
+      (peer) => peer.send((out) => stream.encodeRecvBitmap(out, 'ram', new Uint8Array(32))),
+    ],
+    [
+      'sends RESUME_ACK without a recovery',
+      'ERR_PEER_PROTOCOL',
+      (peer) => peer.send((out) => stream.encodeResumeAck(out)),
+    ],
   ]
   for (const [what, code, ask] of badRequests) {
     it(`${what} leaves us the guest before the switch`, async () => {

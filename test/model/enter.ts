@@ -4,7 +4,7 @@ import {
   type IncomingEvent,
   incomingPhases,
 } from '../../src/destination/phases.js'
-import type { Cell } from '../../src/migration/phases.js'
+import { stepOf } from '../../src/migration/phases.js'
 import { type MigrationState, isAtRest, isFinal, successors } from '../../src/migration/states.js'
 import { type SourceAction, type SourceEvent, sourcePhases } from '../../src/source/phases.js'
 import type { DestinationEnd, Draft, SourceEnd } from './state.js'
@@ -13,25 +13,21 @@ import type { DestinationEnd, Draft, SourceEnd } from './state.js'
 type Acts<Action extends string> = Partial<Record<Action, () => void>>
 
 export function sourceAccepts({ phase }: Readonly<SourceEnd>, event: SourceEvent): boolean {
-  return follows(sourcePhases[phase].on[event])
+  return stepOf(sourcePhases, phase, event) !== undefined
 }
 
 export function destinationAccepts(
   { phase }: Readonly<DestinationEnd>,
   event: IncomingEvent,
 ): boolean {
-  return follows(incomingPhases[phase].on[event])
-}
-
-function follows(cell: Cell<string, string> | undefined): boolean {
-  return cell !== undefined && !('error' in cell)
+  return stepOf(incomingPhases, phase, event) !== undefined
 }
 
 /** A worker takes an event, and notifies its main thread of a new state. */
 export function takeSource(state: Draft, event: SourceEvent, acts: Acts<SourceAction> = {}): void {
   const { source } = state
-  const cell = sourcePhases[source.phase].on[event]
-  if (cell === undefined || 'error' in cell) {
+  const step = stepOf(sourcePhases, source.phase, event)
+  if (step === undefined) {
     state.wrong = `the source takes ${event} in ${source.phase}`
     return
   }
@@ -41,9 +37,9 @@ export function takeSource(state: Draft, event: SourceEvent, acts: Acts<SourceAc
     },
     ...acts,
   }
-  for (const action of cell.do ?? []) all[action]?.()
+  for (const action of step.do ?? []) all[action]?.()
   const before = stateOfSource(source)
-  source.phase = cell.to
+  source.phase = step.to
   const after = stateOfSource(source)
   if (after !== before) source.notices = [...source.notices, after]
 }
@@ -54,17 +50,17 @@ export function takeDestination(
   acts: Acts<IncomingAction> = {},
 ): void {
   const { destination } = state
-  const cell = incomingPhases[destination.phase].on[event]
-  if (cell === undefined || 'error' in cell) {
+  const step = stepOf(incomingPhases, destination.phase, event)
+  if (step === undefined) {
     state.wrong = `the destination takes ${event} in ${destination.phase}`
     return
   }
-  for (const action of cell.do ?? []) acts[action]?.()
+  for (const action of step.do ?? []) acts[action]?.()
   const before = stateOfDestination(destination)
-  destination.phase = cell.to
+  destination.phase = step.to
   const after = stateOfDestination(destination)
   if (after !== before) destination.notices = [...destination.notices, after]
-  for (const action of cell.then ?? []) acts[action]?.()
+  for (const action of step.then ?? []) acts[action]?.()
 }
 
 export function stateOfSource({ phase }: Readonly<SourceEnd>): MigrationState {

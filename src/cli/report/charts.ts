@@ -1,12 +1,12 @@
 /** The report's charts, each rendered to an SVG string without a browser. */
-import { BarChart, CustomChart, LineChart } from 'echarts/charts'
+import { BarChart, LineChart } from 'echarts/charts'
 import { GridComponent, LegendComponent, MarkLineComponent } from 'echarts/components'
 import { type EChartsCoreOption, use } from 'echarts/core'
 import type { ArrivalCounts, BlockArrivals } from '../../monitor/index.js'
 import { drawSvg } from '../../view/index.js'
 import type { Milestone, Sample } from '../demo/run.js'
 
-use([BarChart, CustomChart, LineChart, GridComponent, LegendComponent, MarkLineComponent])
+use([BarChart, LineChart, GridComponent, LegendComponent, MarkLineComponent])
 
 /** Distinguishable on white, on black, and by colour-blind people. */
 export const colors = {
@@ -18,7 +18,7 @@ export const colors = {
 
 /** The page's own text colour: dark or light, as the reader prefers. */
 const INK = 'currentColor'
-const WIDTH = 960
+export const CHART_WIDTH = 960
 const MAP_COLUMNS = 128
 const MAP_CELL = 7
 const MIB = 1024 * 1024
@@ -27,39 +27,20 @@ const axisLabel = { color: INK }
 const axisLine = { lineStyle: { color: INK, opacity: 0.5 } }
 const splitLine = { lineStyle: { color: INK, opacity: 0.12 } }
 
-/** One square per cell, row by row from the block's start. */
+/** One square per cell, row by row from the block's start; one path for all cells of a colour. */
 export function pageMap({ cells }: BlockArrivals): string {
   const columns = Math.min(MAP_COLUMNS, cells.length)
-  const rows = Math.ceil(cells.length / columns)
-  const squares = cells.map((cell, index) => ({
-    value: [index % columns, Math.floor(index / columns)],
-    itemStyle: { color: cellColor(cell) },
-  }))
-  return draw(rows * MAP_CELL, {
-    grid: { left: 0, top: 0, width: columns * MAP_CELL, height: rows * MAP_CELL },
-    xAxis: { type: 'value', min: 0, max: columns, show: false },
-    yAxis: { type: 'value', min: 0, max: rows, inverse: true, show: false },
-    series: [
-      {
-        type: 'custom',
-        silent: true,
-        data: squares,
-        renderItem: (
-          _: unknown,
-          api: { value(dimension: number): number; visual(of: 'color'): string },
-        ) => ({
-          type: 'rect',
-          shape: {
-            x: api.value(0) * MAP_CELL,
-            y: api.value(1) * MAP_CELL,
-            width: MAP_CELL - 1,
-            height: MAP_CELL - 1,
-          },
-          style: { fill: api.visual('color') },
-        }),
-      },
-    ],
+  const paths = new Map<string, string>()
+  cells.forEach((cell, index) => {
+    const color = cellColor(cell)
+    const x = (index % columns) * MAP_CELL
+    const y = Math.floor(index / columns) * MAP_CELL
+    const side = MAP_CELL - 1
+    const square = `M${x} ${y}h${side}v${side}h-${side}z`
+    paths.set(color, (paths.get(color) ?? '') + square)
   })
+  const body = [...paths].map(([color, path]) => `<path fill="${color}" d="${path}"/>`).join('\n')
+  return svg(Math.ceil(cells.length / columns) * MAP_CELL, body)
 }
 
 /** The colour of most pages in the cell. Requested pages are rare, so a single one shows. */
@@ -207,5 +188,13 @@ function marks(milestones: readonly Milestone[]): Record<string, unknown> {
 }
 
 function draw(heightPx: number, option: EChartsCoreOption): string {
-  return drawSvg(WIDTH, heightPx, option)
+  return drawSvg(CHART_WIDTH, heightPx, option)
+}
+
+function svg(heightPx: number, body: string): string {
+  const size = `width="${CHART_WIDTH}" height="${heightPx}"`
+  return (
+    `<svg ${size} xmlns="http://www.w3.org/2000/svg" version="1.1" ` +
+    `viewBox="0 0 ${CHART_WIDTH} ${heightPx}">\n${body}\n</svg>`
+  )
 }

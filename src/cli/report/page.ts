@@ -109,7 +109,7 @@ function section(title: string, text: string, body: string): string {
   return `<section>\n<h2>${title}</h2>\n<p class="dim">${text}</p>\n${body}\n</section>\n`
 }
 
-function describe({ ram, memory, vcpus, workload, postcopyAfter }: ReportSettings): string {
+export function describe({ ram, memory, vcpus, workload, postcopyAfter }: ReportSettings): string {
   const switched = typeof postcopyAfter === 'number' ? `after ${postcopyAfter} ms` : postcopyAfter
   return `${ram} of ${memory} memory, ${vcpus} vCPUs, workload ${workload}, postcopy ${switched}`
 }

@@ -5,6 +5,8 @@ import { createCounters } from '../../../src/migration/counters.js'
 import { resolveOptions } from '../../../src/migration/options.js'
 import { PageBitmap } from '../../../src/ram/page-bitmap.js'
 import { RamBlock } from '../../../src/ram/ram-block.js'
+import { PhaseMachine } from '../../../src/migration/index.js'
+import { sourcePhases } from '../../../src/source/phases.js'
 import { Session } from '../../../src/source/session.js'
 import * as stream from '../../../src/stream/index.js'
 import { bounded } from '../bounded.js'
@@ -64,8 +66,10 @@ class Run {
     })
     const { capabilities, parameters } = resolveOptions({ capabilities: { 'postcopy-ram': true } })
     const isRecovery = (what & 2) !== 0
+    const recovering = (what & 4) !== 0 ? 'recover-bitmaps' : 'recover-resume'
     this.session = new Session(
       this.#blocks,
+      new PhaseMachine(sourcePhases, isRecovery ? recovering : 'package-sent', () => undefined),
       {
         uri: { type: 'unix', path: '/nowhere' },
         tls: undefined,
@@ -75,7 +79,7 @@ class Run {
         signal: new AbortController().signal,
       },
       createCounters(),
-      isRecovery ? { received: () => undefined, resumeAcknowledged: () => undefined } : {},
+      { keepBitmap: () => undefined, claim: () => undefined },
     )
     this.session.ram.recount()
     this.session.ram.beginPostcopy()

@@ -1,0 +1,3 @@
+/** What `demo --report` writes. */
+export { renderReport } from './page.js'
+export { renderPicture } from './picture.js'

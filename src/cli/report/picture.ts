@@ -1,0 +1,99 @@
+/** `demo --report FILE.svg`: the charts of the report as one picture. */
+import { escapeHtml } from '../../view/index.js'
+import type { RunResult } from '../demo/run.js'
+import { type DemoVerdict, count } from '../demo/summary.js'
+import { CHART_WIDTH, colors, latencyHistogram, pageMap, rateChart, workChart } from './charts.js'
+import { type ReportSettings, describe } from './page.js'
+
+/** Readable on white and on black: a picture does not know the colour of its page. */
+const INK = '#7d8590'
+const MARGIN = 24
+const WIDTH = CHART_WIDTH + 2 * MARGIN
+/** Of a line of text, in pixels. */
+const LINE = 22
+const GAP = 14
+
+/** Places texts and charts below each other. */
+class Sheet {
+  readonly #parts: string[] = []
+  #y = MARGIN
+
+  text(text: string, style = ''): void {
+    this.#y += LINE
+    this.#parts.push(`<text x="${MARGIN}" y="${this.#y - 6}"${style}>${escapeHtml(text)}</text>`)
+  }
+
+  title(text: string): void {
+    this.#y += GAP
+    this.text(text, ' font-size="17" font-weight="600"')
+  }
+
+  legend(entries: readonly (readonly [name: string, color: string])[]): void {
+    this.#y += LINE
+    entries.forEach(([name, color], index) => {
+      const x = MARGIN + index * 130
+      this.#parts.push(
+        `<rect x="${x}" y="${this.#y - 17}" width="12" height="12" rx="2" fill="${color}"/>` +
+          `<text x="${x + 18}" y="${this.#y - 6}">${escapeHtml(name)}</text>`,
+      )
+    })
+  }
+
+  /** @param svg - a whole picture, {@link CHART_WIDTH} wide */
+  chart(svg: string): void {
+    const [, heightPx = '0'] = /viewBox="0 0 \d+ (\d+)"/.exec(svg) ?? []
+    this.#y += 6
+    const place = `<svg x="${MARGIN}" y="${this.#y}" width="${CHART_WIDTH}" height="${heightPx}"`
+    this.#parts.push(svg.replace(/<svg width="[^"]*" height="[^"]*"/, place))
+    this.#y += Number(heightPx)
+  }
+
+  toString(): string {
+    const height = this.#y + MARGIN
+    return (
+      `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" color="${INK}" ` +
+      `fill="${INK}" font-family="system-ui, sans-serif" font-size="14">\n` +
+      `${this.#parts.join('\n')}\n</svg>\n`
+    )
+  }
+}
+
+export function renderPicture(
+  result: RunResult,
+  verdict: DemoVerdict,
+  settings: ReportSettings,
+): string {
+  const { samples, milestones, arrivals, info } = result
+  const buckets = info['x-postcopy-latency-us']?.buckets ?? []
+  const sheet = new Sheet()
+  const color = verdict.verified ? colors.pushed : colors.requested
+  sheet.text(
+    `${verdict.verified ? '✔' : '✖'} ${verdict.text}`,
+    ` font-size="17" font-weight="600" fill="${color}"`,
+  )
+  sheet.text(describe(settings))
+  sheet.title('How each page came')
+  sheet.legend([
+    ['precopied', colors.precopied],
+    ['requested', colors.requested],
+    ['pushed', colors.pushed],
+  ])
+  for (const block of arrivals) {
+    sheet.text(
+      `${block.block}: ${count(block.pages)} pages, ${count(block.pagesPerCell)} in a cell; ` +
+        `${count(block.requested)} requested`,
+    )
+    sheet.chart(pageMap(block))
+  }
+  if (buckets.some((faults) => faults > 0)) {
+    sheet.title('How long the guest waited for a page')
+    sheet.chart(latencyHistogram(buckets))
+  }
+  if (samples.length > 1) {
+    sheet.title('What was sent')
+    sheet.chart(rateChart(samples, milestones))
+    sheet.title('What the guest did meanwhile')
+    sheet.chart(workChart(samples, milestones))
+  }
+  return sheet.toString()
+}
