@@ -40,3 +40,8 @@ export function formatByteSize(bytes: number): string {
 export function assertNever(value: never): never {
   throw new PostcopyError('ERR_INTERNAL', `unexpected value ${JSON.stringify(value)}`)
 }
+
+/** A number in hexadecimal, for messages: `0x7f12…`. */
+export function hex(value: number): string {
+  return `0x${value.toString(16)}`
+}

@@ -28,11 +28,6 @@ export function check(
   throw kernelError(result, syscall, args(), hint?.(errnoName(result)))
 }
 
-/** `0x7f12…` as the kernel prints addresses. */
-export function hex(value: number): string {
-  return `0x${value.toString(16)}`
-}
-
 /** The error for any use after `close()`. */
 export function closedError(what: string): PostcopyError {
   return new PostcopyError('ERR_CLOSED', `${what} was closed`)

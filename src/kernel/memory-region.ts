@@ -15,7 +15,6 @@ import {
   checkOptions,
   closedError,
   errnoName,
-  hex,
   kernelError,
 } from './check.js'
 import { native } from './load.js'
@@ -23,6 +22,7 @@ import { regionKinds } from './native.js'
 import type { Failure, NativeRegion, NativeRegionInfo, RegionKind, RegionLease } from './native.js'
 import { categoryMask, scanFlags, scanOptionNames } from './pagemap.js'
 import type { ScanOptions, ScanResult } from './pagemap.js'
+import { hex } from '../units.js'
 
 export interface RegionOptions {
   kind: Exclude<RegionKind, 'file'>

@@ -1,7 +1,7 @@
 import type { HostAddress } from '../units.js'
 import { EVENT_STRIDE } from './events.js'
 import { exitAfterFailedListener } from './exit.js'
-import { NO_HANDLE_HINT, check, checkOptions, closedError, hex, kernelError } from './check.js'
+import { NO_HANDLE_HINT, check, checkOptions, closedError, kernelError } from './check.js'
 import { featuresFromMask, ioctlsFromMask } from './features.js'
 import type { FeatureName, IoctlName } from './features.js'
 import { native } from './load.js'
@@ -9,6 +9,7 @@ import { openMethods } from './native.js'
 import type { NativeUserfaultfd, NativeWatch, OpenMethod } from './native.js'
 import { openUserfaultfd, userfaultfdOptionNames } from './open-userfaultfd.js'
 import type { UserfaultfdOptions } from './open-userfaultfd.js'
+import { hex } from '../units.js'
 
 const MOST_EVENTS = 128
 

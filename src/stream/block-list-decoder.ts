@@ -9,10 +9,10 @@
  * unambiguous: otherwise a name follows, whose length is not 0, or a record, which has flags.
  * Neither begins with a byte 0 and is a power of two without flags.
  */
-import { TARGET_PAGE_SIZE } from '../units.js'
+import { TARGET_PAGE_SIZE, hex } from '../units.js'
 import { INCOMPLETE } from './channel-decoder.js'
 import { MIN_ANNOUNCED_PAGE_SIZE, RAM_FLAGS_MASK, RamFlag } from './constants.js'
-import { hex, refuse } from './errors.js'
+import { refuse } from './errors.js'
 import { Reader, u32At } from './reader.js'
 import type { RamBlockInfo } from './types.js'
 

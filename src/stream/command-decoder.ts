@@ -1,7 +1,7 @@
 /** Commands: 08, u16 command, u16 length, payload. */
-import { TARGET_PAGE_SIZE } from '../units.js'
+import { TARGET_PAGE_SIZE, hex } from '../units.js'
 import { COMMANDS, Command, COMMAND_HEADER_BYTES, type WireMessage } from './constants.js'
-import { hex, refuse } from './errors.js'
+import { refuse } from './errors.js'
 import type { StreamHandler } from './handler.js'
 import { checkRange, type RamBlockTable } from './ram-block-table.js'
 import { Reader, u16At } from './reader.js'

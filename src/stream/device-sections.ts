@@ -1,9 +1,10 @@
 import { ElementType, SECTION_FOOTER } from './constants.js'
 import { encodeFooter, encodeSectionFull } from './encode-section.js'
-import { hex, refuse } from './errors.js'
+import { refuse } from './errors.js'
 import { Reader } from './reader.js'
 import type { SectionHeader } from './types.js'
 import { Writer } from './writer.js'
+import { hex } from '../units.js'
 
 /** Writes consecutive FULL sections, as in a package or at the end of a precopy. */
 export class DeviceSectionWriter {

@@ -58,11 +58,6 @@ export function refuse(
   throw new StreamError(StreamErrorCode[code], message, streamOffset)
 }
 
-/** A number in hexadecimal, for messages. */
-export function hex(value: number): string {
-  return `0x${value.toString(16)}`
-}
-
 /** Rejects an announced length before any memory is allocated for it. */
 export function checkLimit(
   what: string,

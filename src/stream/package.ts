@@ -13,10 +13,11 @@ import {
 } from './constants.js'
 import { DeviceSectionReader } from './device-sections.js'
 import { encodeListen, encodePing, encodeRun } from './encode-command.js'
-import { hex, refuse } from './errors.js'
+import { refuse } from './errors.js'
 import { Reader, u16At, u32At } from './reader.js'
 import type { SectionHeader } from './types.js'
 import { encode } from './writer.js'
+import { hex } from '../units.js'
 
 /** Lengths of a command without payload, and of a PING. */
 const BARE_BYTES = COMMAND_HEADER_BYTES

@@ -1,5 +1,5 @@
-import { TARGET_PAGE_SIZE } from '../units.js'
-import { hex, refuse } from './errors.js'
+import { TARGET_PAGE_SIZE, hex } from '../units.js'
+import { refuse } from './errors.js'
 import { decodeName, encodeName } from './names.js'
 import type { RamBlockInfo } from './types.js'
 

@@ -5,10 +5,10 @@
  *   u64 offset | ZERO [| CONTINUE]   [str8 block]   u8 0
  *   u64 EOS
  */
-import { TARGET_PAGE_SIZE } from '../units.js'
+import { TARGET_PAGE_SIZE, hex } from '../units.js'
 import { INCOMPLETE } from './channel-decoder.js'
 import { RAM_FLAGS_MASK, RamFlag } from './constants.js'
-import { hex, refuse } from './errors.js'
+import { refuse } from './errors.js'
 import type { RamHandler } from './handler.js'
 import type { RamBlockTable } from './ram-block-table.js'
 import { u32At } from './reader.js'

@@ -1,10 +1,11 @@
 import { INCOMPLETE } from './channel-decoder.js'
 import { ElementType, RAM_SECTION, RAM_SECTION_VERSION, SECTION_FOOTER } from './constants.js'
 import { readSectionHeader } from './device-sections.js'
-import { hex, refuse } from './errors.js'
+import { refuse } from './errors.js'
 import type { StreamHandler } from './handler.js'
 import { Reader, u32At } from './reader.js'
 import type { SectionHeader } from './types.js'
+import { hex } from '../units.js'
 
 /** 7e, u32 id. */
 export const FOOTER_BYTES = 5

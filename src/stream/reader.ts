@@ -1,5 +1,6 @@
-import { hex, refuse } from './errors.js'
+import { refuse } from './errors.js'
 import { decodeName } from './names.js'
+import { hex } from '../units.js'
 
 /** Reads a u16 without a bounds check; the caller must have checked the bounds. */
 export function u16At(bytes: Uint8Array, at: number): number {

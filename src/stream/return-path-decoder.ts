@@ -1,5 +1,5 @@
 /** The return path: u16 type, u16 length, payload; the length does not count a received bitmap. */
-import { TARGET_PAGE_SIZE } from '../units.js'
+import { TARGET_PAGE_SIZE, hex } from '../units.js'
 import { ChannelDecoder, INCOMPLETE } from './channel-decoder.js'
 import { checkLength } from './command-decoder.js'
 import {
@@ -11,7 +11,7 @@ import {
   RETURN_PATH_MESSAGES,
   ReturnPathMessage,
 } from './constants.js'
-import { hex, refuse } from './errors.js'
+import { refuse } from './errors.js'
 import { GrowingBuffer } from '../growing-buffer.js'
 import type { ReturnPathHandler } from './handler.js'
 import { checkRange, pageCountOf, RamBlockTable } from './ram-block-table.js'
