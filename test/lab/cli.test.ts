@@ -55,7 +55,7 @@ describe('postcopy lab', () => {
 
   const refusals: readonly [string[], RegExp][] = [
     [['run', 'copy-parital'], /did you mean "copy-partial"\?.*\[ERR_LAB_UNKNOWN\]/],
-    [['run', './none.js'], /there is no file .*\[ERR_LAB_UNKNOWN\]/],
+    [['run', './none.js'], /no file .*\[ERR_LAB_UNKNOWN\]/],
     [['run', '--without', 'MOV'], /Did you mean MOVE\?.*\[ERR_USAGE\]/],
     [['compare', main, main], /lab run --json.*\[ERR_LAB_DOCUMENT\]/],
     [['report', '--input', '/none.json'], /\[ERR_LAB_DOCUMENT\]/],

@@ -13,7 +13,7 @@ const ends: readonly [string, string, string, RegExp | undefined][] = [
   ['forgets', 'does not look', 'differs', undefined],
   ['of-other-kernels', 'has expectations of several kernels', 'as expected', undefined],
   ['throws', 'throws', 'broken', /threw Error: no such luck/],
-  ['exits', 'exits', 'broken', /^ended with status 7 before it gave a result/],
+  ['exits', 'exits', 'broken', /^ended with status 7 before it reported a result/],
   ['hangs', 'never resolves', 'broken', /^still running after 700 ms \(main thread S/],
   ['loops', 'blocks the event loop', 'broken', /^still running after 700 ms \(main thread R/],
   ['parks', 'parks its main thread', 'broken', /^still running after 700 ms \(main thread S/],
@@ -46,7 +46,7 @@ describe('a run of the lab', () => {
   it('notes threads that an experiment left behind, and ends them', async () => {
     const row = await runFixture('leaks-threads')
     assert.equal(row.verdict, 'as expected')
-    assert.match(row.notes.join(), /left \d+ threads running/)
+    assert.match(row.notes.join(), /ended with \d+ threads still running/)
   })
 
   it('says which feature is missing where the kernel is older', async () => {
