@@ -8,7 +8,7 @@ import { faultQuantilesUs } from '../../src/bench/touch-watch.js'
 import { TouchHistogram } from '../../src/guest/index.js'
 
 const comparison: Comparison = {
-  what: '2 GiB, no page zero',
+  what: '2 GiB, no zero pages',
   figure: 'push',
   unit: 'GB/s',
   ours: [2, 3, 1],
