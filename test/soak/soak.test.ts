@@ -52,7 +52,7 @@ describe('the soak', () => {
       )
     }
     assert.equal(kinds(true).size, 11)
-    assert.equal(kinds(false).has('cable out'), false)
+    assert.equal(kinds(false).has('link down'), false)
     assert.equal(kinds(false).size, 9)
   })
 
@@ -65,8 +65,8 @@ describe('the soak', () => {
       [{ source: 'completed', destination: 'completed', ...nowhere }, /no guest runs/],
       [{ source: 'completed', destination: 'failed', ...nowhere }, /cannot be/],
       [{ source: 'completed', destination: 'gone', ...nowhere }, /cannot be/],
-      [{ source: 'postcopy-paused', destination: 'completed', ...there }, 'word lost'],
-      [{ source: 'postcopy-recover', destination: 'completed', ...there }, 'word lost'],
+      [{ source: 'postcopy-paused', destination: 'completed', ...there }, 'unconfirmed'],
+      [{ source: 'postcopy-recover', destination: 'completed', ...there }, 'unconfirmed'],
       [{ source: 'postcopy-recover', destination: 'failed', ...nowhere }, /cannot be/],
       [{ source: 'postcopy-paused', destination: 'postcopy-paused', ...there }, 'paused'],
       [{ source: 'postcopy-paused', destination: 'postcopy-paused', ...nowhere }, /no guest runs/],
