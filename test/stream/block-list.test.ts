@@ -132,13 +132,13 @@ describe('the RAM block list', () => {
     deepStrictEqual(decode(list, { pageSizeOf: agree }), [...blocks, 'end'])
     deepStrictEqual(decode(list, { pageSizeOf: () => undefined }), [...blocks, 'end'])
     const differ = refuses(() => decode(list, { pageSizeOf: () => 4096 }), 'ERR_STREAM_BLOCK_LIST')
-    match(differ.message, /"m" has pages of 2097152 bytes on the source, of 4096 here/)
+    match(differ.message, /"m" has pages of 2097152 bytes at the source, of 4096 here/)
   })
 
   it('is refused when a block that has huge pages here has none on the source', () => {
     const list = { summary: 0x201000, blocks: [{ name: 'm', usedLengthBytes: HUGE }] }
     const error = refuses(() => decode(list, { pageSizeOf: () => HUGE }), 'ERR_STREAM_BLOCK_LIST')
-    match(error.message, /"m" has pages of 4096 bytes on the source, of 2097152 here/)
+    match(error.message, /"m" has pages of 4096 bytes at the source, of 2097152 here/)
   })
 
   it('is limited', () => {

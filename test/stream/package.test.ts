@@ -65,15 +65,15 @@ describe('a package', () => {
   const refusals: [title: string, text: string, code: string, says: RegExp, at: number][] = [
     ['without LISTEN', `${DEVICE} ${RUN}`, 'PACKAGE', /must be LISTEN/, 0],
     ['of no bytes', '', 'PACKAGE', /must be LISTEN/, 0],
-    ['with LISTEN twice', `${LISTEN} ${LISTEN} ${RUN}`, 'PACKAGE', /LISTEN has no place/, 5],
+    ['with LISTEN twice', `${LISTEN} ${LISTEN} ${RUN}`, 'PACKAGE', /LISTEN is not allowed/, 5],
     ['without RUN', `${LISTEN} ${DEVICE}`, 'PACKAGE', /without RUN/, 5 + 24],
     ['with RUN in the middle', `${LISTEN} ${RUN} ${PING}`, 'PACKAGE', /RUN must be the last/, 10],
     ['with RUN twice', `${LISTEN} ${RUN} ${RUN}`, 'PACKAGE', /RUN must be the last/, 10],
     ['in a package', `${LISTEN} 08 0007 0004 00000001`, 'PACKAGE', /within a package/, 5],
-    ['with an EOF', `${LISTEN} 00`, 'PACKAGE', /element 0x0 has no place/, 5],
-    ['with a PART', `${LISTEN} 02 00000002`, 'PACKAGE', /element 0x2 has no place/, 5],
-    ['with RESUME', `${LISTEN} 08 0009 0000`, 'PACKAGE', /RESUME has no place/, 5],
-    ['with an unknown command', `${LISTEN} 08 00ff 0000`, 'PACKAGE', /0xff has no place/, 5],
+    ['with an EOF', `${LISTEN} 00`, 'PACKAGE', /element 0x0 is not allowed/, 5],
+    ['with a PART', `${LISTEN} 02 00000002`, 'PACKAGE', /element 0x2 is not allowed/, 5],
+    ['with RESUME', `${LISTEN} 08 0009 0000`, 'PACKAGE', /RESUME is not allowed/, 5],
+    ['with an unknown command', `${LISTEN} 08 00ff 0000`, 'PACKAGE', /0xff is not allowed/, 5],
     ['with a long RUN', `${LISTEN} 08 0005 0001 00`, 'COMMAND', /RUN with 1 bytes, not 0/, 5],
     ['cut in a ping', `${LISTEN} 08 0002 0004 0000`, 'TRUNCATED', /4 bytes wanted, 2 left/, 10],
     ['cut in a device', `${LISTEN} 04 00000009 03 "cp"`, 'TRUNCATED', /3 bytes wanted/, 11],
@@ -81,7 +81,7 @@ describe('a package', () => {
       'with a section id twice',
       `${LISTEN} ${DEVICE} ${DEVICE}`,
       'SECTION',
-      /section id 9 of "cpu" is taken/,
+      /section id 9 of "cpu" is already used/,
       5 + 24,
     ],
     [
@@ -95,7 +95,7 @@ describe('a package', () => {
       'with a device that is longer than what its loader read',
       `${LISTEN} 04 00000009 03 "cpu" 00000001 0000000c beef00 7e 00000009`,
       'FOOTER',
-      /device "cpu".*no footer behind what it read, but byte 0x0/,
+      /device "cpu".*no footer after its data, but byte 0x0/,
       5 + 24 - 5,
     ],
   ]
@@ -112,7 +112,12 @@ describe('a package', () => {
     ['without RUN', `${LISTEN} ${DEVICE} ${PING}`, /does not end with RUN/, 5 + 24 + 9 - 5],
     ['of LISTEN alone', LISTEN, /does not end with RUN/, 0],
     ['in a package', `${LISTEN} 08 0007 0004 00000001 ${RUN}`, /within a package/, 5],
-    ['that begins with no device', `${LISTEN} 03 ${DEVICE} ${RUN}`, /0x3 is no device/, 5],
+    [
+      'that begins with no device',
+      `${LISTEN} 03 ${DEVICE} ${RUN}`,
+      /0x3 does not begin a device/,
+      5,
+    ],
     ['that ends with no device', `${LISTEN} ${DEVICE} 00 ${RUN}`, /no footer/, 5 + 24 + 1 - 5],
   ]
   for (const [title, text, says, at] of uncuttable) {

@@ -32,7 +32,7 @@ const refusals: Refusal[] = [
     after: afterHeader,
     bad: '08',
     code: 'CONFIGURATION',
-    says: /0x8 where the configuration/,
+    says: /0x8 instead of the configuration/,
   },
   {
     title: 'an empty machine type',
@@ -71,7 +71,7 @@ const refusals: Refusal[] = [
       '07 00000001 "x" 05 12 "configuration/uuid" 00000001 "0123456789abcdef"' +
       '05 12 "configuration/uuid" 00000001 "0123456789abcdef"',
     code: 'CONFIGURATION',
-    says: /uuid comes twice/,
+    says: /a second subsection uuid/,
   },
   {
     title: 'target pages of 8 KiB',
@@ -194,7 +194,7 @@ const refusals: Refusal[] = [
     after: ended,
     bad: '02 00000002',
     code: 'SECTION',
-    says: /behind its END/,
+    says: /after its END/,
   },
   {
     title: 'a missing footer',
