@@ -30,11 +30,11 @@ describe('HMP commands', () => {
   const refused: readonly (readonly [string, string, RegExp])[] = [
     ['migrat', 'ERR_MONITOR_COMMAND', /unknown command "migrat": did you mean migrate\?/],
     ['info migrat', 'ERR_MONITOR_COMMAND', /did you mean info migrate\?/],
-    ['xyzzy', 'ERR_MONITOR_COMMAND', /unknown command "xyzzy": help lists what there is/],
+    ['xyzzy', 'ERR_MONITOR_COMMAND', /unknown command "xyzzy": help lists the commands/],
     ['help xyzzy', 'ERR_MONITOR_COMMAND', /unknown command "xyzzy"/],
     ['migrate', 'ERR_MONITOR_ARGUMENT', /migrate needs URI; usage: migrate \[-d\] \[-r\] URI/],
     ['migrate -x tcp:a:1', 'ERR_MONITOR_ARGUMENT', /no flag -x/],
-    ['migrate tcp:a:1 tcp:b:2', 'ERR_MONITOR_ARGUMENT', /"tcp:b:2" is one word too many/],
+    ['migrate tcp:a:1 tcp:b:2', 'ERR_MONITOR_ARGUMENT', /"tcp:b:2" is one argument too many/],
     ['migrate udp:a:1', 'ERR_INVALID_URI', /tcp:HOST:PORT or unix:PATH/],
     [`migrate -r tcp:127.0.0.1:1`, 'ERR_STATE_RECOVER', /only a migration that is postcopy-paused/],
     [
@@ -42,7 +42,11 @@ describe('HMP commands', () => {
       'ERR_STATE_RECOVER',
       /only a migration that is postcopy-pa/,
     ],
-    ['migrate_incoming tcp:127.0.0.1:0', 'ERR_STATE_NOT_INCOMING', /started with --incoming/],
+    [
+      'migrate_incoming tcp:127.0.0.1:0',
+      'ERR_STATE_NOT_INCOMING',
+      /start the destination with --incoming/,
+    ],
     ['migrate_set_capability postcopy-ram', 'ERR_MONITOR_ARGUMENT', /needs on\|off/],
     ['migrate_set_capability postcopy-ram yes', 'ERR_MONITOR_ARGUMENT', /neither on nor off/],
     ['migrate_set_capability rdma on', 'ERR_UNKNOWN_CAPABILITY', /there are: postcopy-ram/],

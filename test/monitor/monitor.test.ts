@@ -89,7 +89,10 @@ describe('the monitor', () => {
     const { here, there, uri } = await pair()
     assert.deepEqual(there.queryStatus(), { running: false, status: 'inmigrate' })
     for (const line of ['cont', 'stop']) {
-      await assert.rejects(type(there, line), { code: 'ERR_STATE_GUEST', message: /not arrived/ })
+      await assert.rejects(type(there, line), {
+        code: 'ERR_STATE_GUEST',
+        message: /no guest has been received/,
+      })
     }
     await assert.rejects(type(there, `migrate ${uri}`), /no guest has arrived/)
     await assert.rejects(type(there, `migrate_incoming ${uri}`), { code: 'ERR_STATE_INCOMING' })
@@ -152,7 +155,7 @@ describe('the monitor', () => {
     await type(here, `migrate ${uri}`)
     await ended(there)
     await type(there, 'stop')
-    await assert.rejects(type(here, 'cont'), /cont -f takes it back/)
+    await assert.rejects(type(here, 'cont'), /cont -f takes the guest back/)
     await type(here, 'cont -f')
     assert.equal(here.queryStatus().status, 'running')
   })

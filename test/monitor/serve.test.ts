@@ -36,7 +36,7 @@ describe('the monitor on streams', () => {
     assert.equal(
       answers,
       '(postcopy) VM status: paused\n' +
-        '(postcopy) Error: unknown command "nonsense": help lists what there is\n' +
+        '(postcopy) Error: unknown command "nonsense": help lists the commands\n' +
         '(postcopy) (postcopy) VM status: running\n(postcopy) ',
     )
   })
@@ -45,7 +45,7 @@ describe('the monitor on streams', () => {
     const { session: text } = await session()
     assert.equal(
       await text.answer('in\x1b[2J\u202efo\x9b'),
-      'Error: unknown command "in\\x1b[2J\\u{202e}fo\\x9b": help lists what there is\n',
+      'Error: unknown command "in\\x1b[2J\\u{202e}fo\\x9b": help lists the commands\n',
     )
     const { session: json } = await session('json')
     assert.doesNotMatch((await json.answer('in\x1b[2J\u202efo\x9b')).trimEnd(), /\p{Cc}|\p{Cf}/u)
