@@ -44,7 +44,7 @@ export function creationHint(errno: number, syscall: string, kind: RegionKind): 
 
 export function faultHint(code: string): string | undefined {
   if (code !== 'EFAULT') return undefined
-  return 'a missing page was touched from inside the kernel, which a user-mode-only userfaultfd does not handle: touch() the range first'
+  return 'the kernel touched a missing page, and a user-mode-only userfaultfd does not handle such faults: touch() the range first'
 }
 
 export function scanHint(code: string): string | undefined {

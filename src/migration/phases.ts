@@ -114,7 +114,7 @@ export class PhaseMachine<Phase extends string, Event extends string, Action ext
     if (event !== event.toUpperCase()) throw notPossible(event, phase)
     const cell = this.#table[phase].on[event]
     const what = cell !== undefined && 'error' in cell ? cell.error : event
-    throw new StateError('ERR_STATE_COMMAND', `${what} has no place here`, phase)
+    throw new StateError('ERR_STATE_COMMAND', `${what} is not valid in this phase`, phase)
   }
 }
 

@@ -136,7 +136,7 @@ describe('two guests, driven only by their monitors', () => {
     await until(here, 'info migrate', /status: postcopy-active/)
     assert.match(await ask(here, 'quit'), /Error: the guest would lose pages/)
     source.child.kill('SIGTERM')
-    await source.seen(/ends when they are there/)
+    await source.seen(/this process ends when they have been received/)
     assert.equal((await source.ended).status, 128 + 15)
     await until(there, 'info migrate', /status: completed/)
     assert.match(await ask(there, 'stop', 'verify'), /^content: good$/m)
@@ -163,7 +163,7 @@ describe('the last line of a guest process', () => {
   it('says that the pages are lost where the destination still needs them', async () => {
     const { there, here, source } = await slowPostcopy()
     source.child.kill('SIGINT')
-    await source.seen(/ends when they are there/)
+    await source.seen(/this process ends when they have been received/)
     source.child.kill('SIGTERM')
     const { status, stderr } = await source.ended
     assert.equal(status, 128 + 15)
@@ -178,11 +178,11 @@ describe('the last line of a guest process', () => {
   it('says where the pages are after a spill, and which command goes on', async () => {
     const spill = join(await temporaryFolder(), 'sp')
     const { there, here, source } = await slowPostcopy(['--spill', spill])
-    await source.seen(/what the postcopy owes is on disk/)
+    await source.seen(/the pages that the postcopy owes are on disk/)
     await ask(here, 'migrate_pause')
     await until(here, 'info migrate', /status: postcopy-paused/)
     source.child.kill('SIGTERM')
-    await source.seen(/ends when they are there/)
+    await source.seen(/this process ends when they have been received/)
     source.child.kill('SIGTERM')
     const { stderr } = await source.ended
     const last = stderr.trimEnd().split('\n').at(-1) ?? ''
@@ -207,7 +207,7 @@ describe('the last line of a guest process', () => {
     ['has arrived', /^the guest ends$/, { incoming: true, destination: arrived }],
     [
       'is still arriving',
-      /^the guest ends before all of its memory has arrived$/,
+      /^the guest ends before all of its memory has been received$/,
       { incoming: true, destination: { state: 'postcopy-paused', guestLocation: 'here' } },
     ],
     [
@@ -241,7 +241,7 @@ describe('the last line of a guest process', () => {
     ],
     [
       'has left without an answer',
-      /^whether the destination has the guest is not known: ask there \(info status\)$/,
+      /^whether the destination has the guest is not known: check there \(info status\)$/,
       { source: { state: 'completed', guestLocation: 'unknown' } },
     ],
     [

@@ -46,7 +46,7 @@ async function losePark(
     source.send(bytes)
   }
   if (has === 'all pages') source.send(part(allPages(machine)))
-  await cli.seen(/its other pages follow/)
+  await cli.seen(/receiving the other pages/)
   source.end()
   return { ...(await cli.ended), uri: where }
 }
@@ -107,7 +107,10 @@ describe('park that is left in postcopy', () => {
     await cli.seen(/waiting for a VM/)
     cli.child.kill('SIGINT')
     const { stderr } = await cli.ended
-    assert.match(stderr, /To go on: postcopy park \S+again --recover \S+vm\.incomplete;/)
+    assert.match(
+      stderr,
+      /Otherwise continue with: postcopy park \S+again --recover \S+vm\.incomplete;/,
+    )
     assert.match(stderr, /in QEMU's monitor: migrate -r unix:\S+again[ .]/)
     assert.match(stderr, /If that QEMU is gone/)
     assert(existsSync(directory))
@@ -118,7 +121,7 @@ describe('park that is left in postcopy', () => {
     const { stderr } = await losePark('tcp:127.0.0.1:0', join(folder, 'vm'), 'all pages')
     assert.match(stderr, /no page is missing/)
     assert.doesNotMatch(stderr, /migrate -r|monitor/)
-    const [, command = ''] = /To go on: (postcopy .*\.incomplete)/.exec(stderr) ?? []
+    const [, command = ''] = /To continue: (postcopy .*\.incomplete)/.exec(stderr) ?? []
     const { status, said } = await paste(command, folder)
     assert.equal(status, 0, said)
     assert(existsSync(join(folder, 'vm')))
@@ -147,7 +150,7 @@ describe('guest --spill in postcopy', () => {
       `migrate -d ${uri}`,
       'migrate_start_postcopy',
     )
-    const [, command = ''] = await here.seen(/and (postcopy resume .*) go on/)
+    const [, command = ''] = await here.seen(/and (postcopy resume .*) continue the migration/)
     const kept = `--tls-creds ${credentials} --tls-hostname localhost --preempt --allow-foreign-directory`
     assert.equal(command, `postcopy resume --recover ${folder}/owed.incomplete URI ${kept}`)
   })

@@ -87,7 +87,7 @@ describe('resume --qemu-log', () => {
     const stderr = await refuse(log, () => writeFileSync(log, words))
     assert.match(
       stderr,
-      /The last that QEMU has written:(\n +first){4}\n +last \\x1b\[31mwords \[ERR_/,
+      /The last lines of QEMU's output:(\n +first){4}\n +last \\x1b\[31mwords \[ERR_/,
     )
   })
 
@@ -104,6 +104,6 @@ describe('resume --qemu-log', () => {
     const args = ['resume', 'vm', 'unix:a', 'unix:b', '--qemu-log', 'log']
     const { status, stderr } = await runCli(args)
     assert.equal(status, 1)
-    assert.equal(stderr, 'postcopy: --qemu-log is of one QEMU, not of several [ERR_USAGE]\n')
+    assert.equal(stderr, 'postcopy: --qemu-log works with a single URI only [ERR_USAGE]\n')
   })
 })

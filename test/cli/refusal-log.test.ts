@@ -109,9 +109,7 @@ async function refuseMany(cli: Cli): Promise<void> {
 async function assertShort(cli: Cli): Promise<void> {
   const { stderr } = await cli.ended
   let [shown, counted, summaries] = [0, 0, 0]
-  for (const [, more] of stderr.matchAll(
-    /^postcopy: turned away(?:: | (\d+) more connections)/gm,
-  )) {
+  for (const [, more] of stderr.matchAll(/^postcopy: rejected(?:: | (\d+) more connections)/gm)) {
     shown = more === undefined ? shown + 1 : 0
     counted += Number(more ?? 1)
     if (more !== undefined) summaries += 1

@@ -138,7 +138,7 @@ describe('the verdict', () => {
       { verify: { ...verify, verified: false, failedChecks: 3 } },
       /3 checks failed/,
     ],
-    ['the guest did nothing any more', { workAfterSwitch: 0 }, /did nothing after the switch/],
+    ['the guest did nothing any more', { workAfterSwitch: 0 }, /did no work after the switch/],
   ]
   for (const [what, change, pattern] of bad) {
     it(`is bad when ${what}`, () => {

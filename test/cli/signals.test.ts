@@ -78,7 +78,7 @@ describe('a signal', () => {
     const result = JSON.parse(stdout) as { status: string; error: { code: string } }
     assert.equal(result.status, 'postcopy-device')
     assert.equal(result.error.code, 'ERR_INTERRUPTED')
-    assert.match(stderr, /left before it has answered/)
+    assert.match(stderr, /ended by a signal before the destination answered/)
   })
 
   it('to resume before the guest is handed over says that it was cancelled, and not refused', async () => {
@@ -115,14 +115,15 @@ describe('a signal', () => {
         if (state === 'postcopy-paused') resolve()
       })
     })
-    await cli.seen(/its other pages follow/)
+    await cli.seen(/receiving the other pages/)
     cli.child.kill('SIGTERM')
-    await cli.seen(/waits for them; again: gives up/)
+    await cli.seen(/waiting for them; a second signal stops parking/)
     cli.child.kill('SIGTERM')
     const { status, stderr } = await cli.ended
     assert.equal(status, 128 + 15, stderr)
-    assert.match(stderr, /what has come is in .*it's a vm\.incomplete/)
-    const goOn = /To go on: (postcopy park .*); when it waits, in QEMU's monitor: migrate -r (\S+)/
+    assert.match(stderr, /the received pages are in .*it's a vm\.incomplete/)
+    const goOn =
+      /Otherwise continue with: (postcopy park .*); then, in QEMU's monitor: migrate -r (\S+)/
     const [, command = '', uri = ''] = goOn.exec(stderr) ?? []
     assert.match(command, /--recover .*--allow-foreign-directory/, stderr)
     assert.equal(uri, socket)
@@ -260,7 +261,7 @@ describe('a set-up that fails', () => {
         )
         const { status, stderr } = await runCli(words)
         assert.equal(status, 1, stderr)
-        assert.match(stderr, /at: what is there is no socket, and stays as it is \[EADDRINUSE\]/)
+        assert.match(stderr, /at: a file that is not a socket exists there; .* \[EADDRINUSE\]/)
         assert.doesNotMatch(stderr, /the guest runs|waiting for/)
         assert.equal(connections, 0)
         if (kind === 'file') assert.equal(readFileSync(at, 'utf8'), 'content')

@@ -8,8 +8,11 @@ describe('why a demo does not get on', () => {
   it('is that the processors are busy, where a thread has waited for one', () => {
     const use = { vcpus: 256, processors: 2, load: 131.4, waitedMs: 28_000 }
     const text = explainStall(use, 30_000)
-    assert.match(text, /^nothing has moved for 30 s because the processors are busy: the 256 vCPUs/)
-    assert.match(text, /share 2, 131 threads want to run, and one .* has waited 28 s for its turn/)
+    assert.match(text, /^no progress for 30 s because the processors are busy: the 256 vCPUs/)
+    assert.match(
+      text,
+      /share 2, 131 threads want to run, and a migration thread has waited 28 s for a processor/,
+    )
     assert.match(text, /fewer --vcpus or a slower --workload \(rate=\)/)
   })
 
@@ -24,7 +27,7 @@ describe('why a demo does not get on', () => {
   it('is not known where nothing has waited', () => {
     for (const waitedMs of [10, undefined]) {
       const use = { vcpus: 2, processors: 2, load: 1, waitedMs }
-      assert.equal(explainStall(use, 30_000), 'nothing has moved for 30 s, and why is not known')
+      assert.equal(explainStall(use, 30_000), 'no progress for 30 s; the cause is not known')
     }
   })
 

@@ -19,7 +19,7 @@ describe('the command line', () => {
     [['demo', '--workload', 'sleep'], /unknown workload "sleep"/],
     [['demo', '--postcopy-after', 'later'], /milliseconds, now or never/],
     [['guest', '--incoming', 'udp:1'], /not a migration URI/],
-    [['guest', '--monitor', 'tcp:127.0.0.1:1'], /stdio or unix:PATH/],
+    [['guest', '--monitor', 'tcp:127.0.0.1:1'], /give stdio, unix:PATH or none/],
     [['guest', '--monitor', 'unix:'], /"unix:" is not a monitor address: the path is empty/],
     [
       ['guest', '--monitor', `unix:/${'long/'.repeat(30)}`],

@@ -146,7 +146,7 @@ describe('a page that cannot be written', () => {
     const { status, stdout, stderr } = await runCli([...demo, '/dev/full'])
     assert.equal(status, 1)
     assert.match(stdout, /✔/)
-    assert.doesNotMatch(stdout, /pictures:/)
+    assert.doesNotMatch(stdout, /report:/)
     assert.match(stderr, /\/dev\/full: it cannot be written \(ENOSPC\) \[ENOSPC\]\n$/)
   })
 

@@ -86,7 +86,7 @@ describe('device state', () => {
     const queue = stateOf(source, 'queue')
     assert.throws(() => load(destination, { ...queue, version: 2 }), refused(/version 2 instead/))
     load(destination, queue)
-    assert.throws(() => load(destination, queue), refused(/already has a state/))
+    assert.throws(() => load(destination, queue), refused(/its state was sent twice/))
   })
 
   it('of a machine of another shape is refused', async () => {

@@ -145,7 +145,7 @@ describe('capabilities that differ', () => {
       await Promise.all([ended(pair.source), ended(pair.destination)])
       assert.deepEqual([pair.source.state, pair.destination.state], ['failed', 'failed'])
       assert.equal(pair.destination.error?.code, 'ERR_PEER_CAPABILITY')
-      assert.match(pair.destination.error.message, /set it alike on both ends/)
+      assert.match(pair.destination.error.message, /set it to the same value on both ends/)
       assert.equal(pair.source.error?.code, code)
       assert.deepEqual([here.running, here.stops, there.starts], [true, 0, 0])
       const fresh = machines().here
@@ -353,7 +353,7 @@ describe('a connection', () => {
     const states = statesOf(source)
     await assert.rejects(source.done, {
       code: 'ECONNREFUSED',
-      message: /cannot connect to tcp:127.0.0.1:1: .*does a destination listen there/,
+      message: /cannot connect to tcp:127.0.0.1:1: .*is a destination listening there/,
     })
     assert.deepEqual(states, ['none', 'setup', 'failed'])
     assert.deepEqual([here.running, here.stops], [true, 0])

@@ -62,7 +62,7 @@ describe('a source', () => {
     await destination.done
     await ended(source)
     assert.deepEqual([source.state, source.guestLocation], ['postcopy-paused', 'elsewhere'])
-    const told = /Every page was sent.*where its migration is completed.*this end may be closed/
+    const told = /Every page was sent.*if its migration is completed.*this end may be closed/
     assert.match(source.error?.message ?? '', told)
     // The same after a recovery that finds no destination.
     await source.recover()

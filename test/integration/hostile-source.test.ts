@@ -202,7 +202,7 @@ describe('a destination refuses a package', () => {
     const one = await begin({ capabilities: {} })
     one.source.send(prologue(one.sent, { postcopy: false, returnPath: true }))
     one.source.send(packageOf(one.sent))
-    await assertRefused(one, 'ERR_STATE_COMMAND', /PACKAGED has no place here/)
+    await assertRefused(one, 'ERR_STATE_COMMAND', /PACKAGED is not valid in this phase/)
   })
 
   it('that leaves pages out which were neither sent nor discarded', async () => {
@@ -332,7 +332,7 @@ describe('a destination fails, and says so, where a source sends', () => {
     one.source.send(part(allPages(one.sent)))
     one.source.send(ramEnd())
     one.source.send((out) => stream.encodeEndOfStream(out))
-    await assertRefused(one, 'ERR_STATE_COMMAND', /EOF behind a discard/)
+    await assertRefused(one, 'ERR_STATE_COMMAND', /EOF after a discard/)
   })
 })
 

@@ -78,7 +78,7 @@ describe('a machine whose hook', () => {
     assert.equal(source.state, 'failed')
     const error = hookError(source)
     assert.deepEqual([error.hook, error.cause], ['start', thrown])
-    assert.match(error.message, /stays here, stopped.*the destination gave up/)
+    assert.match(error.message, /stays stopped here.*the destination failed/)
     assert.equal(here.running, false)
   })
 

@@ -78,7 +78,7 @@ describe('a preempt channel whose connection arrives before the main one', () =>
 describe('a source fails before it stops its guest, where its preempt channel', () => {
   it('is there and the main connection is not', async () => {
     const uri = await proxyOf(() => undefined)
-    await assertStays(uri, /said nothing within 1500 ms/)
+    await assertStays(uri, /sent nothing on the main channel within 1500 ms/)
   })
 
   it('is not wanted by the destination', async () => {

@@ -241,7 +241,7 @@ describe('postcopy resume and its working set', () => {
     const first = await resumeByCommand(vm, here)
     assert.equal(first.status, 0)
     assert.deepEqual([first.requestedPages, first.replayedPages], [20, 0])
-    assert.match(first.stderr, /20 pages more in the working set \S+\/vm\/working-set\n/)
+    assert.match(first.stderr, /added 20 pages to the working set \S+\/vm\/working-set\n/)
     assert.deepEqual(pagesIn(file), TOUCHED.slice(0, 20))
     // The pages that the device touches are requested before anything is pushed.
     learn(vm, TOUCHED.slice(20, 40))
@@ -269,7 +269,7 @@ describe('postcopy resume and its working set', () => {
     assert.equal(status, 0)
     assert.match(
       stderr,
-      /^postcopy: goes on without the working set, and replaces it: \S+ is not JSON \[ERR_WORKING_SET_FORMAT\]$/m,
+      /^postcopy: the working set cannot be used, and will be replaced: \S+ is not JSON \[ERR_WORKING_SET_FORMAT\]$/m,
     )
     assert.deepEqual(pagesIn(file), TOUCHED.slice(0, 20))
   })
@@ -280,7 +280,7 @@ describe('postcopy resume and its working set', () => {
     assert.equal(status, 0)
     assert.match(
       stderr,
-      /^postcopy: the working set was not kept: \/proc\/working-set cannot be written/m,
+      /^postcopy: the working set was not written: \/proc\/working-set cannot be written/m,
     )
   })
 
@@ -290,7 +290,7 @@ describe('postcopy resume and its working set', () => {
     const { file } = learn(other, [1])
     const { status, stderr } = await resumeByCommand(vm, here, '--working-set', file)
     assert.equal(status, 1)
-    assert.match(stderr, /another parked VM: give each its own \[ERR_WORKING_SET_FOREIGN\]\n$/)
+    assert.match(stderr, /another parked VM: give another file \[ERR_WORKING_SET_FOREIGN\]\n$/)
     assert(!existsSync(join(vm.directory, 'working-set')))
   })
 })

@@ -143,7 +143,7 @@ describe('a process whose control group has too little memory for RAM', () => {
        }
        await guest.close()`,
     )
-    assert.match(said, /^POSTCOPY_MEMORY_LIMIT the guest's RAM has 8\.\d+ GiB, .* 1\.00 GiB .*\n$/)
+    assert.match(said, /^POSTCOPY_MEMORY_LIMIT the guest has 8\.\d+ GiB of RAM, .* 1\.00 GiB .*\n$/)
   })
 
   it('is warned of a machine of its own', async function () {
@@ -154,7 +154,7 @@ describe('a process whose control group has too little memory for RAM', () => {
        ${ownMachine(2 ** 32)}
        await listenOnce()`,
     )
-    assert.match(said, /^POSTCOPY_MEMORY_LIMIT the guest's RAM has 4\.00 GiB, .*\n$/)
+    assert.match(said, /^POSTCOPY_MEMORY_LIMIT the guest has 4\.00 GiB of RAM, .*\n$/)
   })
 
   // Enough for the RAM and a process with sanitizers, but not for twice the RAM.
@@ -187,7 +187,7 @@ describe('a process whose control group has too little memory for RAM', () => {
        region.touch(0, ${RAM}, 'write')
        await listenOnce()`,
     )
-    assert.match(said, /^POSTCOPY_MEMORY_LIMIT the guest's RAM has 4\.00 GiB, .*\n$/)
+    assert.match(said, /^POSTCOPY_MEMORY_LIMIT the guest has 4\.00 GiB of RAM, .*\n$/)
   })
 
   it('is not warned where page cache that can be reclaimed fills its memory', async function () {
@@ -228,7 +228,7 @@ describe('postcopy guest', () => {
       const args = [main, 'guest', '--ram', ram, '--incoming', 'unix:/nonexistent/socket']
       const { stderr } = await runConfined(process.execPath, args, { group, timeoutMs: 60_000 })
       const warning =
-        /^postcopy: warning: the guest's RAM has 8\.\d+ GiB, .* 1\.00 GiB .*\[POSTCOPY_MEMORY_LIMIT\]$/gm
+        /^postcopy: warning: the guest has 8\.\d+ GiB of RAM, .* 1\.00 GiB .*\[POSTCOPY_MEMORY_LIMIT\]$/gm
       assert.equal(stderr.match(warning)?.length ?? 0, isWarned ? 1 : 0, stderr)
     })
   }

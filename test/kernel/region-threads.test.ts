@@ -115,7 +115,7 @@ describe('MemoryRegion across threads', () => {
        try { MemoryRegion.attach(id) } catch (error) { console.log(error.code, error.message) }`,
       ['--expose-gc'],
     )
-    assert.match(stdout, /^ENOENT .*garbage collected: keep one as long as its id is used/)
+    assert.match(stdout, /^ENOENT .*garbage collected: keep a handle as long as the id is used/)
   })
 
   it('is not kept mapped by a lease that no addon has taken', () => {

@@ -121,9 +121,14 @@ describe('a phase machine', () => {
 
   it('refuses every other event, with the words of the table where it has some', () => {
     const { phases, seen, actions } = machine()
-    assert.throws(() => phases.take('STOP'), { message: 'STOP has no place here (state a)' })
+    assert.throws(() => phases.take('STOP'), {
+      message: 'STOP is not valid in this phase (state a)',
+    })
     phases.take('go', actions)
-    assert.throws(() => phases.take('STOP'), /stopping it here has no place here \(state b\)/)
+    assert.throws(
+      () => phases.take('STOP'),
+      /stopping it here is not valid in this phase \(state b\)/,
+    )
     assert.throws(() => phases.check('STOP'), { code: 'ERR_STATE_COMMAND' })
     assert.throws(() => phases.check('go'), { code: 'ERR_STATE_TRANSITION' })
     assert.equal(seen.length, 3)

@@ -51,7 +51,7 @@ const damages: readonly (readonly [string, (files: Damaged) => void, RegExp])[] 
     'the key of another certificate',
     ({ directory }) =>
       copyFileSync(join(directory, 'client-key.pem'), join(directory, 'server-key.pem')),
-    /server-key\.pem is not that of the certificate in .*server-cert\.pem/,
+    /server-key\.pem does not belong to the certificate in .*server-cert\.pem/,
   ],
   [
     'a certificate that has expired',
@@ -62,7 +62,7 @@ const damages: readonly (readonly [string, (files: Damaged) => void, RegExp])[] 
     'a certificate for the other role',
     ({ directory, authority }) =>
       authority.issue(directory, 'server', { extendedKeyUsage: 'clientAuth' }),
-    /server-cert\.pem must not be used by a TLS server/,
+    /server-cert\.pem is not for a TLS server/,
   ],
   [
     'the certificate of another authority',
@@ -70,7 +70,7 @@ const damages: readonly (readonly [string, (files: Damaged) => void, RegExp])[] 
       const other = new Authority(directory, 'other')
       copyFileSync(join(other.folder, 'ca-cert.pem'), join(directory, 'ca-cert.pem'))
     },
-    /server-cert\.pem is not signed by one in .*ca-cert\.pem/,
+    /server-cert\.pem is not signed by a certificate in .*ca-cert\.pem/,
   ],
   [
     'a revocation list that is none',

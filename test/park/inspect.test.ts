@@ -162,12 +162,12 @@ describe('postcopy park, resume and inspect', () => {
 
   const refused: readonly (readonly [readonly string[], RegExp])[] = [
     [['park', '--to', 'x'], /either a URI to listen on, or --from/],
-    [['park', 'tcp:127.0.0.1:0'], /say --to which directory/],
+    [['park', 'tcp:127.0.0.1:0'], /--to DIR is missing/],
     [['park', '--recover', 'x.incomplete'], /--recover takes a URI/],
     [['park', 'unix:/nowhere/x', '--recover', '/nowhere'], /no \.incomplete directory/],
     [['park', 'exec:cat', '--to', 'x'], /not a migration URI/],
     [['resume', 'x'], /missing required argument 'uri'/],
-    [['resume', '/nowhere', 'unix:/nowhere'], /is no parked VM: .* \[ENOENT\]/],
+    [['resume', '/nowhere', 'unix:/nowhere'], /is not a parked VM: .* \[ENOENT\]/],
     [['resume', 'x', 'unix:y', '--on-demand=soon'], /milliseconds, or never/],
     [['resume', 'x', 'unix:y', '--page-size', '2M'], /as in pc\.ram=2M/],
     [['inspect', '/nowhere'], /ENOENT/],

@@ -222,12 +222,12 @@ describe('what a park does with', () => {
     [
       'precopy without postcopy-ram: the source keeps its guest',
       (script) => script.prologue(),
-      /\. Nothing is left on disk\. The source keeps its guest, if its process still runs: where it is stopped there \(info status\), cont starts it$/,
+      /\. Nothing is left on disk\. The source has the guest, if its process still runs: if the guest is stopped there \(info status\), cont starts it$/,
     ],
     [
       'precopy with postcopy-ram: the source keeps its guest unless it has switched',
       (script) => script.prologue({ postcopy: true }),
-      /\. Nothing is left on disk\. The source keeps its guest, if its process still runs, unless it has switched to postcopy \(info migrate\)$/,
+      /\. Nothing is left on disk\. The source has the guest, if its process still runs, unless it has switched to postcopy \(info migrate\)$/,
     ],
   ]
   for (const [title, begin, expected] of given) {
@@ -253,7 +253,7 @@ describe('what a park does with', () => {
     const { park } = await listen()
     park.stop()
     await settled(park)
-    assert.equal(park.error?.message, 'parking was stopped, as asked for')
+    assert.equal(park.error?.message, 'parking was stopped by a command or a signal')
   })
 
   it('a failure that it cannot tell: closes at once', async () => {

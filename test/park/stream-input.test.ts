@@ -40,7 +40,7 @@ describe('a park that reads a FIFO', () => {
       })
       await park.close()
       await ended
-      assert.deepEqual(states, ['setup', 'failed'], 'no VM is coming before a byte is')
+      assert.deepEqual(states, ['setup', 'failed'], 'no VM is announced before its first byte')
       assert.deepEqual(readdirSync(folder), ['fifo'])
     })
 
@@ -52,7 +52,7 @@ describe('a park that reads a FIFO', () => {
       cli.child.kill('SIGINT')
       const { status, stderr } = await cli.ended
       assert.notEqual(status, 0)
-      assert.doesNotMatch(stderr, /a VM is coming/)
+      assert.doesNotMatch(stderr, /receiving a VM/)
       assert.deepEqual(readdirSync(folder), ['fifo'])
     })
   }
@@ -73,11 +73,11 @@ describe('postcopy park --from', () => {
     const { fifo, directory } = await makeFifo()
     const cli = new Cli(['park', '--from', fifo, '--to', directory])
     await cli.seen(/waiting for a VM from \S+fifo\n/)
-    assert.doesNotMatch(cli.stderr, /a VM is coming/)
+    assert.doesNotMatch(cli.stderr, /receiving a VM/)
     execFileSync('sh', ['-c', `cat > ${fifo}`], { input: golden('precopy') })
     const { status, stderr } = await cli.ended
     assert.equal(status, 0, stderr)
-    assert.match(stderr, /waiting for a VM from .*\n.*a VM is coming/)
+    assert.match(stderr, /waiting for a VM from .*\n.*receiving a VM/)
   })
 
   it('says that an empty stream has ended', async () => {
@@ -86,7 +86,7 @@ describe('postcopy park --from', () => {
     assert.equal(status, 1)
     assert.match(stderr, /waiting for a VM from standard input\n/)
     assert.match(stderr, /ended in the middle of the migration, at stream offset 0/)
-    assert.doesNotMatch(stderr, /a VM is coming/)
+    assert.doesNotMatch(stderr, /receiving a VM/)
   })
 
   it('reads standard input', async () => {

@@ -95,7 +95,7 @@ describe('a working set', () => {
     const { file } = learn(other, [3])
     assert.throws(() => WorkingSet.open(vm, { file }), {
       code: 'ERR_WORKING_SET_FOREIGN',
-      message: `${file} is the working set of another parked VM: give each its own`,
+      message: `${file} is the working set of another parked VM: give another file`,
     })
     assert.throws(() => WorkingSet.open(vm).begin(other), { code: 'ERR_WORKING_SET_FOREIGN' })
   })
@@ -151,7 +151,7 @@ describe('the file of a working set', () => {
     ['a list', () => [], /must be an object/],
     ['no format', (whole) => delete whole['format'], /format must be "postcopy-working-set"/],
     ['another format', (whole) => (whole['format'] = 'postcopy-parked-vm'), /format must be/],
-    ['a later version', (whole) => (whole['formatVersion'] = 2), /use a newer one/],
+    ['a later version', (whole) => (whole['formatVersion'] = 2), /use a newer postcopy/],
     ['no version', (whole) => delete whole['formatVersion'], /formatVersion must be a count/],
     ['no VM', (whole) => delete whole['parkedVm'], /parkedVm must be text/],
     ["another VM's", (whole) => (whole['parkedVm'] = '0'), /another parked VM/],
@@ -164,13 +164,13 @@ describe('the file of a working set', () => {
     ],
     ['no runs', (whole) => delete (whole as Partial<Whole>).runs, /runs must be a list/],
     ['half a run', ({ runs }) => runs.pop(), /three numbers each/],
-    ['text for a number', ({ runs }) => (runs[1] = '30'), /run 0 is no numbers/],
-    ['half a page', ({ runs }) => (runs[1] = 0.5), /run 0 is no numbers/],
-    ['a page before the first', ({ runs }) => (runs[1] = -1), /run 0 is no numbers/],
+    ['text for a number', ({ runs }) => (runs[1] = '30'), /run 0 is not three numbers/],
+    ['half a page', ({ runs }) => (runs[1] = 0.5), /run 0 is not three numbers/],
+    ['a page before the first', ({ runs }) => (runs[1] = -1), /run 0 is not three numbers/],
     ['a block that is not there', ({ runs }) => (runs[0] = 99), /run 0 is in block 99/],
     ['a page behind the last', ({ runs }) => (runs[1] = 4096), /run 0 \(pages 4096 \+ 1\)/],
-    ['a run too long', ({ runs }) => (runs[2] = 2 ** 50), /does not lie in its block/],
-    ['an empty run', ({ runs }) => (runs[2] = 0), /does not lie in its block/],
+    ['a run too long', ({ runs }) => (runs[2] = 2 ** 50), /is outside its block/],
+    ['an empty run', ({ runs }) => (runs[2] = 0), /is outside its block/],
     ['a page twice', ({ runs }) => runs.push(0, 30, 1), /its runs overlap/],
     ['a count that is wrong', (whole) => (whole['pageCount'] = 4), /pageCount must be 3/],
     [

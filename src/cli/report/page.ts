@@ -33,7 +33,7 @@ export function renderReport(
 </head>
 <body>
 <header>
-<h1>A guest was moved while it ran</h1>
+<h1>Migration of a running guest</h1>
 <p class="${verdict.verified ? 'good' : 'bad'}">${verdict.verified ? '✔' : '✖'} ${escapeHtml(verdict.text)}</p>
 <p class="dim">${escapeHtml(describe(settings))}</p>
 </header>
@@ -43,15 +43,15 @@ ${summaryRows(result)
   .join('\n')}
 </table>
 ${section(
-  'How each page came',
-  'Guest RAM from its first page on. A cell is red as soon as one of its pages was requested.',
+  'How each page was received',
+  'Guest RAM in the order of addresses. A cell is red if at least one of its pages was requested.',
   [legend, ...arrivals.map(block)].join('\n'),
 )}
 ${
   hasFaults
     ? section(
         'How long the guest waited for a page',
-        'Page faults at the destination, from the fault to its page in place. Each bar begins at 1.4 times the duration of the one before.',
+        'Page faults at the destination, from the fault until its page is placed. Each bar begins at 1.4 times the duration of the previous one.',
         latencyHistogram(buckets),
       )
     : ''
@@ -64,7 +64,7 @@ ${
         rateChart(samples, milestones),
       ) +
       section(
-        'What the guest did meanwhile',
+        'What the guest did during the migration',
         'Pages that the vCPUs touched and checked, first at the source, then at the destination.',
         workChart(samples, milestones),
       )

@@ -109,7 +109,7 @@ describe('a park that is disturbed', function () {
     await sendSlowly(source, park, false)
     park.stop()
     assert.equal(await settled(park), 'failed')
-    assert.match(park.error?.message ?? '', /Nothing is left on disk\. The source keeps its guest/)
+    assert.match(park.error?.message ?? '', /Nothing is left on disk\. The source has the guest/)
     isGone(directory)
     await goesOn(source)
   })
@@ -124,10 +124,7 @@ describe('a park that is disturbed', function () {
       await sendSlowly(source, park, false)
       await source.execute('migrate_cancel')
       assert.equal(await settled(park), 'failed')
-      assert.match(
-        park.error?.message ?? '',
-        /Nothing is left on disk\. The source keeps its guest/,
-      )
+      assert.match(park.error?.message ?? '', /Nothing is left on disk\. The source has the guest/)
       isGone(directory)
       await goesOn(source)
     })
@@ -202,7 +199,7 @@ describe('a park that is disturbed', function () {
     await source.limit({ 'max-bandwidth': 10 * MIB, 'max-postcopy-bandwidth': 10 * MIB })
     await source.execute('migrate', { uri })
     await source.execute('migrate-start-postcopy')
-    await cli.seen(/postcopy: its devices are on disk/)
+    await cli.seen(/postcopy: its device state is on disk/)
     await sleep(300)
     cli.child.kill('SIGKILL')
     await source.reached('postcopy-paused')

@@ -48,7 +48,7 @@ async function parkLinux(): Promise<{
   await source.enable('postcopy-ram')
   await source.limit({ 'max-bandwidth': 50 * 2 ** 20 })
   await source.execute('migrate', { uri })
-  await park.seen(/a VM is coming/)
+  await park.seen(/receiving a VM/)
   await source.execute('migrate-start-postcopy')
   const { status, stdout } = await park.ended
   assert.equal(status, 0)
