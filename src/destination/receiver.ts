@@ -318,7 +318,7 @@ export class Receiver {
   #prepare(summary: number | undefined, targetPageSize: number | undefined): void {
     if (!this.#options.capabilities['postcopy-ram']) {
       throw capabilityMismatch(
-        'the source wants postcopy, but the capability postcopy-ram is off here',
+        'the source requests postcopy, but the capability postcopy-ram is off here',
       )
     }
     checkPageSizes(this.#blocks, summary, targetPageSize)

@@ -95,9 +95,9 @@ describe('resume --qemu-log', () => {
     const folder = await temporaryFolder()
     execFileSync('mkfifo', [join(folder, 'fifo')])
     const fifo = await refuse(join(folder, 'fifo'))
-    assert.match(fifo, /--qemu-log cannot be read: .* is no regular file \[ERR_FILE_KIND\]/)
+    assert.match(fifo, /--qemu-log cannot be read: .* is not a regular file \[ERR_FILE_KIND\]/)
     const missing = await refuse(join(folder, 'missing'))
-    assert.match(missing, /--qemu-log cannot be read: .* there is no such file \[ENOENT\]/)
+    assert.match(missing, /--qemu-log cannot be read: .* no such file \[ENOENT\]/)
   })
 
   it('is for one QEMU', async () => {

@@ -86,7 +86,7 @@ describe('TLS on the command line', function () {
     [
       'a directory that is not there',
       ['park', 'tcp::0', '--to', '/nowhere/vm', '--tls-creds', '/nowhere'],
-      /\/nowhere\/ca-cert\.pem: there is no such file \[ERR_TLS_CREDENTIALS\]/,
+      /\/nowhere\/ca-cert\.pem: no such file \[ERR_TLS_CREDENTIALS\]/,
     ],
   ]
   for (const [what, args, message] of refused) {

@@ -82,7 +82,7 @@ describe('a command that writes to a FIFO without a reader', () => {
         ['DOCUMENT', document],
       ])
       const cli = new Cli(args.map((arg) => given.get(arg) ?? arg))
-      await cli.seen(/waits for a reader of the FIFO/)
+      await cli.seen(/waiting for a reader of the FIFO/)
       cli.child.kill('SIGINT')
       const { status, stderr } = await cli.ended
       assert.equal(status, 128 + 2, stderr)
@@ -175,7 +175,7 @@ describe('a file where a regular one is needed', () => {
     const fifo = await makeFifo()
     const { status, stderr } = await runCli(['lab', 'run', fifo])
     assert.equal(status, 1)
-    assert.match(stderr, /is no regular file \[ERR_LAB_UNKNOWN\]/)
+    assert.match(stderr, /is not a regular file \[ERR_LAB_UNKNOWN\]/)
   })
 
   it('is refused in a directory of credentials if it is a FIFO', async () => {

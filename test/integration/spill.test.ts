@@ -229,7 +229,7 @@ describe('a source that spills', () => {
       'migrate_start_postcopy',
     )
     await cli.seen(
-      /is on disk, in .*owed\.incomplete: .* postcopy resume --recover .*incomplete URI/,
+      /are on disk, in .*owed\.incomplete: .* postcopy resume --recover .*incomplete URI/,
     )
     cli.child.kill('SIGKILL')
     await ended(destination)

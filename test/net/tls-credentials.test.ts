@@ -22,12 +22,12 @@ const damages: readonly (readonly [string, (files: Damaged) => void, RegExp])[] 
   [
     'no directory',
     ({ directory }) => rmSync(directory, { recursive: true }),
-    /must be a directory with ca-cert\.pem, server-cert\.pem and server-key\.pem: .*ca-cert\.pem: there is no such file/,
+    /must be a directory with ca-cert\.pem, server-cert\.pem and server-key\.pem: .*ca-cert\.pem: no such file/,
   ],
   [
     'no key',
     ({ directory }) => rmSync(join(directory, 'server-key.pem')),
-    /server-key\.pem: there is no such file/,
+    /server-key\.pem: no such file/,
   ],
   [
     'a certificate that is none',

@@ -98,12 +98,12 @@ describe('postcopy park --from', () => {
     ParkedVm.open(directory, { verify: true }).close()
   })
 
-  it('says that there is no such file, and makes nothing', async () => {
+  it('reports a missing file, and creates nothing', async () => {
     const folder = await temporaryFolder()
     const missing = join(folder, 'missing')
     const { status, stderr } = await runCli(['park', '--from', missing, '--to', join(folder, 'vm')])
     assert.equal(status, 1)
-    assert.match(stderr, /missing: there is no such file \[ENOENT\]/)
+    assert.match(stderr, /missing: no such file \[ENOENT\]/)
     assert.deepEqual(readdirSync(folder), [])
   })
 })

@@ -136,7 +136,7 @@ describe('a working set', () => {
     const nowhere = join(vm.directory, 'no', 'file')
     assert.throws(() => WorkingSet.open(vm, { file: nowhere }), {
       code: 'ENOENT',
-      message: /cannot be kept: there is no such directory/,
+      message: /cannot be kept: no such directory/,
     })
     const workingSet = WorkingSet.open(vm, { file: '/proc/working-set' })
     workingSet.begin(vm).add(0, 4, 5)

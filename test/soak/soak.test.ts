@@ -18,7 +18,7 @@ describe('the soak', () => {
     this.timeout(240_000)
     const { status, said } = soak('--minutes', '0.17', '--seed', '4')
     assert.equal(status, 0, said)
-    const verified = /(\d+) +│ +times every page was checked/.exec(said)?.[1]
+    const verified = /(\d+) +│ +checks of every page/.exec(said)?.[1]
     assert(Number(verified) > 0, said)
   })
 
@@ -80,7 +80,10 @@ describe('the soak', () => {
         /two guests/,
       ],
       [{ source: 'postcopy-paused', destination: 'failed', ...nowhere }, 'stopped'],
-      [{ source: 'postcopy-paused', destination: 'failed', ...here }, /the source runs it too/],
+      [
+        { source: 'postcopy-paused', destination: 'failed', ...here },
+        /the source runs the guest, too/,
+      ],
       [{ source: 'failed', destination: 'failed', ...here }, 'stayed'],
       [{ source: 'failed', destination: 'failed', ...nowhere }, 'stopped'],
       [{ source: 'failed', destination: 'postcopy-paused', ...here }, /cannot be/],

@@ -136,7 +136,7 @@ const refusals: Refusal[] = [
     after: afterEof,
     bad: '02',
     code: 'ELEMENT',
-    says: /behind/,
+    says: /after/,
   },
   {
     title: 'an empty description',

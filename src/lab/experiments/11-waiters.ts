@@ -47,7 +47,7 @@ export const closeWakes = experiment({
 export const munmapWaiter = experiment({
   id: 'munmap-waiter',
   tags: ['faults', 'unmap'],
-  question: 'Does a thread that waits for a page notice that its memory was unmapped?',
+  question: 'Does munmap of its memory wake a thread that waits for a page?',
   method: 'A thread reads a missing page; munmap; then UFFDIO_WAKE of the old range.',
   expected: {
     values: { 'state after munmap': 'S', 'after WAKE': ['ok', 'SIGSEGV'] },
