@@ -27,7 +27,7 @@ async function refuseRecovery(onData: () => void): Promise<string> {
 }
 
 describe('resume whose QEMU is lost', () => {
-  it('says what to do where that QEMU still runs, and where it is gone', async () => {
+  it('advises what to do if that QEMU still runs, and if it has ended', async () => {
     const { directory } = await parkBytes(golden('precopy'))
     const qemu = await FakeDestination.listen()
     const cli = new Cli(['resume', directory, qemu.uri, '--on-demand=never'])
@@ -47,7 +47,7 @@ describe('resume whose QEMU is lost', () => {
   })
 
   for (const hasLog of [true, false]) {
-    it(`says that there is no paused postcopy to recover, ${hasLog ? 'by its log' : 'where that is likely'}`, async () => {
+    it(`reports that there is no paused postcopy to recover, ${hasLog ? 'from its log' : 'if that is likely'}`, async () => {
       const { folder, directory } = await parkBytes(golden('precopy'))
       const log = join(folder, 'log')
       writeFileSync(log, 'qemu-system-x86_64: of an earlier run\n')

@@ -27,7 +27,7 @@ describe('Claim', () => {
   for (const from of Object.keys(legal) as ClaimState[]) {
     for (const action of actions) {
       const to = legal[from][action] ?? from
-      it(`is ${to} after ${action} where it was ${from}`, () => {
+      it(`is ${to} after ${action} in state ${from}`, () => {
         const claim = new Claim()
         for (const one of waysTo[from]) claim[one]()
         assert.equal(claim.state, from)
@@ -40,7 +40,7 @@ describe('Claim', () => {
     }
   }
 
-  it('is one state for both threads', () => {
+  it('is shared by both threads', () => {
     const main = new Claim()
     const worker = new Claim(main.buffer)
     worker.beginLoading()

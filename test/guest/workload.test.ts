@@ -28,7 +28,7 @@ describe('workload text', () => {
   })
 
   for (const text of ['idle', 'chase:hot=4096', 'random:writes=0,fill=0,seed=0']) {
-    it(`prints ${text} as it was given`, () => {
+    it(`prints ${text} unchanged`, () => {
       assert.equal(formatWorkload(parseWorkload(text)), text)
     })
   }

@@ -196,7 +196,7 @@ describe('a process with a destination', () => {
     })
   }
 
-  it('exits as ever while it is paused', () => {
+  it('exits normally while it is paused', () => {
     const { status, output } = outcome(
       stuckPostcopy(`${pause}
         process.exit(5)`),
@@ -206,7 +206,7 @@ describe('a process with a destination', () => {
   })
 
   for (const state of ['postcopy-active', 'postcopy-paused']) {
-    it(`exits after abandon() in ${state} although a worker waits for a page`, () => {
+    it(`exits after abandon() in ${state} while a worker waits for a page`, () => {
       const pauseNow = `destination.pause()
         await reached(destination, 'postcopy-paused')`
       const { status, output } = outcome(

@@ -16,7 +16,7 @@ describe('HMP lines', () => {
     it(`splits ${JSON.stringify(line)}`, () => assert.deepEqual(splitLine(line), words))
   }
 
-  it('refuses a quotation mark that is not closed', () => {
+  it('rejects an unclosed quotation mark', () => {
     assert.throws(() => splitLine('migrate "tcp:'), { code: 'ERR_MONITOR_ARGUMENT' })
   })
 })
@@ -77,7 +77,7 @@ describe('HMP commands', () => {
     assert.equal(await type(monitor, 'help info'), await type(monitor, 'info'))
   })
 
-  it('set a capability, also by its first name', async () => {
+  it("set a capability, also by QEMU's first name for it", async () => {
     const off = await type(monitor, 'info migrate_capabilities')
     assert.match(off, /^postcopy-ram: off$/m)
     await type(monitor, 'migrate_set_capability x-postcopy-ram on')
@@ -119,13 +119,13 @@ describe('HMP commands', () => {
     assert.match(await type(monitor, 'info cpus'), /^CPU #0: thread_id=\d+ \w+, \d+ touches/)
   })
 
-  it('show nothing of a migration that never was', async () => {
+  it('show nothing before a migration', async () => {
     assert.equal(await type(monitor, 'info migrate'), '')
     assert.equal(await type(monitor, 'info page_arrivals'), '')
     assert.equal(await type(monitor, 'migrate_cancel'), '')
   })
 
-  it('ask the owner to end the process', async () => {
+  it('request the end of the process from its owner', async () => {
     let asked = 0
     monitor.on('quit', () => (asked += 1))
     await type(monitor, 'quit', 'q')

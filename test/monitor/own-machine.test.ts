@@ -26,7 +26,7 @@ describe('a monitor over any machine', () => {
     assert.deepEqual([here.machine.running, there.machine.running], [false, true])
   })
 
-  it('has no command for what the machine cannot do', async () => {
+  it('has no commands that the machine does not support', async () => {
     const own = monitor()
     for (const name of ['verify', 'info cpus']) {
       await assert.rejects(execute(own, commands, name), { code: 'ERR_MONITOR_COMMAND' })

@@ -30,7 +30,7 @@ const damages: readonly (readonly [string, (files: Damaged) => void, RegExp])[] 
     /server-key\.pem: no such file/,
   ],
   [
-    'a certificate that is none',
+    'a file that is not a certificate',
     ({ directory }) => writeFileSync(join(directory, 'server-cert.pem'), 'hello'),
     /server-cert\.pem has no certificate in PEM/,
   ],
@@ -43,7 +43,7 @@ const damages: readonly (readonly [string, (files: Damaged) => void, RegExp])[] 
     /ca-cert\.pem has a certificate that cannot be read/,
   ],
   [
-    'a key that is none',
+    'a file that is not a key',
     ({ directory }) => writeFileSync(join(directory, 'server-key.pem'), 'hello'),
     /server-key\.pem has no private key in PEM/,
   ],
@@ -73,7 +73,7 @@ const damages: readonly (readonly [string, (files: Damaged) => void, RegExp])[] 
     /server-cert\.pem is not signed by a certificate in .*ca-cert\.pem/,
   ],
   [
-    'a revocation list that is none',
+    'a file that is not a revocation list',
     ({ directory }) => writeFileSync(join(directory, 'ca-crl.pem'), 'hello'),
     /the files in .*creds cannot be used/,
   ],
@@ -85,7 +85,7 @@ describe('TLS credentials', function () {
   })
 
   for (const [what, damage, message] of damages) {
-    it(`are refused, with the file's name, where there is ${what}`, async () => {
+    it(`are refused, with the file's name, if there is ${what}`, async () => {
       const files = makeCredentials(await temporaryFolder())
       readCredentials(files.directory, 'server')
       damage(files)
@@ -96,14 +96,14 @@ describe('TLS credentials', function () {
     })
   }
 
-  it('are those of the role alone', async () => {
+  it('are only those of the role', async () => {
     const folder = await temporaryFolder()
     new Authority(folder).issue(join(folder, 'client'), 'client')
     readCredentials(join(folder, 'client'), 'client')
     assert.throws(() => readCredentials(join(folder, 'client'), 'server'), /server-cert\.pem/)
   })
 
-  it('are warned of once where others may read the key, with what to do', async () => {
+  it('cause one warning with advice if other users may read the key', async () => {
     const { directory } = makeCredentials(await temporaryFolder())
     const path = join(directory, 'server-key.pem')
     const warnings: string[] = []
@@ -124,7 +124,7 @@ describe('TLS credentials', function () {
     assert.match(warnings.join(), /server-key\.pem \(mode 0640\): chmod 600 .*server-key\.pem$/)
   })
 
-  it('have the name to look for: that of the URI, unless told another', async () => {
+  it('have the host of the URI as the expected name, unless tls-hostname is set', async () => {
     const { directory } = makeCredentials(await temporaryFolder())
     const parameters = { ...defaultParameters, 'tls-creds': directory }
     const nameFor = (uri: string, hostname = ''): string | undefined =>
@@ -137,7 +137,7 @@ describe('TLS credentials', function () {
     assert.throws(() => nameFor('unix:/x'), { code: 'ERR_TLS_HOSTNAME', message: /tls-hostname/ })
   })
 
-  it('are not looked for without tls-creds', () => {
+  it('are not read without tls-creds', () => {
     assert.equal(serverCredentials(defaultParameters), undefined)
     assert.equal(clientCredentials(defaultParameters, parseUri('unix:/x')), undefined)
   })

@@ -23,8 +23,8 @@ function openSilently(fifo: string): void {
 
 describe('a park that reads a FIFO', () => {
   for (const [title, begin] of [
-    ['that has no writer', () => undefined],
-    ['whose writer is silent', openSilently],
+    ['without a writer', () => undefined],
+    ['with a silent writer', openSilently],
   ] as const) {
     it(`${title} ends by close()`, async () => {
       const { folder, fifo, directory } = await makeFifo()
@@ -57,7 +57,7 @@ describe('a park that reads a FIFO', () => {
     })
   }
 
-  it('parks what its writer sends in pieces', async () => {
+  it('parks a stream that is written in pieces', async () => {
     const { fifo, directory } = await makeFifo()
     const park = Park.fromFile({ file: fifo, directory })
     cleanups.add(() => park.close())
@@ -69,7 +69,7 @@ describe('a park that reads a FIFO', () => {
 })
 
 describe('postcopy park --from', () => {
-  it('says that a VM is coming when its first bytes are there', async () => {
+  it('reports a VM when its first bytes have been received', async () => {
     const { fifo, directory } = await makeFifo()
     const cli = new Cli(['park', '--from', fifo, '--to', directory])
     await cli.seen(/waiting for a VM from \S+fifo\n/)
@@ -80,7 +80,7 @@ describe('postcopy park --from', () => {
     assert.match(stderr, /waiting for a VM from .*\n.*receiving a VM/)
   })
 
-  it('says that an empty stream has ended', async () => {
+  it('reports the end of an empty stream', async () => {
     const directory = join(await temporaryFolder(), 'vm')
     const { status, stderr } = await runCli(['park', '--from', '-', '--to', directory])
     assert.equal(status, 1)

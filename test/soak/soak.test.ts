@@ -22,7 +22,7 @@ describe('the soak', () => {
     assert(Number(verified) > 0, said)
   })
 
-  it('refuses a length, a seed and a leg that are none', () => {
+  it('rejects an invalid duration, seed and leg', () => {
     for (const [option, value] of [
       ['--minutes', '0'],
       ['--minutes', 'long'],
@@ -35,7 +35,7 @@ describe('the soak', () => {
     }
   })
 
-  it('chooses the same again from the same seed', () => {
+  it('makes the same choices from the same seed', () => {
     for (const leg of [0, 1, 500]) {
       assert.deepEqual(planLeg(3, leg, true), planLeg(3, leg, true))
       assert.notDeepEqual(planLeg(3, leg, true), planLeg(4, leg, true))
@@ -44,7 +44,7 @@ describe('the soak', () => {
     }
   })
 
-  it('plans every kind of break, and the cable only where there is one', () => {
+  it('plans every kind of break, and breaks of the link only if there is one', () => {
     const kinds = (hasCable: boolean): Set<string> => {
       const legs = Array.from({ length: 500 }, (_, leg) => planLeg(1, leg, hasCable))
       return new Set(
@@ -56,7 +56,7 @@ describe('the soak', () => {
     assert.equal(kinds(false).size, 9)
   })
 
-  describe('knows what must never be', () => {
+  describe('detects forbidden outcomes', () => {
     const here = { runsHere: true, runsThere: false }
     const there = { runsHere: false, runsThere: true }
     const nowhere = { runsHere: false, runsThere: false }

@@ -108,11 +108,11 @@ const refusals: [
     'RECV_BITMAP',
     /0x1234567:0x89abcdee instead of its end mark/,
   ],
-  ['a message behind SHUT', '0001 0004 00000000', '0002', 'ELEMENT', /after the end/],
+  ['a message after SHUT', '0001 0004 00000000', '0002', 'ELEMENT', /after the end/],
 ]
 
 describe('ReturnPathDecoder', () => {
-  it('reads back what the encoder writes', () => {
+  it('decodes the output of the encoder', () => {
     const events: Event[] = []
     const decoder = new stream.ReturnPathDecoder(recordReturnPath(events), blocks)
     decoder.write(Buffer.concat(returnPathMessages()))
@@ -155,7 +155,7 @@ describe('PreemptDecoder', () => {
     refuses(() => decoder.write(wire('0000000000000022 00')), 'ERR_STREAM_BLOCK')
   })
 
-  it('refuses what is no record of its blocks', () => {
+  it('refuses data that is not a record of its blocks', () => {
     const wrong = [
       ['51 45 56 4d 00000003', 'ERR_STREAM_RAM_FLAGS'],
       ['0000000000001002 01 "x" 00', 'ERR_STREAM_BLOCK'],

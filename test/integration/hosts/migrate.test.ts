@@ -9,12 +9,12 @@ describe('a guest on one of two hosts', () => {
   })
 
   for (const capabilities of [['postcopy-ram'], ['postcopy-ram', 'postcopy-preempt']]) {
-    it(`goes to the other one by ${capabilities.join(' and ')}, and is whole there`, async () => {
+    it(`migrates to the other one by ${capabilities.join(' and ')}, and is intact there`, async () => {
       await finish(await inPostcopy({ capabilities }))
     })
   }
 
-  it('never gets there by precopy where it writes more than a slow link carries, but by postcopy', async () => {
+  it('that writes more than a slow link carries migrates by postcopy, but not by precopy', async () => {
     const hosts = twoHosts()
     const hotPages = 8 * 256
     const pair = await guestsOn(hosts, {

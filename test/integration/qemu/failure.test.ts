@@ -89,7 +89,7 @@ describe('a park that is disturbed', function () {
     requires(this, 'qemu')
   })
 
-  it('leaves nothing when QEMU is killed in precopy', async () => {
+  it('leaves nothing if QEMU is killed in precopy', async () => {
     const folder = await temporaryFolder()
     const directory = join(folder, 'vm')
     const source = await startSource(folder)
@@ -101,7 +101,7 @@ describe('a park that is disturbed', function () {
     isGone(directory)
   })
 
-  it('leaves the guest running with QEMU when it is stopped in precopy', async () => {
+  it('leaves the guest running at QEMU if park is stopped in precopy', async () => {
     const folder = await temporaryFolder()
     const directory = join(folder, 'vm')
     const source = await startSource(folder)
@@ -115,7 +115,7 @@ describe('a park that is disturbed', function () {
   })
 
   for (const capabilities of [[], ['postcopy-ram']]) {
-    it(`says that QEMU keeps its guest after migrate_cancel, with ${capabilities.join() || 'no capability'}`, async () => {
+    it(`reports that QEMU has its guest after migrate_cancel, with ${capabilities.join() || 'no capability'}`, async () => {
       const folder = await temporaryFolder()
       const directory = join(folder, 'vm')
       const source = await startSource(folder)
@@ -130,7 +130,7 @@ describe('a park that is disturbed', function () {
     })
   }
 
-  it('keeps what came when QEMU is killed in postcopy, and does not take it for a VM', async () => {
+  it('keeps the received pages if QEMU is killed in postcopy, and does not accept them as a VM', async () => {
     const folder = await temporaryFolder()
     const directory = join(folder, 'vm')
     const source = await startSource(folder)
@@ -151,7 +151,7 @@ describe('a park that is disturbed', function () {
     assert(!existsSync(directory))
   })
 
-  it('pauses QEMU when it is stopped in postcopy, and recovers, broken again', async function () {
+  it('pauses QEMU if park is stopped in postcopy, and recovers, also after a second break', async function () {
     requires(this, 'qemuPostcopy')
     const folder = await temporaryFolder()
     const directory = join(folder, 'vm')
@@ -189,7 +189,7 @@ describe('a park that is disturbed', function () {
     await counts(qemu)
   })
 
-  it('recovers after the process that parks was killed', async () => {
+  it('recovers after the park process was killed', async () => {
     const folder = await temporaryFolder()
     const directory = join(folder, 'vm')
     const source = await startSource(folder)
@@ -218,7 +218,7 @@ describe('a park that is disturbed', function () {
     assert(readFileSync(join(directory, file)).subarray(MIB).equals(memory))
   })
 
-  it('gives up a full disk, and QEMU goes on', async function () {
+  it('fails on a full disk, and QEMU continues', async function () {
     requires(this, 'root')
     const folder = await temporaryFolder()
     const small = join(folder, 'small')
@@ -235,7 +235,7 @@ describe('a park that is disturbed', function () {
     await goesOn(source)
   })
 
-  it('takes one of two sources; the other goes on with its guest', async () => {
+  it('accepts one of two sources; the other continues with its guest', async () => {
     const folder = await temporaryFolder()
     const first = await startSource(folder)
     const second = await startSource(folder)
@@ -258,7 +258,7 @@ describe('a park that is disturbed', function () {
     { capability: 'x-ignore-shared', pattern: /capability x-ignore-shared/ },
   ]
   for (const { capability, pattern, needsSecondPass = false } of unfit) {
-    it(`says to turn ${capability} off`, async () => {
+    it(`advises to turn ${capability} off`, async () => {
       const folder = await temporaryFolder()
       const source = await startSource(folder)
       const park = await listen({ directory: join(folder, 'vm') })
@@ -300,7 +300,7 @@ describe('a resume that is disturbed', function () {
   ]
   const firmware = (folder: string): string[] => countingFirmware(folder, 48 * MIB)
 
-  it('is refused by a QEMU that does not match, which is said, and the VM stays', async () => {
+  it('is refused by a QEMU that does not match, with the reason, and the VM is unchanged', async () => {
     const folder = await temporaryFolder()
     const directory = await parkOne(folder)
     const before = fingerprint(directory)
@@ -318,7 +318,7 @@ describe('a resume that is disturbed', function () {
     assert.deepEqual(fingerprint(directory), before)
   })
 
-  it('leaves the VM as it was when QEMU is killed while its memory follows', async () => {
+  it('leaves the VM unchanged if QEMU is killed while its memory is sent', async () => {
     const folder = await temporaryFolder()
     const directory = await parkOne(folder)
     const before = fingerprint(directory)
@@ -337,7 +337,7 @@ describe('a resume that is disturbed', function () {
     await counts(second.qemu)
   })
 
-  it('fails where nobody listens', async () => {
+  it('fails if no QEMU listens', async () => {
     const folder = await temporaryFolder()
     const vm = openParked(await parkOne(folder))
     const clone = resume(vm, { uri: `unix:${join(folder, 'nobody')}` })

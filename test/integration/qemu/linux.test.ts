@@ -67,7 +67,7 @@ describe('a Linux guest', function () {
     requires(this, 'qemuPostcopy', 'linuxGuest')
   })
 
-  it('goes on ticking in other QEMUs, again, and twice at once', async () => {
+  it('continues in other QEMUs, repeatedly, and in two at once', async () => {
     const { folder, directory, machine, parkedAt } = await parkLinux()
     const before = fingerprint(directory)
 
@@ -96,7 +96,7 @@ describe('a Linux guest', function () {
     assert.deepEqual(fingerprint(directory), before)
   })
 
-  it('asks for a tenth of the pages when it is resumed again, on demand', async () => {
+  it('requests a tenth of the pages in the second resume on demand', async () => {
     const { folder, directory, machine, parkedAt } = await parkLinux()
     const vm = openParked(directory)
     /** How many pages a clone has requested until it has ticked a few times. */

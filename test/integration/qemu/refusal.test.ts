@@ -85,7 +85,7 @@ describe('a VM that QEMU refuses', function () {
     requires(this, 'qemuPostcopy')
   })
 
-  it('says which option differs, or which may', async () => {
+  it('is reported with the option that differs, or the options that may differ', async () => {
     const folder = await temporaryFolder()
     const vm = await parkMachine(folder)
     const cases: readonly [Options, RegExp, RegExp, string[]?][] = [
@@ -104,7 +104,7 @@ describe('a VM that QEMU refuses', function () {
     }
   })
 
-  it('says on the command line that the devices were refused, in one line before the details', async () => {
+  it('is reported by resume in one line about the devices before the details', async () => {
     const folder = await temporaryFolder()
     const vm = await parkMachine(folder)
     const { uri } = await Qemu.incoming(folder, machine(folder, { rng: '' }))
@@ -114,7 +114,7 @@ describe('a VM that QEMU refuses', function () {
     assert.match(stderr, /\n +It takes a "pc-i440fx-7\.2" with the RAM blocks/)
   })
 
-  it('says of a recovery that this QEMU has no paused postcopy', async () => {
+  it('is reported in a recovery as a QEMU without a paused postcopy', async () => {
     const folder = await temporaryFolder()
     const vm = await parkMachine(folder)
     const { qemu, uri } = await Qemu.incoming(folder, machine(folder))

@@ -16,7 +16,7 @@ describe('a resume whose answers are lost', function () {
     requires(this, 'qemuPostcopy')
   })
 
-  it('says that it is not known where the guest runs, and goes on with --recover', async () => {
+  it('reports that the location of the guest is not known, and continues with --recover', async () => {
     const folder = await temporaryFolder()
     const directory = join(folder, 'vm')
     const first = await Qemu.start(folder, countingPc(folder))
