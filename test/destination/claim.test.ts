@@ -34,7 +34,7 @@ describe('Claim', () => {
         const answer = claim[action]()
         assert.equal(claim.state, to)
         if (action === 'beginLoading' || action === 'take') assert.equal(answer, to !== from)
-        // The source may be told to run its guest only if this end never will.
+        // SHUT 1 lets the source run its guest, so it must not follow if this end may run it.
         if (action === 'giveBack') assert.equal(answer, to === 'lost')
       })
     }

@@ -97,7 +97,7 @@ describe('a guest that migrates more than once', () => {
     await goesOn(c)
     await assertWhole(c)
     const touches = (guest: Guest) => guest.vcpuStats().reduce((sum, one) => sum + one.touches, 0)
-    assert(touches(c) > touches(b) && touches(b) > touches(a), 'one guest, one history')
+    assert(touches(c) > touches(b) && touches(b) > touches(a), 'the content is that of one guest')
   })
 
   it('migrates to another destination after a failure', async () => {

@@ -41,7 +41,7 @@ async function begin(
   return { sent, machine, destination, source, states }
 }
 
-/** The destination fails and tells the source so, and the guest has never run here. */
+/** The destination fails and sends SHUT 1, and the guest has never run here. */
 async function assertRefused(one: Case, code: string, text?: RegExp): Promise<void> {
   await ended(one.destination)
   assert.equal(one.destination.state, 'failed', String(one.destination.error))
@@ -344,7 +344,7 @@ async function running(options: TestMachineOptions = { blocks }): Promise<Case> 
   return one
 }
 
-/** The guest still runs here: the source must not be told that it may start it. */
+/** The guest still runs here, so the source must not receive SHUT 1. */
 async function assertPaused(one: Case, code: string): Promise<void> {
   await ended(one.destination)
   assert.equal(one.destination.state, 'postcopy-paused')

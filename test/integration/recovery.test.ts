@@ -137,7 +137,7 @@ describe('recovery', () => {
       await link.change({ cutAfterBytes })
       await source.recover()
       await Promise.all([ended(source), turnedAway])
-      assert.equal(destination.state, 'postcopy-recover-setup', 'it goes on listening')
+      assert.equal(destination.state, 'postcopy-recover-setup', 'it keeps listening')
     }
     destination.pause()
     let rounds = 0

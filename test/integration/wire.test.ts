@@ -378,7 +378,7 @@ describe('a limit of postcopy bandwidth', () => {
     await one.peer.heard('packaged')
     const pushed = (): string[] => pagesOf(one.peer, packageIndex(one.peer))
     await one.peer.until(() => pushed().length > 0)
-    assert(pushed().length <= 10, `${pushed().length} pages came at once`)
+    assert(pushed().length <= 10, `${pushed().length} pages were sent at once`)
     one.source.setParameters({ 'max-postcopy-bandwidth': 0 })
     await finish(one)
   })

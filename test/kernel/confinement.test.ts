@@ -39,7 +39,7 @@ async function doctor(options: ConfinedOptions): Promise<(id: string) => string>
   }
 }
 
-/** The error message of an open that asks for faults in kernel mode. */
+/** The error message of an open for faults in kernel mode. */
 async function openError(options: ConfinedOptions): Promise<string> {
   const script = `import { Userfaultfd } from ${JSON.stringify(kernel)}
     try { Userfaultfd.open({ door: 'syscall' }); console.log('opened') }

@@ -40,7 +40,7 @@ describe('a run of the lab', () => {
     const row = await runFixture('partly')
     assert.equal(row.verdict, 'as expected')
     const other = row.findings.find(({ name }) => name === 'other')
-    assert.equal(other?.unavailable, 'nobody is looking')
+    assert.equal(other?.unavailable, 'not observed')
   })
 
   it('reports threads that an experiment has left running, and ends them', async () => {

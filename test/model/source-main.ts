@@ -81,7 +81,7 @@ export function endSourceWorker(next: Draft): void {
   next.source.notices = [...next.source.notices, 'exit']
 }
 
-/** The handover tells what the destination may have. */
+/** `handover` limits what the destination may have. */
 function workerLost(steps: Steps, next: Draft): void {
   const { source } = next
   switch (source.handover) {

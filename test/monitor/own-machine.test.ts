@@ -1,4 +1,4 @@
-/** The monitor over a machine that is no guest of ours. */
+/** The monitor over a custom machine. */
 import assert from 'node:assert/strict'
 import { commands } from '../../src/monitor/commands.js'
 import { execute } from '../../src/monitor/hmp.js'

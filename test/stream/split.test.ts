@@ -24,7 +24,7 @@ function inPieces(pieces: Uint8Array[]): { bytes: Uint8Array; ends: number[] } {
   return { bytes: Buffer.concat(pieces), ends }
 }
 
-/** Where a device's data looks like a footer and EOF, which only the device itself could tell. */
+/** The offset of device data that looks like a footer and EOF; only the device can find its real end. */
 function trapsOf(bytes: Uint8Array): number {
   return Buffer.from(bytes).indexOf(Buffer.from('7e0000000500', 'hex')) + 6
 }

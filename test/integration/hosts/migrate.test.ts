@@ -26,8 +26,8 @@ describe('a guest on one of two hosts', () => {
     await begin(pair)
     await both(pair, 'active')
     const { source } = pair
-    // Pages at the start of each round. They were written during the round before,
-    // so there are as many.
+    // Dirty pages at the start of each round. The guest wrote them during the previous round, which
+    // was equally long, so their number stays about the same.
     const remaining: number[] = []
     while (remaining.length < 5) {
       const { status, ram } = (await source.queryMigrate()).value

@@ -124,7 +124,7 @@ describe('a Linux guest', function () {
     const first = await asked('first', WorkingSet.open(vm))
     const again = await asked('again', WorkingSet.open(vm))
     const without = await asked('without')
-    assert(again <= first / 10, `${first} pages asked for at first, ${again} then`)
+    assert(again <= first / 10, `${first} pages requested at first, ${again} then`)
     // The working set makes the difference.
     assert(without > first / 2, `${without} without it`)
   })
