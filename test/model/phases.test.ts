@@ -1,6 +1,6 @@
 /**
- * The tables of phases: every phase is used, and users and docs see the
- * states that the tables have.
+ * The tables of phases: every phase is used, and the announced and documented states are those of
+ * the tables.
  */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'

@@ -60,8 +60,8 @@ export const latencyLadder = experiment({
   question: 'How long does a thread wait for its page, by method of waiting in the handler?',
   method:
     `${faults} writes to missing pages each, answered by a COPY: in the writer's own SIGBUS handler, by ` +
-    'a thread on its processor, and by one on another; plain faults and a pipe between the ' +
-    'processors beside them.',
+    'a thread on its processor, and by one on another; for comparison, plain faults and a pipe between ' +
+    'the processors.',
   needs: { features: ['SIGBUS'], cpus: 2 },
   deadlineMs: 60_000,
   expected: {
