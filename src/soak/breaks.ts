@@ -53,7 +53,7 @@ export async function act(planned: Break, context: BreakContext): Promise<void> 
   if (!(await isDue(planned.when, planned.afterMs, context))) return
   journal.note(planned.kind)
   if (await perform(planned, context)) tally.addBreak(planned.kind)
-  else journal.note(`not any more: ${planned.kind}`)
+  else journal.note(`too late for the break: ${planned.kind}`)
 }
 
 /** @returns false if it was too late, or too early, for the break */

@@ -63,10 +63,10 @@ describe('the checks of the fuzzer', () => {
     const rig = new DestinationRig(setting)
     const region = regions[1]
     assert(region !== undefined)
-    const behind = region.lengthBytes - 4096
-    region.write(behind + 100, Uint8Array.of(1))
+    const after = region.lengthBytes - 4096
+    region.write(after + 100, Uint8Array.of(1))
     assert.throws(() => rig.finish(), Finding)
-    region.write(behind + 100, Uint8Array.of(0xa5))
+    region.write(after + 100, Uint8Array.of(0xa5))
   })
 
   it('detect a page that was never sent', () => {

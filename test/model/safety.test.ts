@@ -44,21 +44,21 @@ describe('the guarantee of exactly one guest', () => {
   })
 
   it('is explained in docs/safety.md for every pair of states', () => {
-    assert.deepEqual(rowsBehind('pairs'), pairs().table)
+    assert.deepEqual(rowsAfter('pairs'), pairs().table)
   })
 
   it("needs a person's decision only in the pairs that docs/safety.md names", () => {
-    const named = rowsBehind('standstill').slice(1)
+    const named = rowsAfter('standstill').slice(1)
     const states = named.map(([source = '', destination = '']) => `${source} ${destination}`)
     assert.deepEqual(states.map((pair) => pair.replaceAll('`', '')).sort(), pairs().standstill)
   })
 })
 
 /** The cells of the table that follows a mark, without the line under its titles. */
-function rowsBehind(mark: string): string[][] {
+function rowsAfter(mark: string): string[][] {
   const text = readFileSync(new URL('../../../docs/safety.md', import.meta.url), 'utf8')
-  const [, behind = ''] = text.split(`<!-- ${mark} -->`)
-  const lines = behind.trimStart().split('\n')
+  const [, after = ''] = text.split(`<!-- ${mark} -->`)
+  const lines = after.trimStart().split('\n')
   const table = lines.slice(0, lines.indexOf('')).filter((line) => !/^[|\s:-]+$/.test(line))
   return table.map((line) =>
     line

@@ -136,20 +136,20 @@ describe('a channel whose peer does not read for a while', () => {
 
       const got: Buffer[] = []
       let length = 0
-      let behind = 0
+      let later = 0
       await new Promise<void>((resolve) => {
         peer.on('data', (bytes: Buffer) => {
           got.push(bytes)
           length += bytes.length
           // The kernel has room again, but earlier bytes are still queued in the channel.
-          if (channel.unsentBytes > 0 && behind < 50) {
-            behind += 1
+          if (channel.unsentBytes > 0 && later < 50) {
+            later += 1
             write(20)
           }
-          if (length >= 17 * 2 ** 20 + 20 + 20 * behind) resolve()
+          if (length >= 17 * 2 ** 20 + 20 + 20 * later) resolve()
         })
       })
-      assert(behind > 10, `${behind} small pieces`)
+      assert(later > 10, `${later} small pieces`)
       assert(Buffer.concat(got).equals(Buffer.concat(expected)))
       assert.deepEqual(written, [...expected.keys()])
     })

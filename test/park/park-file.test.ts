@@ -254,7 +254,7 @@ describe('opening a parked VM', () => {
   it('rejects impossible page sizes', async () => {
     const { directory } = await parkBytes(golden('precopy'))
     const sizes: readonly (readonly [string, number])[] = [
-      ['nobody', 4096],
+      ['missing', 4096],
       ['pc.ram', 5000],
       ['pc.bios', 2 ** 21],
     ]

@@ -340,7 +340,7 @@ describe('a resume that is disturbed', function () {
   it('fails if no QEMU listens', async () => {
     const folder = await temporaryFolder()
     const vm = openParked(await parkOne(folder))
-    const clone = resume(vm, { uri: `unix:${join(folder, 'nobody')}` })
+    const clone = resume(vm, { uri: `unix:${join(folder, 'missing')}` })
     assert.equal(await resumed(clone), 'failed')
     assert.equal(clone.error?.code, 'ENOENT')
   })
