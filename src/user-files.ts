@@ -148,7 +148,7 @@ function readRegular(file: string, begin: (size: number) => number): Buffer {
   const fd = openExplained(file, constants.O_RDONLY)
   try {
     const stat = fstatSync(fd)
-    if (!stat.isFile()) throw new PostcopyError('ERR_FILE_KIND', `${file} is no regular file`)
+    if (!stat.isFile()) throw new PostcopyError('ERR_FILE_KIND', `${file} is not a regular file`)
     const from = begin(stat.size)
     const bytes = Buffer.alloc(stat.size - from)
     return bytes.subarray(0, readSync(fd, bytes, 0, bytes.length, from))
@@ -268,9 +268,7 @@ function explained(file: string, how: string, cause: unknown): PostcopyError {
   if (cause instanceof PostcopyError) return cause
   const code = codeOf(cause)
   const why =
-    code === 'ENOENT' && how === 'opened'
-      ? 'there is no such file'
-      : `it cannot be ${how} (${code})`
+    code === 'ENOENT' && how === 'opened' ? 'no such file' : `it cannot be ${how} (${code})`
   return new PostcopyError(code, `${file}: ${why}`, { cause })
 }
 

@@ -110,6 +110,6 @@ function check(value: unknown, name: string): number {
 function unlike(name: string): PostcopyError {
   return new PostcopyError(
     'ERR_BENCH',
-    `the floor did not print ${name} as expected: it is of another version; ${buildAdvice(true)}`,
+    `the floor did not print ${name} as expected: it was built from another version; ${buildAdvice(true)}`,
   )
 }

@@ -54,17 +54,22 @@ interface Options {
 
 let status = 0
 await new Command('bench')
-  .description('Measures migrations between two processes on this machine, beside their rivals.')
+  .description(
+    'Measures migrations between two processes on this machine, and compares them with other programs.',
+  )
   .argument('[names...]', `which benchmarks: ${names.join(', ')} (default: all)`, benchmarkName)
-  .option('--quick', 'smaller guests, one round: shows that it works, not how fast it is')
-  .option('--rounds <count>', `rounds that count (default: ${ROUNDS})`, (text) => {
+  .option(
+    '--quick',
+    'smaller guests, one round: a check that the benchmarks work, not a measurement',
+  )
+  .option('--rounds <count>', `measured rounds (default: ${ROUNDS})`, (text) => {
     const rounds = Number(text)
     if (!Number.isInteger(rounds) || rounds < 1) throw new InvalidArgumentError('At least 1.')
     return rounds
   })
   .option('--json', 'print every round as one JSON object')
-  .option('--html <file>', 'write a page with the table and pictures')
-  .option('--svg <folder>', 'write each picture to a file of its own')
+  .option('--html <file>', 'write an HTML page with the table and plots')
+  .option('--svg <folder>', 'write each plot to its own file')
   .action(async (chosen: string[] | undefined, options: Options) => {
     status = await runCommand(() => run(chosen, options))
   })

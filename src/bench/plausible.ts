@@ -35,8 +35,5 @@ export async function measurePlausible<T extends MigrationTimes>(
     reason = implausible(result)
     if (reason === undefined) return result
   }
-  throw new PostcopyError(
-    'ERR_BENCH',
-    `${MOST_RUNS} runs gave figures that cannot be: ${reason ?? ''}`,
-  )
+  throw new PostcopyError('ERR_BENCH', `${MOST_RUNS} runs gave impossible values: ${reason ?? ''}`)
 }

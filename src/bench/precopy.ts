@@ -42,12 +42,12 @@ export const precopyBenchmark: Benchmark = {
             : `writes ${(rate * PAGE_MB).toFixed(0)} MB/s`
       comparisons.push(
         { what, figure: 'precopy', unit: 'GB/s', ours: precopied },
-        { what, figure: 'passes over the dirty log', unit: '', ours: passes },
+        { what, figure: 'rounds over the dirty log', unit: '', ours: passes },
       )
       if (rate === 0) continue
       comparisons.push({
         what,
-        figure: 'guest writes meanwhile',
+        figure: 'guest writes during precopy',
         unit: 'MB/s',
         ours: watched,
         rival: { name: 'before the migration', values: alone },

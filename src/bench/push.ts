@@ -9,7 +9,7 @@ import type { IdleMigrations } from './idle-rounds.js'
 export function pushBenchmark(idle: IdleMigrations): Benchmark {
   return {
     name: 'push',
-    question: 'How fast is the memory of an idle guest pushed, and how far is that from plain C?',
+    question: 'How fast is the memory of an idle guest pushed, compared with plain C?',
     run: async (options) => {
       const cases = options.quick
         ? [{ ramBytes: 512 * MIB, fillPercent: 100 }]
@@ -25,7 +25,7 @@ export function pushBenchmark(idle: IdleMigrations): Benchmark {
           options,
         )
         const content =
-          fillPercent === 100 ? 'no page zero' : `${100 - fillPercent} % of pages zero`
+          fillPercent === 100 ? 'no zero pages' : `${100 - fillPercent} % of pages zero`
         const common = {
           what: `${formatByteSize(ramBytes)}, ${content}`,
           figure: 'push',

@@ -27,7 +27,7 @@ export interface SerialCharacter {
 }
 
 /** Why a benchmark with QEMU could not be run. */
-export const NO_QEMU = 'QEMU beside us: install the Debian package qemu-system-x86'
+export const NO_QEMU = 'a comparison with QEMU needs the Debian package qemu-system-x86'
 
 export function hasQemu(): boolean {
   return spawnSync('qemu-system-x86_64', ['--version'], { stdio: 'ignore' }).status === 0

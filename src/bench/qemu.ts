@@ -110,7 +110,8 @@ async function measureResume(
  */
 export const qemuBenchmark: Benchmark = {
   name: 'qemu',
-  question: "How long do parking and resuming a VM of QEMU take, beside QEMU's own save and load?",
+  question:
+    "How long do parking and resuming a QEMU VM take, compared with QEMU's own save and load?",
   run: async ({ rounds: count, quick, progress }) => {
     if (!hasQemu()) return { comparisons: [], skipped: [NO_QEMU] }
     const comparisons: Comparison[] = []
@@ -120,7 +121,7 @@ export const qemuBenchmark: Benchmark = {
         rounds.push(await measure(ramMib))
         progress()
       }
-      const what = `${ramMib} MiB, all of it written`
+      const what = `${ramMib} MiB, all written`
       const rate = (ms: (round: Round) => number): number[] =>
         rounds.map((round) => (ramMib * MIB) / ms(round) / 1000)
       comparisons.push(
@@ -140,7 +141,7 @@ export const qemuBenchmark: Benchmark = {
         },
         {
           what,
-          figure: 'from the call until all memory is there',
+          figure: 'from the call until all memory is loaded',
           unit: 'ms',
           ours: rounds.map(({ resumeTotalMs }) => resumeTotalMs),
           rival: { name: "QEMU's load", values: rounds.map(({ load }) => load.fromCallMs) },

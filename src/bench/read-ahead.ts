@@ -10,7 +10,7 @@ const patterns = [
 export const readAheadBenchmark: Benchmark = {
   name: 'read-ahead',
   question:
-    'What is won by sending ahead of requests, and what does it cost at random? Nothing else is pushed.',
+    'What does sending ahead of requests gain, and what does it cost for random accesses? Nothing else is pushed.',
   run: async ({ rounds, quick, progress }) => {
     const hotMib = quick ? 8 : 24
     const sweepTouches = (hotMib * MIB) / 4096

@@ -10,7 +10,7 @@ export function scaleBenchmark(idle: IdleMigrations): Benchmark {
   return {
     name: 'scale',
     question:
-      'What does a migration cost in memory and CPU, and how does that grow with the guest?',
+      'What does a migration cost in memory and CPU, and how does that grow with guest RAM?',
     run: async (options) => {
       const sizes = options.quick ? [256 * MIB, 512 * MIB] : [256 * MIB, 2 * GIB, 8 * GIB]
       const comparisons: Comparison[] = []

@@ -5,8 +5,7 @@ import { at } from './statistics.js'
 
 export const stormBenchmark: Benchmark = {
   name: 'storm',
-  question:
-    'What is left of the push while eight vCPUs fault without pause, and how long do they wait?',
+  question: 'How fast is the push while eight vCPUs fault continuously, and how long do they wait?',
   run: async ({ rounds, quick, progress }) => {
     const ramBytes = (quick ? 256 : 1024) * MIB
     const storm: number[] = []
@@ -29,7 +28,7 @@ export const stormBenchmark: Benchmark = {
       busy.storm.push(processors({ source, destination }))
       busy.idle.push(processors(calm))
     }
-    const what = `${ramBytes / MIB} MiB, 8 vCPUs that touch missing pages without pause`
+    const what = `${ramBytes / MIB} MiB, 8 vCPUs that touch missing pages continuously`
     return {
       comparisons: [
         {
@@ -47,7 +46,7 @@ export const stormBenchmark: Benchmark = {
           ours: waits,
           target: { of: 'value', sense: 'at most', limit: 5 },
         },
-        { what, figure: 'fault p99, until the page is in place', unit: 'ms', ours: placed },
+        { what, figure: 'fault p99, until the page is placed', unit: 'ms', ours: placed },
         {
           what,
           figure: 'processors busy',

@@ -23,7 +23,7 @@ interface Rounds {
 
 export const sweepBenchmark: Benchmark = {
   name: 'sweep',
-  question: 'What does a guest notice that works through its memory while it is moved?',
+  question: 'How much does a migration slow down a guest that sweeps its memory?',
   run: async (options) => {
     const qemu = hasQemu()
     const comparisons: Comparison[] = []

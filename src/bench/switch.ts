@@ -12,7 +12,7 @@ const limits = new Map([
 export function switchBenchmark(idle: IdleMigrations): Benchmark {
   return {
     name: 'switch',
-    question: 'How long does the guest stand still at the switch?',
+    question: 'How long is the guest stopped at the switch?',
     run: async (options) => {
       const sizes = options.quick ? [256 * MIB, 512 * MIB] : [256 * MIB, 2 * GIB, 8 * GIB]
       const comparisons: Comparison[] = []
@@ -58,7 +58,7 @@ async function dirtyGuest(
     if (round > 0) ours.push(source.downtimeMs)
   }
   return {
-    ...downtime(`${formatByteSize(ramBytes)}, a vCPU writes ${dirtyPercent} % of it over and over`),
+    ...downtime(`${formatByteSize(ramBytes)}, a vCPU writes ${dirtyPercent} % of it repeatedly`),
     ours,
   }
 }

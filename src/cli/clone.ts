@@ -35,7 +35,7 @@ export interface ResumeResult {
 /** The error codes of a source whose peer has closed, or has sent SHUT 1: possible refusals. */
 const REFUSALS = ['ERR_CONNECTION_CLOSED', 'ERR_PEER_REFUSED']
 
-const GO_ON = 'migrate_recover there and resume --recover here go on'
+const GO_ON = 'migrate_recover there and resume --recover here continue the migration'
 
 export interface CloneOptions {
   readonly uri: string
@@ -93,7 +93,8 @@ export class Clone {
     const { source } = this
     if (source === undefined || isAtRest(source.state)) return
     if (source.state === 'postcopy-active') {
-      const text = 'the guest runs and needs the rest of its memory: sends it now; again: leaves it'
+      const text =
+        'the guest runs and needs the rest of its memory: sending it now; a second signal ends this process at once'
       this.#status.note(text)
       source.setParameters({ 'x-push-after-quiet-ms': 0 })
       return
@@ -102,7 +103,7 @@ export class Clone {
       source.cancel()
     } catch {
       // The guest was handed over, and the destination has not answered since.
-      const text = `${this.uri} has not answered yet, and whether the guest runs there is not known: waits for it; again: leaves it`
+      const text = `${this.uri} has not answered yet, and whether the guest runs there is not known: waiting for the answer; a second signal ends this process at once`
       this.#status.note(text)
     }
   }
@@ -120,7 +121,7 @@ export class Clone {
     const { state, counters } = source
     if (state === 'postcopy-device') this.#stage = 'devices'
     if (state === 'postcopy-active' && this.#isRecovery) {
-      this.#status.note(`the guest at ${this.uri} gets the rest of its memory`)
+      this.#status.note(`sending the rest of its memory to the guest at ${this.uri}`)
     } else if (state === 'postcopy-active') {
       this.#stoppedMs = counters.stoppedAt + counters.downtimeMs - counters.startedAt
       this.#status.note(
@@ -137,7 +138,7 @@ export class Clone {
     if (source.state === 'completed') {
       const sent = formatByteSize(numbers.transferredBytes)
       const ms = numbers.durationMs.toFixed(0)
-      this.#status.note(`all of its memory is at ${uri}: ${sent} in ${ms} ms`)
+      this.#status.note(`sent all memory to ${uri}: ${sent} in ${ms} ms`)
       return result
     }
     const error = source.error ?? leftError(source)
@@ -170,28 +171,28 @@ export class Clone {
     const advice = guestLocation === 'unknown' ? this.#ifUnknown() : this.#ifElsewhere(source)
     const { directory } = this.#vm
     const kept =
-      reason instanceof KernelError ? `Restore ${directory} first` : `${directory} is as it was`
+      reason instanceof KernelError ? `Restore ${directory} first` : `${directory} is unchanged`
     const message = `${sentence(told.message)} ${advice}. ${kept}`
     return new PostcopyError(told.code, message, { cause: told })
   }
 
   #ifUnknown(): string {
     const sent = this.#isRecovery ? 'The' : 'The guest was sent, but the'
-    return `${sent} destination has not confirmed that it has the guest: whether it runs there is not known. Ask it (info status): where it has the guest (running or paused), ${GO_ON}; otherwise end that QEMU before you resume again`
+    return `${sent} destination has not confirmed that it has the guest: whether it runs there is not known. Check there (info status): if it has the guest (running or paused), ${GO_ON}; otherwise end that QEMU before you resume again`
   }
 
   /** A destination that has confirmed the guest may have ended since. */
   #ifElsewhere({ counters }: Source): string {
     const whole =
       counters.remainingPages === 0
-        ? 'Where its migration is completed (info migrate), it has all of its memory. '
+        ? 'If its migration is completed (info migrate), it has all of the memory. '
         : ''
     // A spill is not the whole VM.
     const again =
       this.#vm.manifest.state === 'complete'
-        ? ': a plain resume into a new QEMU starts it as it was parked'
+        ? '; a plain resume into a new QEMU starts it from the parked state'
         : ''
-    return `${whole}If the QEMU there still runs, its guest waits for the rest of its memory: ${GO_ON}. If it is gone, the guest is lost there${again}`
+    return `${whole}If the QEMU there still runs, its guest waits for the rest of its memory: ${GO_ON}. If that QEMU has ended, the guest is lost there${again}`
   }
 
   async #evidence(): Promise<RefusalEvidence> {
@@ -216,8 +217,8 @@ export class Clone {
 function leftError({ state }: Source): PostcopyError {
   const text =
     state === 'postcopy-device'
-      ? 'left before it has answered: whether the guest runs there is not known, its monitor says so (info status). Start no other copy before; resume --recover goes on if it is postcopy-paused'
-      : `left in the state ${state}`
+      ? 'ended by a signal before the destination answered: whether the guest runs there is not known. Check in its monitor (info status) before you start another copy; if it is postcopy-paused, resume --recover continues the migration'
+      : `ended by a signal in the state ${state}`
   return new PostcopyError('ERR_INTERRUPTED', text)
 }
 

@@ -24,21 +24,21 @@ export function defineDemo(run: RunAction): Command {
   const command = new Command('demo')
     .summary('move a running guest between two processes here, and check every page')
     .description(
-      'Starts two processes: a guest that works on its memory, and one that waits for it. Moves the ' +
-        'guest from one to the other over TCP, shows how it goes, and checks each page of its ' +
-        'memory at the end. Ends with status 0 only if all of them are right.',
+      'Starts two processes: one runs a guest, the other waits for it. Migrates the running guest ' +
+        'from one to the other over TCP, shows the progress, and checks each page of guest ' +
+        'memory at the end. Exits with status 0 only if every page is right.',
     )
   return addGuestOptions(command, { ram: '512M', vcpus: 2, workload: 'zipf:writes=30,rate=100000' })
     .option(
       '--postcopy-after <when>',
-      'switch to postcopy after so many milliseconds of precopy; now: at once; never: plain precopy',
+      'switch to postcopy after this many milliseconds of precopy; now: at once; never: plain precopy',
       parsePostcopyAfter,
       150,
     )
     .option('--json', "print one JSON object at the end, with the names of QEMU's query-migrate")
     .option(
       '--report <file>',
-      'write a page with pictures (FILE.html) or one picture (FILE.svg): page map, fault latency, rates',
+      'write an HTML report (FILE.html) or one picture (FILE.svg) with a page map, fault latencies and rates',
     )
     .action((options: DemoOptions) => run((context) => runDemo(options, context)))
 }
@@ -120,7 +120,7 @@ async function conclude(result: RunResult, options: DemoOptions): Promise<number
     const { renderReport, renderPicture } = await import('./report/index.js')
     const render = /\.svg$/i.test(options.report) ? renderPicture : renderReport
     await writePage(options.report, render(result, verdict, options))
-    if (options.json !== true) output.print(`  pictures: ${options.report}\n`)
+    if (options.json !== true) output.print(`  report: ${options.report}\n`)
   }
   return verdict.verified ? 0 : 1
 }
@@ -133,15 +133,17 @@ function printSummary(result: RunResult, verdict: DemoVerdict, options: DemoOpti
     `${verdict.verified ? '✔' : '✖'} ${verdict.text}`,
     ...(verdict.verified && faults > 0
       ? [
-          `  ${count(faults)} times the guest touched memory that had not arrived: a real page fault, ` +
-            'its page fetched over TCP while it waited.',
+          `  ${count(faults)} times the guest touched a page that had not been received: a page fault, ` +
+            'and the page was fetched over TCP while the vCPU waited.',
         ]
       : []),
     ...(options.postcopyAfter !== 'never' && result.info['x-faults'] === undefined
-      ? ['  Precopy was over before postcopy began: try --postcopy-after now, or more --ram.']
+      ? ['  Precopy ended before postcopy began: try --postcopy-after now, or more --ram.']
       : []),
     ...(result.info['x-user-mode-only'] === true && faults > 0
-      ? ['  Only faults of user code were handled: postcopy doctor says what this user lacks.']
+      ? [
+          '  Only faults of user code were handled: run postcopy doctor to see what this user lacks.',
+        ]
       : []),
   ]
   output.print(`${lines.join('\n')}\n`)

@@ -13,7 +13,7 @@ const marks: Readonly<Record<HostFact['status'], string>> = {
 
 export function defineDoctor(run: RunAction): Command {
   return new Command('doctor')
-    .summary('show what this host can do for post-copy, and how to turn on the rest')
+    .summary('show what this host supports for post-copy, and how to enable the rest')
     .description(
       'Asks the running kernel what this user may do: features, rights, settings, limits. Changes ' +
         'nothing. Ends with status 0 if a migration with postcopy is possible in some way.',
@@ -48,7 +48,7 @@ function toJson(report: HostReport): Record<string, unknown> {
 const verdicts: Readonly<Record<HostFact['status'], string>> = {
   ok: 'Postcopy works here, with every kind of page fault.',
   limited:
-    'Postcopy works here for faults of user code only: postcopy demo will do that by itself.\n' +
+    'Postcopy works here for faults of user code only: postcopy demo detects this and runs.\n' +
     'To handle those of the kernel too: ',
   missing: 'Postcopy does not work here: this user may not handle page faults.\nTo change that: ',
 }

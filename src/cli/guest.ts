@@ -46,33 +46,33 @@ interface GuestCommandOptions extends GuestOptions, QmpOptions {
 
 export function defineGuest(run: RunAction): Command {
   const command = new Command('guest')
-    .summary('run one guest, or wait for one, and drive it by a monitor')
+    .summary('run a guest, or receive one, under a monitor')
     .description(
       'Runs a guest in this process: vCPU threads that work on its RAM and check every page they ' +
-        'touch. With --incoming it waits for a guest from another process instead.',
+        'touch. With --incoming, receives a guest from another process instead.',
     )
   addGuestOptions(command, { ram: '256M', vcpus: 1, workload: 'sweep:writes=30' })
   return addQmpOptions(command)
     .option(
       '--incoming <uri>',
-      'wait for a guest on tcp:HOST:PORT or unix:PATH; defer: until migrate_incoming says where',
+      'listen for a guest on tcp:HOST:PORT or unix:PATH; defer: migrate_incoming gives the address',
       uriOr('defer'),
     )
     .option(
       '--capability <name>',
-      'switch a migration capability on from the start; may be repeated',
+      'enable a migration capability from the start; may be repeated',
       (text: string, before?: readonly string[]) => collect(checked(capabilityName)(text), before),
     )
     .option(
       '--monitor <where>',
-      'where commands come from: stdio (the guest ends with its input), unix:PATH or none',
+      'where to read commands: stdio (the process ends at end of input), unix:PATH or none',
       checked(monitorPath),
       'stdio',
     )
     .option(
       '--spill <dir>',
-      'write what a postcopy owes to DIR.incomplete, until the other end has it: if this process is ' +
-        'lost, postcopy resume --recover goes on from there',
+      'keep the pages that a postcopy owes in DIR.incomplete until the destination has them: if this process is ' +
+        'lost, postcopy resume --recover continues from there',
     )
     .addOption(foreignDirectoryOption())
     .option('--json', 'events and answers as JSON, one object a line on stdout')
@@ -94,10 +94,7 @@ RAM, memory and vCPUs must be the same at both ends.`,
 function monitorPath(text: string): string | undefined {
   if (text === 'stdio' || text === 'none') return undefined
   if (!text.startsWith('unix:')) {
-    throw new PostcopyError(
-      'ERR_INVALID_MONITOR',
-      'a monitor is on stdio or unix:PATH, or there is none',
-    )
+    throw new PostcopyError('ERR_INVALID_MONITOR', 'give stdio, unix:PATH or none')
   }
   return unixUri(text.slice('unix:'.length), 'monitor address').path
 }
@@ -211,7 +208,7 @@ function howToGoOn(
     ...migrationOptions(monitor),
     allowForeignDirectory,
   })
-  return `migrate_recover URI at the destination and ${command} go on`
+  return `migrate_recover URI at the destination and ${command} continue the migration`
 }
 
 function observe(monitor: Monitor, options: GuestCommandOptions, tell: Tell): void {
@@ -226,12 +223,12 @@ function observe(monitor: Monitor, options: GuestCommandOptions, tell: Tell): vo
     if ('isUnneeded' in end) return
     if ('error' in end) {
       const { message } = end.error
-      const text = `what the postcopy owes is not on disk, the migration goes on: ${message}`
+      const text = `the pages that the postcopy owes are not on disk; the migration continues: ${message}`
       tell('SPILLED', { 'error-desc': message }, text)
       return
     }
     const next = howToGoOn(monitor, end.path, options)
-    const text = `what the postcopy owes is on disk, in ${end.path}: if this process is lost, ${next}`
+    const text = `the pages that the postcopy owes are on disk, in ${end.path}: if this process is lost, ${next}`
     tell('SPILLED', end, text)
   })
   monitor.on('listening', (uri) => {

@@ -10,7 +10,7 @@ export class InClearWarning {
     if (this.#hasWarned || migration?.isPlaintext !== true) return
     this.#hasWarned = true
     output.note(
-      'warning: guest memory crosses the network unencrypted, and anybody there may ' +
+      'warning: guest memory crosses the network unencrypted, and any host there may ' +
         'connect; --tls-creds protects it (docs/security.md)',
     )
   }

@@ -24,14 +24,14 @@ interface InspectOptions {
 
 export function defineInspect(run: RunAction): Command {
   return new Command('inspect')
-    .summary('say what stands in a saved stream or a parked VM')
+    .summary('show the contents of a saved stream or a parked VM')
     .description(
       'Decodes a saved migration stream (a file, or a pipe) or a parked VM (a directory): RAM ' +
-        'blocks, pages by kind, commands, devices with their sizes, and what is odd. Ends with ' +
-        'status 0 if it could be read to its end. Memory does not depend on its length.',
+        'blocks, pages by kind, commands, devices with their sizes, and oddities. Exits with ' +
+        'status 0 if it could be read to its end. Memory use does not depend on its length.',
     )
-    .argument('<path>', 'a saved stream, or a directory that postcopy park has made')
-    .option('--verify', 'of a parked VM, read all of its memory and compare the checksums')
+    .argument('<path>', 'a saved stream, or a directory made by postcopy park')
+    .option('--verify', 'of a parked VM: read all of its memory and compare the checksums')
     .addOption(foreignDirectoryOption())
     .option('--json', 'print one JSON object')
     .action((path: string, options: InspectOptions) => run(() => runInspect(path, options)))
@@ -72,7 +72,7 @@ function stream(report: StreamReport): string {
   const named = Object.entries(commands).map(([name, times]) => `${name} ${times}`)
   const pings = packagePings?.map((value) => `0x${value.toString(16)}`).join(', ')
   return text([
-    `a ${report.way} stream of a ${printable(report.machineType ?? 'machine unknown')}, ${count(report.lengthBytes)} bytes`,
+    `a ${report.way} stream of a ${printable(report.machineType ?? 'machine of unknown type')}, ${count(report.lengthBytes)} bytes`,
     ...report.configuration.map((subsection) => `configuration: ${printableJson(subsection)}`),
     `section ram (id ${report.ramSectionId ?? '?'}): ${sections}`,
     `commands: ${named.length === 0 ? 'none' : named.join(', ')}`,
@@ -128,7 +128,7 @@ function deviceLines(
 ): string[] {
   if (lengthBytes === undefined) return ['devices: none']
   const whole = `devices: ${count(lengthBytes)} bytes`
-  if (sections === undefined) return [`${whole}; nothing here says how long each one is`]
+  if (sections === undefined) return [`${whole}; their single lengths are not recorded`]
   return [
     `${whole}, ${sections.length} sections`,
     table(

@@ -33,9 +33,9 @@ const wordsHelp = 'ids, tags or files (./mine.ts) of experiments; default: the w
 
 export function defineLab(run: RunAction): Command {
   const lab = new Command('lab')
-    .summary('ask this kernel what userfaultfd and madvise really do')
+    .summary('test what userfaultfd and madvise do on this kernel')
     .description(
-      'Runs experiments, each in a process of its own, and compares what was seen with what this ' +
+      'Runs experiments, each in a process of its own, and compares the results with what this ' +
         'version of the kernel is known to do. A difference is a finding; only a broken experiment ' +
         'is a failure (status 1). Settings of the host that an experiment changes are put back.',
     )
@@ -48,7 +48,7 @@ export function defineLab(run: RunAction): Command {
 
 function defineList(run: RunAction): Command {
   return new Command('list')
-    .description('show the experiments: what each one asks, and what it needs')
+    .description('list the experiments: the question and the needs of each')
     .argument('[words...]', wordsHelp)
     .option('--json', 'print one JSON object')
     .action((words: string[], { json }: { json?: true }) =>
@@ -62,7 +62,7 @@ function defineList(run: RunAction): Command {
 
 function defineRun(run: RunAction): Command {
   return addRunOptions(new Command('run'))
-    .description('run experiments and show what was seen beside what was expected')
+    .description('run experiments and show the results beside the expected ones')
     .option('--json', 'print one JSON object, for report and compare')
     .action((words: string[], options: RunOptions) =>
       run(async ({ scope }) => {
@@ -76,8 +76,11 @@ function defineRun(run: RunAction): Command {
 function defineReport(run: RunAction): Command {
   return addRunOptions(new Command('report'))
     .description('write one HTML page with the table, a plot for each measurement, and the host')
-    .option('--input <file>', 'draw what an earlier "lab run --json" printed, and run nothing')
-    .option('--output <file>', 'where the page goes', 'postcopy-lab.html')
+    .option(
+      '--input <file>',
+      'draw the output of an earlier "lab run --json" instead of running experiments',
+    )
+    .option('--output <file>', 'file to write', 'postcopy-lab.html')
     .action((words: string[], options: RunOptions & { input?: string; output: string }) =>
       run(async ({ scope }) => {
         const { input, output: file } = options
@@ -101,9 +104,9 @@ function defineReport(run: RunAction): Command {
 
 function defineCompare(run: RunAction): Command {
   return new Command('compare')
-    .description('show where two runs differ: verdicts, facts, measurements, hosts')
-    .argument('<a>', 'what "lab run --json" printed')
-    .argument('<b>', 'the same, of another host, kernel or time')
+    .description('show the differences between two runs: verdicts, facts, measurements, hosts')
+    .argument('<a>', 'output of "lab run --json"')
+    .argument('<b>', 'output of another run: another host, kernel or time')
     .option('--json', 'print one JSON object')
     .action((a: string, b: string, { json }: { json?: true }) =>
       run(async () => {
@@ -117,10 +120,10 @@ function defineCompare(run: RunAction): Command {
 function addRunOptions(command: Command): Command {
   return command
     .argument('[words...]', wordsHelp)
-    .option('--quiet', 'no line for each experiment on stderr while they run')
+    .option('--quiet', 'print no progress lines on stderr')
     .option(
       '--without <feature>',
-      'treat a feature of userfaultfd as absent, to see what an older kernel gives (repeatable)',
+      'treat a feature of userfaultfd as absent, as on an older kernel (repeatable)',
       collectFeature,
     )
 }

@@ -25,7 +25,7 @@ export function lastWords({ incoming, source, destination, spilled }: EndingGues
   }
   if (!incoming || destination?.state === 'completed') return 'the guest ends'
   return destination?.guestLocation === 'here'
-    ? 'the guest ends before all of its memory has arrived'
+    ? 'the guest ends before all of its memory has been received'
     : 'no guest has arrived'
 }
 
@@ -33,7 +33,7 @@ function wordsOfSource({ state, guestLocation }: End, spilled: EndingGuest['spil
   const isKnown = guestLocation === 'elsewhere'
   const where = isKnown
     ? 'the guest is at the destination'
-    : 'whether the destination has the guest is not known: ask there (info status)'
+    : 'whether the destination has the guest is not known: check there (info status)'
   if (state === 'completed') return isKnown ? `${where}, with all of its memory` : where
   const pages = 'the pages that it has not received'
   const fate =

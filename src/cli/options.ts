@@ -21,7 +21,7 @@ export function addTlsOptions(command: Command, role: 'listens' | 'connects'): C
   if (role === 'listens') return command
   return command.option(
     '--tls-hostname <name>',
-    "name to look for in the destination's certificate; default: the host of its URI",
+    "name that the destination's certificate must have; default: the host of its URI",
   )
 }
 
@@ -39,7 +39,7 @@ export function tlsParameters({ tlsCreds, tlsHostname }: TlsOptions): {
 export function foreignDirectoryOption(): Option {
   return new Option(
     '--allow-foreign-directory',
-    'take a directory that belongs to another user, or that other users may write',
+    'accept a directory that belongs to another user, or that other users may write',
   )
 }
 
@@ -53,7 +53,7 @@ export interface GuestOptions extends TlsOptions {
 
 export const WORKLOAD_HELP =
   'what the vCPUs do: idle, sweep, random, zipf or chase, then options, as in ' +
-  'sweep:hot=64M,writes=30 (hot: bytes touched; writes: percent of touches that change their page; ' +
+  'sweep:hot=64M,writes=30 (hot: bytes touched; writes: percent of touches that write; ' +
   'also fill, rate, touches, seed)'
 
 /** @param defaults - for options that the user does not set */
@@ -71,7 +71,7 @@ export function addGuestOptions(
     .addOption(
       new Option(
         '--memory <kind>',
-        'what it is made of: private memory, a memfd, or huge pages of 2 MiB (see postcopy doctor)',
+        'its kind: private memory, a memfd, or huge pages of 2 MiB (see postcopy doctor)',
       )
         .choices(['anon', 'memfd', 'hugetlb'])
         .default('anon'),
@@ -80,7 +80,7 @@ export function addGuestOptions(
     .option('--workload <text>', WORKLOAD_HELP, checked(parseWorkload), defaults.workload)
     .option(
       '--user-mode-only',
-      'as destination, handle page faults of user code only, as an ordinary user without rights must',
+      'as destination: handle page faults of user code only, as an unprivileged user must',
     )
 }
 
@@ -98,10 +98,10 @@ export interface QmpOptions {
  */
 export function addQmpOptions(command: Command, note = ''): Command {
   return command
-    .option('--qmp <where>', `answer QMP on unix:PATH or tcp:HOST:PORT${note}`, checked(qmpAddress))
+    .option('--qmp <where>', `serve QMP on unix:PATH or tcp:HOST:PORT${note}`, checked(qmpAddress))
     .option(
       '--qmp-tcp-insecure',
-      'let --qmp be on tcp: it has no password, and each program that can connect controls the guest',
+      'allow --qmp on tcp: QMP has no password, so any program that can connect controls the guest',
     )
     .hook('preAction', (_command, action) => {
       const { qmp, qmpTcpInsecure } = action.opts<QmpOptions>()

@@ -34,11 +34,11 @@ interface ParkCommandOptions extends TlsOptions, QmpOptions {
 
 export function definePark(run: RunAction): Command {
   const command = new Command('park')
-    .summary('take a running VM from a QEMU and keep it in a directory')
+    .summary('receive a running VM from QEMU and keep it in a directory')
     .description(
-      'Waits for one migration from a QEMU and keeps the VM on disk: a sparse file for each RAM ' +
+      'Receives one migration from a QEMU and keeps the VM on disk: a sparse file for each RAM ' +
         'block, and the state of its devices. QEMU may switch to postcopy at any moment. The ' +
-        'directory appears when all of it is on disk; then QEMU may be ended.',
+        'directory appears when the whole VM is on disk; then QEMU may be ended.',
     )
     .argument('[uri]', 'where QEMU will connect: tcp:HOST:PORT or unix:PATH', uriOr())
     .option('--to <dir>', 'the directory to make; must not exist')
@@ -46,18 +46,18 @@ export function definePark(run: RunAction): Command {
       '--from <file>',
       'read a saved stream instead (migrate "exec:cat > FILE"), or a pipe; -: standard input',
     )
-    .option('--recover <dir.incomplete>', 'go on where a postcopy broke off')
+    .option('--recover <dir.incomplete>', 'continue a postcopy that broke off')
     .option('--json', 'print one JSON object at the end')
     .addOption(foreignDirectoryOption())
   return addTlsOptions(addQmpOptions(command), 'listens')
     .addHelpText(
       'after',
       `
-In QEMU's monitor, when this waits:
+In QEMU's monitor, while this command waits:
   migrate_set_capability postcopy-ram on    (only if you want to switch)
   migrate -d tcp:127.0.0.1:4444
   migrate_start_postcopy                    (at any time, or never)
-What breaks after the switch leaves DIR.incomplete; QEMU must then not be ended:
+A failure after the switch leaves DIR.incomplete; then QEMU must not be ended:
   postcopy park tcp:127.0.0.1:4444 --recover DIR.incomplete
   migrate -r tcp:127.0.0.1:4444             (in QEMU's monitor)`,
     )
@@ -89,7 +89,8 @@ async function runPark(
   })
   signals.onFirst(() => {
     if (!park.state.startsWith('postcopy-')) park.stop()
-    else status.note('its other pages are still with QEMU: waits for them; again: gives up')
+    else
+      status.note('QEMU still has the other pages: waiting for them; a second signal stops parking')
   })
   if (qmpSocket !== undefined) {
     const qmp = QmpServer.serve(parkTarget(park), qmpSocket)
@@ -106,7 +107,7 @@ async function runPark(
     throw withNextCommand(park, uri, options)
   }
   if (options.recover !== undefined && park.uri === undefined) {
-    status.note('no page was missing any more: QEMU is not needed for it, and may be ended')
+    status.note('no page was missing: QEMU is not needed any more, and may be ended')
   }
   const result = resultOf(directory, manifest)
   if (options.json === true) output.json(result)
@@ -122,7 +123,10 @@ function withNextCommand(
 ): PostcopyError {
   const { error } = park
   if (error === undefined)
-    return new PostcopyError('ERR_INTERNAL', 'parking ended without a result and without an error')
+    return new PostcopyError(
+      'ERR_INTERNAL',
+      'parking ended without a result or an error: please report this',
+    )
   const isKept = park.state === 'postcopy-paused' || options.recover !== undefined
   // If there is a manifest, the whole VM is in DIR.
   if (!isKept || park.manifest !== undefined) return error
@@ -130,8 +134,8 @@ function withNextCommand(
   const directory = incompleteDirectory(options)
   const command = nextCommand(['park', where, '--recover', directory], options)
   const next = park.isKeptWhole
-    ? `To go on: ${command}`
-    : `If that QEMU is gone, the other pages are lost with it: nothing can be resumed, and ${directory} may be removed. To go on: ${command}; when it waits, in QEMU's monitor: migrate -r ${uriForPeer(where)}`
+    ? `To continue: ${command}`
+    : `If that QEMU is gone, the other pages are lost with it: nothing can be resumed, and ${directory} may be removed. Otherwise continue with: ${command}; then, in QEMU's monitor: migrate -r ${uriForPeer(where)}`
   return new PostcopyError(error.code, `${sentence(error.message)} ${next}`, { cause: error })
 }
 
@@ -165,7 +169,8 @@ async function begin(
     })
     return { park, directory: recover.replace(/\.incomplete\/*$/, '') }
   }
-  if (to === undefined) throw new PostcopyError('ERR_USAGE', 'say --to which directory')
+  if (to === undefined)
+    throw new PostcopyError('ERR_USAGE', '--to DIR is missing: the directory to make')
   if (uri !== undefined && file === undefined) {
     return {
       park: await Park.listen({ uri, directory: to, parameters, allowForeignDirectory }),
@@ -195,8 +200,8 @@ function describe(file: string | undefined): ReadonlyMap<string, string> {
   const from = file === '-' ? 'standard input' : file
   return new Map([
     ...(from === undefined ? [] : [['setup', `waiting for a VM from ${from}`] as const]),
-    ['active', 'a VM is coming'],
-    ['postcopy-active', 'postcopy: its devices are on disk, its other pages follow'],
+    ['active', 'receiving a VM'],
+    ['postcopy-active', 'postcopy: its device state is on disk, receiving the other pages'],
   ])
 }
 

@@ -17,7 +17,8 @@ export function createProgram(setStatus: (status: number) => void): Command {
   const program = new Command('postcopy')
     .description(
       'Moves a running guest from one process or host to another and starts it there before its ' +
-        'memory has arrived: missing pages are real page faults, fetched while the guest waits.',
+        'memory has been received: a touch of a missing page is a real page fault, and the page is ' +
+        'fetched while the vCPU waits.',
     )
     .version(packageInfo().version)
     .showHelpAfterError(false)
@@ -37,9 +38,9 @@ export function createProgram(setStatus: (status: number) => void): Command {
       'after',
       `
 Begin with:
-  postcopy doctor   what this host can do, and how to turn on the rest
+  postcopy doctor   what this host supports, and how to enable the rest
   postcopy demo     one migration between two processes here, with a check of every page
-  postcopy lab      what this kernel does with page faults, asked of it`,
+  postcopy lab      what this kernel does with page faults, found by experiments`,
     )
     .exitOverride()
   let current = program

@@ -47,11 +47,11 @@ export class RefusalLog {
   }
 }
 
-/** As text: `turned away: …`. */
+/** As text: `rejected: …`. */
 export function describeRefusal({ code, message }: PostcopyError): string {
-  return `turned away: ${message} [${code}]`
+  return `rejected: ${message} [${code}]`
 }
 
 export function describeRefusals(count: number, last: PostcopyError): string {
-  return `turned away ${count} more connections, the last of them: ${last.message} [${last.code}]`
+  return `rejected ${count} more connections, the last of them: ${last.message} [${last.code}]`
 }

@@ -44,15 +44,15 @@ const QUIET_MS = 1000
 
 export function defineResume(run: RunAction): Command {
   const command = new Command('resume')
-    .summary('start a parked VM in a QEMU at once, its memory following')
+    .summary('start a parked VM in QEMU at once, and send its memory while it runs')
     .description(
-      'Sends a parked VM to a QEMU that waits for one, by postcopy from the first moment: the ' +
-        'guest runs after milliseconds, pages that it touches come first, the rest behind them. ' +
-        'The directory is never changed, but for its file working-set: give several URIs, or do it ' +
-        'again, for as many clones as you like. In that file stands which pages were asked for, ' +
-        'and they come first next time.',
+      'Sends a parked VM to a QEMU that waits for one, by postcopy from the start: the ' +
+        'guest runs after milliseconds. Pages that it touches are sent first, the rest after them. ' +
+        'Only the file working-set in the directory is changed: give several URIs, or run it ' +
+        'again, for as many clones as you like. That file lists the pages that were requested; ' +
+        'the next resume sends them first.',
     )
-    .argument('<dir>', 'what postcopy park has made')
+    .argument('<dir>', 'a directory made by postcopy park')
     .argument(
       '<uri...>',
       'where QEMU waits: tcp:HOST:PORT or unix:PATH',
@@ -60,45 +60,45 @@ export function defineResume(run: RunAction): Command {
     )
     .option(
       '--on-demand [quiet]',
-      'push pages that nobody asks for only after so many ms without a request (default 1000), or never',
+      'push unrequested pages only after this many ms without a request (default 1000), or never',
       parseQuiet,
     )
     .option(
       '--bandwidth <size>',
-      'bytes a second of such pages, as in 100M',
+      'limit of unrequested pages in bytes per second, as in 100M',
       checked(parseByteSize),
     )
     .option(
       '--page-size <block=size>',
-      "host page of a RAM block in the QEMU that gets it, as in pc.ram=2M; default: the parked one's",
+      'host page size of a RAM block in the destination QEMU, as in pc.ram=2M; default: as parked',
       parsePageSize,
     )
     .option(
       '--preempt',
-      'send requested pages on a second connection: QEMU has postcopy-preempt on',
+      'send requested pages on a second connection; QEMU needs postcopy-preempt on',
     )
     .option(
       '--recover',
-      'go on with a postcopy that is paused and has lost its source: <dir> is what that was resumed ' +
-        'from, or what it has spilled (postcopy guest --spill)',
+      'continue a paused postcopy whose source is lost: <dir> is the directory that it was resumed ' +
+        'from, or the one that it spilled to (postcopy guest --spill)',
     )
     .option(
       '--working-set <file>',
-      'the order in which pages were asked for: they are pushed in it, and new ones added; default: working-set in <dir>',
+      'file with the order in which to push pages; newly requested pages are appended; default: working-set in <dir>',
     )
-    .option('--no-working-set', 'neither push pages in such an order nor keep it')
-    .option('--verify', 'first read all of its memory and compare the checksums')
+    .option('--no-working-set', 'neither use nor write a working set')
+    .option('--verify', 'first read all parked memory and compare the checksums')
     .option(
       '--qemu-log <file>',
-      'a file with the standard error of the QEMU (2> FILE): where it refuses the VM, its last words say why; for a single URI',
+      'a file with the standard error of the QEMU (2> FILE); if QEMU refuses the VM, its last lines are shown; for a single URI',
     )
     .addOption(foreignDirectoryOption())
-    .option('--json', 'print one JSON object a QEMU')
+    .option('--json', 'print one JSON object per QEMU')
   return addTlsOptions(addQmpOptions(command, '; for a single URI'), 'connects')
     .addHelpText(
       'after',
       `
-QEMU has to be started with the options of the one that was parked, and
+Start QEMU with the options of the parked one, and
   -incoming defer -monitor stdio
 then, in its monitor:
   migrate_set_capability postcopy-ram on
@@ -134,10 +134,10 @@ async function runResume(
   { scope, signals }: CommandRun,
 ): Promise<number> {
   if (options.qmp !== undefined && uris.length > 1) {
-    throw new PostcopyError('ERR_USAGE', '--qmp drives one clone, not several')
+    throw new PostcopyError('ERR_USAGE', '--qmp works with a single URI only')
   }
   if (options.qemuLog !== undefined && uris.length > 1) {
-    throw new PostcopyError('ERR_USAGE', '--qemu-log is of one QEMU, not of several')
+    throw new PostcopyError('ERR_USAGE', '--qemu-log works with a single URI only')
   }
   const qemuLog = options.qemuLog === undefined ? undefined : new QemuLog(options.qemuLog)
   const { onDemand, bandwidth, verify, pageSize: pageSizes } = options
@@ -215,5 +215,5 @@ function progress(clones: readonly Clone[]): string {
     clones.reduce((total, { source }) => total + (source === undefined ? 0 : of(source)), 0)
   const left = sum(({ counters }) => counters.remainingPages)
   const rate = formatByteSize(sum(({ counters }) => counters.bytesPerSecond))
-  return `${left} pages left, ${rate}/s, ${sum(({ counters }) => counters.requestedPages)} asked for`
+  return `${left} pages left, ${rate}/s, ${sum(({ counters }) => counters.requestedPages)} requested`
 }

@@ -27,7 +27,7 @@ export async function runCommand(
   const signals = new Signals()
   const scope = new Scope((error) => {
     const { code, message } = errorToRecord(error)
-    output.note(`while ending: ${message} [${code}]`)
+    output.note(`during cleanup: ${message} [${code}]`)
   })
   let status = 1
   signals.arm()

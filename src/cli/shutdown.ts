@@ -65,7 +65,9 @@ export class Shutdown {
     try {
       this.#monitor.quit({ reason: 'signal' })
     } catch (error) {
-      this.#log(`${errorToRecord(error).message}; ends when they are there, or at a second signal`)
+      this.#log(
+        `${errorToRecord(error).message}; this process ends when they have been received, or at a second signal`,
+      )
     }
   }
 

@@ -23,7 +23,7 @@ export function openWorkingSet(
   return WorkingSet.open(vm, {
     ...trust,
     onUnusable: ({ code, message }) => {
-      status.note(`goes on without the working set, and replaces it: ${message} [${code}]`)
+      status.note(`the working set cannot be used, and will be replaced: ${message} [${code}]`)
     },
   })
 }
@@ -33,9 +33,9 @@ export function saveWorkingSet(workingSet: WorkingSet | undefined, status: Statu
   if (workingSet === undefined) return
   try {
     const added = workingSet.save()
-    if (added > 0) status.note(`${added} pages more in the working set ${workingSet.file}`)
+    if (added > 0) status.note(`added ${added} pages to the working set ${workingSet.file}`)
   } catch (error) {
     const { code, message } = errorToRecord(error)
-    status.note(`the working set was not kept: ${message} [${code}]`)
+    status.note(`the working set was not written: ${message} [${code}]`)
   }
 }

@@ -6,5 +6,5 @@ import { output } from './output.js'
  * that.
  */
 export async function writePage(file: string, text: string): Promise<void> {
-  await writeUserFile(file, text, () => output.note(`waits for a reader of the FIFO ${file}`))
+  await writeUserFile(file, text, () => output.note(`waiting for a reader of the FIFO ${file}`))
 }

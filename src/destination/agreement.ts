@@ -25,7 +25,7 @@ export function checkPageSizes(
   if (summary === own && targetPageSize === TARGET_PAGE_SIZE) return
   throw new PeerError(
     'ERR_PEER_PAGE_SIZE',
-    `page sizes differ: the source has ${hex(summary)} with target pages of ${String(targetPageSize)}, here it is ${hex(own)} with ${TARGET_PAGE_SIZE}`,
+    `page sizes differ: the source has ${hex(summary)} with target pages of ${String(targetPageSize)}, this end has ${hex(own)} with ${TARGET_PAGE_SIZE}`,
   )
 }
 
@@ -59,7 +59,7 @@ export function findBlock(blocks: readonly DestinationBlock[], name: string): De
 
 /** @param text - which end has the capability */
 export function capabilityMismatch(text: string): PeerError {
-  return new PeerError('ERR_PEER_CAPABILITY', `${text}: set it alike on both ends`)
+  return new PeerError('ERR_PEER_CAPABILITY', `${text}: set it to the same value on both ends`)
 }
 
 function hex(value: number | undefined): string {

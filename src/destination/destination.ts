@@ -238,7 +238,7 @@ export class Destination extends RecoverableEnd<DestinationRequest, DestinationN
     const announced = this.#announced
     const uffd = this.#uffd
     if (announced === undefined || uffd === undefined) {
-      throw new PostcopyError('ERR_INTERNAL', 'paused before anything was announced')
+      throw new PostcopyError('ERR_INTERNAL', 'paused before the source announced its RAM blocks')
     }
     let listening: Promise<void> | undefined
     await this.restart(() => {

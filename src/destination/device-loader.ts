@@ -23,9 +23,9 @@ import type { DestinationRequest } from './protocol.js'
 
 /** Added to the error, because the source cannot tell this to its user. */
 const NO_WAY_BACK =
-  '. The source did not wait for its devices to be loaded, as a QEMU before 10.2 does not: its guest ' +
-  'stays stopped there, as postcopy-paused, and cont is refused. Start it again from its disk or a snapshot; ' +
-  'a precopy loads the devices while the source can still take its guest back'
+  '. The source did not wait until its devices were loaded (QEMU before 10.2 does not): its guest ' +
+  'stays stopped there in postcopy-paused, and cont fails. Start the guest again from its disk or a snapshot; ' +
+  'with precopy, the source can resume the guest if loading the devices fails'
 
 export interface DeviceLoaderHost {
   post(request: DestinationRequest): void
@@ -156,7 +156,7 @@ export class DeviceLoader {
     if (!this.#claim.take()) {
       throw new StateError(
         'ERR_STATE_MIGRATION_LOST',
-        'the migration failed while its devices were loaded: the guest stays with the source',
+        'the migration failed while its devices were loaded: the guest stays at the source',
         this.#host.state(),
       )
     }

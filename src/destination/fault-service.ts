@@ -123,7 +123,7 @@ export class FaultService {
     if (target === undefined) {
       throw new PostcopyError(
         'ERR_FAULT_ADDRESS',
-        `a fault at 0x${address.toString(16)} is in no RAM block`,
+        `a fault at 0x${address.toString(16)} is outside all RAM blocks`,
       )
     }
     const { block, received, requested } = target

@@ -97,7 +97,8 @@ export class MissingPages {
   /** From now on, a touch of a missing page is a fault, which is handled. */
   arm(): void {
     const uffd = this.#uffd
-    if (uffd === undefined) throw new PostcopyError('ERR_INTERNAL', 'a package without advise')
+    if (uffd === undefined)
+      throw new PostcopyError('ERR_INTERNAL', 'a package without POSTCOPY_ADVISE')
     this.#guardOwner(uffd)
     this.#placement.arm(uffd)
     this.#faults = this.#makeFaultService(uffd)

@@ -47,14 +47,14 @@ export class OwnerGuard {
 
 /** `cont -f` exists only in postcopy's monitor. A QEMU before 10.2 rejects `cont`, too. */
 const TAKE_BACK =
-  'at a source of postcopy, cont -f in its monitor (Source.takeBack()) starts it as it was when it was stopped there'
+  'if the source is postcopy, cont -f in its monitor (Source.takeBack()) resumes the guest from the state in which it was stopped'
 
 /** Not exact if the worker is lost right after a vCPU has begun to run. */
 const WHILE_LOADING = `The guest does not run here: ${TAKE_BACK}`
 
 /** Also true after `Destination.close()`. */
 const AFTER_LOADING =
-  `No other thread can recover the migration. The guest does not run here any more: ${TAKE_BACK}. ` +
+  `No other thread can recover the migration. The guest does not run here: ${TAKE_BACK}. ` +
   'Do not touch guest RAM on the main thread after the devices are loaded and before the migration is complete'
 
 /** The cause if the worker ends without running JavaScript again. */

@@ -123,7 +123,7 @@ export class Placement {
       if (page !== -1) {
         throw new PeerError(
           'ERR_PEER_DISCARD',
-          `"${block.name}": the page at ${page * TARGET_PAGE_SIZE} was neither sent nor named by a discard; a fault on it would wait for ever`,
+          `"${block.name}": the page at ${page * TARGET_PAGE_SIZE} was neither sent nor discarded; a fault on it would never end`,
         )
       }
       precopied.bytes.set(received.bytes)
@@ -230,7 +230,7 @@ export class Placement {
       const page = received.firstInNeither(received)
       throw new PeerError(
         'ERR_PEER_INCOMPLETE',
-        `the source ended, but ${missing} pages of "${block.name}" have not come, the first at ${page * TARGET_PAGE_SIZE}`,
+        `the source ended the migration, but ${missing} pages of "${block.name}" are missing, the first at ${page * TARGET_PAGE_SIZE}`,
       )
     }
   }
@@ -323,8 +323,8 @@ export class Placement {
     throw new PeerError(
       'ERR_PEER_PAGE',
       hostPageSize === TARGET_PAGE_SIZE
-        ? `the page at ${offset} of "${name}" came again in postcopy; the one that is here stays`
-        : `a page came again, or for another host page, while the one at ${offset} of "${name}" was not complete`,
+        ? `the page at ${offset} of "${name}" was received twice in postcopy; the first copy is kept`
+        : `the source sent a page twice, or a page of another host page, before the host page at ${offset} of "${name}" was complete`,
     )
   }
 }
@@ -364,5 +364,5 @@ function placeOnce(
 }
 
 function noHugePage(): string {
-  return `${hugePageShortage()}; then recover: the page is still missing here, and the source keeps it`
+  return `${hugePageShortage()}; then recover the migration: the source still has the page`
 }

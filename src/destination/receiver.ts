@@ -318,7 +318,7 @@ export class Receiver {
   #prepare(summary: number | undefined, targetPageSize: number | undefined): void {
     if (!this.#options.capabilities['postcopy-ram']) {
       throw capabilityMismatch(
-        'the source wants postcopy, but the capability postcopy-ram is off here',
+        'the source requests postcopy, but the capability postcopy-ram is off here',
       )
     }
     checkPageSizes(this.#blocks, summary, targetPageSize)
@@ -330,7 +330,7 @@ export class Receiver {
     const isWithoutAdvise = this.#session.phases.is('precopy')
     if (this.#options.capabilities['postcopy-ram'] && isWithoutAdvise) {
       throw capabilityMismatch(
-        'the capability postcopy-ram is on here, but the source sent no advise',
+        'the capability postcopy-ram is on here, but the source sent no POSTCOPY_ADVISE',
       )
     }
     this.#session.channel?.checkReturnPath(this.#session.returnPath.isOpen)

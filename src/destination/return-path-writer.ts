@@ -46,7 +46,7 @@ export class ReturnPathWriter {
   /** @throws PeerError `ERR_PEER_PROTOCOL` for a block that was requested before */
   queueBitmap(name: string, received: Uint8Array): void {
     if (this.#bitmaps.has(name)) {
-      const text = `the source asks for the received bitmap of "${name}" a second time`
+      const text = `the source requested the received bitmap of "${name}" twice`
       throw new PeerError('ERR_PEER_PROTOCOL', text)
     }
     this.#bitmaps.add(name)
@@ -68,7 +68,7 @@ export class ReturnPathWriter {
     if (unread <= this.#mostUnreadBytes) return
     throw new PeerError(
       'ERR_PEER_UNREAD',
-      `the source does not read what it is told: ${unread} bytes wait, more than ${this.#mostUnreadBytes} (x-max-unread-bytes)`,
+      `the source does not read the return path: ${unread} bytes are unread, more than ${this.#mostUnreadBytes} (x-max-unread-bytes)`,
     )
   }
 }

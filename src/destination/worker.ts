@@ -16,7 +16,7 @@ import { Receiver } from './receiver.js'
 
 const port = parentPort
 if (port === null) {
-  throw new PostcopyError('ERR_INTERNAL', 'the destination worker runs in a worker only')
+  throw new PostcopyError('ERR_INTERNAL', 'the destination worker must run in a worker thread')
 }
 
 const data = workerInput() as DestinationWorkerData

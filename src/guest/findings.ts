@@ -60,13 +60,13 @@ export function formatFinding(finding: Finding): string {
     if (block === 'ledger') return `${verdict} ledger, ${lengthBytes} bytes: ${got} for ${expected}`
     switch (verdict) {
       case 'lost':
-        return `lost page, zero though it was written (${expected} expected)`
+        return `lost page: zero instead of ${expected}`
       case 'misplaced':
-        return `misplaced page, content of page ${got} instead of ${expected}`
+        return `misplaced page: content of page ${got} instead of ${expected}`
       case 'stale':
-        return `stale page, version ${got} instead of ${expected}`
+        return `stale page: version ${got} instead of ${expected}`
       case 'torn':
-        return `torn page, a line of version ${got} instead of ${expected}`
+        return `torn page: a line of version ${got} instead of ${expected}`
       case 'corrupt':
         return lengthBytes === 1
           ? `corrupt byte, 0x${got.toString(16)} instead of 0x${expected.toString(16)}`

@@ -231,7 +231,7 @@ export class Guest implements MigratableMachine {
       throw deviceError(`${nameOf(device)}: version ${version} instead of ${device.version}`)
     }
     if (!this.#blank.has(nameOf(device))) {
-      throw deviceError(`${nameOf(device)}: already has a state`)
+      throw deviceError(`${nameOf(device)}: its state was sent twice`)
     }
     const reader = new Reader(data)
     device.load(reader)
@@ -322,7 +322,7 @@ export class Guest implements MigratableMachine {
     if (this.#blank.size === 0) return
     throw new StateError(
       'ERR_STATE_GUEST',
-      `cannot ${action}: nothing has been migrated into this guest yet`,
+      `cannot ${action}: no guest has been received yet`,
       'incoming',
     )
   }

@@ -37,7 +37,10 @@ export class VcpuSet {
     const machine = addon().machineCreate(ram.lease(), ledger.lease(), count, pageCount)
     if (typeof machine === 'number') {
       check(machine, 'pthread_create', () => `${count} vCPUs`)
-      throw new PostcopyError('ERR_INTERNAL', 'no machine and no error')
+      throw new PostcopyError(
+        'ERR_INTERNAL',
+        'the machine was not created, and no error was reported',
+      )
     }
     this.#handle = machine
     this.count = count

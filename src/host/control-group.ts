@@ -83,7 +83,7 @@ function hierarchyOf(controller: string): { mountPoint: string; version: 1 | 2 }
   }
   throw new PostcopyError(
     'ERR_CONTROL_GROUP',
-    `no hierarchy of control groups has the controller ${controller}`,
+    `no control group hierarchy has the controller ${controller}`,
   )
 }
 

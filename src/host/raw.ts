@@ -10,7 +10,7 @@ let numbers: Record<string, number> | undefined
 export function syscallNumber(name: string): number {
   const number = (numbers ??= labNative().syscallNumbers())[name]
   if (number === undefined) {
-    throw new PostcopyError('ERR_LAB_SYSCALL', `the lab does not know the system call "${name}"`)
+    throw new PostcopyError('ERR_LAB_SYSCALL', `unknown system call "${name}"`)
   }
   return number
 }

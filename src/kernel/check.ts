@@ -10,7 +10,7 @@ export function errnoName(errno: number): string {
 
 /** Hint for the `ENOENT` of `attach`. */
 export const NO_HANDLE_HINT =
-  'its last handle was closed or garbage collected: keep one as long as its id is used'
+  'its last handle was closed or garbage collected: keep a handle as long as the id is used'
 
 /** The error for a negative result of `syscall`. */
 export function kernelError(errno: number, syscall: string, args = '', hint?: string): KernelError {

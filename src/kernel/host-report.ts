@@ -61,7 +61,7 @@ function userfaultfdFact({ doors, confinement }: Privileges): HostFact {
       : open.length > 0
         ? 'of user code only: a system call that meets a missing page fails with EFAULT'
         : 'none',
-    enables: 'post-copy: a guest runs while its memory is still arriving',
+    enables: 'post-copy: the guest runs before its memory has been received',
     turnOn: full ? undefined : remediesFor(doors, confinement),
   }
 }
@@ -93,7 +93,7 @@ const featureUses: readonly (readonly [FeatureName, string])[] = [
   ['WP_ASYNC', 'finding dirty pages without a fault each: about 60 times cheaper'],
   ['MINOR_SHMEM', 'placing without a copy on memfd (UFFDIO_CONTINUE)'],
   ['MINOR_HUGETLBFS', 'placing without a copy on hugetlb (UFFDIO_CONTINUE)'],
-  ['POISON', 'marking pages that are lost for good (UFFDIO_POISON)'],
+  ['POISON', 'marking lost pages (UFFDIO_POISON)'],
   ['MOVE', 'moving pages inside a process (UFFDIO_MOVE)'],
 ]
 
@@ -123,11 +123,7 @@ function forkFact(
     id: 'event-fork',
     title: 'CAP_SYS_PTRACE',
     status: has ? 'ok' : 'missing',
-    found: has
-      ? 'yes'
-      : isOnlyThere
-        ? 'only in this user namespace, where it does not count'
-        : 'no',
+    found: has ? 'yes' : isOnlyThere ? 'only in this user namespace, which is not enough' : 'no',
     enables: 'following a fork (UFFD_FEATURE_EVENT_FORK); userfaultfd(2) for kernel faults',
     turnOn: has
       ? undefined
@@ -144,7 +140,7 @@ function pagemapFact(): HostFact {
     title: 'PAGEMAP_SCAN',
     status: error === undefined ? 'ok' : 'missing',
     found: error ?? 'works',
-    enables: 'reading which pages were written, with WP_ASYNC',
+    enables: 'finding written pages, with WP_ASYNC',
     turnOn: error === undefined ? undefined : 'Linux 6.7 or later, and /proc',
   }
 }
@@ -205,13 +201,13 @@ function memoryFacts(privileges: Privileges): HostFact[] {
       'memory-group',
       'Memory left in the control group',
       memoryGroup === undefined ? 'unlimited' : describeLimit(memoryGroup),
-      'RAM of guests: beyond it the kernel kills the process',
+      'RAM of guests; above it the kernel kills the process',
     ),
     fact(
       'thp',
       'Transparent huge pages',
       `private memory ${thp.anon ?? 'unknown'}, shared memory ${thp.shmem ?? 'unknown'}`,
-      'faster memory; a destination turns them off until all pages are there',
+      'faster memory; a destination turns them off until all pages are received',
     ),
     fact('memlock', 'RLIMIT_MEMLOCK', bytes(memlockBytes), 'locking guest RAM in memory'),
     fact(

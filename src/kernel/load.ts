@@ -34,7 +34,7 @@ export function loadAddon(name: 'postcopy' | 'vcpu' | 'lab'): unknown {
   } catch (cause) {
     throw new PostcopyError(
       'ERR_ADDON_LOAD',
-      `the addon ${path} does not load: ${String(cause)}; where it was built for another system, ${buildAdvice(true)}`,
+      `the addon ${path} does not load: ${String(cause)}; if it was built for another system, ${buildAdvice(true)}`,
       { cause },
     )
   }

@@ -64,7 +64,7 @@ function deviceRemedy(error: string, { kernel, userNamespace, hostUid }: Confine
 function absenceRemedy(confinement: Confinement): string {
   if (confinement.seccompFilter) return filterRemedy(confinement)
   return confinement.deviceNode
-    ? 'removing what hides userfaultfd(2) from this process: /dev/userfaultfd shows that the kernel has it'
+    ? 'removing the filter that hides userfaultfd(2) from this process: the kernel has it, because /dev/userfaultfd exists'
     : 'a kernel with CONFIG_USERFAULTFD'
 }
 

@@ -116,7 +116,8 @@ function describe({ door, userModeOnly }: Attempt): string {
   return userModeOnly ? `${name} user-mode-only` : name
 }
 
-const forkHint = 'EVENT_FORK needs CAP_SYS_PTRACE, whoever opened the descriptor'
+const forkHint =
+  'EVENT_FORK needs CAP_SYS_PTRACE in this process, also if another process opened the descriptor'
 
 /** Remedies for the open methods that were tried. */
 function openHint({ door, userModeOnly }: UserfaultfdOptions): string {
@@ -132,5 +133,5 @@ function openHint({ door, userModeOnly }: UserfaultfdOptions): string {
   const remedies = tried.map((answer) => remedyFor(answer, answers, confinement))
   const isNarrowOpen = answers.some((answer) => answer.userModeOnly && answer.error === undefined)
   if (userModeOnly === false && isNarrowOpen) remedies.push('user-mode faults only')
-  return `what helps: ${joinRemedies(remedies)}`
+  return `to enable it: ${joinRemedies(remedies)}`
 }

@@ -25,7 +25,7 @@ export function hugePageShortage(): string {
   const limit = hugePageLimit()
   return limit === undefined
     ? 'no huge page is left: the pool is exhausted; raise vm.nr_hugepages (sysctl -w vm.nr_hugepages=N)'
-    : `no huge page is left: the control group has ${describeLimit(limit)}; raise that limit, or vm.nr_hugepages where the pool is exhausted`
+    : `no huge page is left: the control group has ${describeLimit(limit)}; raise that limit, or vm.nr_hugepages if the pool is exhausted`
 }
 
 export function creationHint(errno: number, syscall: string, kind: RegionKind): string | undefined {
@@ -36,7 +36,7 @@ export function creationHint(errno: number, syscall: string, kind: RegionKind): 
   if (code === 'ENOMEM') return 'not enough memory: see MemAvailable and vm.overcommit_memory'
   if (code === 'EINVAL' && syscall !== 'madvise') {
     return kind === 'file'
-      ? 'the length must be whole pages and not exceed the file, which must be a regular one'
+      ? 'the length must be whole pages and not exceed that of the file, which must be a regular file'
       : 'the length must be whole pages and more than 0'
   }
   return undefined
@@ -44,7 +44,7 @@ export function creationHint(errno: number, syscall: string, kind: RegionKind): 
 
 export function faultHint(code: string): string | undefined {
   if (code !== 'EFAULT') return undefined
-  return 'a missing page was touched from inside the kernel, which a user-mode-only userfaultfd does not handle: touch() the range first'
+  return 'the kernel touched a missing page, and a user-mode-only userfaultfd does not handle such faults: touch() the range first'
 }
 
 export function scanHint(code: string): string | undefined {

@@ -34,10 +34,10 @@ async function obey(order: Order): Promise<Answer> {
   try {
     const seen = await experiment.run(lab)
     const left = threadCount() - before
-    if (left > 0) record.notes.push(`it left ${left} threads running`)
+    if (left > 0) record.notes.push(`it ended with ${left} threads still running`)
     const expectation = expectationFor(experiment.expected, lab.kernel)
     const findings = compare(expectation, seen, record.unavailable)
-    const source = expectation?.source ?? 'nothing is expected of this kernel'
+    const source = expectation?.source ?? 'no expected value for this kernel'
     return { type: 'result', verdict: judge(findings), findings, source, record }
   } catch (error) {
     if (error instanceof NotPossible) {

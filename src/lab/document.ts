@@ -55,7 +55,7 @@ export async function readDocument(path: string): Promise<LabDocument> {
   }
   const document = parsed as Partial<LabDocument> | null
   if (document?.format !== 'postcopy-lab' || !Array.isArray(document.rows)) {
-    throw refuse('is not a result of the lab')
+    throw refuse('is not the output of postcopy lab run --json')
   }
   // The version is checked first: another version may have a document of another shape.
   if (Number(document.version) !== 1 || document.fingerprint === undefined) {
@@ -70,9 +70,9 @@ export async function readDocument(path: string): Promise<LabDocument> {
 /** @returns the first member that {@link makeDocument} would not write */
 function wrongIn(document: Partial<LabDocument>): string | undefined {
   const { startedAt, durationMs, fingerprint, rows = [] } = document
-  if (typeof startedAt !== 'string') return 'startedAt is no text'
-  if (typeof durationMs !== 'number') return 'durationMs is no number'
-  if (typeof fingerprint !== 'object') return 'fingerprint is no object'
+  if (typeof startedAt !== 'string') return 'startedAt is not a string'
+  if (typeof durationMs !== 'number') return 'durationMs is not a number'
+  if (typeof fingerprint !== 'object') return 'fingerprint is not an object'
   for (const [index, row] of (rows as unknown[]).entries()) {
     const wrong = wrongInRow(row)
     if (wrong !== undefined) return `rows[${index}]: ${wrong}`
@@ -81,17 +81,17 @@ function wrongIn(document: Partial<LabDocument>): string | undefined {
 }
 
 function wrongInRow(row: unknown): string | undefined {
-  if (!isRecord(row)) return 'no object'
+  if (!isRecord(row)) return 'not an object'
   const { findings, plots, verdict, durationMs, reason } = row
   for (const name of ['id', 'question', 'method', 'source']) {
-    if (typeof row[name] !== 'string') return `${name} is no text`
+    if (typeof row[name] !== 'string') return `${name} is not a string`
   }
   for (const name of ['tags', 'mirrors', 'notes']) {
-    if (!isListOf(row[name], isText)) return `${name} is no list of texts`
+    if (!isListOf(row[name], isText)) return `${name} is not a list of strings`
   }
   if (!verdicts.some((known) => known === verdict)) return 'unknown verdict'
-  if (reason !== undefined && typeof reason !== 'string') return 'reason is no text'
-  if (typeof durationMs !== 'number') return 'durationMs is no number'
+  if (reason !== undefined && typeof reason !== 'string') return 'reason is not a string'
+  if (typeof durationMs !== 'number') return 'durationMs is not a number'
   if (!isListOf(findings, isFinding)) return 'findings are damaged'
   return isListOf(plots, isPlot) ? undefined : 'plots are damaged'
 }

@@ -93,7 +93,7 @@ export class Lab {
       const free = availableHugePages()
       const pages = options.pages ?? 4
       if (error.code !== 'ENOMEM' || free >= pages) throw error
-      return this.notPossible(`needs ${pages} free 2 MiB pages, ${free} are left in the pool`)
+      return this.notPossible(`needs ${pages} free 2 MiB pages, but the pool has ${free}`)
     }
   }
 

@@ -27,7 +27,7 @@ export function reportPage(document: LabDocument): string {
 <h1>${escapeHtml(title)}</h1>
 <p class="counts">${summary}</p>
 <p>${rows.length} experiments in ${escapeHtml((durationMs / 1000).toFixed(1))} s, begun ${escapeHtml(startedAt)}.
-A difference is a finding about this kernel, not a failure; a broken experiment is one.</p>
+A difference is a finding about this kernel, not a failure; a broken experiment is a failure.</p>
 <h2>This host</h2>
 ${fingerprintTable(document)}
 <h2>Measured</h2>

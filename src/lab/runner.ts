@@ -194,7 +194,7 @@ export async function runChild(
   await drained(child)
   const ended = signal === null ? `ended with status ${status}` : `died by ${signal}`
   const tail = said.output.trim().slice(-2000)
-  const how = `${overdue ?? `${ended} before it gave a result`}${tail === '' ? '' : `: ${tail}`}`
+  const how = `${overdue ?? `${ended} before it reported a result`}${tail === '' ? '' : `: ${tail}`}`
   return { answer: parseAnswer(said.answers), how }
 }
 

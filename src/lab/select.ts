@@ -51,11 +51,11 @@ async function describeFile(path: string): Promise<{ experiments: Described[] } 
   const absolute = resolve(path)
   const stat = lookAt(absolute)
   if (stat === undefined) {
-    throw new PostcopyError('ERR_LAB_UNKNOWN', `there is no file ${absolute}`)
+    throw new PostcopyError('ERR_LAB_UNKNOWN', `no file ${absolute}`)
   }
   // A child that opens a FIFO without a writer would block for ever.
   if (!stat.isFile()) {
-    throw new PostcopyError('ERR_LAB_UNKNOWN', `${absolute} is no regular file`)
+    throw new PostcopyError('ERR_LAB_UNKNOWN', `${absolute} is not a regular file`)
   }
   const order = { type: 'describe', module: pathToFileURL(absolute).href } as const
   const { answer, how } = await runChild(order, describeDeadlineMs)

@@ -43,7 +43,10 @@ export async function untilPending(uffd: RawUserfaultfd, timeoutMs = 2000): Prom
 export async function awaitFault(uffd: RawUserfaultfd): Promise<Fault> {
   const [message] = await awaitMessages(uffd, 1)
   if (message?.event === 'PAGEFAULT') return message
-  throw new PostcopyError('ERR_LAB_TIMEOUT', `no fault, but ${message?.event ?? 'no message'}`)
+  throw new PostcopyError(
+    'ERR_LAB_TIMEOUT',
+    `expected a fault, got ${message?.event ?? 'no message'}`,
+  )
 }
 
 /** Passes every message to `resolve` until the thread has ended; returns the messages. */

@@ -22,7 +22,7 @@ const optional = ['finishLoading', 'loadOpaque', 'checkConfiguration'] as const
  *   must be synchronous and is an async function
  */
 export function checkMachine(machine: MigratableMachine): void {
-  if (typeof machine !== 'object' || (machine as unknown) === null) throw invalid('no object')
+  if (typeof machine !== 'object' || (machine as unknown) === null) throw invalid('not an object')
   const { machineType, configuration, ramSectionId, blocks, loadRanges } = machine
   if (typeof machineType !== 'string') throw invalid('machineType is not a string')
   if (configuration !== undefined && !(configuration instanceof Uint8Array)) {
@@ -51,7 +51,7 @@ function checkHooks(machine: MigratableMachine): void {
     if (typeof value !== 'function') throw invalid(`${hook} is not a function`)
     if (hook !== 'stop' && value.constructor.name === 'AsyncFunction') {
       const text =
-        'is an async function, but must be synchronous: what it does later comes too late'
+        'is an async function, but must be synchronous: the migration does not wait for a promise'
       throw new MachineError(hook, text)
     }
   }

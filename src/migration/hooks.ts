@@ -23,7 +23,8 @@ export function callHook<T>(hook: HookName, call: () => T, args = ''): T {
   }
   if (!isThenable(value)) return value
   value.then(undefined, () => undefined)
-  const text = 'returned a promise, but must be synchronous: what it does later comes too late'
+  const text =
+    'returned a promise, but must be synchronous: the migration does not wait for a promise'
   throw new MachineError(hook, text, told)
 }
 

@@ -29,7 +29,7 @@ export function warnOfMemoryLimit(machine: MigratableMachine): void {
   if (limit.headroomBytes >= missingBytes) return
   const [ram, left, all] = [ramBytes, limit.headroomBytes, limit.limitBytes].map(formatByteSize)
   process.emitWarning(
-    `the guest's RAM has ${ram}, and the control group has ${left} left of ${all} (${limit.path}); beyond it the kernel ends the process`,
+    `the guest has ${ram} of RAM, but the control group has only ${left} left of ${all} (${limit.path}); above the limit the kernel kills the process`,
     { code: 'POSTCOPY_MEMORY_LIMIT' },
   )
 }

@@ -155,12 +155,12 @@ export function refuseRecover(state: MigrationState, begun = false): void {
 
 /** The reason of a `postcopy-paused` that was requested. */
 export function pausedOnPurpose(): ConnectionError {
-  return new ConnectionError('ERR_CONNECTION_PAUSED', 'the migration was paused, as asked for')
+  return new ConnectionError('ERR_CONNECTION_PAUSED', 'the migration was paused by a command')
 }
 
 /** The reason why nothing more happens after `close()`. */
 export function closedByOwner(what = 'migration'): PostcopyError {
-  return new PostcopyError('ERR_CLOSED', `the ${what} was closed: only a new one can go on`)
+  return new PostcopyError('ERR_CLOSED', `the ${what} was closed: create a new one`)
 }
 
 /** A worker ended before its migration did. */

@@ -51,11 +51,11 @@ export function refuseOwned(machine: MigratableMachine, shares = false): void {
 function whyOwned(role: Owner['role'], state: MigrationState): string {
   const isSource = role === 'source'
   if (isSource && state === 'completed') {
-    return 'the machine has left by another migration: close that one, or take the guest back, first'
+    return 'the machine was migrated away by another migration: first close that migration, or take the guest back'
   }
   return isSource
-    ? 'the machine is being sent by another migration: wait for its end, or close it, first'
-    : 'the machine is being received by another migration: wait until that is complete, or has failed'
+    ? 'another migration is sending the machine: first wait for its end, or close it'
+    : 'another migration is receiving the machine: wait until it has completed or failed'
 }
 
 function enter<K>(

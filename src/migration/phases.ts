@@ -18,7 +18,7 @@ export interface Step<Phase extends string, Action extends string> {
 export type Cell<Phase extends string, Action extends string> =
   | Step<Phase, Action>
   | {
-      /** Why the event is rejected, if "EVENT is not allowed here" does not explain enough. */
+      /** Why the event is rejected, if "EVENT is not valid in this phase" does not explain enough. */
       readonly error: string
     }
 
@@ -125,7 +125,7 @@ export class PhaseMachine<Phase extends string, Event extends string, Action ext
     if (event !== event.toUpperCase()) throw notPossible(event, phase)
     const cell = this.#table[phase].on[event]
     const what = cell !== undefined && 'error' in cell ? cell.error : event
-    throw new StateError('ERR_STATE_COMMAND', `${what} has no place here`, phase)
+    throw new StateError('ERR_STATE_COMMAND', `${what} is not valid in this phase`, phase)
   }
 }
 

@@ -29,7 +29,7 @@ const actions: readonly Command[] = [
   {
     name: 'migrate_set_capability',
     args: [{ name: 'NAME' }, { name: 'on|off' }],
-    help: 'switch a capability; postcopy-ram must be on at both ends before migrate',
+    help: 'enable or disable a capability; postcopy-ram must be on at both ends before migrate',
     run: async (monitor, { args: [name = '', value = ''] }) => {
       await monitor.setCapability(name, parseSwitch(value))
       return done
@@ -38,7 +38,7 @@ const actions: readonly Command[] = [
   {
     name: 'migrate_set_parameter',
     args: [{ name: 'NAME' }, { name: 'VALUE' }],
-    help: 'set a limit, also while migrating; max-bandwidth is in MiB/s unless it has a unit (100M, 1G), 0 is no limit; tls-creds is a directory, "" is no TLS',
+    help: 'set a parameter, also during a migration; max-bandwidth is in MiB/s unless it has a unit (100M, 1G), 0 is no limit; tls-creds is a directory, "" is no TLS',
     run: async (monitor, { args: [name = '', value = ''] }) => {
       await monitor.setParameter(name, parseParameter(name, value))
       return done
@@ -48,7 +48,7 @@ const actions: readonly Command[] = [
     name: 'migrate',
     flags: 'dr',
     args: [{ name: 'URI' }],
-    help: 'migrate to tcp:HOST:PORT or unix:PATH; -d gives the prompt back at once (without it, this client waits and others go on), info migrate then shows how it goes; -r goes on with one that is postcopy-paused',
+    help: 'migrate to tcp:HOST:PORT or unix:PATH; -d returns to the prompt at once (without it, this client waits), info migrate shows the progress; -r continues a postcopy-paused migration',
     run: async (monitor, { args: [uri = ''], flags }) => {
       if (flags.has('r')) await monitor.resumeMigration(uri)
       else monitor.migrate(uri)
@@ -63,7 +63,7 @@ const actions: readonly Command[] = [
   {
     name: 'migrate_incoming',
     args: [{ name: 'URI' }],
-    help: 'wait for a source on tcp:HOST:PORT (port 0: any free one) or unix:PATH',
+    help: 'listen for a source on tcp:HOST:PORT (port 0: any free one) or unix:PATH',
     run: async (monitor, { args: [uri = ''] }) => {
       const bound = await monitor.migrateIncoming(uri)
       return { data: { uri: bound }, text: `listening on ${bound}` }
@@ -71,7 +71,7 @@ const actions: readonly Command[] = [
   },
   {
     name: 'migrate_start_postcopy',
-    help: 'switch to postcopy now: the guest goes on at the destination, its missing pages follow',
+    help: 'switch to postcopy now: the guest runs at the destination before all its pages are there',
     run: (monitor) => {
       monitor.startPostcopy()
       return done
@@ -79,7 +79,7 @@ const actions: readonly Command[] = [
   },
   {
     name: 'migrate_cancel',
-    help: 'give up the outgoing migration, the guest goes on here; not possible in postcopy',
+    help: 'cancel the outgoing migration, the guest stays here; not possible in postcopy',
     run: (monitor) => {
       monitor.cancel()
       return done
@@ -87,7 +87,7 @@ const actions: readonly Command[] = [
   },
   {
     name: 'migrate_pause',
-    help: 'shut the connection of a migration in postcopy; both ends keep what they have',
+    help: 'close the connection of a migration in postcopy; both ends keep their pages',
     run: (monitor) => {
       monitor.pause()
       return done
@@ -96,7 +96,7 @@ const actions: readonly Command[] = [
   {
     name: 'migrate_recover',
     args: [{ name: 'URI' }],
-    help: 'wait for the source of a paused incoming migration; it then says migrate -r',
+    help: 'listen for the source of a paused incoming migration; then give migrate -r there',
     run: async (monitor, { args: [uri = ''] }) => {
       const bound = await monitor.migrateRecover(uri)
       return { data: { uri: bound }, text: `listening on ${bound}` }
@@ -115,7 +115,7 @@ const actions: readonly Command[] = [
     name: 'cont',
     aliases: ['c'],
     flags: 'f',
-    help: 'start the vCPUs; -f even after the guest has migrated away, or paused, if it is lost there',
+    help: 'start the vCPUs; -f also if the guest was migrated away, or is paused, and is lost there',
     run: (monitor, { flags }) => {
       monitor.cont({ force: flags.has('f') })
       return done
@@ -123,7 +123,7 @@ const actions: readonly Command[] = [
   },
   {
     name: 'verify',
-    help: 'check every page of guest RAM for lost, stale, torn, misplaced or changed content; stop first',
+    help: 'check every page of guest RAM for lost, stale, torn, misplaced or corrupt content; stop first',
     isAvailable: ({ machine }) => machine.verify !== undefined,
     run: async (monitor) => {
       const report = await monitor.verify()
@@ -142,7 +142,7 @@ const actions: readonly Command[] = [
     name: 'quit',
     aliases: ['q'],
     flags: 'f',
-    help: 'end this process; -f even if the guest needs pages that are still on their way',
+    help: 'end this process; -f also if the guest still needs pages of the migration',
     run: (monitor, { flags }) => {
       monitor.quit({ force: flags.has('f') })
       return done
@@ -150,7 +150,7 @@ const actions: readonly Command[] = [
   },
   {
     name: 'info',
-    help: 'list what info can show',
+    help: 'list the info commands',
     run: (monitor) => help(monitor, ['info']),
   },
 ]

@@ -69,9 +69,9 @@ export function refuseToRun(
     case 'arriving':
       return
     case 'awaited':
-      return refuse('the guest has not arrived; it will run as it did at its source')
+      return refuse('no guest has been received; it will run or stay stopped as at the source')
     case 'leaving':
-      return refuse('the migration has stopped the guest, and starts it again here if it fails')
+      return refuse('the migration has stopped the guest, and resumes it here if it fails')
     case 'gone':
       return refuse(whyGone(source))
   }
@@ -82,27 +82,27 @@ function whyGone(source: SourceStatus | undefined): string {
 }
 
 function whyElsewhere({ state }: SourceStatus): string {
-  const where =
-    'the destination has confirmed that it has the guest, which is there unless that process has ended since'
+  const where = 'the destination has confirmed that it has the guest, and may have ended since'
   if (state === 'completed') {
-    return `${where}. Only if it does not run there any more, cont -f takes it back`
+    return `${where}. cont -f takes the guest back: give it only if the guest does not run there any more`
   }
-  const needs = 'it needs the pages that are here'
+  const needs = 'the guest needs the pages that are here'
   if (state !== 'postcopy-paused') return `${where}; ${needs}`
-  return `${where}. If the guest is there, ${needs}: migrate_recover there and migrate -r here go on; only if it is lost, cont -f takes the guest back as it was at the switch`
+  return `${where}. If it still has the guest, ${needs}: migrate_recover there and migrate -r here continue the migration. cont -f takes the guest back in the state of the switch: give it only if the guest is lost there`
 }
 
 function whyUnknown(source: SourceStatus | undefined): string {
   const where =
     'the guest was sent, but the destination has not confirmed that it has it: whether it runs there is not known'
-  const lost = 'only if it has failed there, or is gone, cont -f takes the guest back'
+  const lost =
+    'cont -f takes the guest back: give it only if the destination has failed or has ended'
   switch (source?.state) {
     case 'completed':
-      return `${where}, because there was no return path. Ask there (info status): ${lost}`
+      return `${where}, because there was no return path. Check there (info status). ${lost}`
     case 'postcopy-paused':
-      return `${where}. Ask there (info status): if it has the guest, migrate_recover there and migrate -r here go on; ${lost}`
+      return `${where}. Check there (info status): if it has the guest, migrate_recover there and migrate -r here continue the migration. ${lost}`
     default:
-      return `${where}; info migrate shows what comes of it`
+      return `${where}; info migrate shows the progress`
   }
 }
 
@@ -112,7 +112,7 @@ export function refuseToLeave(presence: GuestPresence, source: SourceStatus | un
     throw new StateError(
       'ERR_STATE_MIGRATING',
       source.state === 'postcopy-paused'
-        ? 'a migration is paused, and its destination may need the pages that are here: migrate -r goes on with it'
+        ? 'a migration is paused, and its destination may need the pages that are here: migrate -r continues it'
         : 'a migration is under way: info migrate shows it, migrate_cancel ends it',
       source.state,
     )
@@ -128,11 +128,15 @@ export function refuseToLeave(presence: GuestPresence, source: SourceStatus | un
         source?.state ?? 'none',
       )
     case 'awaited':
-      throw new StateError('ERR_STATE_GUEST', 'cannot migrate: no guest has arrived yet', 'setup')
+      throw new StateError(
+        'ERR_STATE_GUEST',
+        'cannot migrate: no guest has been received yet',
+        'setup',
+      )
     case 'arriving':
       throw new StateError(
         'ERR_STATE_GUEST',
-        'cannot migrate: pages of the guest are still on their way here',
+        'cannot migrate: this end has not received all pages of the guest yet',
         'postcopy-active',
       )
   }

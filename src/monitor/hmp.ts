@@ -111,7 +111,7 @@ export function findCommand(
   )
   throw new PostcopyError(
     'ERR_MONITOR_COMMAND',
-    `unknown command "${printable(name)}": ${meant === undefined ? `help${isInfo ? ' info' : ''} lists what there is` : `did you mean ${meant}?`}`,
+    `unknown command "${printable(name)}": ${meant === undefined ? `help${isInfo ? ' info' : ''} lists the commands` : `did you mean ${meant}?`}`,
   )
 }
 
@@ -131,6 +131,6 @@ function checkArguments(command: Command, words: readonly string[]): Invocation 
   const missing = args.find((argument, index) => argument.optional !== true && index >= rest.length)
   if (missing !== undefined) refuse(`${command.name} needs ${missing.name}`)
   if (rest.length > args.length)
-    refuse(`"${printable(rest[args.length] ?? '')}" is one word too many`)
+    refuse(`"${printable(rest[args.length] ?? '')}" is one argument too many`)
   return { args: args.map((_, index) => rest[index] ?? ''), flags: given }
 }

@@ -39,7 +39,7 @@ export class Incoming {
       if (before !== undefined && before.state !== 'failed') {
         throw new StateError(
           'ERR_STATE_INCOMING',
-          `an incoming migration is there already, on ${before.uri}`,
+          `an incoming migration exists already, on ${before.uri}`,
           before.state,
         )
       }

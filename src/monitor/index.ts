@@ -1,5 +1,5 @@
 /**
- * HMP and QMP over a machine of one's own: a {@link Monitor} on any `MigratableMachine`, its lines on
+ * HMP and QMP over a custom machine: a {@link Monitor} on any `MigratableMachine`, its lines on
  * streams or a unix socket, and a {@link QmpServer} on it.
  *
  * @packageDocumentation

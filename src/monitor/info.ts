@@ -25,7 +25,7 @@ const units: Readonly<Record<string, string>> = {
 export const infoCommands: readonly Command[] = [
   {
     name: 'info migrate',
-    help: 'how the migration goes, or went',
+    help: 'state and statistics of the migration',
     run: (monitor) => {
       const data = monitor.queryMigrate()
       return { data, text: formatMigration(data) }
@@ -33,7 +33,7 @@ export const infoCommands: readonly Command[] = [
   },
   {
     name: 'info migrate_capabilities',
-    help: 'what is switched on for migrations',
+    help: 'capabilities of migrations',
     run: (monitor) => {
       const capabilities = Object.entries(monitor.queryCapabilities())
       return {
@@ -44,7 +44,7 @@ export const infoCommands: readonly Command[] = [
   },
   {
     name: 'info migrate_parameters',
-    help: 'limits of migrations',
+    help: 'parameters of migrations',
     run: (monitor) => {
       const data = monitor.queryParameters()
       const lines = Object.entries(data).map(([name, value]: [string, ParameterValue]) =>
@@ -65,7 +65,7 @@ export const infoCommands: readonly Command[] = [
   },
   {
     name: 'info cpus',
-    help: 'what each vCPU has done, and how long it waited for pages',
+    help: 'work of each vCPU, and how long it waited for pages',
     isAvailable: ({ machine }) => machine.vcpuStats !== undefined,
     run: (monitor) => {
       const data = monitor.queryCpus()
@@ -75,7 +75,7 @@ export const infoCommands: readonly Command[] = [
   {
     name: 'info page_arrivals',
     args: [{ name: 'CELLS', optional: true }],
-    help: 'a map of each RAM block by how its pages came: . precopied, ! requested, + pushed',
+    help: 'a map of each RAM block, by how its pages were received: . precopied, ! requested, + pushed',
     run: (monitor, { args: [text = ''] }) => {
       const cells = text === '' ? MAP_CELLS : Number(text)
       if (!Number.isInteger(cells) || cells < 0 || cells > MAX_MAP_CELLS) {

@@ -214,7 +214,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
     if (this.#options.incoming !== true) {
       throw new StateError(
         'ERR_STATE_NOT_INCOMING',
-        'this process has a guest of its own: one that receives is started with --incoming',
+        'this process runs a guest: start the destination with --incoming',
         this.queryStatus().status,
       )
     }
@@ -367,7 +367,7 @@ export class Monitor extends EventEmitter<MonitorEvents> {
     if (owed !== undefined && options.force !== true) {
       throw new StateError(
         'ERR_STATE_PAGES_OWED',
-        'the guest would lose pages that are still on their way; quit -f does it all the same',
+        'the guest would lose pages that have not been received; quit -f ends the process anyway',
         owed.state,
       )
     }

@@ -209,7 +209,7 @@ export class Channel {
     if (hasReturnPath || !this.#isTls) return
     throw new PeerError(
       'ERR_PEER_CAPABILITY',
-      'with TLS the source must wait for our word, or the end of its stream may be lost: turn on the capability return-path (or postcopy-ram) on the source',
+      'with TLS the source must wait for an answer, otherwise the end of its stream may be lost: turn on the capability return-path (or postcopy-ram) on the source',
     )
   }
 
@@ -303,7 +303,7 @@ export class Channel {
   #overrun(): ConnectionError {
     return new ConnectionError(
       'ERR_CONNECTION_FULL',
-      `${this.peer} sent ${this.#buffer.length} bytes of which nothing could be used; is it a source of this migration?`,
+      `${this.peer} sent ${this.#buffer.length} bytes that cannot be decoded; is it the source of this migration?`,
     )
   }
 
@@ -329,7 +329,7 @@ export class Channel {
 function connected(socket: net.Socket, peer: string, patience: ConnectTimeout): Promise<void> {
   const cannot = `cannot connect to ${peer}`
   const explain = ({ code, message }: NodeJS.ErrnoException): ConnectionError => {
-    const hint = code === 'ECONNREFUSED' ? '; does a destination listen there?' : ''
+    const hint = code === 'ECONNREFUSED' ? '; is a destination listening there?' : ''
     return new ConnectionError(code ?? 'ERR_CONNECTION', `${cannot}: ${message}${hint}`)
   }
   return established(socket, { event: 'connect', cannot, lateCode: 'ETIMEDOUT', explain }, patience)

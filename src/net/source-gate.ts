@@ -50,11 +50,15 @@ export class SourceGate {
     const { 'x-handshake-timeout': timeoutMs, 'x-max-connections': most } = this.#parameters
     const [oldest] = this.#waiting.keys()
     if (oldest !== undefined && this.#waiting.size >= most) {
-      const why = `no source yet, and ${most} others (x-max-connections)`
+      const why = `it is the oldest of ${most} connections that have not identified themselves (x-max-connections)`
       this.#reject(oldest, 'ERR_CONNECTION_CROWDED', why)
     }
     const late = (): void =>
-      this.#reject(channel, 'ETIMEDOUT', `no source for ${timeoutMs} ms (x-handshake-timeout)`)
+      this.#reject(
+        channel,
+        'ETIMEDOUT',
+        `it has not identified itself within ${timeoutMs} ms (x-handshake-timeout)`,
+      )
     const timer = timeoutMs === 0 ? undefined : setTimeout(late, timeoutMs)
     const waiting: Waiting = { timer, isSilent: true }
     this.#waiting.set(channel, waiting)
@@ -66,7 +70,7 @@ export class SourceGate {
         return 0
       },
       end: () => {
-        const when = waiting.isSilent ? 'without a word' : 'before it had said who it is'
+        const when = waiting.isSilent ? 'without sending anything' : 'before it identified itself'
         this.#reject(channel, 'ERR_CONNECTION_CLOSED', `it closed ${when}`)
       },
       close: (error) => {
@@ -91,8 +95,8 @@ export class SourceGate {
           channel,
           'ERR_CONNECTION_STRANGER',
           role.is === 'multifd'
-            ? `a channel of multifd has sent ${bytes.length} bytes before a source came: turn off the capability multifd on the source`
-            : `it has sent ${bytes.length} bytes, and no RAM block list`,
+            ? `a multifd channel has sent ${bytes.length} bytes before the main channel was connected: turn off the capability multifd on the source`
+            : `it has sent ${bytes.length} bytes without a RAM block list`,
         )
         break
       case 'stranger':
@@ -122,7 +126,7 @@ export class SourceGate {
 
   #reject(channel: Channel, code: string, why: string): void {
     if (!this.#forget(channel)) return
-    const error = new ConnectionError(code, `${channel.peer} was turned away: ${why}`)
+    const error = new ConnectionError(code, `${channel.peer} is not accepted as the source: ${why}`)
     // Report first: once the peer sees the connection close, it may end this thread.
     this.#host.refused(error)
     channel.destroy(error)

@@ -44,7 +44,7 @@ export class SourceProbe {
     this.#wanted =
       resume === undefined
         ? 'a migration (a paused one has to be recovered first)'
-        : 'a recovery (a source has to migrate with resume)'
+        : 'a recovery (the source has to use migrate with resume)'
     const known = (): void => {
       this.#isSource = true
       this.#decoder.stop()

@@ -64,7 +64,7 @@ export function clientCredentials(
   if (hostname === '') {
     throw new PostcopyError(
       'ERR_TLS_HOSTNAME',
-      "a unix socket has no host name to look for in the destination's certificate: say it with tls-hostname",
+      "a unix socket has no host name to check the destination's certificate against: set tls-hostname",
     )
   }
   return { ...readCredentials(directory, 'client'), hostname }
@@ -172,9 +172,7 @@ function checkPurpose(certificate: X509Certificate, role: TlsRole, path: string)
   // Node's `keyUsage` is the extended key usage; undefined allows any.
   const usages = certificate.keyUsage as readonly string[] | undefined
   if (usages === undefined || usages.includes(purposes[role])) return
-  throw unusable(
-    `the certificate in ${path} must not be used by a TLS ${role} (extended key usage)`,
-  )
+  throw unusable(`the certificate in ${path} is not for a TLS ${role} (extended key usage)`)
 }
 
 function checkKey(
@@ -189,7 +187,8 @@ function checkKey(
   } catch (error) {
     throw unusable(`${keyPath} has no private key in PEM without a password`, error)
   }
-  if (!isOurs) throw unusable(`the key in ${keyPath} is not that of the certificate in ${certPath}`)
+  if (!isOurs)
+    throw unusable(`the key in ${keyPath} does not belong to the certificate in ${certPath}`)
 }
 
 /** Checks that a peer with the same CA file can verify our certificate. */
@@ -201,7 +200,8 @@ function checkIssuer(
 ): void {
   const last = chain.at(-1) ?? chain[0]
   const isSigned = authorities.some((ca) => last.checkIssued(ca) && last.verify(ca.publicKey))
-  if (!isSigned) throw unusable(`the certificate in ${certPath} is not signed by one in ${caPath}`)
+  if (!isSigned)
+    throw unusable(`the certificate in ${certPath} is not signed by a certificate in ${caPath}`)
 }
 
 function unusable(what: string, cause?: unknown): PostcopyError {

@@ -105,17 +105,17 @@ function handshakeError(
   }
   switch (cause.code) {
     case 'ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE':
-      return fail('ERR_TLS_CERTIFICATE', `${peer} has no certificate, and must have one`)
+      return fail(
+        'ERR_TLS_CERTIFICATE',
+        `${peer} sent no certificate, but one is required: set tls-creds there`,
+      )
     case 'ERR_SSL_WRONG_VERSION_NUMBER':
       return fail(
         'ERR_TLS_EXPECTED',
-        `${peer} does not speak TLS, and must: set tls-creds there too, or nowhere`,
+        `${peer} does not use TLS, but this end does: set tls-creds on both ends, or on none`,
       )
     case 'ERR_TLS_HANDSHAKE_TIMEOUT':
-      return fail(
-        'ERR_TLS_HANDSHAKE',
-        `no TLS with ${peer}: it did not finish the handshake in time`,
-      )
+      return fail('ERR_TLS_HANDSHAKE', `no TLS with ${peer}: the handshake timed out`)
     case 'ECONNRESET':
     case 'EPIPE':
       return fail(
@@ -137,8 +137,12 @@ export function sslError(cause: NodeJS.ErrnoException, peer: string): Connection
   const why = typeof reason === 'string' ? reason : cause.message
   // The peer sent an alert; it is not one that this end sent.
   return /_ALERT_/.test(code)
-    ? new ConnectionError('ERR_TLS_REFUSED', `${peer} refuses our TLS: ${why}`, { cause })
-    : new ConnectionError('ERR_TLS_HANDSHAKE', `TLS with ${peer} broke: ${why}`, { cause })
+    ? new ConnectionError('ERR_TLS_REFUSED', `${peer} rejected the TLS connection: ${why}`, {
+        cause,
+      })
+    : new ConnectionError('ERR_TLS_HANDSHAKE', `the TLS connection to ${peer} failed: ${why}`, {
+        cause,
+      })
 }
 
 /**
@@ -157,6 +161,6 @@ export function refuseTls(
   if ((type !== TLS_HANDSHAKE && type !== TLS_ALERT) || major !== TLS_MAJOR) return undefined
   return new ConnectionError(
     'ERR_TLS_UNEXPECTED',
-    `${peer} speaks TLS, this end does not: set tls-creds on both ends, or on none`,
+    `${peer} uses TLS, but this end does not: set tls-creds on both ends, or on none`,
   )
 }

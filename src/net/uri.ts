@@ -36,13 +36,13 @@ export function unixUri(
 ): Extract<MigrationUri, { type: 'unix' }> {
   const text = `unix:${path}`
   if (path === '') throw invalid(text, kind, 'the path is empty')
-  if (path.includes('\0')) throw invalid(text, kind, 'the path has a zero byte')
+  if (path.includes('\0')) throw invalid(text, kind, 'the path contains a zero byte')
   const lengthBytes = Buffer.byteLength(path)
   if (lengthBytes > MAX_UNIX_PATH_BYTES) {
     throw invalid(
       text,
       kind,
-      `the path has ${lengthBytes} bytes, that of a unix socket at most ${MAX_UNIX_PATH_BYTES}: choose a shorter one, or one relative to the working directory`,
+      `the path has ${lengthBytes} bytes, but a unix socket's path has at most ${MAX_UNIX_PATH_BYTES}: choose a shorter one, or one relative to the working directory`,
     )
   }
   return { type: 'unix', path }

@@ -88,7 +88,8 @@ function readState(json: JsonReader, nameKey: 'name' | 'vmsd_name'): Described {
       })
     } else json.skip()
   })
-  if (name === undefined || fieldBytes === undefined) throw new TypeError('no name or no fields')
+  if (name === undefined || fieldBytes === undefined)
+    throw new TypeError('a section without a name or fields')
   return { name, bytes: bytes + fieldBytes }
 }
 

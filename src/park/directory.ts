@@ -80,12 +80,16 @@ export class ParkDirectory {
   static reopen(directory: string, options: TrustOptions = {}): ParkDirectory {
     const path = resolve(directory)
     if (!path.endsWith(INCOMPLETE)) {
-      throw new PostcopyError('ERR_PARKED_FORMAT', `${path} is no ${INCOMPLETE} directory`)
+      throw new PostcopyError('ERR_PARKED_FORMAT', `${path} is not a ${INCOMPLETE} directory`)
     }
     const target = path.slice(0, -INCOMPLETE.length)
     const parent = TrustedDirectory.open(dirname(path), options)
     try {
-      refuseExisting(parent, basename(target), 'it is where the whole VM would go')
+      refuseExisting(
+        parent,
+        basename(target),
+        'the complete VM would be moved there: rename or remove it',
+      )
       const own = parent.openDirectory(basename(path))
       return new ParkDirectory(target, parent, own, basename(path))
     } catch (error) {
@@ -144,10 +148,10 @@ export class ParkDirectory {
     this.#own.sync()
     if (this.#name === name) return
     if (!this.#parent.isDirectory(this.#name, this.#own)) {
-      const text = `${this.path} is not there any more, or another directory has taken its place`
+      const text = `${this.path} was removed, or replaced by another directory`
       throw new PostcopyError('ERR_PARKED_UNTRUSTED', text)
     }
-    refuseExisting(this.#parent, name, 'it was not there before')
+    refuseExisting(this.#parent, name, 'it was created while the VM was being parked')
     this.#parent.rename(this.#name, name)
     this.#name = name
     this.#parent.sync()
@@ -156,11 +160,11 @@ export class ParkDirectory {
 
 function refuseUsed(parent: TrustedDirectory, target: string): void {
   refuseExisting(parent, target, 'give another directory, or remove it')
-  refuseExisting(parent, target + INCOMPLETE, 'it may be all that is left of a VM: recover it')
+  refuseExisting(parent, target + INCOMPLETE, 'it may be the only copy of a VM: recover it')
   refuseExisting(
     parent,
     target + PARTIAL,
-    'another process writes it, or was killed: in that case remove it',
+    'another process is writing it; if that process was killed, remove it',
   )
 }
 

@@ -38,7 +38,7 @@ export function explainRefusal(
   // After the package, a close without an error does not prove that the guest is not running there.
   const runsNot = known !== undefined || stage === 'setup' ? 'The guest does not run there, ' : ''
   const reason = known ?? likelyReason(vm, stage)
-  const text = `${reason}.\n${sentence(cause.message)} ${runsNot}${vm.directory} is as it was.\n${needs(vm)}${lastWords(output)}`
+  const text = `${reason}.\n${sentence(cause.message)} ${runsNot}${vm.directory} is unchanged.\n${needs(vm)}${lastWords(output)}`
   return new PostcopyError(cause.code, text, { cause })
 }
 
@@ -56,17 +56,17 @@ export function explainRecoveryRefusal(
   const isKnown = output.includes('Not a migration stream')
   const reason = isKnown
     ? 'the QEMU there has no paused postcopy: it took the recovery for a new migration and refused it'
-    : 'the QEMU there may have no paused postcopy: only its own output tells ("Not a migration stream")'
-  const goOn = 'migrate_recover there and resume --recover here go on'
+    : 'the QEMU there may have no paused postcopy: its output then has "Not a migration stream"'
+  const goOn = 'migrate_recover there and resume --recover here continue the migration'
   const where = isKnown
-    ? `Where another QEMU is postcopy-paused (info migrate), ${goOn}`
-    : `Where it is postcopy-paused (info migrate), ${goOn}`
+    ? `If another QEMU is postcopy-paused (info migrate), ${goOn}`
+    : `If it is postcopy-paused (info migrate), ${goOn}`
   // A spill is not the whole VM.
   const again =
     vm.manifest.state === 'complete'
-      ? 'Where no QEMU has the guest, a plain resume into a new QEMU starts it as it was parked. '
+      ? 'If no QEMU has the guest, a plain resume into a new QEMU starts it from the parked state. '
       : ''
-  const text = `${reason}. ${where}. ${again}${vm.directory} is as it was.\n${sentence(cause.message)}${lastWords(output)}`
+  const text = `${reason}. ${where}. ${again}${vm.directory} is unchanged.\n${sentence(cause.message)}${lastWords(output)}`
   return new PostcopyError(cause.code, text, { cause })
 }
 
@@ -79,10 +79,10 @@ export function explainRecoveryRefusal(
  * @returns an error of the same class
  */
 export function explainFailure(cause: unknown, mayHaveSwitched: boolean): PostcopyError {
-  const keeps = 'Nothing is left on disk. The source keeps its guest, if its process still runs'
+  const keeps = 'Nothing is left on disk. The source has the guest, if its process still runs'
   const next = mayHaveSwitched
     ? ', unless it has switched to postcopy (info migrate)'
-    : ': where it is stopped there (info status), cont starts it'
+    : ': if the guest is stopped there (info status), cont starts it'
   const record = errorToRecord(cause)
   return errorFromRecord({ ...record, message: `${sentence(record.message)} ${keeps}${next}` })
 }
@@ -91,7 +91,7 @@ export function explainFailure(cause: unknown, mayHaveSwitched: boolean): Postco
 function lastWords(output: string): string {
   const lines = output.split('\n').filter((line) => line.trim() !== '')
   if (lines.length === 0) return ''
-  return `\nThe last that QEMU has written:${lines
+  return `\nThe last lines of QEMU's output:${lines
     .slice(-MOST_LINES)
     .map((line) => `\n${printable(line)}`)
     .join('')}`
@@ -100,11 +100,11 @@ function lastWords(output: string): string {
 function likelyReason(vm: ParkedVm, stage: RefusalEvidence['stage']): string {
   if (stage === 'devices') {
     const needed = describeDevices(listDevices(vm.saveDevices()))
-    return `QEMU may have refused a device: only its own output tells, and names it ("Unknown savevm section"); the VM has ${needed === '' ? 'devices that cannot be told' : printable(needed, MOST_LISTED)}`
+    return `QEMU may have refused a device: its output then names the device ("Unknown savevm section"); the VM has ${needed === '' ? 'devices that cannot be listed' : printable(needed, MOST_LISTED)}`
   }
   const roms = vm.blocks.filter(({ name }) => ROM.test(name)).map(({ name }) => name)
   const romHint = roms.length === 0 ? '' : `, a ROM (romfile= of ${printable(roms.join(', '))})`
-  return `QEMU refused the VM before its devices, and only its own output says why: another -machine than ${printable(vm.machineType)}, other RAM (-m)${romHint}, or postcopy-ram is off`
+  return `QEMU refused the VM before its devices. Its output has the reason; likely ones: another -machine than ${printable(vm.machineType)}, other RAM (-m)${romHint}, or postcopy-ram is off`
 }
 
 /** Explains QEMU's error message in terms of its options; undefined if the message is not known. */
@@ -146,5 +146,5 @@ function needs(vm: ParkedVm): string {
       pageSizeBytes > TARGET_PAGE_SIZE ? ` in pages of ${formatByteSize(pageSizeBytes)}` : ''
     return `"${printable(name)}" of ${formatByteSize(lengthBytes)}${pages}`
   })
-  return `It takes a "${printable(vm.machineType)}" with the RAM blocks ${blocks.join(', ')}: QEMU with the options of the one that was parked, and postcopy-ram on. Where it has huge pages and the other had not, or a precopy could not tell, say --page-size`
+  return `It takes a "${printable(vm.machineType)}" with the RAM blocks ${blocks.join(', ')}: start QEMU with the options of the parked one, and postcopy-ram on. Give --page-size if only this QEMU has huge pages, or if the VM was parked by precopy`
 }

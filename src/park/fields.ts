@@ -89,7 +89,7 @@ export class UntrustedFields {
 
   objects(key: string): UntrustedFields[] {
     const value = this.raw(key)
-    if (!Array.isArray(value) || value.length === 0) this.refuse(key, 'a list')
+    if (!Array.isArray(value) || value.length === 0) this.refuse(key, 'a non-empty list')
     return value.map((entry, index) => {
       return new UntrustedFields(entry, `${this.#where}: ${key}[${index}]`, this.#code)
     })

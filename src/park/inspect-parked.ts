@@ -45,11 +45,12 @@ function inspectFiles(
   if (description !== undefined && error === undefined) {
     const text = readParkedFile(files, description)
     devices = sizeDevices(readParkedFile(files, manifest.devices), text)
-    if (devices === undefined) oddities.push('the description does not fit the devices')
+    if (devices === undefined)
+      oddities.push('the device description does not match the device state')
   }
   const { unsentPages } = manifest.statistics
   if (unsentPages > 0 && manifest.state === 'complete') {
-    oddities.push(`the source never sent ${unsentPages} pages; they are zero here`)
+    oddities.push(`${unsentPages} pages were never sent by the source, and are zero`)
   }
   const workingSet = workingSetOf({ directory, manifest }, options, oddities)
   return { manifest, diskBytes, devices, workingSet, oddities, error }

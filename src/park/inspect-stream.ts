@@ -105,13 +105,13 @@ class Inspection {
     }
     if (report.error !== undefined) report.oddities.push(report.error.message)
     if (report.way === 'precopy' && report.descriptionBytes === undefined) {
-      report.oddities.push('no description of the devices: their sizes cannot be told')
+      report.oddities.push('no device description: the sizes of the devices are unknown')
     }
     if (
       report.way === 'postcopy' &&
       report.blocks.every(({ discardedBytes }) => discardedBytes === 0)
     ) {
-      report.oddities.push('postcopy without a discard: real destinations hang on that')
+      report.oddities.push('postcopy without a discard: a QEMU destination would hang')
     }
     return report
   }
@@ -204,6 +204,7 @@ class Inspection {
     if (this.#sections === undefined) return
     const sections = sizeDevices(this.#sections, text)
     report.devices = { lengthBytes: this.#sections.length, sections }
-    if (sections === undefined) report.oddities.push('the description does not fit the devices')
+    if (sections === undefined)
+      report.oddities.push('the device description does not match the device state')
   }
 }

@@ -93,7 +93,7 @@ export function decodeManifest(text: string, path: string): Manifest {
   if (version > FORMAT_VERSION) {
     throw new PostcopyError(
       'ERR_PARKED_VERSION',
-      `${path} has format version ${version}; this postcopy knows ${FORMAT_VERSION}: use a newer one`,
+      `${path} has format version ${version}, but this postcopy supports version ${FORMAT_VERSION}: use a newer postcopy`,
     )
   }
   const description = fields.optional('description')
@@ -129,12 +129,12 @@ function parkedBlocks(fields: UntrustedFields): ParkedBlock[] {
   const blocks = objects.map(parkedBlock)
   for (const key of ['name', 'file'] as const) {
     if (new Set(blocks.map((block) => block[key])).size < blocks.length) {
-      fields.refuse('blocks', `a list in which each ${key} stands once`)
+      fields.refuse('blocks', `a list with a different ${key} in each entry`)
     }
   }
   const ramBytes = blocks.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0)
   if (ramBytes > MOST_RAM_BYTES) {
-    fields.refuse('blocks', `a list of at most ${formatByteSize(MOST_RAM_BYTES)}`)
+    fields.refuse('blocks', `a list of blocks of at most ${formatByteSize(MOST_RAM_BYTES)}`)
   }
   return blocks
 }

@@ -125,7 +125,7 @@ export class Park extends MigrationEnd<ParkRequest, ParkNotice> {
 
   /** Gives up, as if the connection had broken. Does nothing when it is over. */
   stop(): void {
-    this.#stop(new PostcopyError('ABORT_ERR', 'parking was stopped, as asked for'))
+    this.#stop(new PostcopyError('ABORT_ERR', 'parking was stopped by a command or a signal'))
   }
 
   /**
@@ -171,8 +171,7 @@ export class Park extends MigrationEnd<ParkRequest, ParkNotice> {
 
   #workerLost(cause: unknown): void {
     if (!this.isWorkerLost) return
-    const text =
-      'the worker that parks has ended; what came may be in DIR.partial or DIR.incomplete'
+    const text = 'the park worker ended; the received pages may be in DIR.partial or DIR.incomplete'
     this.setState('failed', errorToRecord(new PostcopyError('ERR_WORKER_LOST', text, { cause })))
   }
 }

@@ -49,7 +49,7 @@ function openDirectory(directory: string, options: TrustOptions): TrustedDirecto
     return TrustedDirectory.open(directory, options)
   } catch (error) {
     if (!(error instanceof PostcopyError) || error.code === 'ERR_PARKED_UNTRUSTED') throw error
-    const text = `${directory} is no parked VM: ${error.message}`
+    const text = `${directory} is not a parked VM: ${error.message}`
     throw new PostcopyError(error.code, text, { cause: error })
   }
 }
@@ -68,7 +68,7 @@ export function readManifestIn(files: TrustedDirectory): Manifest {
   } catch (error) {
     const code = error instanceof PostcopyError ? error.code : 'ERR_UNKNOWN'
     if (code.startsWith('ERR_PARKED_')) throw error
-    const text = `${files.path} is no parked VM: its ${MANIFEST_FILE} cannot be read (${code})`
+    const text = `${files.path} is not a parked VM: its ${MANIFEST_FILE} cannot be read (${code})`
     throw new PostcopyError(code, text, { cause: error })
   }
   return decodeManifest(text, path)
@@ -77,9 +77,9 @@ export function readManifestIn(files: TrustedDirectory): Manifest {
 /** Reads a small file of a parked VM. @throws PostcopyError `ERR_PARKED_DAMAGED` */
 export function readParkedFile(files: TrustedDirectory, expected: ParkedFile): Uint8Array {
   const path = join(files.path, expected.file)
-  const bytes = readSized(files, expected.file, expected.lengthBytes, 'is not what was parked')
+  const bytes = readSized(files, expected.file, expected.lengthBytes, 'was changed after parking')
   if (sha256(bytes) !== expected.sha256) {
-    throw new PostcopyError('ERR_PARKED_DAMAGED', `${path} is not what was parked: damaged`)
+    throw new PostcopyError('ERR_PARKED_DAMAGED', `${path} is damaged: its checksum differs`)
   }
   return bytes
 }
@@ -93,7 +93,12 @@ export function readReceived(files: TrustedDirectory, block: ParkedBlock): PageB
   const pageCount = block.lengthBytes / TARGET_PAGE_SIZE
   if (block.receivedFile === undefined) return new PageBitmap(pageCount)
   const lengthBytes = PageBitmap.byteLength(pageCount)
-  const bytes = readSized(files, block.receivedFile, lengthBytes, 'is not of this RAM block')
+  const bytes = readSized(
+    files,
+    block.receivedFile,
+    lengthBytes,
+    'does not belong to this RAM block',
+  )
   const bitmap = new PageBitmap(pageCount)
   bitmap.bytes.set(bytes)
   return bitmap
@@ -156,7 +161,7 @@ export class ParkedVm implements MigratableMachine {
     if (manifest.state !== 'complete' && options.forRecovery !== true) {
       throw new PostcopyError(
         'ERR_PARKED_INCOMPLETE',
-        `${directory} is not complete: its postcopy broke off, and pages are missing that only the other end has`,
+        `${directory} is not complete: its postcopy broke off, and only the other end has the missing pages`,
       )
     }
     return new ParkedVm(directory, files, manifest, options)
@@ -209,7 +214,7 @@ export class ParkedVm implements MigratableMachine {
   }
 
   loadDevice(idstr: string): never {
-    throw new PostcopyError('ERR_DEVICE_STATE', `${idstr}: a parked VM does not take devices`)
+    throw new PostcopyError('ERR_DEVICE_STATE', `${idstr}: a parked VM cannot load devices`)
   }
 
   finishLoading(): never {
@@ -251,7 +256,7 @@ function openBlock(files: TrustedDirectory, block: ParkedBlock, verify: boolean)
   try {
     if (verify && checksumBlock(fd, block.lengthBytes) !== block.checksum) {
       const path = join(files.path, block.file)
-      const text = `${path} (RAM block "${block.name}") is not what was parked: damaged`
+      const text = `${path} (RAM block "${block.name}") is damaged: its checksum differs`
       throw new PostcopyError('ERR_PARKED_DAMAGED', text)
     }
     return MemoryRegion.openFile({ fd, lengthBytes: block.lengthBytes })

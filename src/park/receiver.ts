@@ -213,17 +213,17 @@ export class ParkReceiver {
 
   #keep(error: unknown): PostcopyError {
     let isWhole = this.#store.hasAllPages
-    let kept = `what has come is in ${this.#store.path}`
+    let kept = `the received pages are in ${this.#store.path}`
     try {
       this.#store.leaveIncomplete()
     } catch (failure) {
-      kept += ` (without the list of pages that came: ${messageOf(failure)})`
+      kept += ` (without the list of them: ${messageOf(failure)})`
       // Without the list, a recovery receives all pages again.
       isWhole = false
     }
     const owes = isWhole
       ? 'no page is missing: park --recover finishes it'
-      : 'the other pages are with the source, which must not be ended'
+      : 'the source has the other pages, and must not be ended'
     if (isWhole) this.#host.keptWhole()
     const text = `${messageOf(error)}; ${kept}; ${owes}`
     return new PostcopyError(codeOf(error), text, { cause: error })
@@ -353,7 +353,7 @@ export class ParkReceiver {
 function unconfirmed(path: string, cause: unknown): ConnectionError {
   return new ConnectionError(
     'ERR_CONNECTION_UNCONFIRMED',
-    `the VM is parked in ${path}, but the source may not have heard of it (${messageOf(cause)}): resume it only if it does not run there`,
+    `the VM is parked in ${path}, but the source may not have received the confirmation (${messageOf(cause)}): resume it only if it does not run there`,
     { cause },
   )
 }

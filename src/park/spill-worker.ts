@@ -16,7 +16,8 @@ import { VmStore } from './vm-store.js'
 const BATCH_PAGES = 256
 
 const port = parentPort
-if (port === null) throw new PostcopyError('ERR_INTERNAL', 'the spill worker runs in a worker only')
+if (port === null)
+  throw new PostcopyError('ERR_INTERNAL', 'the spill worker must run in a worker thread')
 
 function notify(notice: SpillNotice): void {
   port?.postMessage(notice)

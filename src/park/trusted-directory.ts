@@ -227,7 +227,7 @@ export class TrustedDirectory {
 
   #refuseForeign(): void {
     const stat = fstatSync(this.#fd, { bigint: true })
-    const advice = 'their files could be taken for yours (--allow-foreign-directory takes it)'
+    const advice = 'their files could be mistaken for yours (--allow-foreign-directory accepts it)'
     if (!isOurs(stat)) {
       throw untrusted(`${this.path} belongs to user ${stat.uid}: ${advice}`)
     }
@@ -240,11 +240,11 @@ export class TrustedDirectory {
   #refuseUntrusted(path: string, stat: BigIntStats): void {
     if (!stat.isFile()) throw untrusted(`${path} is not a regular file`)
     if (stat.nlink !== 1n) {
-      throw untrusted(`${path} has ${stat.nlink} names (hard links): copy it to have a file alone`)
+      throw untrusted(`${path} has ${stat.nlink} names (hard links): copy it, and use the copy`)
     }
     if (!this.#allowForeign && !isOurs(stat)) {
       throw untrusted(
-        `${path} belongs to user ${stat.uid} (--allow-foreign-directory takes files of others)`,
+        `${path} belongs to user ${stat.uid} (--allow-foreign-directory accepts files of others)`,
       )
     }
   }

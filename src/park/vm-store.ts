@@ -210,7 +210,7 @@ export class VmStore {
     if (owing !== undefined) {
       throw new PeerError(
         'ERR_PEER_INCOMPLETE',
-        `the source ended, but has not sent all pages of "${owing.name}" that it said it would`,
+        `the source ended the migration, but has not sent all pages of "${owing.name}" that it discarded`,
       )
     }
     for (const block of this.#blocks) block.sync()
@@ -265,7 +265,7 @@ export class VmStore {
     const identity = this.#identity
     const devices = this.#devices
     if (identity === undefined || devices === undefined) {
-      throw new PeerError('ERR_PEER_INCOMPLETE', 'the source has sent no device state')
+      throw new PeerError('ERR_PEER_INCOMPLETE', 'the source sent no device state')
     }
     const counters = this.#counters
     const description = this.#description

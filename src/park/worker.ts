@@ -20,7 +20,7 @@ import { VmStore } from './vm-store.js'
 
 const port = parentPort
 if (port === null) {
-  throw new PostcopyError('ERR_INTERNAL', 'the worker that parks runs in a worker only')
+  throw new PostcopyError('ERR_INTERNAL', 'the park worker must run in a worker thread')
 }
 
 const data = workerInput() as ParkWorkerData

@@ -59,13 +59,13 @@ export function decodeWorkingSet(text: string, path: string, manifest: Manifest)
   if (version > FORMAT_VERSION) {
     throw new PostcopyError(
       'ERR_WORKING_SET_VERSION',
-      `${path} has format version ${version}; this postcopy knows ${FORMAT_VERSION}: use a newer one`,
+      `${path} has format version ${version}, but this postcopy supports version ${FORMAT_VERSION}: use a newer postcopy`,
     )
   }
   if (fields.text('parkedVm') !== identityOf(manifest)) {
     throw new PostcopyError(
       'ERR_WORKING_SET_FOREIGN',
-      `${path} is the working set of another parked VM: give each its own`,
+      `${path} is the working set of another parked VM: give another file`,
     )
   }
   if (fields.count('pageSizeBytes') !== TARGET_PAGE_SIZE) {
@@ -74,7 +74,7 @@ export function decodeWorkingSet(text: string, path: string, manifest: Manifest)
   checkBlocks(fields, manifest)
   const order = decodeRuns(fields.raw('runs'), path, manifest)
   if (fields.count('pageCount') !== order.pageCount) {
-    fields.refuse('pageCount', `${order.pageCount}, as its runs say`)
+    fields.refuse('pageCount', `${order.pageCount}, the number of pages in its runs`)
   }
   return order
 }
@@ -98,18 +98,20 @@ function decodeRuns(runs: unknown, path: string, { blocks }: Manifest): PageOrde
   if (!Array.isArray(runs) || runs.length % RUN_NUMBERS !== 0) {
     return refuse('runs must be a list of three numbers each')
   }
-  if (runs.length > MOST_RUNS * RUN_NUMBERS) return refuse(`there are more than ${MOST_RUNS} runs`)
+  if (runs.length > MOST_RUNS * RUN_NUMBERS) return refuse(`it has more than ${MOST_RUNS} runs`)
   const numbers: readonly unknown[] = runs
   const order = new PageOrder(blocks)
   let pageCount = 0
   for (let at = 0; at < numbers.length; at += RUN_NUMBERS) {
     const [block, first, count] = numbers.slice(at, at + RUN_NUMBERS)
     const run = `run ${at / RUN_NUMBERS}`
-    if (!isCount(block) || !isCount(first) || !isCount(count)) return refuse(`${run} is no numbers`)
+    if (!isCount(block) || !isCount(first) || !isCount(count))
+      return refuse(`${run} is not three numbers`)
     const lengthBytes = blocks[block]?.lengthBytes
-    if (lengthBytes === undefined) return refuse(`${run} is in block ${block}, which is not there`)
+    if (lengthBytes === undefined)
+      return refuse(`${run} is in block ${block}, which does not exist`)
     if (count === 0 || first + count > lengthBytes / TARGET_PAGE_SIZE) {
-      return refuse(`${run} (pages ${first} + ${count}) does not lie in its block`)
+      return refuse(`${run} (pages ${first} + ${count}) is outside its block`)
     }
     order.add(block, first, first + count)
     pageCount += count

@@ -145,7 +145,7 @@ export function readWorkingSet(
     if (!folder.has(name)) return undefined
     const bytes = folder.readFile(name, (lengthBytes) => {
       if (lengthBytes <= MOST_FILE_BYTES) return
-      const text = `${file} is larger than ${MOST_FILE_BYTES} bytes: it is no working set`
+      const text = `${file} is larger than ${MOST_FILE_BYTES} bytes, and therefore not a working set`
       throw new PostcopyError('ERR_WORKING_SET_FORMAT', text)
     })
     return bytes.toString('utf8')
@@ -172,7 +172,7 @@ function inFolderOf<T>(
     folder = TrustedDirectory.open(dirname(file), trust)
   } catch (error) {
     if (!(error instanceof PostcopyError) || error.code === 'ERR_PARKED_UNTRUSTED') throw error
-    const why = error.code === 'ENOENT' ? 'there is no such directory' : error.message
+    const why = error.code === 'ENOENT' ? 'no such directory' : error.message
     throw new PostcopyError(error.code, `${file} cannot be ${how}: ${why}`, { cause: error })
   }
   try {

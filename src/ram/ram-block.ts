@@ -68,7 +68,7 @@ export function bytesOfName(name: string): Uint8Array {
   try {
     return encodeName(name)
   } catch (cause) {
-    const said = `the name of RAM block ${JSON.stringify(name)} has no bytes in UTF-8`
+    const said = `the name of RAM block ${JSON.stringify(name)} cannot be encoded in UTF-8`
     throw new PostcopyError('ERR_INVALID_BLOCK', said, { cause })
   }
 }

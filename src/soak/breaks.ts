@@ -53,7 +53,7 @@ export async function act(planned: Break, context: BreakContext): Promise<void> 
   if (!(await isDue(planned.when, planned.afterMs, context))) return
   journal.note(planned.kind)
   if (await perform(planned, context)) tally.addBreak(planned.kind)
-  else journal.note(`not any more: ${planned.kind}`)
+  else journal.note(`too late for the break: ${planned.kind}`)
 }
 
 /** @returns false if it was too late, or too early, for the break */
@@ -73,8 +73,8 @@ async function perform(
       await sleep(planned.forMs)
       await link.change({ isSilent: false })
       return true
-    case 'cable out':
-    case 'cable out, paused':
+    case 'link down':
+    case 'link down, paused':
       return pullCable(planned, context)
     case 'source stopped':
       return stopProcess(source, planned.forMs)
@@ -115,14 +115,14 @@ async function isDue(
 }
 
 async function pullCable(
-  { kind, forMs }: { kind: 'cable out' | 'cable out, paused'; forMs: number },
+  { kind, forMs }: { kind: 'link down' | 'link down, paused'; forMs: number },
   context: BreakContext,
 ): Promise<boolean> {
   const { hosts, source, destination } = context
   hosts?.cutLink()
   try {
     await sleep(forMs)
-    if (kind === 'cable out') return true
+    if (kind === 'link down') return true
     const told = [source, destination].map((end) => attempt(end, 'migrate_pause', context))
     return (await Promise.all(told)).includes(true)
   } finally {

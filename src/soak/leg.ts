@@ -63,10 +63,10 @@ export class Leg {
         await this.#open(connection, outcome === 'paused')
         await this.#let(connection)
         outcome = await this.#conclude()
-        if (outcome === 'moved' || outcome === 'word lost') break
+        if (outcome === 'moved' || outcome === 'unconfirmed') break
       }
     }
-    if (outcome !== 'moved' && outcome !== 'word lost') {
+    if (outcome !== 'moved' && outcome !== 'unconfirmed') {
       throw wrong(`nothing happened to the last connection, but the guest has ${outcome}`)
     }
     await this.#count()
@@ -160,7 +160,7 @@ export class Leg {
     if (!destination.isAlive) return
     switch (destination.state('destination')) {
       case 'setup':
-        journal.note(`${destination.name} waits in vain, and is ended`)
+        journal.note(`${destination.name} has no connection, and is ended`)
         destination.kill()
         await destination.end()
         return
@@ -191,7 +191,7 @@ export class Leg {
     if (typeof outcome === 'object') throw wrong(outcome.wrong)
     journal.note(`the guest: ${outcome}`)
     if (outcome === 'stayed' || outcome === 'stopped') tally.add('failed')
-    if (outcome === 'word lost') tally.add('wordLost')
+    if (outcome === 'unconfirmed') tally.add('unconfirmed')
     if (outcome !== 'stopped') return outcome
     tally.add('takenBack')
     await this.#tell(source, 'cont -f')

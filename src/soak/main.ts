@@ -67,7 +67,7 @@ async function run(
     // After a signal the hosts are removed, and what ran on them fails.
     if (signals.received !== undefined) return 1
     output.say(`${soak.journal.text}\n\n${message} [${code}]`)
-    output.say(`again: npm run soak -- --seed ${seed} --leg ${soak.leg}`)
+    output.say(`to repeat: npm run soak -- --seed ${seed} --leg ${soak.leg}`)
     return 1
   }
 }
@@ -81,12 +81,12 @@ function clock(ms: number): string {
 let status = 0
 await new Command('soak')
   .description(
-    'Migrates guests to and fro between two hosts, breaks their connections, and checks them.',
+    'Migrates guests back and forth between two hosts, breaks the connections, and checks the guests.',
   )
-  .option('--minutes <number>', 'how long', parseMinutes, 60)
-  .option('--seed <number>', 'of every choice (default: another one each time)', parseCount)
-  .option('--leg <number>', 'migration of that seed to begin with', parseLeg, 0)
-  .option('--verbose', 'print every decision, command and state as it comes')
+  .option('--minutes <number>', 'duration', parseMinutes, 60)
+  .option('--seed <number>', 'seed of all random choices (default: a new one)', parseCount)
+  .option('--leg <number>', 'number of the migration to begin with', parseLeg, 0)
+  .option('--verbose', 'print every decision, command and state')
   .action(async (options: Omit<Options, 'seed'> & { seed?: number }) => {
     const seed = options.seed ?? 1 + Math.floor(Math.random() * 999_999_999)
     status = await runCommand((context) => run({ ...options, seed }, context))

@@ -3,12 +3,12 @@ import type { MigrationState } from '../migration/index.js'
 
 /**
  * - `moved`: the destination has all of it
- * - `word lost`: the same, but the source was not told and keeps its stopped copy
+ * - `unconfirmed`: the same, but the source has no confirmation and keeps its stopped copy
  * - `stayed`: it runs at the source
  * - `stopped`: it is whole at the source, which cannot know whether the destination runs it too
  * - `paused`: it runs at the destination with the pages that have arrived
  */
-export type Outcome = 'moved' | 'word lost' | 'stayed' | 'stopped' | 'paused'
+export type Outcome = 'moved' | 'unconfirmed' | 'stayed' | 'stopped' | 'paused'
 
 /** `gone`: the process of the destination was killed before it had the guest. */
 export type DestinationState = MigrationState | 'gone'
@@ -16,11 +16,11 @@ export type DestinationState = MigrationState | 'gone'
 /** Every allowed pair of states; any other pair is a bug. */
 const outcomes: Readonly<Record<string, Outcome>> = {
   'completed, completed': 'moved',
-  'postcopy-paused, completed': 'word lost',
+  'postcopy-paused, completed': 'unconfirmed',
   // With automatic recovery, the source tries to reconnect for ever.
-  'postcopy-recover-setup, completed': 'word lost',
-  'postcopy-recover, completed': 'word lost',
-  'failed, completed': 'word lost',
+  'postcopy-recover-setup, completed': 'unconfirmed',
+  'postcopy-recover, completed': 'unconfirmed',
+  'failed, completed': 'unconfirmed',
   'failed, failed': 'stayed',
   'failed, gone': 'stayed',
   'cancelled, failed': 'stayed',
@@ -44,11 +44,12 @@ export function outcomeOf(ends: Ends): Outcome | { readonly wrong: string } {
   const states = `source ${source}, destination ${destination}`
   if (runsHere && runsThere) return { wrong: `two guests run: ${states}` }
   const outcome = outcomes[`${source}, ${destination}`]
-  if (outcome === undefined) return { wrong: `an end that cannot be: ${states}` }
+  if (outcome === undefined) return { wrong: `impossible states: ${states}` }
   // Precopy broke at its very end: the source cannot know the result, and does not run the guest.
   if (outcome === 'stayed' && !runsHere) return 'stopped'
-  const where = { moved: runsThere, 'word lost': runsThere, paused: runsThere, stayed: true }
+  const where = { moved: runsThere, unconfirmed: runsThere, paused: runsThere, stayed: true }
   if (outcome !== 'stopped' && !where[outcome]) return { wrong: `no guest runs: ${states}` }
-  if (outcome !== 'stayed' && runsHere) return { wrong: `the source runs it too: ${states}` }
+  if (outcome !== 'stayed' && runsHere)
+    return { wrong: `the source runs the guest, too: ${states}` }
   return outcome
 }

@@ -19,9 +19,9 @@ export type Break =
   /** The link passes nothing for a while, and then continues: neither end may lose data. */
   | Interruption<'silence'>
   /** The same by pulling the cable, which loses packets in flight. */
-  | Interruption<'cable out'>
+  | Interruption<'link down'>
   /** The cable is out, and both ends are told to pause before it is plugged in again. */
-  | Interruption<'cable out, paused'>
+  | Interruption<'link down, paused'>
   | Interruption<'source stopped'>
   | Interruption<'destination stopped'>
   | { readonly kind: 'paused by source'; readonly when: When; readonly afterMs: number }
@@ -126,7 +126,7 @@ function planBreak(random: Random, isPostcopy: boolean, hasCable: boolean): Brea
   const kind = random.pick([
     ...(['cut', 'cut', 'cut at a byte', 'cut at a byte', 'silence'] as const),
     ...(['source stopped', 'destination stopped'] as const),
-    ...(hasCable ? (['cable out', 'cable out, paused', 'cable out, paused'] as const) : []),
+    ...(hasCable ? (['link down', 'link down, paused', 'link down, paused'] as const) : []),
     ...(isPostcopy ? (['paused by source', 'paused by destination'] as const) : []),
     ...(when === before ? (['cancelled', 'destination killed'] as const) : []),
   ])
@@ -150,6 +150,6 @@ function planBreak(random: Random, isPostcopy: boolean, hasCable: boolean): Brea
  */
 function routeFor(random: Random, { kind }: Break): Route {
   if (kind === 'cut' || kind === 'cut at a byte' || kind === 'silence') return 'link'
-  if (kind === 'cable out' || kind === 'cable out, paused') return 'direct'
+  if (kind === 'link down' || kind === 'link down, paused') return 'direct'
   return random.pick(['link', 'direct', 'unix'])
 }

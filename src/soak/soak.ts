@@ -113,7 +113,7 @@ export class Soak {
       (await guest.queryCpus()).value.reduce((sum, cpu) => sum + cpu.touches, 0)
     const [before, limit] = [await touches(), performance.now() + WORK_LIMIT_MS]
     while ((await touches()) === before) {
-      if (performance.now() > limit) throw wrong('the guest does not work where it has arrived')
+      if (performance.now() > limit) throw wrong('the guest does not work at the destination')
     }
     await guest.command('stop')
     const report = await guest.verify()

@@ -7,11 +7,11 @@ const totals = {
   migrations: 'migrations',
   switches: 'of them by postcopy',
   failed: 'migrations that failed, or were cancelled, and left the guest running at the source',
-  takenBack: 'of them stopped there, since the source could not know, and taken back (cont -f)',
-  wordLost: 'migrations whose last word was lost, with the guest at the destination',
+  takenBack: 'of them stopped there, because the result was not known, and taken back (cont -f)',
+  unconfirmed: 'migrations whose SHUT 0 was lost, with the guest at the destination',
   pages: 'pages moved',
-  faults: 'page faults that were served over the network',
-  verified: 'times every page was checked, and was right',
+  faults: 'page faults served over the network',
+  verified: 'checks of every page, all of them right',
   verifiedPages: 'pages checked',
 } as const
 

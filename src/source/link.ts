@@ -218,8 +218,8 @@ export class SourceLink {
     const mayHaveRefused =
       !this.#hasHeard && (this.#hasReturnPath || this.#sentBytes <= MOST_SETUP_BYTES)
     const text = mayHaveRefused
-      ? `${peer} closed the connection without a word; its own messages say why. Are machine, capabilities (postcopy-ram) and tls-creds the same on both ends?`
-      : `${peer} closed the connection after ${formatByteSize(this.#sentBytes)}, and gave no reason; its own messages may have one`
+      ? `${peer} closed the connection before it answered; see its own messages. Are machine, capabilities (postcopy-ram) and tls-creds the same on both ends?`
+      : `${peer} closed the connection after ${formatByteSize(this.#sentBytes)} without a reason; see its own messages`
     return new ConnectionError(CLOSED_BY_PEER, text, { cause })
   }
 }

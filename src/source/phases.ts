@@ -191,7 +191,7 @@ export function takeMessage(
   if (!phases.accepts(message)) {
     throw new PeerError(
       'ERR_PEER_PROTOCOL',
-      `the destination sent ${message}, which is not allowed in ${phases.state} (${phases.phase})`,
+      `the destination sent ${message}, which is not valid in ${phases.state} (phase ${phases.phase})`,
     )
   }
   phases.take(message, actions)

@@ -161,7 +161,7 @@ export class Recovery {
     if (await this.#session.waitFor(hasCome, timeoutMs)) return
     throw new ConnectionError(
       'ETIMEDOUT',
-      `the destination has not sent its ${what} within ${timeoutMs} ms (x-timeout): is it postcopy-paused, and told to recover?`,
+      `the destination has not sent its ${what} within ${timeoutMs} ms (x-timeout): is it postcopy-paused, and was migrate_recover given there?`,
     )
   }
 
@@ -188,13 +188,20 @@ function checkBitmap(tracked: SourceBlock, received: PageBitmap): void {
   }
   const unsent = received.firstShared(dirty)
   if (unsent !== -1) {
-    refuse(unsent, 'the destination says to have what was never sent: it is that of another guest')
+    refuse(
+      unsent,
+      'the destination reports a page as received that was never sent: it belongs to another migration',
+    )
   }
   const lost = confirmed.firstNotIn(received)
   if (lost !== -1) {
-    refuse(lost, 'the destination misses what it had before: it is an older copy of itself')
+    refuse(
+      lost,
+      'the destination reports a page as missing that it had received: it is an older copy',
+    )
   }
   if (available === undefined) return
   const missing = available.firstInNeither(received)
-  if (missing !== -1) refuse(missing, 'a page is neither at the destination nor here')
+  if (missing !== -1)
+    refuse(missing, 'the destination does not have a page that is not here either')
 }

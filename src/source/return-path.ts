@@ -70,7 +70,7 @@ export class ReturnPath {
   /** Takes the bytes of a channel. @throws StreamError, PeerError */
   consume(bytes: Uint8Array, start: number, end: number): number {
     if (this.shutStatus !== undefined) {
-      throw new PeerError('ERR_PEER_PROTOCOL', 'the destination went on after SHUT')
+      throw new PeerError('ERR_PEER_PROTOCOL', 'the destination sent data after SHUT')
     }
     const taken = this.#decoder.write(bytes, start, end)
     this.#actions.changed()

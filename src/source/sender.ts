@@ -355,6 +355,6 @@ export class Sender {
 function cancelled(): PostcopyError {
   return new PostcopyError(
     'ABORT_ERR',
-    'the migration was cancelled before the guest was handed over: it stays here',
+    'the migration was cancelled before the switch: the guest stays here',
   )
 }

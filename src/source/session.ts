@@ -173,12 +173,12 @@ export class Session {
     if (!isSecured) {
       throw new ConnectionError(
         'ETIMEDOUT',
-        `the destination has said nothing within ${timeoutMs} ms (x-timeout), and its preempt channel cannot be relied on: does something between the two ends delay the first connection?`,
+        `the destination sent nothing on the main channel within ${timeoutMs} ms (x-timeout), so the preempt channel cannot be used: does something between the two ends delay the first connection?`,
       )
     }
     throw new ConnectionError(
       'ERR_TLS_HANDSHAKE',
-      `the destination has said nothing within ${timeoutMs} ms (x-timeout) of the TLS handshake`,
+      `the destination sent nothing within ${timeoutMs} ms (x-timeout) after the TLS handshake`,
     )
   }
 
@@ -241,13 +241,13 @@ export class Session {
     if (status === 0 && !this.#everythingSent) {
       throw new PeerError(
         'ERR_PEER_PROTOCOL',
-        'the destination said SHUT 0 before it had everything',
+        'the destination sent SHUT 0 before it had received everything',
       )
     }
     if (status !== undefined && status !== 0) {
       throw new PeerError(
         'ERR_PEER_REFUSED',
-        `the destination gave up (SHUT ${status}); its own messages say why`,
+        `the destination failed (SHUT ${status}); see its own messages`,
       )
     }
     if (this.#link?.broken !== undefined) throw this.#link.broken
@@ -273,7 +273,7 @@ export class Session {
     if (!isClosed || !isSecured || this.#hasAnswered) return error
     return new ConnectionError(
       'ERR_TLS_REFUSED',
-      'the destination closed the connection behind the TLS handshake: it does not accept our certificate, or another source came first; its own messages say why',
+      'the destination closed the connection after the TLS handshake: it does not accept the certificate of this end, or has accepted another source; see its own messages',
       { cause: error },
     )
   }

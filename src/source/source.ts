@@ -114,7 +114,7 @@ export class Source extends RecoverableEnd<SourceRequest, SourceNotice> {
     if (options.pageOrder?.fits(machine.blocks) === false) {
       throw new PostcopyError(
         'ERR_INVALID_BLOCK',
-        "pageOrder is over other blocks than the machine's",
+        'the RAM blocks of pageOrder are not those of the machine',
       )
     }
     super({
@@ -216,7 +216,7 @@ export class Source extends RecoverableEnd<SourceRequest, SourceNotice> {
     if (this.#handover.state !== 'none' && !isFinal(this.state)) {
       throw new StateError(
         'ERR_STATE_CANCEL',
-        'the destination may have the guest already: this cannot be cancelled',
+        'the destination may have the guest already: the migration cannot be cancelled any more',
         this.state,
       )
     }
@@ -381,7 +381,7 @@ export class Source extends RecoverableEnd<SourceRequest, SourceNotice> {
   #withStartFailure(error: ErrorRecord): ErrorRecord {
     const failure = this.#startFailure
     if (failure === undefined) return error
-    failure.message += `; the guest stays here, stopped; the migration had ended: ${error.message}`
+    failure.message += `; the guest stays stopped here; the migration had ended: ${error.message}`
     return this.recordHookError(failure)
   }
 
@@ -411,7 +411,7 @@ export class Source extends RecoverableEnd<SourceRequest, SourceNotice> {
 }
 
 function takenBack(): PostcopyError {
-  const text = 'the guest was taken back from this migration, which is over: migrate it anew'
+  const text = 'the guest was taken back from this migration, which has ended: start a new one'
   return new PostcopyError('ERR_TAKEN_BACK', text)
 }
 

@@ -6,13 +6,13 @@ import { sentence } from '../printable.js'
 const UNKNOWN =
   'the destination has not confirmed that it has the guest: whether it runs there is not known'
 const COMPLETED =
-  'where its migration is completed, it has the whole guest, and this end may be closed (quit -f)'
+  'if its migration is completed, it has the whole guest, and this end may be closed (quit -f)'
 
 /** The error of a plain precopy: a start of the guest here could make two of it. */
 export function unconfirmed(cause: unknown): ConnectionError {
   return new ConnectionError(
     'ERR_CONNECTION_UNCONFIRMED',
-    `all of the guest was sent, but ${UNKNOWN}, and it stays stopped here. Ask the destination (info status; QMP query-status): only where it has failed or is gone, start the guest here (cont)`,
+    `all of the guest was sent, but ${UNKNOWN}, and it stays stopped here. Check the destination (info status; QMP query-status): start the guest here (cont) only if the destination has failed or has ended`,
     { cause },
   )
 }
@@ -37,20 +37,20 @@ export function explainPause(
   if (location === 'unknown' && isTakenOver) {
     return withAdvice(
       error,
-      'The destination has not answered the recovery: whether the guest is there is not known. Ask it (info migrate; QMP query-migrate): where it is postcopy-paused, recover at both ends; where it is not, it has no guest to recover',
+      'The destination has not answered the recovery: whether it has the guest is not known. Check it (info migrate; QMP query-migrate): if it is postcopy-paused, recover at both ends; otherwise it has no guest to recover',
     )
   }
   const completed = isAllSent ? `; ${COMPLETED}` : ''
   if (location === 'unknown') {
     return withAdvice(
       error,
-      `The guest was sent, but ${UNKNOWN}. Ask the destination (info status; QMP query-status): where it has the guest, recover at both ends${completed}; only where it has failed or is gone may the guest be started elsewhere`,
+      `The guest was sent, but ${UNKNOWN}. Check the destination (info status; QMP query-status): if it has the guest, recover at both ends${completed}; start the guest elsewhere only if the destination has failed or has ended`,
     )
   }
   if (!isAllSent) return error
   return withAdvice(
     error,
-    `Every page was sent, but the destination has not confirmed that. Ask it (info migrate; QMP query-migrate): where it is postcopy-paused, recover at both ends${completed}`,
+    `Every page was sent, but the destination has not confirmed that. Check it (info migrate; QMP query-migrate): if it is postcopy-paused, recover at both ends${completed}`,
   )
 }
 

@@ -15,7 +15,7 @@ import { Sender } from './sender.js'
 
 const port = parentPort
 if (port === null)
-  throw new PostcopyError('ERR_INTERNAL', 'the source worker runs in a worker only')
+  throw new PostcopyError('ERR_INTERNAL', 'the source worker must run in a worker thread')
 
 const data = workerInput() as SourceWorkerData
 const handover = new Handover(data.handover)

@@ -82,7 +82,7 @@ export class BlockListDecoder {
       refuse('blockList', `${what}: ${hex(usedLengthBytes)} bytes are not whole pages`, offset)
     }
     if (usedLengthBytes > remaining) {
-      const left = `${hex(remaining)} are left of the total`
+      const left = `only ${hex(remaining)} are left of the total`
       refuse('blockList', `${what}: ${hex(usedLengthBytes)} bytes, ${left}`, offset)
     }
     let next = at + reader.position
@@ -110,7 +110,7 @@ export class BlockListDecoder {
     const pageSize = isAnnounced ? found : lowestBit(summary)
     const expected = this.#options.pageSizeOf?.(name)
     if (expected !== undefined && expected !== pageSize) {
-      const sizes = `pages of ${pageSize} bytes on the source, of ${expected} here`
+      const sizes = `pages of ${pageSize} bytes at the source, of ${expected} here`
       refuse('blockList', `RAM block "${name}" has ${sizes}`, offset)
     }
     return isAnnounced ? found : undefined

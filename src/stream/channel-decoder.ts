@@ -49,7 +49,7 @@ export abstract class ChannelDecoder {
     let at = start
     try {
       while (at < end && !this.stopped) {
-        if (this.isFinished) refuse('element', 'bytes behind the end', this.base + at)
+        if (this.isFinished) refuse('element', 'bytes after the end', this.base + at)
         const next = this.step(bytes, at, end)
         if (next === INCOMPLETE) break
         at = next

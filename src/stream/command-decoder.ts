@@ -102,12 +102,12 @@ function dispatchDiscard(reader: Reader, streamOffset: number, effects: CommandE
   const nameLength = reader.remaining < 2 ? Infinity : readNameLength(reader)
   const rangeBytes = reader.remaining - nameLength - 1
   if (rangeBytes < 16 || rangeBytes % 16 !== 0) {
-    refuse('command', `${what}: its length is not that of a name and ranges`, streamOffset)
+    refuse('command', `${what}: its length does not fit a name and ranges`, streamOffset)
   }
   const name = reader.name(nameLength)
   const terminator = reader.u8()
   if (terminator !== 0) {
-    refuse('command', `${what}: ${hex(terminator)} behind the name, not 0`, streamOffset)
+    refuse('command', `${what}: ${hex(terminator)} after the name, not 0`, streamOffset)
   }
   const block = effects.table.demand(name, what, streamOffset)
   const ranges = new Float64Array(rangeBytes / 8)
@@ -134,7 +134,7 @@ function dispatchRecvBitmap(
   effects: CommandEffects,
 ): void {
   if (length === 0 || length !== 1 + (reader.peek() ?? 0)) {
-    refuse('command', `RECV_BITMAP: ${length} bytes are not those of a name`, streamOffset)
+    refuse('command', `RECV_BITMAP: ${length} bytes do not fit a name`, streamOffset)
   }
   const name = reader.str8()
   effects.table.demand(name, 'RECV_BITMAP', streamOffset)

@@ -46,7 +46,7 @@ export function readConfiguration(reader: Reader): Configuration | undefined {
     const subsection = readSubsection(reader)
     if (subsection === undefined) return undefined
     if (subsections.some(({ name }) => name === subsection.name)) {
-      refuse('configuration', `subsection ${subsection.name} comes twice`, offset)
+      refuse('configuration', `a second subsection ${subsection.name}`, offset)
     }
     subsections.push(subsection)
   }

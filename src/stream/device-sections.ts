@@ -71,7 +71,7 @@ export class DeviceSectionReader {
     reader.u8()
     const header = readSectionHeader(reader)
     if (this.#ids.has(header.id)) {
-      refuse('section', `section id ${header.id} of "${header.idstr}" is taken`, offset)
+      refuse('section', `section id ${header.id} of "${header.idstr}" is already used`, offset)
     }
     this.#ids.add(header.id)
     this.#open = { header, offset }
@@ -87,7 +87,7 @@ export class DeviceSectionReader {
     const what = `device "${header.idstr}" (instance ${header.instanceId}, at ${offset})`
     const found = reader.peek()
     if (found !== SECTION_FOOTER) {
-      refuse('footer', `${what}: no footer behind what it read, but ${byte(found)}`, footerOffset)
+      refuse('footer', `${what}: no footer after its data, but ${byte(found)}`, footerOffset)
     }
     reader.u8()
     const id = reader.u32()
@@ -114,7 +114,7 @@ export function decodeDeviceSections(
     load(section.header, section.body)
   }
   if (reader.remaining > 0) {
-    refuse('element', `${byte(reader.peek())} is no device section`, reader.streamOffset)
+    refuse('element', `${byte(reader.peek())} does not begin a device section`, reader.streamOffset)
   }
 }
 

@@ -58,7 +58,7 @@ export class DeviceTailCollector {
     const found = this.#search()
     if (found !== undefined) {
       if (found.end < before) {
-        refuse('element', 'bytes behind the end', this.#streamOffset + found.end)
+        refuse('element', 'bytes after the end', this.#streamOffset + found.end)
       }
       return { taken: found.end - before, tail: this.#cut(found.at, found.end) }
     }

@@ -52,7 +52,8 @@ export function encodeRamDiscard(out: Writer, block: string, ranges: ArrayLike<n
 
 /** The command before a package; the blob follows, and does not count in the command's length. */
 export function encodePackagedHeader(out: Writer, blobLengthBytes: number): void {
-  if (blobLengthBytes > MAX_PACKAGE_BYTES) throw new RangeError('a package is below 4 GiB')
+  if (blobLengthBytes > MAX_PACKAGE_BYTES)
+    throw new RangeError('a package must be smaller than 4 GiB')
   encodeCommand(out, Command.packaged, 4)
   out.u32(blobLengthBytes)
 }

@@ -77,14 +77,14 @@ export class JsonReader {
     const start = this.#at
     this.#number()
     const value = Number(this.#slice(start))
-    if (!Number.isSafeInteger(value) || value < 0) fail('no count')
+    if (!Number.isSafeInteger(value) || value < 0) fail('not a count')
     return value
   }
 
   /** Checks that only blanks follow. */
   end(): void {
     this.#blanks()
-    if (this.#at < this.#bytes.length) fail('more than a value')
+    if (this.#at < this.#bytes.length) fail('data after the value')
   }
 
   /** @param member - gets start and end of the quoted name, and reads the value */
@@ -100,7 +100,7 @@ export class JsonReader {
   #bracketed(open: number, close: number, item: () => void): void {
     this.#expect(open)
     this.#depth += 1
-    if (this.#depth > MAX_DEPTH) fail('nested too deep')
+    if (this.#depth > MAX_DEPTH) fail('nested too deeply')
     if (this.#peek() !== close) {
       item()
       while (this.#peek() === COMMA) {
@@ -119,7 +119,7 @@ export class JsonReader {
     for (;;) {
       const byte = this.#next()
       if (byte === QUOTE) return start
-      if (byte < SPACE) fail('a control character, or no end of a text')
+      if (byte < SPACE) fail('a control character, or a string without an end')
       if (byte === BACKSLASH) this.#escape()
     }
   }
@@ -127,9 +127,9 @@ export class JsonReader {
   #escape(): void {
     const byte = this.#next()
     if (ESCAPES.has(byte)) return
-    if (byte !== LETTER_U) fail('an escape that is none')
+    if (byte !== LETTER_U) fail('an invalid escape')
     for (let digit = 0; digit < 4; digit += 1) {
-      if (!HEX_DIGITS.has(this.#next())) fail('an escape that is none')
+      if (!HEX_DIGITS.has(this.#next())) fail('an invalid escape')
     }
   }
 
@@ -157,7 +157,7 @@ export class JsonReader {
     const found = LITERALS.find((text) =>
       text.equals(this.#bytes.subarray(this.#at, this.#at + text.length)),
     )
-    this.#at += found?.length ?? fail('no value')
+    this.#at += found?.length ?? fail('not a value')
   }
 
   #slice(start: number, end = this.#at): string {
@@ -166,7 +166,7 @@ export class JsonReader {
   }
 
   #expect(byte: number): void {
-    if (this.#peek() !== byte) fail(`no ${String.fromCharCode(byte)}`)
+    if (this.#peek() !== byte) fail(`${String.fromCharCode(byte)} is missing`)
     this.#at += 1
   }
 

@@ -125,7 +125,7 @@ function readPackageCommand(reader: Reader, handler: PackageHandler): boolean {
   if (reader.remaining === 0) refuse('package', 'the package ends without RUN', offset)
   const type = reader.u8()
   if (type !== ElementType.command) {
-    refuse('package', `element ${hex(type)} has no place in a package`, offset)
+    refuse('package', `element ${hex(type)} is not allowed in a package`, offset)
   }
   const command = reader.u16()
   const length = reader.u16()
@@ -143,7 +143,7 @@ function readPackageCommand(reader: Reader, handler: PackageHandler): boolean {
     case Command.packaged:
       return refuse('package', 'a package within a package', offset)
     default:
-      return refuse('package', `command ${name} has no place in a package`, offset)
+      return refuse('package', `command ${name} is not allowed in a package`, offset)
   }
 }
 
@@ -165,10 +165,10 @@ function checkDevices(devices: Uint8Array, streamOffset: number): void {
     refuse('package', 'a package within a package', streamOffset)
   }
   if (devices[0] !== ElementType.sectionFull) {
-    refuse('package', `${hex(devices[0] ?? 0)} is no device section`, streamOffset)
+    refuse('package', `${hex(devices[0] ?? 0)} does not begin a device section`, streamOffset)
   }
   const footer = devices.length - 5
   if (footer <= 0 || devices[footer] !== SECTION_FOOTER) {
-    refuse('package', 'no footer behind the last device', streamOffset + Math.max(footer, 0))
+    refuse('package', 'no footer after the last device', streamOffset + Math.max(footer, 0))
   }
 }

@@ -61,7 +61,7 @@ export class RamSectionTracker {
       return refuse('section', `${name} of section ${id}, which has not started`, offset)
     }
     if (this.#hasEnded) {
-      refuse('section', `${name} of section ${id} (ram) behind its END`, offset)
+      refuse('section', `${name} of section ${id} (ram) after its END`, offset)
     }
     this.#isLast = type === ElementType.sectionEnd
     if (this.#isLast) this.#handler.sectionEnd?.(header)
@@ -72,7 +72,7 @@ export class RamSectionTracker {
   close(bytes: Uint8Array, at: number, end: number, offset: number): boolean {
     const type = bytes[at] ?? 0
     if (type !== SECTION_FOOTER) {
-      refuse('footer', `section ram: ${hex(type)} where its footer must be`, offset)
+      refuse('footer', `section ram: ${hex(type)} instead of its footer`, offset)
     }
     if (end - at < FOOTER_BYTES) return false
     const id = u32At(bytes, at + 1)

@@ -148,7 +148,7 @@ export class ReturnPathDecoder extends ChannelDecoder {
     if (high !== RECV_BITMAP_END_HIGH || low !== RECV_BITMAP_END_LOW) {
       const what = `received bitmap of block "${block.name}"`
       const offset = this.#bitmap?.offset ?? this.base + at
-      refuse('recvBitmap', `${what}: ${hex(high)}:${hex(low)} is not its end mark`, offset)
+      refuse('recvBitmap', `${what}: ${hex(high)}:${hex(low)} instead of its end mark`, offset)
     }
     this.#bitmap = undefined
     this.#handler.recvBitmap?.(block.name, bitmap.take())
@@ -160,7 +160,7 @@ export class ReturnPathDecoder extends ChannelDecoder {
 function readName(reader: Reader, what: string, offset: number): string {
   const left = reader.remaining
   if (left === 0 || left !== 1 + (reader.peek() ?? 0)) {
-    refuse('returnPath', `${what}: ${left} bytes are not those of a block name`, offset)
+    refuse('returnPath', `${what}: ${left} bytes do not fit a block name`, offset)
   }
   return reader.str8()
 }

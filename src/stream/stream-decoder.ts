@@ -143,7 +143,7 @@ export class StreamDecoder extends ChannelDecoder {
   #configuration(bytes: Uint8Array, at: number, end: number): number {
     const type = bytes[at] ?? 0
     if (type !== ElementType.configuration) {
-      refuse('configuration', `${hex(type)} where the configuration must be`, this.base + at)
+      refuse('configuration', `${hex(type)} instead of the configuration`, this.base + at)
     }
     const reader = new Reader(bytes, this.base + at, at, end)
     const configuration = readConfiguration(reader)
@@ -190,7 +190,7 @@ export class StreamDecoder extends ChannelDecoder {
         else this.#state = 'afterEof'
         return at + 1
       default:
-        return refuse('element', `${hex(type)} begins no element here`, offset)
+        return refuse('element', `${hex(type)} does not begin an element`, offset)
     }
   }
 
@@ -283,7 +283,7 @@ export class StreamDecoder extends ChannelDecoder {
 
   #afterEof(bytes: Uint8Array, at: number, end: number): number {
     const offset = this.base + at
-    if (bytes[at] !== ElementType.vmDescription) refuse('element', 'bytes behind the end', offset)
+    if (bytes[at] !== ElementType.vmDescription) refuse('element', 'bytes after the end', offset)
     if (end - at < 5) return INCOMPLETE
     const lengthBytes = u32At(bytes, at + 1)
     checkLimit('a description', lengthBytes, this.#limits.maxDescriptionBytes, offset)

@@ -28,7 +28,7 @@ export function requires(test: SkippableTest, needs: Needs): boolean {
   if (lacking === undefined) return true
   const { need, reason } = lacking
   if ((process.env['POSTCOPY_REQUIRE'] ?? '').split(',').includes(need)) {
-    throw new PostcopyError('ERR_REQUIRED', `POSTCOPY_REQUIRE names ${need}, but: ${reason}`)
+    throw new PostcopyError('ERR_REQUIRED', `POSTCOPY_REQUIRE names ${need}, but ${reason}`)
   }
   test.skip(reason)
   return false

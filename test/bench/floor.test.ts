@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { floorFault, floorPush } from '../../src/bench/floor.js'
 
-describe('the floor of the benchmarks', () => {
+describe('the C program that the benchmarks compare with', () => {
   for (const mode of ['records', 'runs'] as const) {
     for (const zeroPercent of [0, 50, 100]) {
       it(`pushes ${mode}, ${zeroPercent} % of them zero`, async () => {
@@ -23,11 +23,11 @@ describe('the floor of the benchmarks', () => {
     assert.equal(quantilesUs.at(-1), maxUs)
   })
 
-  it('touches every page there is', async () => {
+  it('touches every page', async () => {
     assert.ok((await floorFault({ count: 256, mib: 1 })).p50Us > 0)
   })
 
-  it('refuses what cannot be measured, and says why', async () => {
+  it('rejects arguments that cannot be measured, with the reason', async () => {
     const usage = { code: 'ERR_BENCH', message: /^Usage: floor push/ }
     for (const mib of [0, -1, 1.5, NaN]) {
       await assert.rejects(floorPush({ mode: 'runs', mib }), usage)
@@ -40,7 +40,7 @@ describe('the floor of the benchmarks', () => {
     })
   })
 
-  it('says how to build what is not there', async () => {
+  it('reports how to build a missing program', async () => {
     const before = process.env['POSTCOPY_NATIVE_DIR']
     process.env['POSTCOPY_NATIVE_DIR'] = '/nonexistent'
     try {

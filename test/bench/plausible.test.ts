@@ -13,14 +13,14 @@ async function taken(...results: { totalMs: number; downtimeMs: number }[]) {
   return { result, runs }
 }
 
-describe("a rival's run", () => {
-  it('counts where its figures can be', async () => {
+describe('a run of a compared program', () => {
+  it('counts if its values are possible', async () => {
     assert.deepEqual(await taken(good), { result: good, runs: 1 })
     const stopped = { totalMs: 900, downtimeMs: 900 }
     assert.deepEqual(await taken(stopped), { result: stopped, runs: 1 })
   })
 
-  it('is repeated where its downtime is longer than the whole migration, or no number', async () => {
+  it('is repeated if its downtime is longer than the migration, or not a number', async () => {
     for (const downtimeMs of [8044749, -1, NaN]) {
       const bad = { totalMs: 955, downtimeMs }
       assert.deepEqual(await taken(bad, bad, good), { result: good, runs: 3 })
@@ -28,7 +28,7 @@ describe("a rival's run", () => {
     assert.equal((await taken({ totalMs: NaN, downtimeMs: 0 })).runs, 2)
   })
 
-  it('fails the benchmark where it never gives one, with the figure', async () => {
+  it('fails the benchmark, naming the value, if no run gives possible values', async () => {
     const bad = { totalMs: 955, downtimeMs: 8044749 }
     await assert.rejects(taken(bad, bad, bad), {
       code: 'ERR_BENCH',

@@ -16,7 +16,7 @@ describe('a sweeping guest between two QEMUs', function () {
 
   for (const options of cases) {
     const how = options.preempt ? 'with' : 'without'
-    it(`is measured on its way, ${options.pattern}, ${how} preempt`, async () => {
+    it(`is measured during its migration, ${options.pattern}, ${how} preempt`, async () => {
       const result = await qemuSweep({ ...options, ramMib: 128, hotMib: 64 })
       const { totalMs, downtimeMs, requests, blocktimeMs, firstSweepMs, localSweepMs } = result
       for (const number of [totalMs, firstSweepMs, localSweepMs]) {

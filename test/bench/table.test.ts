@@ -8,7 +8,7 @@ import { faultQuantilesUs } from '../../src/bench/touch-watch.js'
 import { TouchHistogram } from '../../src/guest/index.js'
 
 const comparison: Comparison = {
-  what: '2 GiB, no page zero',
+  what: '2 GiB, no zero pages',
   figure: 'push',
   unit: 'GB/s',
   ours: [2, 3, 1],
@@ -16,8 +16,8 @@ const comparison: Comparison = {
   target: { of: 'ratio', sense: 'at least', limit: 0.5 },
 }
 
-describe('what a benchmark says', () => {
-  it('is the median, with the extremes, and the median of the rounds’ own ratios', () => {
+describe('the result of a benchmark', () => {
+  it('is the median with minimum and maximum, and the median of the ratios of each round', () => {
     assert.deepEqual(spread([3, 1, 2, 10]), { min: 1, median: 2.5, max: 10 })
     // In the second round a busy host slowed both of them down.
     assert.deepEqual(ratios([2, 1, 2], [4, 2, 4]), [0.5, 0.5, 0.5])
@@ -26,7 +26,7 @@ describe('what a benchmark says', () => {
     assert.equal(summarize(comparison).ratio, 0.5)
   })
 
-  it('says whether a target is met, of the ratio or of the value, and says nothing without one', () => {
+  it('states whether a target for the ratio or the value is met, if there is a target', () => {
     const met = (target: Comparison['target']): boolean | undefined =>
       summarize({ ...comparison, ...(target === undefined ? {} : { target }) }).met
     assert.equal(met({ of: 'ratio', sense: 'at least', limit: 0.5 }), true)
@@ -42,7 +42,7 @@ describe('what a benchmark says', () => {
     )
   })
 
-  it('becomes a page with the table, a bar for each ratio and the curves, which needs nothing else', () => {
+  it('becomes a self-contained page with the table, a bar for each ratio and the curves', () => {
     const benchmark: Benchmark = {
       name: 'push',
       question: 'How <fast>?',
@@ -60,7 +60,7 @@ describe('what a benchmark says', () => {
     assert.match(picturesOf(outcome)[0] ?? '', /rival/)
   })
 
-  it('takes for faults the touches that no page in memory needs so long for', () => {
+  it('counts touches that take longer than those of present pages as faults', () => {
     const touches = new TouchHistogram()
     const bucketOf = (ns: number): number =>
       touches.counts.findIndex((_, bucket) => TouchHistogram.bucketStartNs(bucket + 1) > ns)

@@ -78,11 +78,11 @@ class Clone {
 }
 
 describe('the build of the addons', () => {
-  it('does nothing where nothing changed', () => {
+  it('does nothing if nothing has changed', () => {
     assert.deepEqual(new Clone().build(), [])
   })
 
-  it('compiles what changed, without another configuration', () => {
+  it('compiles changed files without configuring again', () => {
     const clone = new Clone()
     clone.change()
     assert.deepEqual(clone.build(), ['build'])

@@ -50,7 +50,7 @@ describe('npm pack', () => {
 })
 
 describe('an addon that was not built', () => {
-  it('is named by an installed package with a script that this package has', () => {
+  it('is reported by an installed package, with a script that is in the package', () => {
     const installed = join(temporaryFolder(), 'node_modules/postcopy')
     cpSync(join(root, 'dist/src'), join(installed, 'dist/src'), { recursive: true })
     cpSync(join(root, 'package.json'), join(installed, 'package.json'))
@@ -65,7 +65,7 @@ describe('an addon that was not built', () => {
     assert(files.includes(file), `${script} runs ${file}, which is in the package`)
   })
 
-  it('is named by a clone with the build of a clone', () => {
+  it('is reported by a clone, with the build command of a clone', () => {
     const clone = temporaryFolder()
     cpSync(join(root, 'dist/src'), join(clone, 'dist/src'), { recursive: true })
     cpSync(join(root, 'package.json'), join(clone, 'package.json'))

@@ -33,7 +33,7 @@ function violations(files: Readonly<Record<string, string>>): string {
 }
 
 describe('the rules about rooms', () => {
-  it('find every kind of import that they forbid', () => {
+  it('report every kind of forbidden import', () => {
     const found = violations({
       'src/errors.ts': "import { a } from './ram/index.js'\nexport const error = a",
       'src/ram/index.ts': "export { a } from './a.js'",
@@ -61,7 +61,7 @@ describe('the rules about rooms', () => {
     }
   })
 
-  it('accept what they allow', () => {
+  it('accept allowed imports', () => {
     const found = violations({
       'src/errors.ts': 'export const e = 1',
       'src/kernel/index.ts': "export { e as k } from '../errors.js'",
@@ -75,7 +75,7 @@ describe('the rules about rooms', () => {
 })
 
 describe('the table of rooms in docs/architecture.md', () => {
-  it('has each room on the floor that the rules give it', async () => {
+  it('lists each room on the floor that the rules give it', async () => {
     const { floors } = (await import(join(root, 'scripts/import-rules.mjs'))) as {
       floors: readonly (readonly string[])[]
     }

@@ -57,7 +57,7 @@ const failsOnce = (title: string): string =>
    })\n`
 
 describe('the script that runs the tests', () => {
-  it('adds up both groups, and names what was skipped and why', () => {
+  it('adds up both groups, and lists skipped tests with the reason', () => {
     const skips = `import { requires } from './support/requires.js'
       it('c', function () { requires(this, 'none') })\n`
     const { status, output, last } = run({
@@ -70,28 +70,28 @@ describe('the script that runs the tests', () => {
     assert.equal(status, 0)
   })
 
-  it('fails where a test does', () => {
+  it('fails if a test fails', () => {
     const { status, last } = run({ one: { code: passes('a') + fails('b') }, two: { code: passes('c') } })
     assert.deepEqual([status, last], [1, '2 passed, 1 failed, 0 skipped'])
   })
 
-  it('fails where a file cannot be loaded', () => {
+  it('fails if a file cannot be loaded', () => {
     const { status } = run({ one: { code: "throw new Error('not loaded')\n" } })
     assert.equal(status, 1)
   })
 
-  it('runs the files that are named, and the titles that match', () => {
+  it('runs only the named files, and only the matching titles', () => {
     const files = { one: { code: passes('a') + passes('b') }, two: { code: fails('c') } }
     assert.equal(run(files, ['test/one.test.ts', '-g', 'a']).last, '1 passed, 0 failed, 0 skipped')
   })
 
-  it('reports a test as flaky that passes alone, with its output', () => {
+  it('reports a failed test that passes alone as flaky, with its output', () => {
     const { status, output, last } = run({ one: { code: failsOnce('d') } }, [], { POSTCOPY_RETRY: '2' })
     assert.match(output, /FLAKY: d failed, and passed when it was run again alone:\n.*only once/)
     assert.deepEqual([status, last], [0, '1 passed, 0 failed, 0 skipped'])
   })
 
-  it('lets neither a test through that fails again, nor more than it may', () => {
+  it('fails if a test fails again, or if too many tests fail', () => {
     const again = run({ one: { code: fails('e') } }, [], { POSTCOPY_RETRY: '2' })
     assert.deepEqual([again.status, again.last], [1, '0 passed, 1 failed, 0 skipped'])
     const many = { one: { code: failsOnce('f') }, two: { code: failsOnce('g').replaceAll('\n', ' ') } }

@@ -70,7 +70,7 @@ describe('postcopy demo --json', () => {
     assert((ram['postcopy-bytes'] ?? 0) > 0)
   })
 
-  it('does plain precopy with never', async () => {
+  it('migrates by plain precopy with --postcopy-after never', async () => {
     const { ram, ...object } = await demo('--postcopy-after', 'never')
     assert.equal(ram['postcopy-requests'], 0)
     assert.equal(ram['postcopy-bytes'], 0)
@@ -78,13 +78,13 @@ describe('postcopy demo --json', () => {
     assert.equal(object['postcopy-vcpu-blocktime'], undefined)
   })
 
-  it('verifies an idle guest too, which has no work to do', async () => {
+  it('verifies an idle guest, too', async () => {
     const { status, stdout } = await runCli([...small, '--workload', 'idle'])
     assert.equal(status, 0)
     assert.equal((JSON.parse(stdout) as DemoObject).verified, true)
   })
 
-  it('ends with the one code of a guest that cannot be made', async () => {
+  it('fails with the error code of a guest that cannot be created', async () => {
     const { status, stdout, stderr } = await runCli([...small, '--ram', '99999G'])
     assert.equal(status, 1)
     const object = JSON.parse(stdout) as DemoObject
@@ -95,7 +95,7 @@ describe('postcopy demo --json', () => {
     assert.equal(text, `postcopy: ${object['error-desc']}`, stderr)
   })
 
-  it('ends with status 1 and an object where the guest cannot be made', async () => {
+  it('exits with status 1 and prints a JSON object if the guest cannot be created', async () => {
     const { status, stdout, stderr } = await runCli([
       ...small,
       '--ram',
@@ -112,7 +112,7 @@ describe('postcopy demo --json', () => {
 })
 
 describe('postcopy demo', () => {
-  it('tells its story and its verdict', async () => {
+  it('prints its progress and its verdict', async () => {
     const { status, stdout, stderr } = await runCli([
       ...['demo', '--ram', '64M', '--postcopy-after', 'now'],
     ])
@@ -124,7 +124,7 @@ describe('postcopy demo', () => {
     assert.match(stdout, /✔ verified: 16,384 pages are right/)
   })
 
-  it('writes a report that needs nothing but itself', async () => {
+  it('writes a self-contained report', async () => {
     const path = join(await temporaryFolder(), 'report.html')
     const { status } = await runCli([
       'demo',
@@ -148,7 +148,7 @@ describe('postcopy demo', () => {
     ])
   })
 
-  it('writes one picture where the name of the report ends with .svg', async () => {
+  it('writes one picture if the name of the report ends with .svg', async () => {
     const path = join(await temporaryFolder(), 'report.svg')
     const args = ['demo', '--ram', '16M', '--postcopy-after', 'now', '--report', path]
     const { status } = await runCli(args)
@@ -174,7 +174,7 @@ describe('postcopy demo', () => {
     ['at the end', ['--postcopy-after', 'now'], /destination> verify/],
   ]
   for (const [moment, args, pattern] of moments) {
-    it(`leaves no process behind after SIGTERM ${moment}`, async () => {
+    it(`leaves no process running after SIGTERM ${moment}`, async () => {
       const cli = new Cli(['demo', '--ram', '128M', ...args])
       const [, source, destination] = await cli.seen(/runs in process (\d+); process (\d+) waits/)
       await cli.seen(pattern)
@@ -186,7 +186,7 @@ describe('postcopy demo', () => {
     })
   }
 
-  it('leaves no process behind when it is killed itself', async () => {
+  it('leaves no process running when it is killed', async () => {
     const cli = new Cli(['demo', '--ram', '64M', '--postcopy-after', 'now'])
     const [, source, destination] = await cli.seen(/runs in process (\d+); process (\d+) waits/)
     cli.child.kill('SIGKILL')

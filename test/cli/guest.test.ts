@@ -41,8 +41,8 @@ async function twoGuests(sourceOptions: readonly string[] = []) {
   return { folder, there, here, source, destination, uri }
 }
 
-describe('two guests, driven only by their monitors', () => {
-  it('move by postcopy, and the guest is whole and works where it arrived', async () => {
+describe('two guests, controlled only by their monitors', () => {
+  it('migrate by postcopy, and the guest is intact and works at the destination', async () => {
     const { there, here, source, destination, uri } = await twoGuests()
     // A waiting destination already accepts a capability, as QEMU does.
     assert.equal(await ask(there, 'migrate_set_capability x-postcopy-ram on'), '')
@@ -83,7 +83,7 @@ describe('two guests, driven only by their monitors', () => {
     assert.equal((await destination.ended).status, 0)
   })
 
-  it('a capability on one end only is refused at both ends, and the guest stays', async () => {
+  it('both ends refuse a capability that only one of them has, and the guest stays', async () => {
     const { there, here, uri } = await twoGuests()
     const outcome = await ask(
       here,
@@ -105,7 +105,7 @@ describe('two guests, driven only by their monitors', () => {
     assert.match(await ask(here, `migrate ${uri}`), /Migration status: completed/)
   })
 
-  it('a monitor socket is for its owner alone, and gone with the process', async () => {
+  it('a monitor socket is accessible only to its owner, and removed when the process ends', async () => {
     const { folder, here, source } = await twoGuests()
     assert.equal((await stat(here)).mode & 0o777, 0o600)
     await ask(here, 'quit')
@@ -113,7 +113,7 @@ describe('two guests, driven only by their monitors', () => {
     await assert.rejects(stat(join(folder, 'here')), { code: 'ENOENT' })
   })
 
-  it('SIGTERM to a source in precopy leaves the destination waiting for another one', async () => {
+  it('SIGTERM to a source in precopy leaves the destination listening for another source', async () => {
     const { there, here, source, uri } = await twoGuests()
     await ask(here, 'migrate_set_parameter max-bandwidth 1M', `migrate -d ${uri}`)
     await until(there, 'info migrate', /status: active/)
@@ -123,7 +123,7 @@ describe('two guests, driven only by their monitors', () => {
     assert.match(await ask(there, `migrate_incoming ${uri}`), /listening/)
   })
 
-  it('SIGTERM to a source in postcopy ends it when the destination has every page', async () => {
+  it('SIGTERM to a source in postcopy ends it after the destination has received every page', async () => {
     const { there, here, source, uri } = await twoGuests()
     await ask(there, 'migrate_set_capability postcopy-ram on')
     await ask(
@@ -136,7 +136,7 @@ describe('two guests, driven only by their monitors', () => {
     await until(here, 'info migrate', /status: postcopy-active/)
     assert.match(await ask(here, 'quit'), /Error: the guest would lose pages/)
     source.child.kill('SIGTERM')
-    await source.seen(/ends when they are there/)
+    await source.seen(/this process ends when they have been received/)
     assert.equal((await source.ended).status, 128 + 15)
     await until(there, 'info migrate', /status: completed/)
     assert.match(await ask(there, 'stop', 'verify'), /^content: good$/m)
@@ -160,10 +160,10 @@ async function slowPostcopy(sourceOptions: readonly string[] = []) {
 }
 
 describe('the last line of a guest process', () => {
-  it('says that the pages are lost where the destination still needs them', async () => {
+  it('reports lost pages if the destination still needs them', async () => {
     const { there, here, source } = await slowPostcopy()
     source.child.kill('SIGINT')
-    await source.seen(/ends when they are there/)
+    await source.seen(/this process ends when they have been received/)
     source.child.kill('SIGTERM')
     const { status, stderr } = await source.ended
     assert.equal(status, 128 + 15)
@@ -175,14 +175,14 @@ describe('the last line of a guest process', () => {
     assert.match(await ask(there, 'quit -f'), /^$/)
   })
 
-  it('says where the pages are after a spill, and which command goes on', async () => {
+  it('names the spilled pages and the command that continues from them', async () => {
     const spill = join(await temporaryFolder(), 'sp')
     const { there, here, source } = await slowPostcopy(['--spill', spill])
-    await source.seen(/what the postcopy owes is on disk/)
+    await source.seen(/the pages that the postcopy owes are on disk/)
     await ask(here, 'migrate_pause')
     await until(here, 'info migrate', /status: postcopy-paused/)
     source.child.kill('SIGTERM')
-    await source.seen(/ends when they are there/)
+    await source.seen(/this process ends when they have been received/)
     source.child.kill('SIGTERM')
     const { stderr } = await source.ended
     const last = stderr.trimEnd().split('\n').at(-1) ?? ''
@@ -192,7 +192,7 @@ describe('the last line of a guest process', () => {
     await until(there, 'info migrate', /status: postcopy-paused/)
   })
 
-  it('says that no guest has arrived where none has', async () => {
+  it('reports that no guest has arrived', async () => {
     const cli = new Cli(['guest', ...ram, '--incoming', 'tcp:127.0.0.1:0'])
     await cli.seen(/waiting for a guest on/)
     await cli.seen(/\(postcopy\)/)
@@ -207,7 +207,7 @@ describe('the last line of a guest process', () => {
     ['has arrived', /^the guest ends$/, { incoming: true, destination: arrived }],
     [
       'is still arriving',
-      /^the guest ends before all of its memory has arrived$/,
+      /^the guest ends before all of its memory has been received$/,
       { incoming: true, destination: { state: 'postcopy-paused', guestLocation: 'here' } },
     ],
     [
@@ -221,17 +221,17 @@ describe('the last line of a guest process', () => {
       { source: { state: 'failed', guestLocation: 'here' } },
     ],
     [
-      'is stopped by a migration that has not handed it over',
+      'is stopped by a migration before the switch',
       /^the guest ends$/,
       { source: { state: 'device', guestLocation: 'here' } },
     ],
     [
-      'has left',
+      'was migrated away',
       /^the guest is at the destination, with all of its memory$/,
       { source: { state: 'completed', guestLocation: 'elsewhere' } },
     ],
     [
-      'has left again after it had arrived',
+      'was migrated away again after it had arrived',
       /^the guest is at the destination, with all of its memory$/,
       {
         incoming: true,
@@ -240,17 +240,17 @@ describe('the last line of a guest process', () => {
       },
     ],
     [
-      'has left without an answer',
-      /^whether the destination has the guest is not known: ask there \(info status\)$/,
+      'was sent by precopy and not answered',
+      /^whether the destination has the guest is not known: check there \(info status\)$/,
       { source: { state: 'completed', guestLocation: 'unknown' } },
     ],
     [
-      'was sent with a postcopy and without an answer',
+      'was sent by postcopy and not answered',
       /^whether the destination has the guest is not known: .*; if so, the pages .* are lost with/,
       { source: { state: 'postcopy-device', guestLocation: 'unknown' } },
     ],
     [
-      'was sent without an answer, and spilled',
+      'was sent and not answered, and was spilled',
       /^whether the destination .* not known: .*; if so, the pages .* are in d\.incomplete: GO ON$/,
       {
         source: { state: 'postcopy-paused', guestLocation: 'unknown' },
@@ -259,7 +259,7 @@ describe('the last line of a guest process', () => {
     ],
   ]
   for (const [title, expected, given] of texts) {
-    it(`is true where the guest ${title}`, () => {
+    it(`is true if the guest ${title}`, () => {
       const none = { incoming: false, source: undefined, destination: undefined }
       assert.match(lastWords({ ...none, spilled: undefined, ...given }), expected)
     })
@@ -300,7 +300,7 @@ describe('postcopy guest', () => {
     assert.doesNotMatch(answer, /(?!\n)\p{Cc}|^postcopy: the guest runs/mu)
   })
 
-  it('takes commands from a pipe and ends with it', async () => {
+  it('reads commands from a pipe and exits at its end', async () => {
     const { status, stdout } = await runCli(['guest', ...ram], 'info status\nstop\ninfo status\n')
     assert.equal(status, 0)
     assert.equal(
@@ -309,7 +309,7 @@ describe('postcopy guest', () => {
     )
   })
 
-  it('says everything as JSON with --json', async () => {
+  it('prints everything as JSON with --json', async () => {
     const { status, stdout } = await runCli(
       ['guest', ...ram, '--json'],
       'info status\nnonsense\nquit\n',
@@ -327,7 +327,7 @@ describe('postcopy guest', () => {
   })
 
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
-    it(`ends in order at ${signal}`, async () => {
+    it(`exits cleanly at ${signal}`, async () => {
       const cli = new Cli(['guest', ...ram])
       await cli.seen(/the guest runs/)
       // Signal handlers are installed before the prompt appears.
@@ -339,7 +339,7 @@ describe('postcopy guest', () => {
     })
   }
 
-  it('is driven by QMP alone, and says by what signal it ends', async () => {
+  it('can be controlled by QMP alone, and reports the signal that ends it', async () => {
     const path = join(await temporaryFolder(), 'qmp')
     const cli = new Cli(['guest', ...ram, '--monitor', 'none', '--qmp', `unix:${path}`])
     await cli.seen(/QMP on unix:/)
@@ -353,7 +353,7 @@ describe('postcopy guest', () => {
     await assert.rejects(stat(path), { code: 'ENOENT' })
   })
 
-  it('says which port is taken', async () => {
+  it('names a port that is in use', async () => {
     const first = new Cli(['guest', ...ram, '--incoming', 'tcp:127.0.0.1:0'])
     const [, uri = ''] = await first.seen(/waiting for a guest on (tcp:\S+)/)
     const { status, stderr } = await runCli(['guest', ...ram, '--incoming', uri])

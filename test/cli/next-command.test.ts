@@ -46,13 +46,13 @@ async function losePark(
     source.send(bytes)
   }
   if (has === 'all pages') source.send(part(allPages(machine)))
-  await cli.seen(/its other pages follow/)
+  await cli.seen(/receiving the other pages/)
   source.end()
   return { ...(await cli.ended), uri: where }
 }
 
-describe('the command that goes on', () => {
-  it('has the options of the one before it', () => {
+describe('the command that continues a migration', () => {
+  it('has the options of the previous command', () => {
     const kept = { tlsCreds: "it's", tlsHostname: 'name', preempt: true }
     assert.equal(
       nextCommand(['resume', 'URI'], { ...kept, allowForeignDirectory: true }),
@@ -61,7 +61,7 @@ describe('the command that goes on', () => {
     assert.equal(nextCommand(['park'], { allowForeignDirectory: false }), 'postcopy park')
   })
 
-  it('has a place for the host where every address is listened on', () => {
+  it('has a placeholder for the host when the listener is on all addresses', () => {
     for (const host of ['0.0.0.0', '[::]', '0', '[0:0::0]', '[::ffff:0.0.0.0]']) {
       assert.equal(uriForPeer(`tcp:${host}:1`), 'tcp:HOST:1')
     }
@@ -72,14 +72,14 @@ describe('the command that goes on', () => {
 })
 
 describe('park that is left in postcopy', () => {
-  it('names the directory that is there, however DIR was spelled', async () => {
+  it('names the existing directory, for any spelling of DIR', async () => {
     const folder = await temporaryFolder()
     const { stderr } = await losePark('tcp:127.0.0.1:0', `${folder}/vm/./`, 'no page')
     const [, directory = ''] = /--recover (\S+\.incomplete)/.exec(stderr) ?? []
     assert(existsSync(directory), stderr)
   })
 
-  it('names HOST to the source where it listens on every address', async () => {
+  it('names HOST in the URI for the source if it listens on all addresses', async () => {
     const folder = await temporaryFolder()
     const { stderr, uri } = await losePark('tcp:0.0.0.0:0', join(folder, 'vm'), 'no page')
     const port = /\d+$/.exec(uri)?.[0] ?? ''
@@ -87,7 +87,7 @@ describe('park that is left in postcopy', () => {
     assert.match(stderr, new RegExp(`postcopy park ${uri} --recover`))
   })
 
-  it('says what is left if its source is gone, where pages are missing', async () => {
+  it('explains what can be done if its source has ended and pages are missing', async () => {
     const folder = await temporaryFolder()
     const [some, none] = [
       await losePark('tcp:127.0.0.1:0', join(folder, 'some'), 'no page'),
@@ -99,7 +99,7 @@ describe('park that is left in postcopy', () => {
     assert.doesNotMatch(none.stderr, /is gone|may be removed/)
   })
 
-  it('names them again after a recovery that was stopped before its source connected', async () => {
+  it('names the commands again after a recovery that was stopped before its source connected', async () => {
     const folder = await temporaryFolder()
     await losePark('tcp:127.0.0.1:0', join(folder, 'vm'), 'no page')
     const directory = join(folder, 'vm.incomplete')
@@ -107,18 +107,21 @@ describe('park that is left in postcopy', () => {
     await cli.seen(/waiting for a VM/)
     cli.child.kill('SIGINT')
     const { stderr } = await cli.ended
-    assert.match(stderr, /To go on: postcopy park \S+again --recover \S+vm\.incomplete;/)
+    assert.match(
+      stderr,
+      /Otherwise continue with: postcopy park \S+again --recover \S+vm\.incomplete;/,
+    )
     assert.match(stderr, /in QEMU's monitor: migrate -r unix:\S+again[ .]/)
     assert.match(stderr, /If that QEMU is gone/)
     assert(existsSync(directory))
   })
 
-  it('names the command alone where no page is missing, and that finishes it', async () => {
+  it('names a single command, which finishes the VM, if no page is missing', async () => {
     const folder = await temporaryFolder()
     const { stderr } = await losePark('tcp:127.0.0.1:0', join(folder, 'vm'), 'all pages')
     assert.match(stderr, /no page is missing/)
     assert.doesNotMatch(stderr, /migrate -r|monitor/)
-    const [, command = ''] = /To go on: (postcopy .*\.incomplete)/.exec(stderr) ?? []
+    const [, command = ''] = /To continue: (postcopy .*\.incomplete)/.exec(stderr) ?? []
     const { status, said } = await paste(command, folder)
     assert.equal(status, 0, said)
     assert(existsSync(join(folder, 'vm')))
@@ -130,7 +133,7 @@ describe('guest --spill in postcopy', () => {
     requires(this, 'openssl')
   })
 
-  it('names a command with the options that its migration has', async () => {
+  it('names a command with the options of its migration', async () => {
     const folder = await temporaryFolder()
     const { directory: credentials } = makeCredentials(folder)
     const tls = ['--tls-creds', credentials]
@@ -147,7 +150,7 @@ describe('guest --spill in postcopy', () => {
       `migrate -d ${uri}`,
       'migrate_start_postcopy',
     )
-    const [, command = ''] = await here.seen(/and (postcopy resume .*) go on/)
+    const [, command = ''] = await here.seen(/and (postcopy resume .*) continue the migration/)
     const kept = `--tls-creds ${credentials} --tls-hostname localhost --preempt --allow-foreign-directory`
     assert.equal(command, `postcopy resume --recover ${folder}/owed.incomplete URI ${kept}`)
   })

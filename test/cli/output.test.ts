@@ -24,13 +24,13 @@ async function shell(script: string, args: readonly string[]) {
 }
 
 describe('the output of a command', () => {
-  it('is complete in a pipe whose reader is slow', async () => {
+  it('is complete in a pipe with a slow reader', async () => {
     const { stdout } = await shell('"$@" | (sleep 1; cat)', ['lab', 'list', '--json'])
     const { experiments } = JSON.parse(stdout) as { experiments: unknown[] }
     assert(experiments.length > 10 && stdout.length > 65_536)
   })
 
-  it('is complete in a pipe of text, too', async () => {
+  it('is complete in a pipe as plain text, too', async () => {
     const { stdout } = await shell('"$@" | (sleep 1; cat)', ['lab', 'list'])
     assert.match(stdout, /\d+ experiments\n$/)
   })
@@ -79,7 +79,7 @@ describe('the output of a command', () => {
   })
 
   for (const args of [['doctor'], ['demo', '--ram', '16M', '--postcopy-after', 'now']]) {
-    it(`without a reader ends ${args.join(' ')} as SIGPIPE does, without a word`, async () => {
+    it(`without a reader ends ${args.join(' ')} as SIGPIPE does, without a message`, async () => {
       const cli = new Cli(args)
       cli.child.stdout?.destroy()
       const { status, stderr } = await cli.ended
@@ -88,7 +88,7 @@ describe('the output of a command', () => {
     })
   }
 
-  it('goes to a file as it is', async () => {
+  it('is written to a file unchanged', async () => {
     const file = join(await temporaryFolder(), 'list')
     const fd = openSync(file, 'w')
     const child = spawn(process.execPath, [MAIN, 'lab', 'list', '--json'], {

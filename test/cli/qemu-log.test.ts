@@ -56,7 +56,7 @@ async function refuse(
 }
 
 describe('resume --qemu-log', () => {
-  it('names what differs from the last words of QEMU, not from those of an earlier run', async () => {
+  it('explains the difference from the last lines of QEMU, not from those of an earlier run', async () => {
     const log = join(await temporaryFolder(), 'log')
     writeFileSync(log, MISSING_CPU)
     const stderr = await refuse(log, () => appendFileSync(log, OTHER_RAM))
@@ -64,14 +64,14 @@ describe('resume --qemu-log', () => {
     assert.doesNotMatch(stderr, /cpu_common|-smp has to be/)
   })
 
-  it('waits for the last words of a QEMU that closes its connections before', async () => {
+  it('waits for the last lines of a QEMU that closes its connections first', async () => {
     const log = join(await temporaryFolder(), 'log')
     writeFileSync(log, MISSING_CPU)
     const stderr = await refuse(log, () => appendFileSync(log, OTHER_RAM), 'closes first')
     assert.match(stderr, /RAM block "pc\.ram" has 64\.0 MiB here and 96\.0 MiB there: -m,/)
   })
 
-  it('waits for the rest of a line', async () => {
+  it('waits for the end of a line', async () => {
     const file = join(await temporaryFolder(), 'log')
     writeFileSync(file, 'earlier\n')
     const log = new QemuLog(file)
@@ -81,29 +81,29 @@ describe('resume --qemu-log', () => {
     assert.equal(await reading, OTHER_RAM)
   })
 
-  it('shows lines that it does not know, a few and printable', async () => {
+  it('shows a few unknown lines, made printable', async () => {
     const log = join(await temporaryFolder(), 'log')
     const words = `${'first\n'.repeat(100_000)}last \x1b[31mwords\n`
     const stderr = await refuse(log, () => writeFileSync(log, words))
     assert.match(
       stderr,
-      /The last that QEMU has written:(\n +first){4}\n +last \\x1b\[31mwords \[ERR_/,
+      /The last lines of QEMU's output:(\n +first){4}\n +last \\x1b\[31mwords \[ERR_/,
     )
   })
 
-  it('tells of the refusal where the file is a FIFO, or missing', async () => {
+  it('reports the refusal if the file is a FIFO or missing', async () => {
     const folder = await temporaryFolder()
     execFileSync('mkfifo', [join(folder, 'fifo')])
     const fifo = await refuse(join(folder, 'fifo'))
-    assert.match(fifo, /--qemu-log cannot be read: .* is no regular file \[ERR_FILE_KIND\]/)
+    assert.match(fifo, /--qemu-log cannot be read: .* is not a regular file \[ERR_FILE_KIND\]/)
     const missing = await refuse(join(folder, 'missing'))
-    assert.match(missing, /--qemu-log cannot be read: .* there is no such file \[ENOENT\]/)
+    assert.match(missing, /--qemu-log cannot be read: .* no such file \[ENOENT\]/)
   })
 
-  it('is for one QEMU', async () => {
+  it('is refused for several URIs', async () => {
     const args = ['resume', 'vm', 'unix:a', 'unix:b', '--qemu-log', 'log']
     const { status, stderr } = await runCli(args)
     assert.equal(status, 1)
-    assert.equal(stderr, 'postcopy: --qemu-log is of one QEMU, not of several [ERR_USAGE]\n')
+    assert.equal(stderr, 'postcopy: --qemu-log works with a single URI only [ERR_USAGE]\n')
   })
 })

@@ -9,7 +9,7 @@ describe('--qmp on tcp', () => {
     resume: ['resume', 'DIR', 'tcp::1', '--qmp', 'tcp:0.0.0.0:0'],
   }
   for (const [name, args] of Object.entries(commands)) {
-    it(`is refused by ${name} before it does anything, unless told to be insecure`, async () => {
+    it(`is refused by ${name} before it does anything, without --qmp-tcp-insecure`, async () => {
       const directory = join(await temporaryFolder(), 'vm')
       const own = args.map((arg) => (arg === 'DIR' ? directory : arg))
       const { status, stdout, stderr } = await runCli(own)

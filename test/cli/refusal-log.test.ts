@@ -8,7 +8,7 @@ import { cleanups } from '../support/cleanup.js'
 import { Cli, UNBUNDLED_MAIN, temporaryFolder } from './support.js'
 
 describe('the log of rejected connections', () => {
-  it('has a line each for the first ones, and one for all others', () => {
+  it('has one line for each of the first connections, and one line for all others', () => {
     const lines: string[] = []
     const log = new RefusalLog({
       one: ({ message }) => lines.push(message),
@@ -24,7 +24,7 @@ describe('the log of rejected connections', () => {
     assert.deepEqual(lines.slice(REFUSALS_SHOWN + 1), ['again'])
   })
 
-  it('tells of the others by itself after a while', async () => {
+  it('summarizes the others after a delay', async () => {
     const told = await new Promise<number>((resolve) => {
       const log = new RefusalLog({ one: () => undefined, more: resolve }, 1)
       for (let index = 0; index < REFUSALS_SHOWN + 7; index += 1) {
@@ -39,14 +39,14 @@ describe('the log of rejected connections', () => {
     assert.equal(told, 7)
   })
 
-  it('is that of a guest that waits', async () => {
+  it('is printed by a listening guest', async () => {
     const cli = new Cli(['guest', '--ram', '8M', '--incoming', 'tcp:127.0.0.1:0'])
     await refuseMany(cli)
     cli.child.stdin?.end('quit\n')
     await assertShort(cli)
   })
 
-  it('is that of a park that waits', async () => {
+  it('is printed by a listening park', async () => {
     const directory = join(await temporaryFolder(), 'vm')
     const cli = new Cli(['park', 'tcp:127.0.0.1:0', '--to', directory])
     await refuseMany(cli)
@@ -73,7 +73,7 @@ describe('connections that are rejected while the command ends', () => {
     return { NODE_OPTIONS: `--import data:text/javascript,${encodeURIComponent(code)}` }
   }
 
-  it('are in the log of a guest', async () => {
+  it('are logged by a guest', async () => {
     const args = ['guest', '--ram', '8M', '--incoming', 'tcp:127.0.0.1:0']
     const cli = new Cli(args, telling('monitor/monitor.js', 'Monitor'), UNBUNDLED_MAIN)
     await cli.seen(/waiting for a guest/)
@@ -81,7 +81,7 @@ describe('connections that are rejected while the command ends', () => {
     await assertShort(cli)
   })
 
-  it('are in the log of a park', async () => {
+  it('are logged by a park', async () => {
     const directory = join(await temporaryFolder(), 'vm')
     const args = ['park', 'tcp:127.0.0.1:0', '--to', directory]
     const cli = new Cli(args, telling('park/park.js', 'Park'), UNBUNDLED_MAIN)
@@ -109,9 +109,7 @@ async function refuseMany(cli: Cli): Promise<void> {
 async function assertShort(cli: Cli): Promise<void> {
   const { stderr } = await cli.ended
   let [shown, counted, summaries] = [0, 0, 0]
-  for (const [, more] of stderr.matchAll(
-    /^postcopy: turned away(?:: | (\d+) more connections)/gm,
-  )) {
+  for (const [, more] of stderr.matchAll(/^postcopy: rejected(?:: | (\d+) more connections)/gm)) {
     shown = more === undefined ? shown + 1 : 0
     counted += Number(more ?? 1)
     if (more !== undefined) summaries += 1

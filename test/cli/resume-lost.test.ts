@@ -27,7 +27,7 @@ async function refuseRecovery(onData: () => void): Promise<string> {
 }
 
 describe('resume whose QEMU is lost', () => {
-  it('says what to do where that QEMU still runs, and where it is gone', async () => {
+  it('advises what to do if that QEMU still runs, and if it has ended', async () => {
     const { directory } = await parkBytes(golden('precopy'))
     const qemu = await FakeDestination.listen()
     const cli = new Cli(['resume', directory, qemu.uri, '--on-demand=never'])
@@ -37,17 +37,17 @@ describe('resume whose QEMU is lost', () => {
     assert.equal(status, 1)
     assert.match(
       stderr,
-      /messages may have one\. If the QEMU there still runs, its guest waits for the rest of its memory: migrate_recover there and resume --recover here go on/,
+      /see its own messages\. If the QEMU there still runs, its guest waits for the rest of its memory: migrate_recover there and resume --recover here continue the migration/,
     )
     assert.match(
       stderr,
-      /If it is gone, the guest is lost there: a plain resume into a new QEMU starts it as it was parked/,
+      /If that QEMU has ended, the guest is lost there; a plain resume into a new QEMU starts it from the parked state/,
     )
-    assert.match(stderr, /\S+vm is as it was \[ERR_CONNECTION_CLOSED\]\n$/)
+    assert.match(stderr, /\S+vm is unchanged \[ERR_CONNECTION_CLOSED\]\n$/)
   })
 
   for (const hasLog of [true, false]) {
-    it(`says that there is no paused postcopy to recover, ${hasLog ? 'by its log' : 'where that is likely'}`, async () => {
+    it(`reports that there is no paused postcopy to recover, ${hasLog ? 'from its log' : 'if that is likely'}`, async () => {
       const { folder, directory } = await parkBytes(golden('precopy'))
       const log = join(folder, 'log')
       writeFileSync(log, 'qemu-system-x86_64: of an earlier run\n')
@@ -60,11 +60,11 @@ describe('resume whose QEMU is lost', () => {
       assert.equal(status, 1)
       const first = hasLog
         ? /: the QEMU there has no paused postcopy: it took the recovery for a new migration and refused it\. /
-        : /: the QEMU there may have no paused postcopy: only its own output tells \("Not a migration stream"\)\. /
+        : /: the QEMU there may have no paused postcopy: its output then has "Not a migration stream"\. /
       assert.match(stderr, first)
       assert.match(stderr, /migrate_recover there and resume --recover/)
-      assert.match(stderr, /a plain resume into a new QEMU starts it as it was parked/)
-      assert.equal(/has written:\n +qemu-system-x86_64: Not a migr/.test(stderr), hasLog, stderr)
+      assert.match(stderr, /a plain resume into a new QEMU starts it from the parked state/)
+      assert.equal(/QEMU's output:\n +qemu-system-x86_64: Not a migr/.test(stderr), hasLog, stderr)
       assert.doesNotMatch(stderr, /The guest was sent|quit -f|\?\.|earlier run/)
       const result = JSON.parse(stdout) as { status: string; guestLocation: string }
       assert.deepEqual([result.status, result.guestLocation], ['postcopy-paused', 'unknown'])

@@ -29,8 +29,8 @@ function watch(options: Partial<RunOptions> = {}): RunOptions & { notes: string[
   }
 }
 
-describe('a watched migration', () => {
-  it('has samples, milestones and a map of how the pages came', async () => {
+describe('a migration of the demo', () => {
+  it('has samples, milestones and a map of how the pages were received', async () => {
     const { source, destination } = guests(
       ['--capability', 'postcopy-ram', '--workload', 'random:rate=20000'],
       ['--capability', 'postcopy-ram'],
@@ -57,7 +57,7 @@ describe('a watched migration', () => {
     }
   })
 
-  it('says what each end has said where it fails', async () => {
+  it('reports the messages of both ends if it fails', async () => {
     const { source, destination } = guests(['--capability', 'postcopy-ram'], [])
     await assert.rejects(new MigrationRun(source, destination, watch()).run(), {
       code: 'ERR_DEMO_MIGRATION',
@@ -65,7 +65,7 @@ describe('a watched migration', () => {
     })
   })
 
-  it('gives up a precopy that does not converge, with rates and a remedy', async () => {
+  it('ends a precopy that does not converge, with rates and advice', async () => {
     const { source, destination } = guests(['--workload', 'sweep:hot=8M,writes=100'], [])
     const options = watch({
       postcopyAfter: 'never',
@@ -88,7 +88,7 @@ describe('a watched migration', () => {
     assert(options.notes.some((note) => /in round \d+: the guest dirties/.test(note)))
   })
 
-  it('notices that a guest process has ended', async () => {
+  it('detects that a guest process has ended', async () => {
     const { source, destination } = guests([], [])
     await source.command('info status')
     const options = watch({
@@ -121,7 +121,7 @@ describe('the verdict', () => {
     arrivals: [],
   }
 
-  it('is good when every page is right and the guest has worked', () => {
+  it('is good if every page is right and the guest has worked', () => {
     assert.equal(judge(good).verified, true)
     assert.equal(summaryObject(good)['verified'], true)
   })
@@ -138,17 +138,17 @@ describe('the verdict', () => {
       { verify: { ...verify, verified: false, failedChecks: 3 } },
       /3 checks failed/,
     ],
-    ['the guest did nothing any more', { workAfterSwitch: 0 }, /did nothing after the switch/],
+    ['the guest did nothing any more', { workAfterSwitch: 0 }, /did no work after the switch/],
   ]
   for (const [what, change, pattern] of bad) {
-    it(`is bad when ${what}`, () => {
+    it(`is bad if ${what}`, () => {
       const verdict = judge({ ...good, ...change })
       assert.equal(verdict.verified, false)
       assert.match(verdict.text, pattern)
     })
   }
 
-  it('does not ask an idle guest for work', () => {
+  it('expects no work from an idle guest', () => {
     assert.equal(judge({ ...good, workAfterSwitch: 0, isIdle: true }).verified, true)
   })
 })

@@ -53,7 +53,7 @@ async function silentListener(): Promise<{ uri: string; sent: Promise<unknown> }
 }
 
 describe('a signal', () => {
-  it('to resume, towards a listener that is silent, claims nothing; a second one cleans up', async () => {
+  it('to resume before a silent destination answers makes no claim about the guest; a second one cleans up', async () => {
     const { directory } = await parkedVm()
     const folder = await temporaryFolder()
     const { uri } = await silentListener()
@@ -78,10 +78,10 @@ describe('a signal', () => {
     const result = JSON.parse(stdout) as { status: string; error: { code: string } }
     assert.equal(result.status, 'postcopy-device')
     assert.equal(result.error.code, 'ERR_INTERRUPTED')
-    assert.match(stderr, /left before it has answered/)
+    assert.match(stderr, /ended by a signal before the destination answered/)
   })
 
-  it('to resume before the guest is handed over says that it was cancelled, and not refused', async () => {
+  it('to resume before the switch is reported as a cancellation, not as a refusal', async () => {
     const { directory } = await parkedVm()
     const { uri, sent } = await silentListener()
     // With the preempt channel, a source waits for an answer before it hands the guest over.
@@ -94,7 +94,7 @@ describe('a signal', () => {
     assert.doesNotMatch(stderr, /refused|--page-size/)
   })
 
-  it('that has a park leave a postcopy names the commands that go on, and they do', async () => {
+  it('that ends park during postcopy prints working commands that continue', async () => {
     const folder = await temporaryFolder()
     const directory = join(folder, "it's a vm")
     const machine = new TestMachine({ blocks: { ram: 4 * 2 ** 20 } })
@@ -115,14 +115,15 @@ describe('a signal', () => {
         if (state === 'postcopy-paused') resolve()
       })
     })
-    await cli.seen(/its other pages follow/)
+    await cli.seen(/receiving the other pages/)
     cli.child.kill('SIGTERM')
-    await cli.seen(/waits for them; again: gives up/)
+    await cli.seen(/waiting for them; a second signal stops parking/)
     cli.child.kill('SIGTERM')
     const { status, stderr } = await cli.ended
     assert.equal(status, 128 + 15, stderr)
-    assert.match(stderr, /what has come is in .*it's a vm\.incomplete/)
-    const goOn = /To go on: (postcopy park .*); when it waits, in QEMU's monitor: migrate -r (\S+)/
+    assert.match(stderr, /the received pages are in .*it's a vm\.incomplete/)
+    const goOn =
+      /Otherwise continue with: (postcopy park .*); then, in QEMU's monitor: migrate -r (\S+)/
     const [, command = '', uri = ''] = goOn.exec(stderr) ?? []
     assert.match(command, /--recover .*--allow-foreign-directory/, stderr)
     assert.equal(uri, socket)
@@ -146,7 +147,7 @@ describe('a signal', () => {
   })
 
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-    it(`${signal} ends a park that waits with 128 + its number and leaves nothing`, async () => {
+    it(`${signal} ends a listening park with status 128 + its number and leaves nothing`, async () => {
       const folder = await temporaryFolder()
       const at = (name: string): string => join(folder, name)
       const args = [
@@ -165,7 +166,7 @@ describe('a signal', () => {
     })
   }
 
-  it('that ends a command after another one is the one in the message and in the status', async () => {
+  it('that ends a command after an earlier signal is the one in the message and the status', async () => {
     const { directory } = await parkedVm()
     const folder = await temporaryFolder()
     const { uri } = await silentListener()
@@ -208,7 +209,7 @@ describe('a signal', () => {
 })
 
 describe('a set-up that fails', () => {
-  it('leaves nothing of park where QMP cannot listen, and the next one may begin', async () => {
+  it('leaves nothing of park if QMP cannot listen, and the next park can start', async () => {
     const folder = await temporaryFolder()
     const at = (name: string): string => join(folder, name)
     const args = ['park', `unix:${at('migration')}`, '--to', at('vm')]
@@ -220,7 +221,7 @@ describe('a set-up that fails', () => {
     await next.seen(/waiting for a VM/)
   })
 
-  it('leaves nothing of a guest where QMP cannot listen', async () => {
+  it('leaves nothing of a guest if QMP cannot listen', async () => {
     const folder = await temporaryFolder()
     const at = (name: string): string => join(folder, name)
     const { status } = await runCli([
@@ -241,7 +242,7 @@ describe('a set-up that fails', () => {
   ]
   for (const [title, args] of sockets) {
     for (const kind of ['file', 'directory'] as const) {
-      it(`begins nothing where a ${kind} has the name of a socket: ${title}`, async () => {
+      it(`starts nothing if a ${kind} has the name of a socket: ${title}`, async () => {
         const [folder, { directory: vm }] = [await temporaryFolder(), await parkedVm()]
         const at = join(folder, 'at')
         if (kind === 'file') writeFileSync(at, 'content')
@@ -260,7 +261,7 @@ describe('a set-up that fails', () => {
         )
         const { status, stderr } = await runCli(words)
         assert.equal(status, 1, stderr)
-        assert.match(stderr, /at: what is there is no socket, and stays as it is \[EADDRINUSE\]/)
+        assert.match(stderr, /at: a file that is not a socket exists there; .* \[EADDRINUSE\]/)
         assert.doesNotMatch(stderr, /the guest runs|waiting for/)
         assert.equal(connections, 0)
         if (kind === 'file') assert.equal(readFileSync(at, 'utf8'), 'content')
@@ -269,7 +270,7 @@ describe('a set-up that fails', () => {
     }
   }
 
-  it('is undone in reverse order, all of it', async () => {
+  it('is undone completely, in reverse order', async () => {
     const [done, errors]: [string[], unknown[]] = [[], []]
     const scope = new Scope((error) => errors.push(error))
     scope.defer(() => done.push('first'))
@@ -281,7 +282,7 @@ describe('a set-up that fails', () => {
     assert.deepEqual(errors, [failure])
   })
 
-  it('is undone before the scope is closed where it is still being made', async () => {
+  it('is undone before the scope is closed if it is still in progress', async () => {
     const done: string[] = []
     const scope = new Scope((error) => assert.fail(String(error)))
     scope.defer(() => done.push('first'))
@@ -301,7 +302,7 @@ describe('a set-up that fails', () => {
     await rejected
   })
 
-  it('is undone where it comes late, stops the command, and is waited for', async () => {
+  it('is undone and awaited if it finishes after the command was stopped', async () => {
     const done: string[] = []
     const scope = new Scope((error) => assert.fail(String(error)))
     await scope.close()
@@ -316,7 +317,7 @@ describe('a set-up that fails', () => {
     assert.deepEqual(done.sort(), ['late', 'later'])
   })
 
-  it('reports what could not be made once, and not as something to undo', async () => {
+  it('reports a failed step once, and does not undo it', async () => {
     const scope = new Scope((error) => assert.fail(String(error)))
     const failure = new Error('no socket')
     await assert.rejects(
@@ -328,7 +329,7 @@ describe('a set-up that fails', () => {
 })
 
 describe('a signal during the start of a command', () => {
-  it('waits until what is being made is undone, and stops the command there', async () => {
+  it('waits until a step in progress is undone, and stops the command', async () => {
     // Created only after the signal has arrived.
     const script = `
       import { setImmediate as turn } from 'node:timers/promises'
@@ -366,7 +367,7 @@ describe('a signal during the start of a command', () => {
     ['guest', ['--ram', '32M', '--incoming', 'unix:SOCKET', '--monitor', 'none']],
   ]
   for (const [name, args] of starting) {
-    it(`leaves nothing of ${name}, and no line after the one that it has ended`, async () => {
+    it(`leaves nothing of ${name}, and no output after the line that reports the end`, async () => {
       const folder = await temporaryFolder()
       const at = (file: string): string => join(folder, file)
       const words = args.map((word) =>
@@ -382,7 +383,7 @@ describe('a signal during the start of a command', () => {
     })
   }
 
-  it('that closes a monitor leaves no destination that begins to listen afterwards', async () => {
+  it('that closes a monitor leaves no destination listening', async () => {
     const guest = await Guest.create({ ram: '8M', incoming: true })
     cleanups.add(() => guest.close())
     const monitor = new Monitor(guest, { incoming: true })
@@ -399,7 +400,7 @@ describe('a signal during the start of a command', () => {
 })
 
 describe('one of several clones', () => {
-  it('that has ended before it is waited for has a result', async () => {
+  it('that has ended before it is awaited has a result', async () => {
     const { directory } = await parkedVm()
     const vm = ParkedVm.open(directory)
     cleanups.add(() => vm.close())
@@ -411,7 +412,7 @@ describe('one of several clones', () => {
     assert.equal((await clone.result).status, 'failed')
   })
 
-  it('that cannot begin ends alone', async () => {
+  it('that cannot start does not end the others', async () => {
     const { directory } = await parkedVm()
     const vm = ParkedVm.open(directory)
     cleanups.add(() => vm.close())
@@ -426,7 +427,7 @@ describe('one of several clones', () => {
     await clone.close()
   })
 
-  it('that cannot connect leaves the others looked after', async () => {
+  it('that cannot connect leaves the others running', async () => {
     const { directory } = await parkedVm()
     const { uri, sent } = await silentListener()
     const cli = new Cli(['resume', directory, `unix:${directory}/nothing`, uri, '--json'])

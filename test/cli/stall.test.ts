@@ -4,16 +4,19 @@ import { join } from 'node:path'
 import { explainStall, processorUse } from '../../src/cli/demo/stall.js'
 import { Cli, temporaryFolder } from './support.js'
 
-describe('why a demo does not get on', () => {
-  it('is that the processors are busy, where a thread has waited for one', () => {
+describe('the explanation of a stalled demo', () => {
+  it('is busy processors if a thread has waited for one', () => {
     const use = { vcpus: 256, processors: 2, load: 131.4, waitedMs: 28_000 }
     const text = explainStall(use, 30_000)
-    assert.match(text, /^nothing has moved for 30 s because the processors are busy: the 256 vCPUs/)
-    assert.match(text, /share 2, 131 threads want to run, and one .* has waited 28 s for its turn/)
+    assert.match(text, /^no progress for 30 s because the processors are busy: the 256 vCPUs/)
+    assert.match(
+      text,
+      /share 2, 131 threads want to run, and a migration thread has waited 28 s for a processor/,
+    )
     assert.match(text, /fewer --vcpus or a slower --workload \(rate=\)/)
   })
 
-  it('is that the load is high, where the kernel does not tell who waited', () => {
+  it('is a high load if the kernel does not report waiting times', () => {
     const use = { vcpus: 256, processors: 2, load: 131.4, waitedMs: undefined }
     assert.match(
       explainStall(use, 30_000),
@@ -21,14 +24,14 @@ describe('why a demo does not get on', () => {
     )
   })
 
-  it('is not known where nothing has waited', () => {
+  it('is not known if no thread has waited', () => {
     for (const waitedMs of [10, undefined]) {
       const use = { vcpus: 2, processors: 2, load: 1, waitedMs }
-      assert.equal(explainStall(use, 30_000), 'nothing has moved for 30 s, and why is not known')
+      assert.equal(explainStall(use, 30_000), 'no progress for 30 s; the cause is not known')
     }
   })
 
-  it('is read from the threads of the processes, vCPUs left out', async () => {
+  it('is based on the threads of the processes, without the vCPUs', async () => {
     const guest = new Cli(['guest', '--ram', '16M', '--vcpus', '2', '--json'])
     guest.type('info status')
     await guest.seen(/"return"/)
@@ -38,7 +41,7 @@ describe('why a demo does not get on', () => {
     assert.equal(processorUse(2, [2 ** 22]).waitedMs, undefined)
   })
 
-  it('counts the thread that has waited longest, and no vCPU', async () => {
+  it('uses the thread that has waited longest, and no vCPU', async () => {
     const proc = await temporaryFolder()
     const threads = [
       ['7', 'node', 20],

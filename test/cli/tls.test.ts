@@ -10,8 +10,8 @@ function warnings({ stderr }: { stderr: string }): number {
   return stderr.match(WARNING)?.length ?? 0
 }
 
-describe('memory in clear', () => {
-  it('is warned of once, on stderr, where park listens beyond loopback', async () => {
+describe('the warning about plaintext', () => {
+  it('is printed once, on stderr, if park listens beyond loopback', async () => {
     const to = ['--to', join(await temporaryFolder(), 'vm'), '--json']
     const cli = new Cli(['park', 'tcp:0.0.0.0:0', ...to])
     await cli.seen(/warning: guest memory/)
@@ -21,7 +21,7 @@ describe('memory in clear', () => {
     assert.equal(stdout, '')
   })
 
-  it('is not warned of on loopback, where a URI without a host listens', async () => {
+  it('is not printed on loopback, where a URI without a host listens', async () => {
     const cli = new Cli(['park', 'tcp::0', '--to', join(await temporaryFolder(), 'vm')])
     await cli.seen(/waiting for a VM on tcp:127\.0\.0\.1:\d+/)
     cli.child.kill('SIGTERM')
@@ -29,7 +29,7 @@ describe('memory in clear', () => {
     assert.equal(warnings(cli), 0)
   })
 
-  it('is warned of once where a guest leaves, however often, and stdout stays JSON', async () => {
+  it('is printed once for any number of migrations of a guest, and stdout stays JSON', async () => {
     // Packets to this address are lost (RFC 5737).
     const away = 'migrate -d tcp:192.0.2.1:1'
     const cli = new Cli(['guest', '--ram', '8M', '--json'])
@@ -49,7 +49,7 @@ describe('TLS on the command line', function () {
     requires(this, 'openssl')
   })
 
-  it('carries the demo', async () => {
+  it('protects the demo', async () => {
     const { directory } = makeCredentials(await temporaryFolder())
     const size = ['--ram', '32M', '--vcpus', '1']
     const result = await runCli(['demo', ...size, '--tls-creds', directory, '--json'])
@@ -57,7 +57,7 @@ describe('TLS on the command line', function () {
     assert.equal((JSON.parse(result.stdout) as { verified: boolean }).verified, true)
   })
 
-  it('is taken by a guest that waits already, and bad files are refused at once', async () => {
+  it('can be set on a listening guest, and bad files are refused at once', async () => {
     const folder = await temporaryFolder()
     const { directory } = makeCredentials(folder)
     const there = new Cli(['guest', '--ram', '8M', '--incoming', 'tcp:0.0.0.0:0', '--json'])
@@ -79,14 +79,14 @@ describe('TLS on the command line', function () {
   const refused: readonly (readonly [string, readonly string[], RegExp])[] = [
     ['a name without files', ['guest', '--tls-hostname', 'x'], /needs --tls-creds \[ERR_USAGE\]/],
     [
-      'files for a stream that does not come by a connection',
+      'credentials for a stream from a file',
       ['park', '--from', '/dev/null', '--to', '/nowhere/vm', '--tls-creds', '/nowhere'],
       /for a URI, not for a file \[ERR_USAGE\]/,
     ],
     [
       'a directory that is not there',
       ['park', 'tcp::0', '--to', '/nowhere/vm', '--tls-creds', '/nowhere'],
-      /\/nowhere\/ca-cert\.pem: there is no such file \[ERR_TLS_CREDENTIALS\]/,
+      /\/nowhere\/ca-cert\.pem: no such file \[ERR_TLS_CREDENTIALS\]/,
     ],
   ]
   for (const [what, args, message] of refused) {

@@ -19,7 +19,7 @@ describe('the command line', () => {
     [['demo', '--workload', 'sleep'], /unknown workload "sleep"/],
     [['demo', '--postcopy-after', 'later'], /milliseconds, now or never/],
     [['guest', '--incoming', 'udp:1'], /not a migration URI/],
-    [['guest', '--monitor', 'tcp:127.0.0.1:1'], /stdio or unix:PATH/],
+    [['guest', '--monitor', 'tcp:127.0.0.1:1'], /give stdio, unix:PATH or none/],
     [['guest', '--monitor', 'unix:'], /"unix:" is not a monitor address: the path is empty/],
     [
       ['guest', '--monitor', `unix:/${'long/'.repeat(30)}`],
@@ -55,14 +55,14 @@ describe('the command line', () => {
     [['--nope'], ''],
   ]
   for (const [args, command] of nested) {
-    it(`names the help of the command itself: ${args.join(' ')}`, async () => {
+    it(`refers to the help of that command: ${args.join(' ')}`, async () => {
       const { stderr } = await runCli(args)
       const [, named] = /; see postcopy ?(.*?) ?--help\n$/.exec(stderr) ?? []
       assert.equal(named, command, stderr)
     })
   }
 
-  it('names a value that is refused once', async () => {
+  it('names a rejected value once', async () => {
     const path = `unix:/${'long/'.repeat(30)}`
     const cases = [
       ['park', path, '--to', 'vm'],
@@ -93,19 +93,19 @@ describe('the command line', () => {
     })
   }
 
-  it('refuses to be insecure for nothing', async () => {
+  it('refuses --qmp-tcp-insecure without --qmp', async () => {
     const { status, stderr } = await runCli(['guest', '--qmp-tcp-insecure'])
     assert.equal(status, 1)
     assert.equal(stderr, 'postcopy: --qmp-tcp-insecure needs --qmp [ERR_USAGE]\n')
   })
 
-  it('refuses a guest that nobody could drive', async () => {
+  it('refuses a guest without a monitor and without QMP', async () => {
     const { status, stderr } = await runCli(['guest', '--monitor', 'none'])
     assert.equal(status, 1)
     assert.equal(stderr, 'postcopy: --monitor none needs --qmp [ERR_INVALID_MONITOR]\n')
   })
 
-  it('says what went wrong in one line, with a code and without a stack', async () => {
+  it('reports an error in one line, with a code and without a stack', async () => {
     const { status, stderr } = await runCli(['guest', '--ram', '4097'])
     assert.equal(status, 1)
     assert.match(stderr, /^postcopy: [^\n]* \[ERR_INVALID_\w+\]\n$/)
@@ -121,7 +121,7 @@ describe('the command line', () => {
 })
 
 describe('postcopy doctor', () => {
-  it('says what each thing enables, and whether a migration is possible', async () => {
+  it('lists what each feature enables, and whether a migration is possible', async () => {
     const { status, stdout } = await runCli(['doctor', '--json'])
     const report = JSON.parse(stdout) as DoctorObject
     assert.equal(status, report.possible ? 0 : 1)
@@ -133,7 +133,7 @@ describe('postcopy doctor', () => {
     }
   })
 
-  it('marks each thing by a word and a symbol', async () => {
+  it('marks each feature by a word and a symbol', async () => {
     const { stdout } = await runCli(['doctor'])
     assert.match(
       stdout,

@@ -53,7 +53,7 @@ async function labDocument(): Promise<string> {
   return file
 }
 
-describe('a command that reads a FIFO whose writer is silent', () => {
+describe('a command that reads a FIFO with a silent writer', () => {
   for (const [title, args] of [
     ['inspect', ['inspect', 'FIFO']],
     ['lab report --input', ['lab', 'report', '--input', 'FIFO']],
@@ -82,14 +82,14 @@ describe('a command that writes to a FIFO without a reader', () => {
         ['DOCUMENT', document],
       ])
       const cli = new Cli(args.map((arg) => given.get(arg) ?? arg))
-      await cli.seen(/waits for a reader of the FIFO/)
+      await cli.seen(/waiting for a reader of the FIFO/)
       cli.child.kill('SIGINT')
       const { status, stderr } = await cli.ended
       assert.equal(status, 128 + 2, stderr)
     })
   }
 
-  it('gives a reader that comes later all of it', async () => {
+  it('writes the whole output to a reader that opens it later', async () => {
     const fifo = await makeFifo()
     const text = 'a line of text\n'.repeat(100_000)
     let isWaiting = (): void => undefined
@@ -113,7 +113,7 @@ describe('a page that cannot be written', () => {
     ['a directory', 'EISDIR'],
     ['a file as folder', 'ENOTDIR'],
   ] as const) {
-    it(`is refused before anything runs where its name is that of ${kind}`, async () => {
+    it(`is refused before anything runs if its path is ${kind}`, async () => {
       const folder = await temporaryFolder()
       writeFileSync(join(folder, 'file'), '')
       const names = { ENOENT: 'nodir/x.html', EISDIR: '', ENOTDIR: 'file/x.html' }
@@ -142,15 +142,15 @@ describe('a page that cannot be written', () => {
     })
   }
 
-  it('loses nothing of the result of a demo where the disk is full', async () => {
+  it('does not affect the printed result of a demo if the disk is full', async () => {
     const { status, stdout, stderr } = await runCli([...demo, '/dev/full'])
     assert.equal(status, 1)
     assert.match(stdout, /✔/)
-    assert.doesNotMatch(stdout, /pictures:/)
+    assert.doesNotMatch(stdout, /report:/)
     assert.match(stderr, /\/dev\/full: it cannot be written \(ENOSPC\) \[ENOSPC\]\n$/)
   })
 
-  it('leaves a demo with --json one object, with its result', async () => {
+  it('does not affect the JSON object of a demo with --json', async () => {
     const { status, stdout } = await runCli([...demo, '/dev/full', '--json'])
     assert.equal(status, 1)
     const [line = '', ...more] = stdout.trim().split('\n')
@@ -158,7 +158,7 @@ describe('a page that cannot be written', () => {
     assert.equal((JSON.parse(line) as { verified: boolean }).verified, true)
   })
 
-  it('loses nothing of the result of a lab where the disk is full', async () => {
+  it('does not affect the printed result of a lab run if the disk is full', async () => {
     const { experiments } = await select(await loadCatalogue(), [])
     const id = experiments[0]?.id ?? ''
     const args = ['lab', 'report', id, '--quiet', '--output', '/dev/full']
@@ -170,12 +170,12 @@ describe('a page that cannot be written', () => {
   })
 })
 
-describe('a file where a regular one is needed', () => {
+describe('a file that must be a regular file', () => {
   it('is refused in the lab if it is a FIFO', async () => {
     const fifo = await makeFifo()
     const { status, stderr } = await runCli(['lab', 'run', fifo])
     assert.equal(status, 1)
-    assert.match(stderr, /is no regular file \[ERR_LAB_UNKNOWN\]/)
+    assert.match(stderr, /is not a regular file \[ERR_LAB_UNKNOWN\]/)
   })
 
   it('is refused in a directory of credentials if it is a FIFO', async () => {
@@ -189,7 +189,7 @@ describe('a file where a regular one is needed', () => {
   })
 })
 
-describe('a file that cannot be looked at or read', () => {
+describe('a file that cannot be accessed or read', () => {
   async function makeLoop(name: string): Promise<string> {
     const loop = join(await temporaryFolder(), name)
     symlinkSync(name, loop)
@@ -213,7 +213,7 @@ describe('a file that cannot be looked at or read', () => {
     })
   }
 
-  it('is named where the kernel cannot read it', async () => {
+  it('is named if the kernel cannot read it', async () => {
     // Address 0 of this process is not mapped.
     await assert.rejects(readUserFile('/proc/self/mem', 2 ** 20), {
       code: 'EIO',
@@ -221,7 +221,7 @@ describe('a file that cannot be looked at or read', () => {
     })
   })
 
-  it('is named where a small file cannot be read', () => {
+  it('is named if it is a small file that cannot be read', () => {
     // The loopback interface has no speed: open(2) succeeds, but read(2) fails.
     const file = '/sys/class/net/lo/speed'
     assert.throws(() => readRegularFile(file, 2 ** 20), {
@@ -268,7 +268,7 @@ describe('pipes of the shell', () => {
     assert.equal(status, 0, stderr)
   })
 
-  it('standard output is written as a device and a pipe', async () => {
+  it('are written through standard output, and so are devices', async () => {
     const [document, folder] = [await labDocument(), await temporaryFolder()]
     const page = join(folder, 'page.html')
     const report = '"$0" "$1" lab report --input "$2" --output'

@@ -26,7 +26,7 @@ const cases: readonly (readonly [string, readonly number[], readonly Step[], num
     4,
   ],
   [
-    'nothing while one of two can run',
+    'nothing while one of two vCPUs can run',
     [1, 2],
     [
       [1, 'begin', 0],
@@ -35,7 +35,7 @@ const cases: readonly (readonly [string, readonly number[], readonly Step[], num
     0,
   ],
   [
-    'what two waits have in common',
+    'the overlap of two waits',
     [1, 2],
     [
       [1, 'begin', 0],
@@ -46,7 +46,7 @@ const cases: readonly (readonly [string, readonly number[], readonly Step[], num
     5,
   ],
   [
-    'not what other threads wait',
+    'no waits of other threads',
     [1, 2],
     [
       [1, 'begin', 0],
@@ -57,7 +57,7 @@ const cases: readonly (readonly [string, readonly number[], readonly Step[], num
     0,
   ],
   [
-    'no less because another thread is served meanwhile',
+    'the full time, also if another thread is served meanwhile',
     [1],
     [
       [7, 'begin', 0],
@@ -67,10 +67,10 @@ const cases: readonly (readonly [string, readonly number[], readonly Step[], num
     ],
     6,
   ],
-  ['nothing of a wait that has not ended', [1], [[1, 'begin', 0]], 0],
+  ['nothing for a wait that has not ended', [1], [[1, 'begin', 0]], 0],
 ]
 
-describe('the time in which all vCPUs wait for pages', () => {
+describe('the time during which all vCPUs wait for pages', () => {
   for (const [what, vcpus, steps, totalMs] of cases) {
     it(`counts ${what}`, () => {
       const blocked = new AllBlocked()

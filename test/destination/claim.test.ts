@@ -27,20 +27,20 @@ describe('Claim', () => {
   for (const from of Object.keys(legal) as ClaimState[]) {
     for (const action of actions) {
       const to = legal[from][action] ?? from
-      it(`is ${to} after ${action} where it was ${from}`, () => {
+      it(`is ${to} after ${action} in state ${from}`, () => {
         const claim = new Claim()
         for (const one of waysTo[from]) claim[one]()
         assert.equal(claim.state, from)
         const answer = claim[action]()
         assert.equal(claim.state, to)
         if (action === 'beginLoading' || action === 'take') assert.equal(answer, to !== from)
-        // The source may be told to run its guest only if this end never will.
+        // SHUT 1 lets the source run its guest, so it must not follow if this end may run it.
         if (action === 'giveBack') assert.equal(answer, to === 'lost')
       })
     }
   }
 
-  it('is one state for both threads', () => {
+  it('is shared by both threads', () => {
     const main = new Claim()
     const worker = new Claim(main.buffer)
     worker.beginLoading()

@@ -59,7 +59,7 @@ const hostPage = concat([
 ])
 
 describe('Placement', () => {
-  it('does not arm where a page is in neither set, though another one is in both', () => {
+  it('does not arm if a page is in neither set, even if another page is in both', () => {
     const { placement, target } = rig(1)
     target.received.setRange(0, 3)
     target.discarded.setRange(2, PAGES - 1)
@@ -72,7 +72,7 @@ describe('Placement', () => {
     )
   })
 
-  it('arms where a page was sent and then named by a discard', () => {
+  it('arms if a page was sent and then discarded', () => {
     const { placement, target } = rig(1)
     target.received.setRange(0, 3)
     target.discarded.setRange(1, PAGES)
@@ -80,7 +80,7 @@ describe('Placement', () => {
     placement.disarm()
   })
 
-  it('takes a host page as received that the kernel has already, and only then', () => {
+  it('counts a host page as received if the kernel reports it as present, and only then', () => {
     const { uffd, region, placement, target } = armed(2)
     uffd.zeropage(region.address, 8192)
     placement.records('main', target, hostPage, 0, hostPage.length)
@@ -88,7 +88,7 @@ describe('Placement', () => {
     placement.disarm()
   })
 
-  it('does not take a host page as received that the kernel refuses with EEXIST while it is missing', () => {
+  it('does not count a missing host page as received after EEXIST', () => {
     const { uffd, placement, target } = armed(2)
     refuseWithEexist(uffd)
     assert.throws(() => placement.records('main', target, hostPage, 0, hostPage.length), {
@@ -99,7 +99,7 @@ describe('Placement', () => {
     placement.disarm()
   })
 
-  it('does not take a zero page as placed that the kernel refuses with EEXIST while it is missing', () => {
+  it('does not count a missing zero page as placed after EEXIST', () => {
     const { uffd, placement, target } = armed(2)
     target.received.setRange(0, 2)
     target.zeroed.setRange(0, 2)
@@ -109,7 +109,7 @@ describe('Placement', () => {
     placement.disarm()
   })
 
-  it('does not take a host page as received of which only a part was placed', () => {
+  it('does not count a partly placed host page as received', () => {
     const { uffd, placement, target } = armed(2)
     uffd.copy = () => 4096
     assert.throws(() => placement.records('main', target, hostPage, 0, hostPage.length), {

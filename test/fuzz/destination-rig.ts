@@ -227,10 +227,14 @@ export class DestinationRig {
     this.states.push(state)
     if (error === undefined) return
     this.error = error
-    const code = error instanceof PostcopyError ? error.code : 'none of ours'
-    const isMeant = !['ERR_STATE_TRANSITION', 'ERR_INTERNAL', 'none of ours'].includes(code)
+    const code = error instanceof PostcopyError ? error.code : 'not an error of this package'
+    const isMeant = ![
+      'ERR_STATE_TRANSITION',
+      'ERR_INTERNAL',
+      'not an error of this package',
+    ].includes(code)
     const text = error instanceof Error ? error.message : typeof error
-    this.#note(isMeant, `an error that nobody wrote (${code}): ${text}`)
+    this.#note(isMeant, `an unexpected error (${code}): ${text}`)
   }
 
   #noteComplete(what: string): void {
@@ -261,7 +265,7 @@ export class DestinationRig {
       ),
     )
     for (const bytes of fresh) {
-      demand(this.#hasShut === undefined, 'a word behind SHUT')
+      demand(this.#hasShut === undefined, 'a message after SHUT')
       feeder.push(bytes)
     }
     feeder.end()
@@ -272,7 +276,7 @@ export class DestinationRig {
     for (const [index, { name, pages }] of BLOCKS.entries()) {
       const region = regions[index]
       region?.read(pages * PAGE, page)
-      demand(Buffer.compare(page, GUARD) === 0, `behind "${name}" somebody has written`)
+      demand(Buffer.compare(page, GUARD) === 0, `bytes after "${name}" were written`)
       for (let at = 0; at < pages && !this.isTampered; at += 1) {
         region?.read(at * PAGE, page)
         const fill = page[0] ?? 0

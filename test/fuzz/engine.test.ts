@@ -29,7 +29,7 @@ async function findNeedle(coverage: Coverage): Promise<number | undefined> {
 }
 
 describe('the fuzzer', () => {
-  it('finds its way by coverage, where chance does not', async () => {
+  it('finds an input by coverage that random inputs do not find', async () => {
     const coverage = new BlockCoverage((url) => url === planted)
     assert.notEqual(await findNeedle(coverage), undefined)
     assert.equal(await findNeedle({ take: () => [], takeNew: () => [] }), undefined)
@@ -56,26 +56,26 @@ describe('the fuzzer', () => {
   }
 })
 
-describe('what the fuzzer demands', () => {
+describe('the checks of the fuzzer', () => {
   const setting = { postcopy: false, preempt: false, isResumed: false, hostPages: 1 } as const
 
-  it('sees a byte behind a RAM block', () => {
+  it('detect a byte after a RAM block', () => {
     const rig = new DestinationRig(setting)
     const region = regions[1]
     assert(region !== undefined)
-    const behind = region.lengthBytes - 4096
-    region.write(behind + 100, Uint8Array.of(1))
+    const after = region.lengthBytes - 4096
+    region.write(after + 100, Uint8Array.of(1))
     assert.throws(() => rig.finish(), Finding)
-    region.write(behind + 100, Uint8Array.of(0xa5))
+    region.write(after + 100, Uint8Array.of(0xa5))
   })
 
-  it('sees a page that nobody has sent', () => {
+  it('detect a page that was never sent', () => {
     const rig = new DestinationRig(setting)
     regions[0]?.write(4096, new Uint8Array(4096).fill(9))
     assert.throws(() => rig.finish(), Finding)
   })
 
-  it('sees memory that follows what was announced', () => {
+  it('detect memory that grows with announced sizes', () => {
     assert.throws(() => bounded(100, () => new Uint8Array(8 * 2 ** 20)), Finding)
     assert.equal(bounded(100, () => new Uint8Array(1000)).length, 1000)
   })

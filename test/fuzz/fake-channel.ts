@@ -15,7 +15,7 @@ export class FakeChannel implements Pick<Channel, keyof Channel> {
   unsentBytes = 0
   readonly directFd = undefined
   #events: ChannelEvents | undefined
-  /** The events of a consumer that has not been told of the close. */
+  /** The events of a consumer whose `close` has not been called yet. */
   #closing: ChannelEvents | undefined
   #waiting: Uint8Array = new Uint8Array()
 
@@ -92,7 +92,7 @@ export class FakeChannel implements Pick<Channel, keyof Channel> {
       `took ${taken} of ${this.#waiting.length} bytes`,
     )
     this.#waiting = this.#waiting.slice(taken)
-    demand(this.#waiting.length < MAX_LOOK_AHEAD_BYTES, 'what is left over is no element')
+    demand(this.#waiting.length < MAX_LOOK_AHEAD_BYTES, 'the remaining bytes are not an element')
     events.afterRead?.()
   }
 

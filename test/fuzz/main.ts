@@ -26,12 +26,12 @@ function positive(text: string): number {
 const all = [...Object.keys(targets), ...nativeTargets]
 
 const program = new Command('npm run fuzz --')
-  .description('Fuzzes what reads the bytes of others.')
+  .description('Fuzzes the decoders of untrusted bytes.')
   .argument('[target...]', `of ${all.join(', ')}; default: all of them`)
-  .option('--minutes <number>', 'for all targets together', positive, 10)
-  .option('--seed <number>', 'of the random numbers', positive, Date.now() % 2 ** 32)
-  .option('--save', 'write what was worth keeping to test/fuzz/corpus')
-  .option('--input <file>', 'only run this input, of one target')
+  .option('--minutes <number>', 'total time of all targets', positive, 10)
+  .option('--seed <number>', 'seed of the random numbers', positive, Date.now() % 2 ** 32)
+  .option('--save', 'write inputs that reach new code to test/fuzz/corpus')
+  .option('--input <file>', 'run one target on this input only')
   .action(run)
 
 async function run(names: string[], options: Options): Promise<void> {
@@ -39,7 +39,7 @@ async function run(names: string[], options: Options): Promise<void> {
   if (unknown !== undefined) program.error(`no target "${unknown}"; there are: ${all.join(', ')}`)
   const [only = ''] = names
   if (options.input !== undefined) {
-    const target = targets[only] ?? program.error('--input needs one target of TypeScript')
+    const target = targets[only] ?? program.error('--input needs one TypeScript target')
     process.stdout.write(`${target.run(readFileSync(options.input))}\n`)
     return
   }

@@ -47,7 +47,7 @@ function changedPrograms(seeds: readonly Uint8Array[], count: number): fc.Arbitr
 describe('a destination', () => {
   const setting = fc.constantFrom(0, 1, 3, 5, 7, 9, 11, 13)
 
-  it('ends in a defined state, with nothing written elsewhere, whatever a source sends', () => {
+  it('ends in a defined state, and writes nothing outside its RAM blocks, for any input', () => {
     const program = fc
       .tuple(setting, fc.array(steps(ACTION_COUNT), { maxLength: 25 }))
       .map(([how, list]) => programOf([[how], [Do.prologue], ...list]))
@@ -57,17 +57,17 @@ describe('a destination', () => {
     )
   })
 
-  it('waits for no page that nobody will send: both channels have ended', () => {
+  it('does not wait for pages after both channels have ended', () => {
     const outcome = runDestination(destinationMarkedEarly)
     assert.match(outcome, /postcopy-active postcopy-paused ERR_PEER_INCOMPLETE$/)
   })
 
-  it('nor where the preempt channel was gone before it was read', () => {
+  it('does not wait for pages if the preempt channel closed before it was read', () => {
     const outcome = runDestination(destinationGoneEarly)
     assert.match(outcome, /postcopy-paused ERR_CONNECTION_CLOSED$/)
   })
 
-  it('does so also where a good stream is changed in a few places', () => {
+  it('does so also for a valid stream that is changed in a few places', () => {
     const program = changedPrograms(destinationSeeds, ACTION_COUNT)
     fc.assert(
       fc.property(program, (input) => void runDestination(input)),
@@ -77,7 +77,7 @@ describe('a destination', () => {
 })
 
 describe('a source', () => {
-  it('sends each page once, whatever a destination asks for', () => {
+  it('sends each page once, for any page requests', () => {
     const program = fc
       .tuple(fc.nat(3), fc.array(steps(WORD_COUNT), { maxLength: 25 }))
       .map(([how, list]) => programOf([[how], ...list]))
@@ -88,8 +88,8 @@ describe('a source', () => {
   })
 })
 
-describe('whatever reads the bytes of others', () => {
-  it('takes a page byte by byte without a copy of what has come for each of them', () => {
+describe('every decoder of untrusted bytes', () => {
+  it('takes a page byte by byte without copying the received part each time', () => {
     const { preempt, page } = { preempt: targets['preempt-channel'], page: new Uint8Array(4096) }
     const record = stream.encode((out) => stream.encodeRamPage(out, 'rom', 0, page))
     // The first byte is the size of the pieces.
@@ -97,7 +97,7 @@ describe('whatever reads the bytes of others', () => {
   })
 
   for (const [name, target] of Object.entries(targets)) {
-    it(`takes changed inputs of its own kind, within bounds: ${name}`, () => {
+    it(`accepts or rejects mutated inputs within bounded memory: ${name}`, () => {
       const { seeds, tokens = [], maxBytes } = target
       const material = { corpus: [...seeds, ...readCorpus(name)], tokens, maxBytes }
       const input = fc.integer({ min: 1 }).map((seed) => mutate(new Random(seed), material))
@@ -107,7 +107,7 @@ describe('whatever reads the bytes of others', () => {
       )
     })
 
-    it(`takes every input that the fuzzer has kept: ${name}`, () => {
+    it(`handles every input that the fuzzer has kept: ${name}`, () => {
       for (const input of readCorpus(name)) target.run(input)
     })
   }

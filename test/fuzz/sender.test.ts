@@ -225,8 +225,8 @@ async function cleanly(run: () => Promise<void>): Promise<void> {
   }
 }
 
-describe('a source whose destination says anything at any moment', () => {
-  it('ends at rest, with the guest in one place or none, and every page where it completes', async () => {
+describe('a source whose destination sends any message at any time', () => {
+  it('ends at rest, with at most one guest, and with every page sent if it completes', async () => {
     const script = fc.record({ words, answersPings, bitmaps: fc.constant(undefined) })
     await fc.assert(
       fc.asyncProperty(script, fc.boolean(), fc.boolean(), (...how) =>

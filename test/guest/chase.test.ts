@@ -15,7 +15,7 @@ const setup = `
   const guest = ${addon('vcpu')}`
 
 describe('A vCPU of the addon', () => {
-  it('reports a link that another thread changes, and does not follow it', () => {
+  it('reports a link that another thread has changed, and does not follow it', () => {
     const { stdout } = runNode(`${setup}
       const link = Uint8Array.of(0xff, 0xff, 0xff, 0xff)
       for (let round = 0; round < 30; round += 1) {
@@ -40,7 +40,7 @@ describe('A vCPU of the addon', () => {
     assert.match(stdout, /^end$/m)
   })
 
-  it('does not get memory that may only be read', () => {
+  it('does not accept read-only memory', () => {
     const { stdout } = runNode(`${setup}
       import { openSync } from 'node:fs'
       const path = '/proc/self/fd/' + kernel.regionInfo(kernel.regionCreate(1, 8192, false, 'ram')).fd

@@ -28,7 +28,7 @@ function pageOf(seed: bigint, page: bigint, version: bigint, link: bigint): Uint
 }
 
 describe('page content', () => {
-  it('is what its description says', async () => {
+  it('is as described', async () => {
     const guest = await makeGuest({ workload: 'sweep:hot=4096,seed=77' })
     for (const page of [1, 2, 100, 243]) {
       const expected = pageOf(77n, BigInt(page), 1n, BigInt(page))
@@ -36,7 +36,7 @@ describe('page content', () => {
     }
   })
 
-  it('repeats nothing, so that nothing can be mistaken or compressed', async () => {
+  it('has no repetitions, so that pages cannot be confused or compressed', async () => {
     const guest = await makeGuest()
     const words = new Set<bigint>()
     for (let page = 0; page < 244; page += 1) {
@@ -57,7 +57,7 @@ describe('page content', () => {
     )
   })
 
-  it('ends at the last version instead of starting again', async () => {
+  it('stays at the last version instead of wrapping around', async () => {
     const guest = await makeGuest({ workload: 'sweep:hot=4096,writes=100,touches=3,seed=5' })
     const last = 2n ** 32n - 1n
     writePage(guest, 0, pageOf(5n, 0n, last - 1n, 0n))

@@ -44,13 +44,13 @@ function refused(message: RegExp) {
 }
 
 describe('device state', () => {
-  it('is one section a device, globalstate last', async () => {
+  it('is one section per device, with globalstate last', async () => {
     const { source } = await pair()
     const names = source.saveDevices().map(({ idstr, instanceId }) => `${idstr}/${instanceId}`)
     assert.deepEqual(names, ['vcpu/0', 'vcpu/1', 'queue/0', 'block/0', 'globalstate/0'])
   })
 
-  it("has QEMU's globalstate, to the byte", async () => {
+  it('has the same bytes of globalstate as QEMU', async () => {
     const { source } = await pair()
     const { data, version } = stateOf(source, 'globalstate')
     const expected = new Uint8Array(104)
@@ -61,7 +61,7 @@ describe('device state', () => {
     assert.deepEqual(new Uint8Array(stateOf(source, 'globalstate').data), expected)
   })
 
-  it('that is cut short anywhere is refused', async () => {
+  it('that is truncated anywhere is rejected', async () => {
     const { source } = await pair()
     for (const state of source.saveDevices()) {
       const destination = await makeGuest({ incoming: true, vcpus: 2 })
@@ -72,7 +72,7 @@ describe('device state', () => {
     }
   })
 
-  it('of devices that this machine lacks is refused, with a list of those it has', async () => {
+  it('of unknown devices is rejected, with a list of the known ones', async () => {
     const { source } = await pair()
     const destination = await makeGuest({ incoming: true })
     const vcpu1 = source.saveDevices()[1]
@@ -81,15 +81,15 @@ describe('device state', () => {
     assert.throws(() => load(destination, vcpu1), refused(message))
   })
 
-  it('of another version, or a second time, is refused', async () => {
+  it('of another version, or sent twice, is rejected', async () => {
     const { source, destination } = await pair()
     const queue = stateOf(source, 'queue')
     assert.throws(() => load(destination, { ...queue, version: 2 }), refused(/version 2 instead/))
     load(destination, queue)
-    assert.throws(() => load(destination, queue), refused(/already has a state/))
+    assert.throws(() => load(destination, queue), refused(/its state was sent twice/))
   })
 
-  it('of a machine of another shape is refused', async () => {
+  it('of a machine of another size is rejected', async () => {
     const { source } = await pair()
     const destination = await makeGuest({ incoming: true, ram: '2M', vcpus: 2 })
     assert.throws(
@@ -100,7 +100,7 @@ describe('device state', () => {
     assert.throws(() => load(destination, stateOf(source, 'block')), refused(/machines differ/))
   })
 
-  it('of two vCPUs with two workloads is refused', async () => {
+  it('of two vCPUs with different workloads is rejected', async () => {
     const { source, destination } = await pair()
     const other = await makeGuest({ workload: 'zipf', vcpus: 2 })
     load(destination, stateOf(source, 'vcpu'))
@@ -109,7 +109,7 @@ describe('device state', () => {
     assert.throws(() => load(destination, second), refused(/runs zipf, the others sweep/))
   })
 
-  it('with a position outside of its pages, or no such workload, is refused', async () => {
+  it('with a position outside its pages, or an unknown workload, is rejected', async () => {
     const { source, destination } = await pair()
     const state = stateOf(source, 'vcpu')
     const far = new Uint8Array(state.data)
@@ -123,7 +123,7 @@ describe('device state', () => {
     )
   })
 
-  it('with an unknown run state is refused', async () => {
+  it('with an unknown run state is rejected', async () => {
     const { source, destination } = await pair()
     const state = stateOf(source, 'globalstate')
     const data = new Uint8Array(state.data)
@@ -131,7 +131,7 @@ describe('device state', () => {
     assert.throws(() => load(destination, { ...state, data }), refused(/unknown run state/))
   })
 
-  it('must be there for every device before the guest can go on', async () => {
+  it('is needed for every device before the guest can run', async () => {
     const { source, destination } = await pair()
     for (const state of source.saveDevices().slice(0, -2)) load(destination, state)
     assert.throws(
@@ -151,7 +151,7 @@ describe('device state', () => {
 
 describe('loading', () => {
   for (const page of [244, 245, 251]) {
-    it(`the queue device reads page ${page} of guest RAM and sees a wrong bit`, async () => {
+    it(`the queue device reads page ${page} of guest RAM and detects a wrong bit`, async () => {
       const { source, destination } = await pair()
       const bytes = readPage(destination, page)
       bytes[5] = (bytes[5] ?? 0) ^ 4
@@ -163,7 +163,7 @@ describe('loading', () => {
     })
   }
 
-  it('the block device ends its open request in guest RAM', async () => {
+  it('the block device completes its open request in guest RAM', async () => {
     const { source, destination } = await pair()
     const pages = () => [252, 253, 254, 255].map((page) => readPage(destination, page))
     const before = pages()
@@ -173,13 +173,13 @@ describe('loading', () => {
     assert.equal(changed[0]?.[11], 1, 'status: done')
   })
 
-  it('the block device sees that a request is not in guest RAM', async () => {
+  it('the block device detects a request that is not in guest RAM', async () => {
     const { source, destination } = await pair()
     writePage(destination, 254, new Uint8Array(TARGET_PAGE_SIZE))
     assert.throws(() => load(destination, stateOf(source, 'block')), refused(/this page is wrong/))
   })
 
-  it('works again at the next hop', async () => {
+  it('works again in the next migration', async () => {
     const { source } = await pair()
     let guest = source
     for (let hop = 0; hop < 6; hop += 1) {

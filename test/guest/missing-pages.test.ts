@@ -59,11 +59,14 @@ describe('a guest whose RAM is missing', () => {
       assert.deepEqual([...served], [pages, 16])
       // One fault on a huge page, even of a device, may fetch the pages of several vCPUs.
       const blocked = destination.vcpuStats().filter(({ blocktimeUs }) => blocktimeUs > 0)
-      assert(blocked.length >= (memory === 'hugetlb' ? 1 : 2), 'who waits for pages has blocktime')
+      assert(
+        blocked.length >= (memory === 'hugetlb' ? 1 : 2),
+        'a vCPU that waited for pages has blocktime',
+      )
     })
   }
 
-  it('has no blocktime without faults, however busy the host is', async () => {
+  it('has no blocktime without faults, even on a busy host', async () => {
     const guest = await makeGuest({ workload: 'random:writes=50', vcpus: 8 })
     await runFor(guest, 20_000)
     assert(
@@ -76,7 +79,7 @@ describe('a guest whose RAM is missing', () => {
     )
   })
 
-  it('says which vCPU keeps it from stopping, and stops when the page has come', async () => {
+  it('names the vCPU that keeps it from stopping, and stops after the page is placed', async () => {
     const source = await makeGuest({ workload: 'sweep:writes=100' })
     const destination = await makeGuest({ incoming: true })
     moveGuest(source, destination)
@@ -120,7 +123,7 @@ describe('a guest whose RAM is missing', () => {
     assert.equal(destination.vcpuStats()[0]?.touches, 1)
   })
 
-  it('gives up a check that waits for a page, and can check again when it has come', async () => {
+  it('can abort a check that waits for a page, and can check again after it is placed', async () => {
     const guest = await makeGuest({ workload: 'idle:fill=0' })
     const uffd = armMissing(guest)
     const patience = new AbortController()
@@ -144,7 +147,7 @@ describe('a guest whose RAM is missing', () => {
     })
   }
 
-  it('has a checksum that sees every bit', () => {
+  it('has a checksum that depends on every bit', () => {
     const page = new Uint8Array(TARGET_PAGE_SIZE)
     const seen = new Set([addon().checksum(page)])
     for (let bit = 0; bit < TARGET_PAGE_SIZE * 8; bit += 13) {

@@ -16,9 +16,9 @@ const TOUCHES = 20_000
 /** RAM without the pages of devices, which count stops. */
 const VCPU_BYTES = 244 * TARGET_PAGE_SIZE
 
-describe('a moved guest', () => {
+describe('a migrated guest', () => {
   for (const pattern of PATTERNS.filter((known) => known !== 'idle')) {
-    it(`that runs ${pattern} ends as one that was never moved`, async () => {
+    it(`that runs ${pattern} ends in the same state as one that was never migrated`, async () => {
       const workload = `${pattern}:writes=40,fill=80,touches=${TOUCHES},seed=3`
       const stayed = await makeGuest({ workload, vcpus: 3 })
       await runFor(stayed, TOUCHES)
@@ -54,7 +54,7 @@ describe('a moved guest', () => {
     await source.stop()
     const running = await makeGuest({ incoming: true })
     moveGuest(source, running)
-    assert.equal(running.running, false, 'not before it is told to')
+    assert.equal(running.running, false, 'not before it is started')
     running.resumeAfterLoad()
     assert.equal(running.running, true)
 
@@ -67,7 +67,7 @@ describe('a moved guest', () => {
     assert.equal(paused.running, true)
   })
 
-  it('goes on at the source when the move has failed', async () => {
+  it('continues at the source after a failed migration', async () => {
     const guest = await makeGuest({ workload: 'zipf:writes=50' })
     await runFor(guest, 1000)
     guest.saveDevices()
@@ -75,7 +75,7 @@ describe('a moved guest', () => {
     assert.equal((await guest.verify()).verified, true)
   })
 
-  it('brings its failed checks along', async () => {
+  it('keeps its failed checks', async () => {
     const source = await makeGuest({ workload: 'sweep:writes=50' })
     const good = readPage(source, 9)
     writePage(source, 9, new Uint8Array(TARGET_PAGE_SIZE))

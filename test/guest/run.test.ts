@@ -25,7 +25,7 @@ function changedPages(before: Uint8Array, after: Uint8Array): number[] {
 }
 
 describe('a guest', () => {
-  it('does nothing before its start, nothing after its stop, and goes on', async () => {
+  it('does nothing before its start and after its stop, and can continue', async () => {
     const guest = await makeGuest({ workload: 'random:writes=50', vcpus: 2 })
     await sleep(20)
     assert.deepEqual([guest.running, totalTouches(guest)], [false, 0])
@@ -50,7 +50,7 @@ describe('a guest', () => {
     assert.equal((await guest.verify()).verified, true)
   })
 
-  it('lowers the priority of vCPUs where there are more than processors', async () => {
+  it('lowers the priority of vCPUs if there are more of them than processors', async () => {
     const processors = availableParallelism()
     const few = await makeGuest({ vcpus: 1 })
     const many = await makeGuest({ vcpus: processors * 8 })
@@ -114,7 +114,7 @@ describe('a guest', () => {
     }
   })
 
-  it('refuses to be saved, checked or loaded while it runs', async () => {
+  it('cannot be saved, checked or loaded while it runs', async () => {
     const guest = await makeGuest({ workload: 'sweep' })
     guest.start()
     const isRunning = (error: unknown) => error instanceof StateError && error.state === 'running'
@@ -139,14 +139,14 @@ describe('a guest', () => {
 })
 
 describe('a check', () => {
-  it('of a guest that is closed meanwhile is no verdict', async () => {
+  it('of a guest that is closed meanwhile gives no verdict', async () => {
     const guest = await makeGuest({ ram: '64M' })
     const refused = assert.rejects(guest.verify(), { code: 'ERR_CLOSED' })
     await guest.close()
     await refused
   })
 
-  it('that is given up before it began does not begin', async () => {
+  it('that is aborted before it starts does not start', async () => {
     const guest = await makeGuest()
     await assert.rejects(guest.verify({ signal: AbortSignal.abort() }), { name: 'AbortError' })
     assert.equal(guest.checking, false)
@@ -219,7 +219,7 @@ describe('a workload', () => {
     for (const version of versions) assert(version > 40 && version < 180, `${version} for 100`)
   })
 
-  it('fills as many pages as it says, and writes as often', async () => {
+  it('fills and writes the given share of pages', async () => {
     const guest = await makeGuest({
       ram: '16M',
       workload: 'random:writes=30,fill=25,touches=20000',
@@ -235,7 +235,7 @@ describe('a workload', () => {
     assert.equal((await guest.verify()).verified, true)
   })
 
-  it('rate holds a vCPU back', async () => {
+  it('rate limits a vCPU', async () => {
     const guest = await makeGuest({ workload: 'sweep:rate=2000' })
     const from = performance.now()
     guest.start()
@@ -263,7 +263,7 @@ describe('counters', () => {
     await runFor(guest, 1000)
   })
 
-  it('have every touch in the histogram, in order', async () => {
+  it('have every touch in the histogram, in ascending order', async () => {
     const guest = await makeGuest({ workload: 'random:writes=50' })
     await runFor(guest, 5000)
     const [histogram] = guest.touchHistograms()
@@ -284,7 +284,7 @@ describe('counters', () => {
     assert.equal(twice.total, 2 * histogram.total)
   })
 
-  it('have buckets that begin where the one before ends, 6 % wide', () => {
+  it('have adjacent buckets, 6 % wide', () => {
     let before = -1
     for (let bucket = 0; bucket < 600; bucket += 1) {
       const start = TouchHistogram.bucketStartNs(bucket)

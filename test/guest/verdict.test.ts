@@ -40,7 +40,7 @@ async function soleFinding(guest: Guest) {
 }
 
 describe('verify', () => {
-  it('looks at every page and finds nothing wrong with a guest that ran', async () => {
+  it('checks every page and finds no error in a guest that ran', async () => {
     const { guest } = await writtenGuest()
     const report = await guest.verify()
     assert.deepEqual(report.findings, [])
@@ -48,7 +48,7 @@ describe('verify', () => {
     assert.equal(report.pages, 256)
   })
 
-  it('sees a lost page', async () => {
+  it('detects a lost page', async () => {
     const { guest } = await writtenGuest()
     writePage(guest, PAGE, new Uint8Array(TARGET_PAGE_SIZE))
     const expected = ledgerEntry(guest, PAGE)
@@ -64,7 +64,7 @@ describe('verify', () => {
     assert.match(formatFinding(finding), /^ram\+0x9000: lost page/)
   })
 
-  it('sees a stale page and says both versions', async () => {
+  it('detects a stale page and reports both versions', async () => {
     const { guest, before } = await writtenGuest()
     writePage(guest, PAGE, before)
     const expected = ledgerEntry(guest, PAGE)
@@ -79,7 +79,7 @@ describe('verify', () => {
     })
   })
 
-  it('sees two swapped pages and says whose content they have', async () => {
+  it('detects two swapped pages and reports the page whose content each one has', async () => {
     const { guest } = await writtenGuest()
     const [page, other] = [readPage(guest, PAGE), readPage(guest, OTHER)]
     writePage(guest, PAGE, other)
@@ -93,7 +93,7 @@ describe('verify', () => {
     ])
   })
 
-  it('sees content where nothing was ever written', async () => {
+  it('detects content in pages that were never written', async () => {
     const guest = await makeGuest({ workload: 'idle:fill=0' })
     const donor = await makeGuest()
     writePage(guest, PAGE, readPage(donor, OTHER))
@@ -106,7 +106,7 @@ describe('verify', () => {
     ['the beginning', 0, 64],
     ['one line in the middle', 640, 704],
   ] as const) {
-    it(`sees a page torn at ${what}, and where`, async () => {
+    it(`detects a page torn at ${what}, and reports the offset`, async () => {
       const { guest, before } = await writtenGuest()
       const page = readPage(guest, PAGE)
       page.set(before.subarray(from, to), from)
@@ -117,7 +117,7 @@ describe('verify', () => {
     })
   }
 
-  it('sees lines that are still zero as torn', async () => {
+  it('reports lines that are still zero as torn', async () => {
     const { guest } = await writtenGuest()
     const page = readPage(guest, PAGE).fill(0, 0, 128)
     writePage(guest, PAGE, page)
@@ -125,7 +125,7 @@ describe('verify', () => {
     assert.deepEqual([verdict, offsetBytes, got], ['torn', AT, 0])
   })
 
-  it('sees every flipped bit, to the byte', async () => {
+  it('detects every flipped bit, with the offset of its byte', async () => {
     const { guest } = await writtenGuest()
     const good = readPage(guest, PAGE)
     for (const at of [0, 1, 8, 16, 20, 24, 31, 32, 63, 64, 72, 2001, 4095]) {
@@ -144,7 +144,7 @@ describe('verify', () => {
     }
   })
 
-  it('sees a ledger entry that is older than its page', async () => {
+  it('detects a ledger entry that is older than its page', async () => {
     const { guest } = await writtenGuest()
     const version = ledgerEntry(guest, PAGE)
     setLedgerEntry(guest, PAGE, version - 1)
@@ -161,7 +161,7 @@ describe('verify', () => {
     })
   })
 
-  it('sees a page that is old together with its ledger entry', async () => {
+  it('detects a page that is old together with its ledger entry', async () => {
     const { guest, before } = await writtenGuest()
     const version = ledgerEntry(guest, PAGE)
     writePage(guest, PAGE, before)
@@ -172,14 +172,14 @@ describe('verify', () => {
     assert.equal(expected - got, version - 1)
   })
 
-  it('sees an entry of the ledger that belongs to no page of a vCPU', async () => {
+  it('detects a ledger entry that belongs to no page of a vCPU', async () => {
     const { guest } = await writtenGuest()
     setLedgerEntry(guest, 250, 1)
     const { verdict, block, offsetBytes } = await soleFinding(guest)
     assert.deepEqual([verdict, block, offsetBytes], ['corrupt', 'ledger', 1000])
   })
 
-  it('sees lost and corrupt pages of the devices', async () => {
+  it('detects lost and corrupt pages of the devices', async () => {
     const { guest } = await writtenGuest()
     for (let page = 244; page < 256; page += 1) {
       const good = readPage(guest, page)
@@ -195,7 +195,7 @@ describe('verify', () => {
     assert.equal((await guest.verify()).verified, true)
   })
 
-  it('counts what it does not list', async () => {
+  it('counts findings that it does not list', async () => {
     const { guest } = await writtenGuest()
     for (let page = 0; page < 100; page += 1) {
       writePage(guest, page, new Uint8Array(TARGET_PAGE_SIZE))
@@ -229,7 +229,7 @@ describe('a running vCPU', () => {
     })
   }
 
-  it('takes its failure along to another host', async () => {
+  it('keeps its failure after a migration', async () => {
     const guest = await makeGuest({ workload: 'sweep:writes=50' })
     const page = readPage(guest, PAGE)
     writePage(guest, PAGE, new Uint8Array(TARGET_PAGE_SIZE))

@@ -28,7 +28,7 @@ describe('workload text', () => {
   })
 
   for (const text of ['idle', 'chase:hot=4096', 'random:writes=0,fill=0,seed=0']) {
-    it(`prints ${text} as it was given`, () => {
+    it(`prints ${text} unchanged`, () => {
       assert.equal(formatWorkload(parseWorkload(text)), text)
     })
   }
@@ -70,7 +70,7 @@ describe('machine options', () => {
     ['no vCPU', { vcpus: 0 }, /0 vCPUs: 1 to 256/],
     ['too little RAM', { ram: '48K' }, /48\.0 KiB of RAM is not enough for 1 vCPU: at least/],
     [
-      'RAM that is no whole pages',
+      'RAM that is not whole pages',
       { ram: 2 ** 20 + 1 },
       /1048577 bytes of RAM are not whole pages: give a multiple of 4\.00 KiB/,
     ],

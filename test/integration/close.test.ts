@@ -97,7 +97,7 @@ describe('close()', () => {
       assert.equal(pair[end].error?.code, 'ERR_CLOSED')
     })
 
-    it(`of a ${end} that is paused rejects done, and recover() from then on`, async () => {
+    it(`of a ${end} that is paused rejects done and later recover() calls`, async () => {
       const { [end]: migration } = await paused()
       const closing = migration.close()
       await assert.rejects(migration.recover(), { code: 'ERR_CLOSED' })
@@ -107,7 +107,7 @@ describe('close()', () => {
       await migration.close()
     })
 
-    it(`of a ${end} that begins to recover rejects that, too`, async () => {
+    it(`of a ${end} that starts a recovery rejects recover(), too`, async () => {
       const { [end]: migration } = await paused()
       const recovering = assert.rejects(migration.recover(), { code: 'ERR_CLOSED' })
       await migration.close()
@@ -159,7 +159,7 @@ describe('close()', () => {
 })
 
 describe('takeBack()', () => {
-  it('rejects done with a code of its own, and recover() from then on', async () => {
+  it('rejects done with its own code, and later recover() calls', async () => {
     const { source } = await paused()
     source.takeBack()
     await assertClosed(source, 'ERR_TAKEN_BACK')
@@ -171,14 +171,14 @@ describe('takeBack()', () => {
 describe('an AbortSignal', () => {
   const listeners = (signal: AbortSignal): number => getEventListeners(signal, 'abort').length
 
-  it('is not listened to any more when the migration is over', async () => {
+  it('has no listener after the migration has ended', async () => {
     const { signal } = new AbortController()
     const { here, there } = machines()
     await migratePair(here, there, { source: { signal } })
     assert.equal(listeners(signal), 0)
   })
 
-  it('is not listened to any more when the migration is closed, or paused', async () => {
+  it('has no listener after the migration was closed or paused', async () => {
     const { signal } = new AbortController()
     const { source, destination } = await begin({ source: { signal } })
     assert.equal(listeners(signal), 1)

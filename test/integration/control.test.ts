@@ -98,7 +98,7 @@ describe('the states of both sides', () => {
     assert.deepEqual(states, precopyStates)
   })
 
-  it('in a precopy that could have become postcopy', async () => {
+  it('in a precopy with postcopy-ram on', async () => {
     const { here, there } = machines()
     const { states, destination } = await migratePair(here, there, { capabilities: postcopy })
     assert.deepEqual(states, precopyStates)
@@ -123,7 +123,7 @@ describe('the states of both sides', () => {
     assert.deepEqual(states, postcopyStates)
   })
 
-  it("with the capability under QEMU's first name for it", async () => {
+  it("with the capability under QEMU's first name, x-postcopy-ram", async () => {
     const { here, there } = machines()
     const capabilities = { 'x-postcopy-ram': true } as object
     const { states } = await migratePair(here, there, { capabilities, now: true })
@@ -136,7 +136,7 @@ describe('capabilities that differ', () => {
     ['source', postcopy, {}, 'ERR_PEER_REFUSED'],
     ['destination', {}, postcopy, 'ERR_CONNECTION_CLOSED'],
   ] as const) {
-    it(`are refused early where only the ${who} has postcopy-ram, and the guest goes on`, async () => {
+    it(`are refused early if only the ${who} has postcopy-ram, and the guest continues`, async () => {
       const { here, there } = machines()
       const pair = await startPair(here, there, {
         source: { capabilities: source, parameters: standstill },
@@ -145,15 +145,15 @@ describe('capabilities that differ', () => {
       await Promise.all([ended(pair.source), ended(pair.destination)])
       assert.deepEqual([pair.source.state, pair.destination.state], ['failed', 'failed'])
       assert.equal(pair.destination.error?.code, 'ERR_PEER_CAPABILITY')
-      assert.match(pair.destination.error.message, /set it alike on both ends/)
+      assert.match(pair.destination.error.message, /set it to the same value on both ends/)
       assert.equal(pair.source.error?.code, code)
       assert.deepEqual([here.running, here.stops, there.starts], [true, 0, 0])
       const fresh = machines().here
-      assert(here.content('ram').equals(fresh.content('ram')), 'its memory is as it was')
+      assert(here.content('ram').equals(fresh.content('ram')), 'its memory is unchanged')
     })
   }
 
-  it('are not known by any other name', () => {
+  it('are not accepted under any other name', () => {
     const { here } = machines()
     const uri = 'tcp:127.0.0.1:1'
     const capabilities = { multifd: true } as object
@@ -165,14 +165,14 @@ describe('capabilities that differ', () => {
 })
 
 describe('start-postcopy', () => {
-  it('is refused without the capability, and the migration goes on', async () => {
+  it('is refused without the capability, and the migration continues', async () => {
     const { here, there } = machines()
     const { source, destination } = await startPair(here, there)
     assert.throws(() => source.startPostcopy(), { code: 'ERR_STATE_POSTCOPY_OFF' })
     await Promise.all([source.done, destination.done])
   })
 
-  it('is valid later, however much remains, and twice', async () => {
+  it('is valid at any time, for any remaining memory, and twice', async () => {
     const { here, there } = machines()
     const { source, destination } = await startPair(here, there, {
       capabilities: postcopy,
@@ -193,7 +193,7 @@ describe('start-postcopy', () => {
     assert.deepEqual(states, postcopyStates)
   })
 
-  it('comes by itself after a time', async () => {
+  it('happens automatically after a time', async () => {
     const { here, there } = machines()
     const { states } = await migratePair(here, there, {
       capabilities: postcopy,
@@ -202,7 +202,7 @@ describe('start-postcopy', () => {
     assert.deepEqual(states, postcopyStates)
   })
 
-  it('comes by itself after a number of rounds', async () => {
+  it('happens automatically after a number of rounds', async () => {
     const { here, there, source, destination } = await migrateWriting({
       'x-postcopy-after-rounds': 3,
     })
@@ -213,7 +213,7 @@ describe('start-postcopy', () => {
     assert(here.content('ram').equals(there.content('ram')))
   })
 
-  it('does not come by itself where the capability is off', async () => {
+  it('does not happen automatically if the capability is off', async () => {
     const { here, there } = machines()
     const { states } = await migratePair(here, there, {
       parameters: { 'x-postcopy-after-ms': 1, 'x-postcopy-after-rounds': 1 },
@@ -222,8 +222,8 @@ describe('start-postcopy', () => {
   })
 })
 
-describe('a guest that writes faster than it is sent', () => {
-  it('does not converge within no downtime; postcopy ends it', async () => {
+describe('a guest that writes faster than its pages are sent', () => {
+  it('does not converge with a downtime limit of 0; postcopy completes it', async () => {
     const { here, there, source, destination } = await migrateWriting()
     await new Promise<void>((resolve, reject) => {
       source.on('dirty-sync', (pass) => {
@@ -238,7 +238,7 @@ describe('a guest that writes faster than it is sent', () => {
     assert(here.content('ram').equals(there.content('ram')))
   })
 
-  it('converges where the downtime limit allows for what remains', async () => {
+  it('converges if the remaining pages fit the downtime limit', async () => {
     const { here, there } = await guestPair({ ram: '4M', workload: 'sweep:writes=100' })
     here.start()
     const { destination, states } = await migratePair(here, there, {
@@ -281,7 +281,7 @@ describe('cancel', () => {
     assert.deepEqual([here.running, here.stops, there.starts], [true, 0, 0])
   })
 
-  it('while the guest is being stopped starts it again', async () => {
+  it('while the guest is being stopped resumes it', async () => {
     const { here, there } = machines()
     let stopped: () => void = () => undefined
     const isStopping = new Promise<void>((resolve) => {
@@ -316,7 +316,7 @@ describe('cancel', () => {
     await Promise.all([source.done, destination.done])
   })
 
-  it('comes by an AbortSignal, also by one that was given before', async () => {
+  it('works by an AbortSignal, also by one that was aborted before', async () => {
     const { here } = machines()
     const peer = await FakeDestination.listen()
     const controller = new AbortController()
@@ -347,19 +347,19 @@ describe('cancel', () => {
 })
 
 describe('a connection', () => {
-  it('that nobody takes fails the migration, with the guest running', async () => {
+  it('that no destination accepts fails the migration, with the guest running', async () => {
     const { here } = machines()
     const source = migrateTo('tcp:127.0.0.1:1', here)
     const states = statesOf(source)
     await assert.rejects(source.done, {
       code: 'ECONNREFUSED',
-      message: /cannot connect to tcp:127.0.0.1:1: .*does a destination listen there/,
+      message: /cannot connect to tcp:127.0.0.1:1: .*is a destination listening there/,
     })
     assert.deepEqual(states, ['none', 'setup', 'failed'])
     assert.deepEqual([here.running, here.stops], [true, 0])
   })
 
-  it('to a socket that is not there fails', async () => {
+  it('to a missing socket fails', async () => {
     const { here } = machines()
     const source = migrateTo(`unix:${join(tmpdir(), 'postcopy-no-such.sock')}`, here)
     await assert.rejects(source.done, { code: 'ENOENT' })
@@ -375,7 +375,7 @@ describe('a connection', () => {
     assert.equal(here.running, true)
   })
 
-  it('cannot be expected on a port that is taken', async () => {
+  it('cannot be accepted on a port that is in use', async () => {
     const { there } = machines()
     const server = net.createServer().listen(0, '127.0.0.1')
     cleanups.add(() => server.close())
@@ -390,7 +390,7 @@ describe('a connection', () => {
     )
   })
 
-  it('is told apart by its URI', async () => {
+  it('with an invalid URI is refused', async () => {
     const { here, there } = machines()
     assert.throws(() => Source.migrate(here, { uri: 'ftp:host' }), { code: 'ERR_INVALID_URI' })
     await assert.rejects(Destination.listen(there, { uri: 'tcp:h:70000' }), {
@@ -398,7 +398,7 @@ describe('a connection', () => {
     })
   })
 
-  it('that another process resets at once harms nobody', async () => {
+  it('that another process resets at once does no harm', async () => {
     const { there } = machines()
     const destination = await listenFor(there)
     const port = Number(destination.uri.split(':').pop())
@@ -411,7 +411,7 @@ describe('a connection', () => {
     assert.equal(destination.state, 'setup')
   })
 
-  it('that never comes can be given up', async () => {
+  it('that is never made can be cancelled', async () => {
     const { there } = machines()
     const destination = await listenFor(there)
     assert.equal(destination.state, 'setup')
@@ -420,8 +420,8 @@ describe('a connection', () => {
   })
 })
 
-describe('a migration that is closed in the middle', () => {
-  it('leaves the guest to the source, and the memory to the next migration', async () => {
+describe('a migration that is closed before its end', () => {
+  it('leaves the guest at the source, and the memory usable for the next migration', async () => {
     const { here, there } = machines()
     const first = await startPair(here, new TestMachine({ blocks }), { parameters: standstill })
     await reached(first.source, 'active')

@@ -113,7 +113,7 @@ function requestTypes(source: FakeSource): number[] {
 }
 
 describeKinds('a fault', ['anon', 'memfd', 'hugetlb'], (kind, hostPage) => {
-  it('parks its thread, asks for one host page, and ends when that has come', async () => {
+  it('parks its thread, requests one host page, and ends when that is placed', async () => {
     const one = await running(kind)
     const reader = new Parked(one.machine.region('ram'), 'read', hostPage + 100)
     const asked = await one.source.heard('requestPages')
@@ -126,7 +126,7 @@ describeKinds('a fault', ['anon', 'memfd', 'hugetlb'], (kind, hostPage) => {
     assert.deepEqual([faults, requestedPages, placeCalls], [1, 1, 1])
   })
 
-  it('leaves huge pages allowed behind the last one, where a hole in them is missing', async function () {
+  it('allows huge pages again after the last one, and a hole in them is missing', async function () {
     requires(this, 'transparentHugePages')
     const one = await running(kind)
     await serveRest(one)
@@ -147,7 +147,7 @@ describeKinds('a fault', ['anon', 'memfd', 'hugetlb'], (kind, hostPage) => {
     assert.deepEqual([faults, duplicateFaults, requestedPages], [4, 3, 1])
   })
 
-  it('names its block only where that differs from the request before', async () => {
+  it('names its block only if that differs from the previous request', async () => {
     const one = await running(kind)
     const touch = async (block: string, index: number): Promise<void> => {
       const reader = new Parked(one.machine.region(block), 'write', index * hostPage)
@@ -162,7 +162,7 @@ describeKinds('a fault', ['anon', 'memfd', 'hugetlb'], (kind, hostPage) => {
     assert.deepEqual(requestTypes(one.source), [3, 4, 3, 3])
   })
 
-  it('on a page that precopy brought as zeros is served without asking', async () => {
+  it('on a page that precopy sent as zeros is resolved without a request', async () => {
     const precopied = part((out) => {
       for (let at = 0; at < hostPage; at += 4096) stream.encodeRamZero(out, 'ram', at)
     })
@@ -182,7 +182,7 @@ describeKinds('a fault', ['anon', 'memfd', 'hugetlb'], (kind, hostPage) => {
     else assert(faults >= 1)
   })
 
-  it('from inside the kernel is served like any other', async function () {
+  it('from inside the kernel is resolved like any other', async function () {
     requires(this, 'kernelFaults')
     const one = await running(kind)
     const reader = new Parked(one.machine.region('ram'), 'kernel', hostPage, 4096)
@@ -191,7 +191,7 @@ describeKinds('a fault', ['anon', 'memfd', 'hugetlb'], (kind, hostPage) => {
     assert.equal(await reader.result, 'done')
   })
 
-  it('is in no bitmap but that of its block, and the map of arrivals tells how pages came', async () => {
+  it('is only in the bitmap of its block, and the map of arrivals shows how pages were received', async () => {
     const one = await running(kind)
     const reader = new Parked(one.machine.region('vram'), 'read', hostPage)
     await one.source.heard('requestPages', 'vram', hostPage)
@@ -212,7 +212,7 @@ describeKinds('a fault', ['anon', 'memfd', 'hugetlb'], (kind, hostPage) => {
 })
 
 describe('huge pages', () => {
-  it('come with precopy, and are forbidden from the first discard to the last page', async function () {
+  it('are used in precopy, and forbidden from the first discard to the last page', async function () {
     requires(this, 'transparentHugePages')
     const sent = new TestMachine({ blocks: { ram: 8 * 2 ** 20 } })
     sent.fill()
@@ -261,7 +261,7 @@ describe('devices that touch guest RAM while they load', () => {
   for (const memory of ['anon', 'memfd'] as const) {
     for (const userModeOnly of [true, false]) {
       const who = userModeOnly ? 'user-mode faults only' : 'faults of the kernel too'
-      it(`really fault, and are served meanwhile: ${memory}, ${who}`, async function () {
+      it(`fault, and their pages are placed meanwhile: ${memory}, ${who}`, async function () {
         if (!userModeOnly) requires(this, 'kernelFaults')
         const { here, there } = await guestPair({ ram: '4M', memory })
         // Without it the destination does not know which pages loading reads.
@@ -294,7 +294,7 @@ describe('devices that touch guest RAM while they load', () => {
     }
   }
 
-  it('wait for nothing where the machine names the pages that loading reads', async () => {
+  it('do not wait if the machine names the pages that loading reads', async () => {
     const { here, there } = await guestPair({ ram: '4M' })
     here.start()
     const { destination } = await migratePair(here, there, { capabilities: postcopy, now: true })
@@ -305,7 +305,7 @@ describe('devices that touch guest RAM while they load', () => {
     assert.equal((await there.verify()).verified, true)
   })
 
-  it('park the whole main thread, which the worker needs for nothing', async () => {
+  it('park the main thread, which the worker does not need', async () => {
     const loaded: string[] = []
     const blocks = { ram: 2 ** 20 }
     const here = new TestMachine({ blocks })

@@ -28,7 +28,7 @@ async function throughLink(options: PairOptions, dropsAnswers: boolean) {
 }
 
 describe('a source', () => {
-  it('does not know where the guest is while the switch is not confirmed', async () => {
+  it('reports an unknown guest location until the switch is confirmed', async () => {
     const { source, destination, link, here, there } = await throughLink(
       { capabilities: postcopy, parameters: stuck },
       true,
@@ -50,7 +50,7 @@ describe('a source', () => {
     assert.equal(source.guestLocation, 'elsewhere')
   })
 
-  it('tells what to do where all was sent and the last word is lost', async () => {
+  it('advises what to do if every page was sent and SHUT was lost', async () => {
     const { source, destination, link } = await throughLink(
       { capabilities: postcopy, parameters: stuck },
       false,
@@ -62,7 +62,7 @@ describe('a source', () => {
     await destination.done
     await ended(source)
     assert.deepEqual([source.state, source.guestLocation], ['postcopy-paused', 'elsewhere'])
-    const told = /Every page was sent.*where its migration is completed.*this end may be closed/
+    const told = /Every page was sent.*if its migration is completed.*this end may be closed/
     assert.match(source.error?.message ?? '', told)
     // The same after a recovery that finds no destination.
     await source.recover()
@@ -71,7 +71,7 @@ describe('a source', () => {
     await source.close()
   })
 
-  it('does not know where the guest is after a precopy that is not confirmed', async () => {
+  it('reports an unknown guest location after an unconfirmed precopy', async () => {
     const { source, destination } = await throughLink(
       { capabilities: { 'return-path': true } },
       true,
@@ -84,7 +84,7 @@ describe('a source', () => {
     assert.doesNotMatch(source.error.message, /has the whole guest/)
   })
 
-  it('does not know where the guest is after a precopy without a return path', async () => {
+  it('reports an unknown guest location after a precopy without a return path', async () => {
     const { source, destination } = await throughLink({}, false)
     await Promise.all([source.done, destination.done])
     assert.equal(source.guestLocation, 'unknown')
@@ -104,7 +104,7 @@ describe('a source', () => {
     assert.equal(here.running, true)
   })
 
-  it('has the guest again after it was taken back', async () => {
+  it('has the guest again after takeBack()', async () => {
     const { source, destination } = await throughLink({}, false)
     await Promise.all([source.done, destination.done])
     source.takeBack()

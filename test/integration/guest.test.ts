@@ -24,7 +24,7 @@ async function assertWhole(guest: Guest): Promise<void> {
 /** Waits until every vCPU has made progress. */
 async function goesOn(guest: Guest): Promise<void> {
   const before = guest.vcpuStats().map(({ touches }) => touches)
-  await eventually('every vCPU goes on', () =>
+  await eventually('every vCPU continues', () =>
     guest.vcpuStats().every(({ touches }, vcpu) => touches > (before[vcpu] ?? 0) + 100),
   )
 }
@@ -33,7 +33,7 @@ const ram = '16M'
 
 describeKinds('a running guest', ['anon', 'memfd', 'hugetlb'], (memory) => {
   for (const workload of ['sweep', 'random', 'zipf', 'chase']) {
-    it(`goes on elsewhere while ${workload} meets missing pages, and nothing is lost`, async () => {
+    it(`continues at the destination while ${workload} touches missing pages, and loses nothing`, async () => {
       const { here, there } = await guestPair({
         ram,
         memory,
@@ -57,7 +57,7 @@ describeKinds('a running guest', ['anon', 'memfd', 'hugetlb'], (memory) => {
     })
   }
 
-  it('moves by plain precopy where it writes little', async () => {
+  it('migrates by plain precopy if it writes little', async () => {
     const { here, there } = await guestPair({ ram, memory, workload: 'sweep:rate=200' })
     here.start()
     const { destination } = await migratePair(here, there)
@@ -67,7 +67,7 @@ describeKinds('a running guest', ['anon', 'memfd', 'hugetlb'], (memory) => {
     assert(here.vcpuStats()[0]?.failedChecks === 0)
   })
 
-  it('writes on during precopy, and postcopy brings what it wrote', async () => {
+  it('writes during precopy, and postcopy sends the written pages', async () => {
     const workload = 'sweep:hot=4M,writes=100'
     const { here, there } = await guestPair({ ram: '8M', memory, vcpus: 2, workload })
     here.start()
@@ -86,8 +86,8 @@ describeKinds('a running guest', ['anon', 'memfd', 'hugetlb'], (memory) => {
   })
 })
 
-describe('a guest that moves more than once', () => {
-  it('goes from A to B to C, and C has what A had', async () => {
+describe('a guest that migrates more than once', () => {
+  it('goes from A to B to C, and C has the content of A', async () => {
     const { here: a, there: b } = await guestPair({ ram, vcpus: 2, workload: 'random:writes=50' })
     const { there: c } = await guestPair({ ram, vcpus: 2 })
     a.start()
@@ -97,10 +97,10 @@ describe('a guest that moves more than once', () => {
     await goesOn(c)
     await assertWhole(c)
     const touches = (guest: Guest) => guest.vcpuStats().reduce((sum, one) => sum + one.touches, 0)
-    assert(touches(c) > touches(b) && touches(b) > touches(a), 'one guest, one history')
+    assert(touches(c) > touches(b) && touches(b) > touches(a), 'the content is that of one guest')
   })
 
-  it('tries again after a failure: another destination takes it', async () => {
+  it('migrates to another destination after a failure', async () => {
     const { here, there } = await guestPair({ ram, workload: 'random:writes=50' })
     here.start()
     const refused = migrateTo('tcp:127.0.0.1:1', here, { capabilities: postcopy })

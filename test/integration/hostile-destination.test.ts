@@ -69,7 +69,7 @@ async function assertPaused({ machine, source }: Case, ...codes: string[]): Prom
 }
 
 describe('a source whose destination', () => {
-  it('confirms everything lets go of the guest', async () => {
+  it('confirms everything releases the guest', async () => {
     const { machine, source, peer, states } = await begin()
     await peer.heard('endOfStream')
     assert.equal(source.state, 'postcopy-active')
@@ -87,7 +87,7 @@ describe('a source whose destination', () => {
     assert.equal(peer.refused, undefined)
   })
 
-  it('says nothing at the end is waited for, with every page kept', async () => {
+  it('sends nothing at the end waits, and keeps every page', async () => {
     const one = await begin()
     await one.peer.heard('endOfStream')
     one.peer.reset()
@@ -101,15 +101,15 @@ describe('a source whose destination', () => {
     await assertPaused(one, ...broken)
   })
 
-  it('says SHUT 1 during precopy keeps its guest', async () => {
+  it('sends SHUT 1 during precopy keeps its guest', async () => {
     const one = await begin({ now: false, parameters: slow })
     await one.peer.heard('ping')
     one.peer.shut(1)
     await assertKept(one, 'ERR_PEER_REFUSED')
-    assert.equal(one.machine.stops, 0, 'it was never even stopped')
+    assert.equal(one.machine.stops, 0, 'it was never stopped')
   })
 
-  it('says SHUT 1 instead of loading the package resumes its guest', async () => {
+  it('sends SHUT 1 instead of loading the package resumes its guest', async () => {
     const one = await begin({}, unloaded)
     await one.peer.heard('packaged')
     one.peer.shut(1)
@@ -117,35 +117,35 @@ describe('a source whose destination', () => {
     assert.equal(one.machine.stops, 1)
   })
 
-  it('says SHUT 1 after it has loaded the package pauses: two may not run', async () => {
+  it('sends SHUT 1 after it has loaded the package pauses, so that only one guest runs', async () => {
     const one = await begin()
     await reached(one.source, 'postcopy-active')
     one.peer.shut(1)
     await assertPaused(one, 'ERR_PEER_REFUSED')
   })
 
-  it('says SHUT 0 before it has everything is not believed, before the switch', async () => {
+  it('sends SHUT 0 too early, before the switch, fails', async () => {
     const one = await begin({ now: false, parameters: slow })
     await one.peer.heard('ping')
     one.peer.shut(0)
     await assertKept(one, 'ERR_PEER_PROTOCOL')
   })
 
-  it('says SHUT 0 before it has everything is not believed, after the switch', async () => {
+  it('sends SHUT 0 too early, after the switch, pauses', async () => {
     const one = await begin({ parameters: { 'max-postcopy-bandwidth': 1 } })
     await reached(one.source, 'postcopy-active')
     one.peer.shut(0)
     await assertPaused(one, 'ERR_PEER_PROTOCOL')
   })
 
-  it('says SHUT 1 to a whole precopy resumes its guest', async () => {
+  it('sends SHUT 1 after a complete precopy resumes its guest', async () => {
     const one = await begin({ now: false })
     await one.peer.heard('endOfStream')
     one.peer.shut(1)
     await assertKept(one, 'ERR_PEER_REFUSED')
   })
 
-  it('breaks off behind a whole precopy leaves the guest stopped, and says how to start it', async () => {
+  it('breaks off after a complete precopy leaves the guest stopped, and advises how to start it', async () => {
     const one = await begin({ now: false })
     await one.peer.heard('endOfStream')
     one.peer.reset()
@@ -154,7 +154,7 @@ describe('a source whose destination', () => {
     assert.equal(one.source.error?.code, 'ERR_CONNECTION_UNCONFIRMED')
     assert.match(
       String(one.source.error),
-      /only where it has failed or is gone, start the guest here \(cont\)/,
+      /start the guest here \(cont\) only if the destination has failed or has ended/,
     )
     assert.equal(one.machine.running, false)
   })
@@ -168,9 +168,9 @@ describe('a source whose destination', () => {
 
   for (const [how, capabilities] of [
     ['with a return path', postcopy],
-    ['without one', {}],
+    ['without a return path', {}],
   ] as const) {
-    it(`dies after megabytes, ${how}, is not asked whether it has refused the set-up`, async () => {
+    it(`dies after megabytes, ${how}, gives no advice about the set-up`, async () => {
       const machine = new TestMachine({ blocks: { ram: 32 * 2 ** 20 } })
       machine.fill()
       machine.start()
@@ -180,11 +180,14 @@ describe('a source whose destination', () => {
       await peer.until(() => peer.bytes.reduce((sum, { length }) => sum + length, 0) > 3e6)
       peer.reset()
       await ended(source)
-      assert.match(source.error?.message ?? '', /closed the connection after \d.* MiB, and gave no/)
+      assert.match(
+        source.error?.message ?? '',
+        /closed the connection after \d.* MiB without a reason/,
+      )
     })
   }
 
-  it('closes before it answers may have refused the set-up', async () => {
+  it('closes before it answers advises to compare the set-up', async () => {
     const one = await begin({ now: false, parameters: slow }, (peer) => {
       peer.onPing = () => undefined
     })
@@ -211,14 +214,14 @@ describe('a source whose destination', () => {
     assert.equal(machine.running, true)
   })
 
-  it('breaks off behind the package, unloaded, pauses: it may have all it needs', async () => {
+  it('breaks off after the package pauses, because the destination may run the guest', async () => {
     const one = await begin({}, unloaded)
     await one.peer.heard('packaged')
     one.peer.reset()
     await assertPaused(one, ...broken)
   })
 
-  it('talks on after SHUT is refused', async () => {
+  it('sends data after SHUT reports an error', async () => {
     const one = await begin({ now: false, parameters: slow })
     await one.peer.heard('ping')
     one.peer.send((out) => {
@@ -231,20 +234,20 @@ describe('a source whose destination', () => {
   })
 
   const badRequests: [string, string, (peer: FakeDestination) => void][] = [
+    ['requests a page after the block', 'ERR_STREAM_RANGE', (peer) => peer.request('ram', 2 ** 20)],
     [
-      'asks for a page behind the block',
-      'ERR_STREAM_RANGE',
-      (peer) => peer.request('ram', 2 ** 20),
-    ],
-    [
-      'asks for a page that begins in the middle',
+      'requests a page at an unaligned offset',
       'ERR_STREAM_RANGE',
       (peer) => peer.request('ram', 100),
     ],
-    ['asks for half a page', 'ERR_STREAM_RANGE', (peer) => peer.request('ram', 0, 2048)],
-    ['asks for no page', 'ERR_STREAM_RANGE', (peer) => peer.request('ram', 0, 0)],
-    ['asks for a page of an unknown block', 'ERR_STREAM_BLOCK', (peer) => peer.request('rom', 0)],
-    ['asks for a page of no block yet', 'ERR_STREAM_BLOCK', (peer) => peer.request(undefined, 0)],
+    ['requests half a page', 'ERR_STREAM_RANGE', (peer) => peer.request('ram', 0, 2048)],
+    ['requests no page', 'ERR_STREAM_RANGE', (peer) => peer.request('ram', 0, 0)],
+    ['requests a page of an unknown block', 'ERR_STREAM_BLOCK', (peer) => peer.request('rom', 0)],
+    [
+      'requests a page before naming a block',
+      'ERR_STREAM_BLOCK',
+      (peer) => peer.request(undefined, 0),
+    ],
     [
       'sends an unknown message',
       'ERR_STREAM_RETURN_PATH',
@@ -262,14 +265,14 @@ describe('a source whose destination', () => {
     ],
   ]
   for (const [what, code, ask] of badRequests) {
-    it(`${what} leaves us the guest before the switch`, async () => {
+    it(`${what} before the switch keeps its guest`, async () => {
       const one = await begin({ now: false, parameters: slow })
       await one.peer.heard('ping')
       ask(one.peer)
       await assertKept(one, code)
     })
 
-    it(`${what} pauses us after the switch`, async () => {
+    it(`${what} after the switch pauses`, async () => {
       const one = await begin({ parameters: { 'max-postcopy-bandwidth': 1 } })
       await reached(one.source, 'postcopy-active')
       ask(one.peer)
@@ -277,7 +280,7 @@ describe('a source whose destination', () => {
     })
   }
 
-  it('asks for all of RAM for ever gets each page once, and the migration ends', async () => {
+  it('requests all of RAM again and again sends each page once, and the migration ends', async () => {
     const { machine, source, peer } = await begin({ parameters: slow })
     await peer.heard('ping')
     const all = stream.encode((out) => {
@@ -300,7 +303,7 @@ describe('a source whose destination', () => {
     assert.equal(machine.running, false)
   })
 
-  it('stops to read can still be cancelled', async () => {
+  it('stops reading can still be cancelled', async () => {
     const machine = new TestMachine({ blocks: { ram: 32 * 2 ** 20 } })
     machine.fill(1, 1000)
     machine.start()
@@ -315,7 +318,7 @@ describe('a source whose destination', () => {
     assert.equal(machine.running, true)
   })
 
-  it('stops to read while the package is sent can still be cancelled', async () => {
+  it('stops reading while the package is sent can still be cancelled', async () => {
     const machine = new TestMachine(machineOptions)
     machine.fill()
     machine.start()
@@ -331,7 +334,7 @@ describe('a source whose destination', () => {
     assert.equal(machine.running, true)
   })
 
-  it('reads slowly, without a return path, gets the last byte before the source completes', async () => {
+  it('reads slowly, without a return path, completes only after the last byte was read', async () => {
     const machine = new TestMachine({ blocks: { ram: 2 ** 20 } })
     machine.fill()
     machine.start()

@@ -41,7 +41,7 @@ async function begin(
   return { sent, machine, destination, source, states }
 }
 
-/** The destination fails and tells the source so, and the guest has never run here. */
+/** The destination fails and sends SHUT 1, and the guest has never run here. */
 async function assertRefused(one: Case, code: string, text?: RegExp): Promise<void> {
   await ended(one.destination)
   assert.equal(one.destination.state, 'failed', String(one.destination.error))
@@ -62,7 +62,7 @@ const badPrologues: [string, PrologueOptions, string, RegExp][] = [
     /the source is a "toaster", this machine is a "test"/,
   ],
   [
-    'a block that is not here',
+    'a block that does not exist here',
     { blocks: [{ name: 'rom', usedLengthBytes: 4096 }] },
     'ERR_PEER_BLOCK',
     /no RAM block "rom"/,
@@ -74,7 +74,7 @@ const badPrologues: [string, PrologueOptions, string, RegExp][] = [
     /"ram" has 4096 bytes at the source and 262144 here/,
   ],
   [
-    'a block too few',
+    'one block less',
     { blocks: [{ name: 'ram', usedLengthBytes: 2 ** 18 }] },
     'ERR_PEER_BLOCK',
     /the source has no RAM block "vram"/,
@@ -99,7 +99,7 @@ describe('a destination refuses, before any page, a source with', () => {
     })
   }
 
-  it('postcopy where it is off here', async () => {
+  it('postcopy while postcopy-ram is off here', async () => {
     const one = await begin({ capabilities: {} })
     one.source.send(prologue(one.sent))
     await assertRefused(one, 'ERR_PEER_CAPABILITY', /postcopy-ram is off here/)
@@ -146,7 +146,7 @@ const badPackages: [string, (one: Case) => Uint8Array, string][] = [
     'ERR_STREAM_PACKAGE',
   ],
   [
-    'with something behind RUN',
+    'with data after RUN',
     (one) =>
       stream.encode((out) => {
         stream.encodeListen(out)
@@ -198,14 +198,14 @@ describe('a destination refuses a package', () => {
     await assertRefused(one, 'ERR_STREAM_LIMIT', /4097/)
   })
 
-  it('before any advise', async () => {
+  it('without an advise before it', async () => {
     const one = await begin({ capabilities: {} })
     one.source.send(prologue(one.sent, { postcopy: false, returnPath: true }))
     one.source.send(packageOf(one.sent))
-    await assertRefused(one, 'ERR_STATE_COMMAND', /PACKAGED has no place here/)
+    await assertRefused(one, 'ERR_STATE_COMMAND', /PACKAGED is not valid in this phase/)
   })
 
-  it('that leaves pages out which were neither sent nor discarded', async () => {
+  it('if a page was neither sent nor discarded', async () => {
     const one = await begin()
     one.source.send(prologue(one.sent))
     one.source.send((out) => stream.encodeRamDiscard(out, 'vram', [0, 2 ** 16]))
@@ -214,7 +214,7 @@ describe('a destination refuses a package', () => {
     await assertTold(one)
   })
 
-  it('with a device that it does not have', async () => {
+  it('with an unknown device', async () => {
     const one = await begin({
       machine: {
         blocks,
@@ -242,7 +242,7 @@ const misplaced: [string, boolean, (out: stream.Writer, one: Case) => void, stri
     'ERR_STATE_COMMAND',
   ],
   [
-    'a discard behind the block',
+    'a discard after the block',
     true,
     (out) => stream.encodeRamDiscard(out, 'ram', [2 ** 18, 4096]),
     'ERR_STREAM_RANGE',
@@ -260,7 +260,7 @@ const misplaced: [string, boolean, (out: stream.Writer, one: Case) => void, stri
     'ERR_STREAM_BLOCK',
   ],
   [
-    'discards of all of a block, again and again',
+    'repeated discards of a whole block',
     true,
     (out) =>
       stream.encodeRamDiscard(out, 'ram', Array.from({ length: 100 }, () => [0, 2 ** 18]).flat()),
@@ -273,7 +273,7 @@ const misplaced: [string, boolean, (out: stream.Writer, one: Case) => void, stri
   ['an unknown element', true, (out) => out.u8(0x55), 'ERR_STREAM_ELEMENT'],
   ['EOF before the END of ram', true, (out) => stream.encodeEndOfStream(out), 'ERR_STREAM_ELEMENT'],
   [
-    'a page behind the block',
+    'a page after the block',
     true,
     (out) => out.bytes(part((records) => stream.encodeRamZero(records, 'ram', 2 ** 18))),
     'ERR_STREAM_RANGE',
@@ -292,7 +292,7 @@ const misplaced: [string, boolean, (out: stream.Writer, one: Case) => void, stri
   ],
 ]
 
-describe('a destination fails, and says so, where a source sends', () => {
+describe('a destination fails and sends SHUT 1 if a source sends', () => {
   for (const [what, advised, build, code] of misplaced) {
     it(what, async () => {
       const one = await begin({ capabilities: advised ? postcopy : {} })
@@ -312,7 +312,7 @@ describe('a destination fails, and says so, where a source sends', () => {
     await assertRefused(one, 'ERR_STATE_COMMAND', /PING 1 before OPEN_RETURN_PATH/)
   })
 
-  it('an end without all pages', async () => {
+  it('the end of the migration before all pages', async () => {
     const one = await begin({ capabilities: {} })
     one.source.send(prologue(one.sent, { postcopy: false, returnPath: true }))
     one.source.send(ramEnd())
@@ -325,14 +325,14 @@ describe('a destination fails, and says so, where a source sends', () => {
     await assertTold(one)
   })
 
-  it('an end behind a discard, without a package', async () => {
+  it('EOF after a discard, without a package', async () => {
     const one = await begin()
     one.source.send(prologue(one.sent))
     one.source.send(discardAll(one.sent))
     one.source.send(part(allPages(one.sent)))
     one.source.send(ramEnd())
     one.source.send((out) => stream.encodeEndOfStream(out))
-    await assertRefused(one, 'ERR_STATE_COMMAND', /EOF behind a discard/)
+    await assertRefused(one, 'ERR_STATE_COMMAND', /EOF after a discard/)
   })
 })
 
@@ -344,7 +344,7 @@ async function running(options: TestMachineOptions = { blocks }): Promise<Case> 
   return one
 }
 
-/** The guest still runs here: the source must not be told that it may start it. */
+/** The guest still runs here, so the source must not receive SHUT 1. */
 async function assertPaused(one: Case, code: string): Promise<void> {
   await ended(one.destination)
   assert.equal(one.destination.state, 'postcopy-paused')
@@ -355,7 +355,7 @@ async function assertPaused(one: Case, code: string): Promise<void> {
 }
 
 describe('a destination that runs the guest', () => {
-  it('takes every page in any order, and says SHUT 0 behind EOF, not before', async () => {
+  it('accepts pages in any order, and sends SHUT 0 after EOF, not before', async () => {
     const one = await running()
     one.source.send(part(allPages(one.sent)))
     one.source.send((out) => stream.encodePing(out, 77))
@@ -383,7 +383,7 @@ describe('a destination that runs the guest', () => {
     assert.deepEqual(pongs, [1, 3, 0x42, 4])
   })
 
-  it('takes pages in the END of ram, as QEMU 7.2 sends them', async () => {
+  it('accepts pages in the END of ram, as QEMU 7.2 sends them', async () => {
     const one = await running()
     one.source.send(ramEnd(allPages(one.sent)))
     one.source.send((out) => stream.encodeEndOfStream(out))
@@ -391,7 +391,7 @@ describe('a destination that runs the guest', () => {
     assert(one.machine.content('vram').equals(one.sent.content('vram')))
   })
 
-  it('takes SWITCHOVER_START and empty PARTs', async () => {
+  it('accepts SWITCHOVER_START and empty PARTs', async () => {
     const one = await begin()
     one.source.send(prologue(one.sent))
     one.source.send(part(() => undefined))
@@ -403,7 +403,7 @@ describe('a destination that runs the guest', () => {
     await one.destination.done
   })
 
-  it('pauses at a page that comes twice, and keeps the first', async () => {
+  it('pauses at a page that is received twice, and keeps the first copy', async () => {
     const one = await running()
     one.source.send(part((out) => stream.encodeRamPage(out, 'ram', 4096, Buffer.alloc(4096, 7))))
     one.source.send(part((out) => stream.encodeRamPage(out, 'ram', 4096, Buffer.alloc(4096, 8))))
@@ -421,16 +421,20 @@ describe('a destination that runs the guest', () => {
   const afterwards: [string, (one: Case) => void, string][] = [
     ['the connection breaks', (one) => one.source.reset(), 'ECONNRESET|ERR_CONNECTION_CLOSED'],
     ['the source closes', (one) => one.source.end(), 'ERR_CONNECTION_CLOSED'],
-    ['garbage comes', (one) => one.source.send(Buffer.alloc(16, 0xee)), 'ERR_STREAM_ELEMENT'],
-    ['a second package comes', (one) => one.source.send(packageOf(one.sent)), 'ERR_STREAM_PACKAGE'],
-    ['a discard comes', (one) => one.source.send(discardAll(one.sent)), 'ERR_STATE_COMMAND'],
+    ['garbage is received', (one) => one.source.send(Buffer.alloc(16, 0xee)), 'ERR_STREAM_ELEMENT'],
     [
-      'a device section comes',
+      'a second package is received',
+      (one) => one.source.send(packageOf(one.sent)),
+      'ERR_STREAM_PACKAGE',
+    ],
+    ['a discard is received', (one) => one.source.send(discardAll(one.sent)), 'ERR_STATE_COMMAND'],
+    [
+      'a device section is received',
       (one) => one.source.send(deviceSections(one.sent)),
       'ERR_STREAM_ELEMENT',
     ],
     [
-      'a page of no block comes',
+      'a page is received before any block',
       (one) => one.source.send(part((out) => stream.encodeRamZero(out, 'rom', 0))),
       'ERR_STREAM_BLOCK',
     ],
@@ -445,7 +449,7 @@ describe('a destination that runs the guest', () => {
 })
 
 describe('a destination', () => {
-  it('turns a second connection away, and goes on with the first', async () => {
+  it('rejects a second connection, and continues with the first', async () => {
     const one = await begin()
     one.source.send(prologue(one.sent))
     await one.source.heard('pong', 1)
@@ -458,14 +462,14 @@ describe('a destination', () => {
     await one.destination.done
   })
 
-  it('turns a connection away while the guest runs here', async () => {
+  it('rejects a connection while the guest runs here', async () => {
     const one = await running()
     const second = await FakeSource.connect(one.destination.uri, one.machine)
     await second.hangsUp()
     assert.equal(one.destination.state, 'postcopy-active')
   })
 
-  it('fails where a source closes before the end of its precopy', async () => {
+  it('fails if a source closes before the end of its precopy', async () => {
     const one = await begin()
     one.source.send(prologue(one.sent))
     one.source.send(part(allPages(one.sent)))
@@ -474,7 +478,7 @@ describe('a destination', () => {
     await assertTold(one)
   })
 
-  it('fails where userfaultfd cannot have its memory, before any page', async () => {
+  it('fails before any page if its memory cannot be registered with userfaultfd', async () => {
     const one = await begin()
     one.machine.occupy()
     one.source.send(prologue(one.sent))

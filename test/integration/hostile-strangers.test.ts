@@ -80,50 +80,50 @@ const configuration = stream.encode((out) => {
 const strangers: [string, string, object, (socket: net.Socket) => void][] = [
   ['closes at once', 'ERR_CONNECTION_CLOSED', {}, (socket) => socket.end()],
   ['resets the connection', 'ECONNRESET', {}, (socket) => socket.resetAndDestroy()],
-  ['says nothing', 'ETIMEDOUT', impatient, () => undefined],
-  ['says half of it, and then nothing', 'ETIMEDOUT', impatient, (socket) => socket.write('QE')],
+  ['sends nothing', 'ETIMEDOUT', impatient, () => undefined],
   [
-    'says the first word of a source and closes',
-    'ERR_CONNECTION_CLOSED',
-    {},
-    (socket) => socket.end('QEVM'),
+    'sends half of the first bytes, and then nothing',
+    'ETIMEDOUT',
+    impatient,
+    (socket) => socket.write('QE'),
   ],
+  ['sends the file header and closes', 'ERR_CONNECTION_CLOSED', {}, (socket) => socket.end('QEVM')],
   [
-    'says the first word of a source, and then nothing',
+    'sends the file header, and then nothing',
     'ETIMEDOUT',
     impatient,
     (socket) => socket.write('QEVM'),
   ],
   [
-    'says the first word of a source and nonsense',
+    'sends the file header and garbage',
     'ERR_CONNECTION_STRANGER',
     {},
     (socket) => socket.write('QEVM or not'),
   ],
   [
-    'names a machine and closes',
+    'sends a machine type and closes',
     'ERR_CONNECTION_CLOSED',
     {},
     (socket) => socket.end(configuration),
   ],
   [
-    'names a machine, and then nothing',
+    'sends a machine type, and then nothing',
     'ETIMEDOUT',
     impatient,
     (socket) => socket.write(configuration),
   ],
-  ['speaks of something else', 'ERR_CONNECTION_STRANGER', {}, (socket) => socket.write('GET /')],
+  ['sends another protocol', 'ERR_CONNECTION_STRANGER', {}, (socket) => socket.write('GET /')],
   [
-    'sends a recovery nobody waits for',
+    'sends a recovery without a paused migration',
     'ERR_CONNECTION_STRANGER',
     {},
     (socket) => socket.write(stream.encode((out) => stream.encodeRecvBitmapRequest(out, 'ram'))),
   ],
 ]
 
-describe('a stranger who connects first', () => {
+describe('a stranger that connects first', () => {
   for (const [what, code, parameters, act] of strangers) {
-    it(`and ${what} is turned away, and the source is taken`, async () => {
+    it(`and ${what} is rejected, and the source is accepted`, async () => {
       const there = new TestMachine({ blocks })
       const destination = await listenFor(there, { capabilities: postcopy, parameters })
       const refused = refusal(destination)
@@ -134,14 +134,14 @@ describe('a stranger who connects first', () => {
     })
   }
 
-  it('and stays silent does not keep the source waiting, and is closed when it comes', async () => {
+  it('and stays silent does not delay the source, and is closed when the source connects', async () => {
     const there = new TestMachine({ blocks })
     const destination = await listenFor(there, { capabilities: postcopy })
     const stranger = await connect(destination.uri)
     await Promise.all([assertMigrates(destination, there), hangsUp(stranger)])
   })
 
-  it('and says nothing is not turned away where x-handshake-timeout is 0', async () => {
+  it('and sends nothing is not rejected if x-handshake-timeout is 0', async () => {
     const there = new TestMachine({ blocks })
     const parameters = { 'x-handshake-timeout': 0 }
     const destination = await listenFor(there, { capabilities: postcopy, parameters })
@@ -167,7 +167,7 @@ describe('a stranger who connects first', () => {
     for (const { name } of here.blocks) assert(there.content(name).equals(here.content(name)))
   })
 
-  it('with a thousand others leaves the source its place, and the last of them theirs', async () => {
+  it('with a thousand others does not displace the source; the newest ones stay connected', async () => {
     const most = 16
     const there = new TestMachine({ blocks })
     const destination = await listenFor(there, { capabilities: postcopy })
@@ -187,7 +187,7 @@ describe('a stranger who connects first', () => {
     assert([1000 - most, 1001 - most].includes(refused.length), `${refused.length} were refused`)
   })
 
-  it('to a park is turned away, and the source is parked', async () => {
+  it('to a park is rejected, and the source is parked', async () => {
     const folder = await temporaryFolder()
     const park = await Park.listen({
       uri: `unix:${join(folder, 'socket')}`,
@@ -208,7 +208,7 @@ describe('a stranger who connects first', () => {
 describe('a channel of multifd', () => {
   const multifd = stream.encode((out) => out.u32(stream.MULTIFD_MAGIC).u32(1))
 
-  it('that speaks before the source is no stranger: a park says what to turn off', async () => {
+  it('that sends data before the source is recognized, and park names the capability to turn off', async () => {
     const folder = await temporaryFolder()
     const directory = join(folder, 'vm')
     const park = await Park.listen({ uri: 'tcp:127.0.0.1:0', directory })
@@ -227,7 +227,7 @@ describe('a channel of multifd', () => {
     assert.deepEqual(refused, [])
   })
 
-  it('that nobody follows is turned away in time', async () => {
+  it('without a source is rejected after a timeout', async () => {
     const there = new TestMachine({ blocks })
     const destination = await listenFor(there, { capabilities: postcopy, parameters: impatient })
     const refused = refusal(destination)
@@ -239,7 +239,7 @@ describe('a channel of multifd', () => {
 })
 
 describe('a preempt channel', () => {
-  it('that is there and silent before the source has said who it is, is let in', async () => {
+  it('that connects and stays silent before the source identifies itself is accepted', async () => {
     const sent = filled()
     const there = new TestMachine({ blocks })
     const capabilities = { ...postcopy, 'postcopy-preempt': true }
@@ -263,25 +263,25 @@ describe('a preempt channel', () => {
 
 describe('a stranger at a recovery', () => {
   const cases: [string, string, (socket: net.Socket) => void][] = [
-    ['who closes', 'ERR_CONNECTION_CLOSED', (socket) => socket.end()],
+    ['that closes', 'ERR_CONNECTION_CLOSED', (socket) => socket.end()],
     [
-      'who says the first bytes of a recovery and closes',
+      'that sends the first bytes of a recovery and closes',
       'ERR_CONNECTION_CLOSED',
       (socket) => socket.end(Buffer.from('08000a', 'hex')),
     ],
     [
-      'who asks for the bitmap of a block that there is not',
+      'that requests the bitmap of an unknown block',
       'ERR_CONNECTION_STRANGER',
       (socket) => socket.write(stream.encode((out) => stream.encodeRecvBitmapRequest(out, 'rom'))),
     ],
     [
-      'who begins a migration',
+      'that begins a migration',
       'ERR_CONNECTION_STRANGER',
       (socket) => socket.write(stream.encode(stream.encodeFileHeader)),
     ],
   ]
   for (const [who, code, act] of cases) {
-    it(`${who} is turned away, and the recovery is still waited for`, async () => {
+    it(`${who} is rejected, and the destination still waits for the recovery`, async () => {
       const here = filled(manyPages)
       here.start()
       const there = new TestMachine(manyPages)
@@ -309,7 +309,7 @@ describe('a stranger at a recovery', () => {
   }
 })
 
-describe('a source that asks and does not read what it is told', () => {
+describe('a source that sends requests and does not read the answers', () => {
   const few = { 'x-max-unread-bytes': 65_536 } as const
   const pings = stream.encode((out) => {
     for (let i = 0; i < 100_000; i += 1) stream.encodePing(out, i)
@@ -325,7 +325,7 @@ describe('a source that asks and does not read what it is told', () => {
     while (!(await Promise.race([isOver, soon()]))) await source.sendAll(pings)
   }
 
-  it('is refused before the switch', async () => {
+  it('fails the destination before the switch', async () => {
     const there = new TestMachine({ blocks })
     const destination = await listenFor(there, { capabilities: postcopy, parameters: few })
     const source = await FakeSource.connect(destination.uri, there)
@@ -335,7 +335,7 @@ describe('a source that asks and does not read what it is told', () => {
     assert.equal(destination.error?.code, 'ERR_PEER_UNREAD')
   })
 
-  it('pauses a guest that runs', async () => {
+  it('pauses the destination after the switch', async () => {
     const sent = filled()
     const there = new TestMachine({ blocks })
     const destination = await listenFor(there, { capabilities: postcopy, parameters: few })

@@ -39,25 +39,25 @@ async function inGroup(scenario: string, pages: number): Promise<Told> {
 
 const shortage = /^ENOMEM .*0 B left of 1[46]\.0 MiB \(.*hugetlb\.2MB\.(max|limit_in_bytes)/s
 
-describe('huge pages that another user of the control group takes', () => {
+describe('huge pages that another process of the control group uses', () => {
   lendHugePages(32)
 
   beforeEach(function () {
     requires(this, 'root', 'hugePages')
   })
 
-  it('are an error with the numbers when they are populated, and none of SIGBUS', async () => {
+  it('give an error with the numbers when populated, and no SIGBUS', async () => {
     const { error } = await inGroup('populate', 7)
     assert.match(error, shortage)
   })
 
-  it('fail a destination before it listens, which listens when they are free', async () => {
+  it('fail a destination before it listens; it listens after they are free', async () => {
     const { error, ...rest } = await inGroup('beforeListening', 8)
     assert.match(error, shortage)
     assert.deepEqual(rest, { isSame: true, running: [false, true] })
   })
 
-  it('pause a migration after the switch until they are free, and a reader waits meanwhile', async () => {
+  it('pause a migration after the switch until they are free; a reader waits meanwhile', async () => {
     const { error, states, ...rest } = await inGroup('afterSwitch', 8)
     assert.match(error, shortage)
     assert.deepEqual(states, ['postcopy-paused', 'postcopy-paused'])
@@ -92,7 +92,7 @@ describe('a machine on huge pages', () => {
   })
 
   for (const now of [false, true]) {
-    it(`has the content of the source after ${now ? 'postcopy' : 'precopy'}, where it had another`, async () => {
+    it(`has the content of the source after ${now ? 'postcopy' : 'precopy'}, although it had other content before`, async () => {
       const blocks = { ram: 4 * HUGE }
       const here = new TestMachine({ kind: 'hugetlb', blocks })
       here.region('ram').write(HUGE, Uint8Array.of(1))
@@ -104,7 +104,7 @@ describe('a machine on huge pages', () => {
   }
 
   for (const now of [false, true]) {
-    it(`has all of them present after ${now ? 'postcopy' : 'precopy'}, also those that are zero`, async () => {
+    it(`has all of them present after ${now ? 'postcopy' : 'precopy'}, also zero pages`, async () => {
       const blocks = { ram: 4 * HUGE }
       const here = new TestMachine({ kind: 'hugetlb', blocks })
       here.region('ram').write(0, Uint8Array.of(1))

@@ -34,7 +34,7 @@ describe('a machine whose hook', () => {
   }
 
   for (const hook of ['stop', 'saveDevices'] as const) {
-    it(`${hook} throws fails the source, with the hook's name and what it threw`, async () => {
+    it(`${hook} throws fails the source with the name of the hook and the error`, async () => {
       const here = running({ [hook]: fail })
       const { source, destination } = await startPair(here, machine())
       await assert.rejects(source.done, MachineError)
@@ -68,7 +68,7 @@ describe('a machine whose hook', () => {
     assert.deepEqual([hookError(source).hook, hookError(source).cause], ['stop', thrown])
   })
 
-  it('start throws after a failed migration leaves the guest stopped, and says so', async () => {
+  it('start throws after a failed migration leaves the guest stopped, with a message', async () => {
     const here = running({ start: fail })
     const there = machine({ loadDevice: fail })
     const { source, destination } = await startPair(here, there, { capabilities: postcopy })
@@ -78,11 +78,11 @@ describe('a machine whose hook', () => {
     assert.equal(source.state, 'failed')
     const error = hookError(source)
     assert.deepEqual([error.hook, error.cause], ['start', thrown])
-    assert.match(error.message, /stays here, stopped.*the destination gave up/)
+    assert.match(error.message, /stays stopped here.*the destination failed/)
     assert.equal(here.running, false)
   })
 
-  it('start throws after the migration has failed is told with the event', async () => {
+  it('start throws after the migration has failed adds the error to the event', async () => {
     const { promise: stopped, resolve: stop } = gate()
     const workers = watchWorkers()
     const here = running({
@@ -111,7 +111,7 @@ describe('a machine whose hook', () => {
   for (const hook of [...loading, 'checkConfiguration', 'loadOpaque']) {
     for (const capabilities of [{}, postcopy]) {
       const how = Object.keys(capabilities).join() || 'plain precopy'
-      it(`${hook} throws ends the destination with its name and error, ${how}`, async () => {
+      it(`${hook} throws ends the destination with the name of the hook and the error, ${how}`, async () => {
         const there = machine({ [hook]: fail })
         const { source, destination } = await startPair(running(), there, { capabilities })
         if (capabilities === postcopy) source.startPostcopy()
@@ -124,17 +124,17 @@ describe('a machine whose hook', () => {
     }
   }
 
-  it('loadDevice throws says which device it was', async () => {
+  it('loadDevice throws reports the device', async () => {
     const { source, destination } = await startPair(running(), machine({ loadDevice: fail }))
     await ended(destination)
     await ended(source)
     assert.match(hookError(destination).message, /loadDevice\("state", 0, 1\)/)
   })
 
-  const late = (): Promise<never> => Promise.reject(new Error('too late'))
+  const late = (): Promise<never> => Promise.reject(new Error('not awaited'))
 
   for (const hook of ['saveDevices', 'start']) {
-    it(`${hook} returns a promise is told that it must be synchronous`, async () => {
+    it(`${hook} returns a promise fails: it must be synchronous`, async () => {
       const here = running({ [hook]: late })
       const there = machine(hook === 'start' ? { loadDevice: fail } : {})
       const { source, destination } = await startPair(here, there, { capabilities: postcopy })
@@ -147,7 +147,7 @@ describe('a machine whose hook', () => {
   }
 
   for (const hook of [...loading, 'checkConfiguration', 'loadOpaque']) {
-    it(`${hook} returns a promise is told that it must be synchronous`, async () => {
+    it(`${hook} returns a promise fails: it must be synchronous`, async () => {
       const { source, destination } = await startPair(running(), machine({ [hook]: late }))
       await ended(destination)
       await ended(source)
@@ -168,7 +168,7 @@ describe('a machine whose hook', () => {
     ['vcpuThreadIds', ['7']],
   ]
   for (const [hook, value] of senseless) {
-    it(`${hook} returns ${JSON.stringify(value)} is told what it must return`, async () => {
+    it(`${hook} returns ${JSON.stringify(value)} fails with the expected type`, async () => {
       const odd = { [hook]: () => value }
       const isSource = hook === 'saveDevices'
       const pair = await startPair(running(isSource ? odd : {}), machine(isSource ? {} : odd))

@@ -29,7 +29,7 @@ async function migrate(
 }
 
 describe('migration', () => {
-  it('moves a machine by plain precopy', async () => {
+  it('transfers a machine by plain precopy', async () => {
     const { here, there, states } = await migrate({})
     assert.deepEqual(states.source, ['setup', 'active', 'device', 'completed'])
     assert.deepEqual(states.destination, ['setup', 'active', 'completed'])
@@ -38,7 +38,7 @@ describe('migration', () => {
     assert.deepEqual([here.running, there.running], [false, true])
   })
 
-  it('moves blocks and a machine type with names in UTF-8, of 255 bytes, and in no encoding', async () => {
+  it('transfers blocks and a machine type with names in UTF-8, of 255 bytes, and in no encoding', async () => {
     const blocks = { Größe: 65536, 内存: 65536, ['é'.repeat(127) + 'x']: 65536, 'a\udcff': 65536 }
     for (const now of [false, true]) {
       const { here, there } = await migrate({
@@ -52,7 +52,7 @@ describe('migration', () => {
     }
   })
 
-  it('moves a machine by postcopy from the first moment', async () => {
+  it('transfers a machine by postcopy from the start', async () => {
     const { here, there, states, source } = await migrate({
       capabilities: { 'postcopy-ram': true },
       now: true,

@@ -58,7 +58,7 @@ async function assertOwned(machine: TestMachine): Promise<void> {
 }
 
 describe('a machine in a migration', () => {
-  it('is not sent or received by another one, at either end, whatever the state', async () => {
+  it('cannot be sent or received by another migration, at either end, in any state', async () => {
     const { here, there } = machines()
     const { source, destination } = await startPair(here, there, {
       capabilities: postcopy,
@@ -81,7 +81,7 @@ describe('a machine in a migration', () => {
     assert.deepEqual([here.running, there.running], [false, true])
   })
 
-  it('is free again when that has failed, at both ends', async () => {
+  it('is free again after that has failed, at both ends', async () => {
     const { here, there } = machines()
     const { source, destination } = await startPair(here, there, { parameters: slow })
     await reached(source, 'active')
@@ -90,7 +90,7 @@ describe('a machine in a migration', () => {
     await migratePair(here, there)
   })
 
-  it('is free at the destination that is complete, and goes on from there', async () => {
+  it('is free at a completed destination, and can migrate on', async () => {
     const { here, there } = machines()
     const first = await migratePair(here, there)
     await assertOwned(here)
@@ -99,14 +99,14 @@ describe('a machine in a migration', () => {
     assert.deepEqual([here.running, there.running], [false, true].reverse())
   })
 
-  it('is free at a source that is complete when the guest is taken back', async () => {
+  it('is free at a completed source after the guest is taken back', async () => {
     const { here, there } = machines()
     const { source } = await migratePair(here, there)
     source.takeBack()
     await migratePair(here, new TestMachine({ blocks }))
   })
 
-  it('is not taken back when another migration has it since', async () => {
+  it('cannot be taken back after another migration has taken it', async () => {
     const { here, there } = machines()
     const { source } = await migratePair(here, there)
     await source.close()
@@ -127,7 +127,7 @@ describe('a machine in a migration', () => {
     await assertOwned(there)
   })
 
-  it('is free after a migration that could not begin', async () => {
+  it('is free after a migration that could not start', async () => {
     const { here, there } = machines()
     await assert.rejects(Destination.listen(there, { uri: 'tcp:127.0.0.1:x' }))
     await assert.rejects(Destination.listen(there, { uri: 'unix:/nonexistent/socket' }))
@@ -135,7 +135,7 @@ describe('a machine in a migration', () => {
     await migratePair(here, there)
   })
 
-  it('may be sent by any number of sources where it is read-only', () => {
+  it('can be sent by any number of sources if it is read-only', () => {
     const { here } = machines()
     here.running = false
     const readOnly = Object.assign(here, { readOnly: true })
@@ -161,7 +161,7 @@ async function assertRefused(machine: MigratableMachine, expected: object): Prom
   assert.equal(workers.length, 0)
 }
 
-describe('a machine that is wrong', () => {
+describe('an invalid machine', () => {
   const code = 'ERR_INVALID_BLOCK'
   const region = (lengthBytes = MIB): MemoryRegion => {
     const made = MemoryRegion.create({ kind: 'anon', lengthBytes })
@@ -177,42 +177,42 @@ describe('a machine that is wrong', () => {
   const wrong: Record<string, (block: MachineBlock) => unknown[]> = {
     'no name': (block) => [{ ...block, name: '' }],
     'a name of 256 bytes': (block) => [{ ...block, name: 'é'.repeat(128) }],
-    'a name that UTF-8 does not have': (block) => [{ ...block, name: '\ud800' }],
-    'two blocks of one name': (block) => [block, { ...block, region: region() }],
+    'a name that is not valid UTF-8': (block) => [{ ...block, name: '\ud800' }],
+    'two blocks with one name': (block) => [block, { ...block, region: region() }],
     'an odd length': (block) => [{ ...block, lengthBytes: 4097 }],
     'no length': (block) => [{ ...block, lengthBytes: 0 }],
-    'a length that is no number': (block) => [{ ...block, lengthBytes: '4096' }],
+    'a length that is not a number': (block) => [{ ...block, lengthBytes: '4096' }],
     'a block longer than its region': (block) => [{ ...block, lengthBytes: 2 * MIB }],
     'a closed region': (block) => [{ ...block, region: closed() }],
     'no region': (block) => [{ ...block, region: { id: 1 } }],
-    'pages smaller than the region has': (block) => [{ ...block, pageSizeBytes: 512 }],
-    'pages that do not fill it': (block) => [{ ...block, pageSizeBytes: 3 * 4096 }],
+    'pages smaller than those of the region': (block) => [{ ...block, pageSizeBytes: 512 }],
+    'a length that is not whole pages': (block) => [{ ...block, pageSizeBytes: 3 * 4096 }],
     'a bitmap of another length': (block) => [{ ...block, available: new PageBitmap(7) }],
   }
   for (const [title, make] of Object.entries(wrong)) {
-    it(`is refused before anything begins: ${title}`, async () => {
+    it(`is refused before the migration starts: ${title}`, async () => {
       await assertRefused(changed({ blocks: make(base()) }), { code })
     })
   }
 
   const senseless: Record<string, object> = {
-    'a type that is no string': { machineType: 7 },
-    'a configuration that is no bytes': { configuration: 'text' },
+    'a type that is not a string': { machineType: 7 },
+    'a configuration that is not bytes': { configuration: 'text' },
     'a section id of more than 32 bits': { ramSectionId: 2 ** 32 },
     'no blocks': { blocks: undefined },
-    'a hook that is no function': { saveDevices: 7 },
+    'a hook that is not a function': { saveDevices: 7 },
     'no hook': { resumeAfterLoad: undefined },
     'a range of no block': { loadRanges: [{ block: 'no', offset: 0, lengthBytes: 4096 }] },
     'a range beyond its block': { loadRanges: [{ block: 'ram', offset: MIB, lengthBytes: 4096 }] },
     'a range of half a page': { loadRanges: [{ block: 'ram', offset: 0, lengthBytes: 2048 }] },
   }
   for (const [title, change] of Object.entries(senseless)) {
-    it(`is refused before anything begins: ${title}`, async () => {
+    it(`is refused before the migration starts: ${title}`, async () => {
       await assertRefused(changed(change), { code: 'ERR_INVALID_MACHINE' })
     })
   }
 
-  it('is refused before anything begins: an async hook that must be synchronous', async () => {
+  it('is refused before the migration starts: an async hook that must be synchronous', async () => {
     const late = async (): Promise<void> => Promise.resolve()
     await assertRefused(changed({ resumeAfterLoad: late }), (error: unknown) => {
       return error instanceof MachineError && error.hook === 'resumeAfterLoad'
@@ -220,16 +220,16 @@ describe('a machine that is wrong', () => {
   })
 })
 
-describe('an option that is wrong', () => {
+describe('an invalid option', () => {
   const wrong: Record<string, [options: object, code: string]> = {
-    'a misspelt one': [{ postcopyAtOnec: true }, 'ERR_UNKNOWN_OPTION'],
+    'a misspelt option': [{ postcopyAtOnec: true }, 'ERR_UNKNOWN_OPTION'],
     'a misspelt capability': [{ capabilities: { postcopy: true } }, 'ERR_UNKNOWN_CAPABILITY'],
-    'a capability of text': [{ capabilities: { events: 'on' } }, 'ERR_INVALID_CAPABILITY'],
+    'a capability that is a string': [{ capabilities: { events: 'on' } }, 'ERR_INVALID_CAPABILITY'],
     'a misspelt parameter': [{ parameters: { bandwidth: 1 } }, 'ERR_UNKNOWN_PARAMETER'],
     'a parameter out of range': [{ parameters: { 'x-spin-us': 5000 } }, 'ERR_INVALID_PARAMETER'],
   }
   for (const [title, [options, code]] of Object.entries(wrong)) {
-    it(`is refused by both ends before anything begins: ${title}`, async () => {
+    it(`is refused by both ends before the migration starts: ${title}`, async () => {
       const machine = new TestMachine({ blocks })
       const workers = watchWorkers()
       const forSource = { uri, ...options }
@@ -243,8 +243,8 @@ describe('an option that is wrong', () => {
   const ofSource: Record<string, Partial<Record<keyof SourceOptions, unknown>>> = {
     'a dirty log that does not exist': { dirtyLog: 'asink' },
     'a switch that is a number': { postcopyAtOnce: 1 },
-    'a signal that is none': { signal: {} },
-    'a page order that is none': { pageOrder: {} },
+    'a signal that is not an AbortSignal': { signal: {} },
+    'a page order that is not a PageOrder': { pageOrder: {} },
   }
   for (const [title, options] of Object.entries(ofSource)) {
     it(`is refused by a source: ${title}`, () => {
@@ -261,7 +261,7 @@ describe('an option that is wrong', () => {
     })
   })
 
-  it('is refused by park and by what opens a parked VM', async () => {
+  it('is refused by Park and ParkedVm.open', async () => {
     const directory = join(await temporaryFolder(), 'vm')
     const misspelt = { directory, file: '/dev/null', paramters: {} }
     assert.throws(() => Park.fromFile(misspelt), { code: 'ERR_UNKNOWN_OPTION' })

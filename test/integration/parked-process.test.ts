@@ -91,7 +91,7 @@ function assertEnded({ status, output }: { status: string; output: string }, cau
   assert.equal(status, '1', output)
   assert.match(output, waits)
   assert.match(output, cause)
-  assert.match(output, /at a source of postcopy, cont -f in its monitor/)
+  assert.match(output, /if the source is postcopy, cont -f in its monitor/)
   assert.doesNotMatch(output, /^read$/m)
 }
 
@@ -103,7 +103,7 @@ describe('a process with a destination', () => {
     const { status, output } = outcome(touchOnMain, onFault(cut))
     assert.equal(status, '1', output)
     assert.match(output, /main thread waits for the page at offset 1044480 of RAM block "ram"/)
-    assert.match(output, /the cable was cut.*at a source of postcopy, cont -f in its monitor/)
+    assert.match(output, /the cable was cut.*if the source is postcopy, cont -f in its monitor/)
     assert.doesNotMatch(output, /^read$/m)
   })
 
@@ -118,7 +118,7 @@ describe('a process with a destination', () => {
   })
 
   it('ends with a message when its main thread touches a missing page while paused', () => {
-    assertEnded(outcome(stuckPostcopy(pause + touch)), /cannot arrive \(.*was paused, as asked for/)
+    assertEnded(outcome(stuckPostcopy(pause + touch)), /cannot arrive \(.*was paused by a command/)
   })
 
   it('ends with a message when its main thread touches a missing page after close()', () => {
@@ -126,7 +126,7 @@ describe('a process with a destination', () => {
       await destination.close()
       destination.done.catch(() => undefined)
       ${touch}`
-    const cause = /was paused, as asked for\)\. No other thread can recover the migration\./
+    const cause = /was paused by a command\)\. No other thread can recover the migration\./
     assertEnded(outcome(stuckPostcopy(script)), cause)
   })
 
@@ -136,7 +136,7 @@ describe('a process with a destination', () => {
       destination.pause()
       await reached(destination, 'postcopy-paused')
       ${touch}`
-    assertEnded(outcome(stuckPostcopy(script)), /cannot arrive \(.*was paused, as asked for/)
+    assertEnded(outcome(stuckPostcopy(script)), /cannot arrive \(.*was paused by a command/)
   })
 
   it('ends with a message when its worker was terminated and its main thread touches a missing page', () => {
@@ -167,8 +167,11 @@ describe('a process with a destination', () => {
       }
       await begin()`)
     const ended = outcome(script, onFault('process.exit()'))
-    assertEnded(ended, /the destination worker ended\)\. The guest does not run here: at a source/)
-    assert.doesNotMatch(ended.output, /any more|recover|Do not touch/)
+    assertEnded(
+      ended,
+      /the destination worker ended\)\. The guest does not run here: if the source/,
+    )
+    assert.doesNotMatch(ended.output, /recover|Do not touch/)
   })
 
   for (const [how, stop] of [
@@ -193,7 +196,7 @@ describe('a process with a destination', () => {
     })
   }
 
-  it('exits as ever while it is paused', () => {
+  it('exits normally while it is paused', () => {
     const { status, output } = outcome(
       stuckPostcopy(`${pause}
         process.exit(5)`),
@@ -203,7 +206,7 @@ describe('a process with a destination', () => {
   })
 
   for (const state of ['postcopy-active', 'postcopy-paused']) {
-    it(`exits after abandon() in ${state} although a worker waits for a page`, () => {
+    it(`exits after abandon() in ${state} while a worker waits for a page`, () => {
       const pauseNow = `destination.pause()
         await reached(destination, 'postcopy-paused')`
       const { status, output } = outcome(

@@ -7,7 +7,7 @@ const support = (path: string): string =>
 
 describe('a recovery that is paused before its destination listens', () => {
   it('ends its worker, and a later one completes', () => {
-    // The first recovery's worker listens after it has got the request to pause, as behind a slow DNS.
+    // The first recovery's worker listens after the request to pause, as after a slow DNS lookup.
     const preload = `
       import net from 'node:net'
       import { isMainThread, parentPort, workerData } from 'node:worker_threads'

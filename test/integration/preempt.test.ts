@@ -55,7 +55,7 @@ async function assertStays(uri: string, message: RegExp): Promise<void> {
 }
 
 describe('a preempt channel whose connection arrives before the main one', () => {
-  it('is kept, and used', async () => {
+  it('is kept and used', async () => {
     const there = new TestMachine({ blocks })
     const destination = await listenFor(there, { capabilities })
     let main: net.Socket | undefined
@@ -75,13 +75,13 @@ describe('a preempt channel whose connection arrives before the main one', () =>
   })
 })
 
-describe('a source fails before it stops its guest, where its preempt channel', () => {
-  it('is there and the main connection is not', async () => {
+describe('a source fails before it stops its guest if its preempt channel', () => {
+  it('is connected and the main channel is not', async () => {
     const uri = await proxyOf(() => undefined)
-    await assertStays(uri, /said nothing within 1500 ms/)
+    await assertStays(uri, /sent nothing on the main channel within 1500 ms/)
   })
 
-  it('is not wanted by the destination', async () => {
+  it('is not accepted by the destination', async () => {
     const destination = await listenFor(new TestMachine({ blocks }), { capabilities: postcopy })
     await assertStays(destination.uri, /closed the connection/)
   })

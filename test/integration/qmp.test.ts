@@ -136,7 +136,7 @@ function isWithin(part: readonly string[], whole: readonly string[]): boolean {
 
 for (const [name, start] of [
   ['two QEMUs', qemuPair],
-  ['two guests of ours', guestPair],
+  ['two postcopy guests', guestPair],
 ] as const) {
   describe(`${name}, driven by QMP`, () => {
     if (start === qemuPair) {
@@ -147,7 +147,7 @@ for (const [name, start] of [
 
     for (const way of ['precopy', 'postcopy', 'pause', 'recover', 'cancel'] as const) {
       const course = courses[way]
-      it(`go through ${course.source.join(', ')}`, async () => {
+      it(`pass through ${course.source.join(', ')}`, async () => {
         const pair = await start()
         await run(pair, way)
         const { source, destination } = pair
@@ -172,7 +172,7 @@ for (const [name, start] of [
       })
     }
 
-    it('answer STOP, RESUME and SHUTDOWN before the command that did it', async () => {
+    it('emit STOP, RESUME and SHUTDOWN before the answer to their command', async () => {
       const { source } = await start()
       for (const command of ['stop', 'cont', 'quit']) await source.execute(command)
       assert.deepEqual(
@@ -185,14 +185,14 @@ for (const [name, start] of [
       )
     })
 
-    it('tell nothing of a migration without the capability', async () => {
+    it('emit no migration events without the capability', async () => {
       const { source } = await start()
       await source.execute('migrate', { uri: 'tcp:127.0.0.1:1' })
       await source.reached('failed')
       assert.deepEqual(source.events, [])
     })
 
-    it('refuse in the same words', async () => {
+    it('refuse commands with the same messages', async () => {
       const { source } = await start()
       const refusals: readonly (readonly [string, object, string])[] = [
         ['nonsense', {}, 'CommandNotFound: The command nonsense has not been found'],

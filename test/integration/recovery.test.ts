@@ -67,7 +67,7 @@ function rejectsWith(code: string): (error: unknown) => boolean {
 }
 
 describe('recovery', () => {
-  it('goes on after a pause, by the states of QEMU', async () => {
+  it('continues after a pause, with the states of QEMU', async () => {
     const { source, destination, there, states } = await pausedPair()
     const uri = await destination.recover()
     await source.recover(uri)
@@ -80,7 +80,7 @@ describe('recovery', () => {
     await assertWhole(there)
   })
 
-  it('goes to another address, over another transport', async () => {
+  it('works over another address and another transport', async () => {
     const { source, destination, there } = await pausedPair()
     const path = `/tmp/postcopy-recovery-${process.pid}`
     await destination.recover(`unix:${path}`)
@@ -104,7 +104,7 @@ describe('recovery', () => {
     await assertWhole(there)
   })
 
-  it('leaves the guest running on what it has, and asks again for what was waited for', async () => {
+  it('leaves the guest running on its pages, and repeats the open requests', async () => {
     const { source, destination, there } = await pausedPair({ 'max-postcopy-bandwidth': 1 })
     const parked = (): number =>
       there.vcpuStats().filter(({ touching }) => (touching?.sinceUs ?? 0) > 50_000).length
@@ -113,7 +113,7 @@ describe('recovery', () => {
     // Nothing is pushed: only requested pages are sent.
     source.setParameters({ 'x-push-after-quiet-ms': 2 ** 31 })
     await source.recover(await destination.recover())
-    await eventually('both go on', () =>
+    await eventually('both continue', () =>
       there.vcpuStats().every((vcpu, index) => vcpu.touches > (touches[index] ?? 0) + 50),
     )
     source.setParameters({ 'x-push-after-quiet-ms': 0, 'max-postcopy-bandwidth': 0 })
@@ -121,7 +121,7 @@ describe('recovery', () => {
     await assertWhole(there)
   })
 
-  it('survives cuts at any byte of the connection, also of a recovery', async () => {
+  it('succeeds after cuts at any byte of the connection, also of a recovery', async () => {
     const { here, there } = await guestPair(options)
     here.start()
     const destination = await listenFor(there, { capabilities: postcopy })
@@ -137,7 +137,7 @@ describe('recovery', () => {
       await link.change({ cutAfterBytes })
       await source.recover()
       await Promise.all([ended(source), turnedAway])
-      assert.equal(destination.state, 'postcopy-recover-setup', 'it goes on listening')
+      assert.equal(destination.state, 'postcopy-recover-setup', 'it keeps listening')
     }
     destination.pause()
     let rounds = 0
@@ -186,7 +186,7 @@ describe('recovery', () => {
     await assertWhole(there)
   })
 
-  it('happens by itself with x-auto-recover', async () => {
+  it('is automatic with x-auto-recover', async () => {
     const { here, there } = await guestPair(options)
     here.start()
     const capabilities = { ...postcopy, 'x-auto-recover': true }
@@ -203,8 +203,8 @@ describe('recovery', () => {
   })
 })
 
-describe('recovery, refused', () => {
-  it('where nothing is paused', async () => {
+describe('recovery is refused', () => {
+  it('if no migration is paused', async () => {
     const { here, there } = await guestPair(options)
     const { source, destination } = await startPair(here, there, { capabilities: postcopy })
     await assert.rejects(source.recover(), rejectsWith('ERR_STATE_RECOVER'))
@@ -214,7 +214,7 @@ describe('recovery, refused', () => {
     await assert.rejects(destination.recover(), rejectsWith('ERR_STATE_RECOVER'))
   })
 
-  it('twice at once, by each end', async () => {
+  it('a second time at once, by each end', async () => {
     const { source, destination, there } = await pausedPair()
     const first = destination.recover()
     await assert.rejects(destination.recover(), rejectsWith('ERR_STATE_RECOVER'))
@@ -227,7 +227,7 @@ describe('recovery, refused', () => {
     await assertWhole(there)
   })
 
-  it('by an address that cannot be, and by a peer that is not there', async () => {
+  it('for an invalid address, and for a missing peer', async () => {
     const { source, destination, there } = await pausedPair()
     await assert.rejects(source.recover('carrier pigeon'), rejectsWith('ERR_INVALID_URI'))
     await assert.rejects(destination.recover('tcp:192.0.2.1:1'), rejectsWith('EADDRNOTAVAIL'))
@@ -241,7 +241,7 @@ describe('recovery, refused', () => {
     await assertWhole(there)
   })
 
-  it('by the destination of another guest; the right one is taken afterwards', async () => {
+  it('by the destination of another guest; the right one is accepted afterwards', async () => {
     // Pages that the guest does not touch are never requested. So the second destination has
     // nearly no pages, and lacks the ones that the first had at its first recovery.
     const workload = 'random:hot=1M,writes=50'
@@ -267,7 +267,7 @@ describe('recovery, refused', () => {
     }
   })
 
-  it('can be given up, on both ends', async () => {
+  it('and can be cancelled, at both ends', async () => {
     const { source, destination, there } = await pausedPair()
     await destination.recover()
     destination.pause()

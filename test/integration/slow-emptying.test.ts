@@ -12,7 +12,7 @@ const support = (path: string): string =>
   JSON.stringify(new URL(`../support/${path}`, import.meta.url).href)
 
 describe('a destination', () => {
-  it('answers PING before it empties its RAM', () => {
+  it('answers PING before it discards its RAM', () => {
     const folder = mkdtempSync(join(tmpdir(), 'postcopy-test-'))
     cleanups.add(() => {
       rmSync(folder, { recursive: true })

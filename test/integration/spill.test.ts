@@ -102,7 +102,7 @@ describe('a source that spills', () => {
   lendHugePages(32)
 
   for (const memory of ['anon', 'memfd', 'hugetlb'] as const) {
-    it(`can be lost: the destination gets the rest from disk, ${memory}`, async function () {
+    it(`can be lost: the destination receives the rest from disk, ${memory}`, async function () {
       if (memory === 'hugetlb') requires(this, 'hugePages')
       const spilled = await loseSource(memory)
       const source = recover(openSpill(spilled), { uri: await spilled.destination.recover() })
@@ -124,7 +124,7 @@ describe('a source that spills', () => {
     assert.deepEqual(readdirSync(folder), [])
   })
 
-  it('is not needed where the migration is complete before all of it is written', async () => {
+  it('leaves no spill if the migration completes before it is written', async () => {
     const folder = await temporaryFolder()
     const source = new PostcopySource()
     const spill = Spill.follow(source as unknown as Source, join(folder, 'owed'))
@@ -137,7 +137,7 @@ describe('a source that spills', () => {
     assert.deepEqual(readdirSync(folder), [])
   })
 
-  it('is not on disk where it is closed before all of it is written', async () => {
+  it('leaves nothing on disk if it is closed before all pages are written', async () => {
     const folder = await temporaryFolder()
     const source = new PostcopySource()
     const spill = Spill.follow(source as unknown as Source, join(folder, 'owed'))
@@ -147,7 +147,7 @@ describe('a source that spills', () => {
     assert('error' in end && end.error.code === 'ERR_CLOSED', JSON.stringify(end))
   })
 
-  it('does not take what is there already', async () => {
+  it('does not overwrite an existing directory', async () => {
     const folder = await temporaryFolder()
     mkdirSync(join(folder, 'owed.incomplete'))
     const here = await Guest.create({ ram: '8M' })
@@ -157,7 +157,7 @@ describe('a source that spills', () => {
     await ended(source)
   })
 
-  it('removes only what it has made: another guest spills to the same directory', async () => {
+  it('removes only its own files, if another guest spills to the same directory', async () => {
     const folder = await temporaryFolder()
     const { here, there } = await guestPair({ ram: '8M' })
     here.start()
@@ -176,7 +176,7 @@ describe('a source that spills', () => {
     assert.deepEqual(readdirSync(folder).sort(), others)
   })
 
-  it('does not remove a directory that has taken the place of its own', async () => {
+  it('does not remove a directory that has replaced its own', async () => {
     const folder = await temporaryFolder()
     const { source, destination, spill } = await startSpilled(join(folder, 'owed'))
     await spill.written
@@ -188,7 +188,7 @@ describe('a source that spills', () => {
     assert.deepEqual(readdirSync(folder).sort(), ['kept', 'owed.incomplete'])
   })
 
-  it('says that the disk is full, leaves nothing there, and the migration goes on', async function () {
+  it('reports a full disk, leaves nothing there, and continues the migration', async function () {
     requires(this, 'root')
     const small = await temporaryFolder()
     execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1M', 'tmpfs', small])
@@ -202,7 +202,7 @@ describe('a source that spills', () => {
     await assertWhole(there)
   })
 
-  it('is no use where a page is missing in it: the destination stays paused', async () => {
+  it('cannot be continued from a spill without one page: the destination stays paused', async () => {
     const spilled = await loseSource()
     const path = join(`${spilled.directory}.incomplete`, 'received-0')
     const received = readFileSync(path)
@@ -214,7 +214,7 @@ describe('a source that spills', () => {
     await reached(spilled.destination, 'postcopy-paused')
   })
 
-  it('is a process that is killed: resume --recover goes on', async () => {
+  it('can be a killed process: resume --recover continues', async () => {
     const folder = await temporaryFolder()
     const options = { ram: '16M', vcpus: 1 }
     const there = await Guest.create({ ...options, incoming: true })
@@ -229,7 +229,7 @@ describe('a source that spills', () => {
       'migrate_start_postcopy',
     )
     await cli.seen(
-      /is on disk, in .*owed\.incomplete: .* postcopy resume --recover .*incomplete URI/,
+      /are on disk, in .*owed\.incomplete: .* postcopy resume --recover .*incomplete URI/,
     )
     cli.child.kill('SIGKILL')
     await ended(destination)

@@ -55,7 +55,7 @@ describe('a resumeAfterLoad that throws', () => {
     })
   }
 
-  it('reports it when the guest is there, although pages are still missing', async () => {
+  it('is reported when the guest is at the destination, although pages are still missing', async () => {
     const here = new TestMachine({ blocks: { ram: 2 ** 22 } })
     here.fill()
     here.start()

@@ -10,8 +10,8 @@ import { requires } from '../support/requires.js'
 
 const cli = fileURLToPath(new URL('../../bundle/cli/main.js', import.meta.url))
 
-describe('a migration as the kernel sees it', () => {
-  it('is made of userfaultfd ioctls: register, copy, unregister', async function () {
+describe('the system calls of a migration', () => {
+  it('include the userfaultfd ioctls register, copy and unregister', async function () {
     requires(this, 'strace')
     const folder = await mkdtemp(join(tmpdir(), 'postcopy-'))
     cleanups.add(() => rm(folder, { recursive: true }))

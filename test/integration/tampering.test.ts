@@ -79,7 +79,7 @@ async function assertFound(
 async function assertGoesOn(guest: Guest): Promise<void> {
   assert.equal(guest.running, true)
   const before = guest.vcpuStats().map(({ touches }) => touches)
-  await eventually('the guest goes on', () =>
+  await eventually('the guest continues', () =>
     guest.vcpuStats().every(({ touches }, vcpu) => touches > (before[vcpu] ?? 0)),
   )
   await guest.stop()
@@ -96,10 +96,10 @@ async function assertParked(guest: Guest): Promise<void> {
   )
 }
 
-describe('a stream that is changed on its way', () => {
+describe('a stream that is changed in transit', () => {
   for (const now of [false, true]) {
     const how = now ? 'at once by postcopy' : 'after a round of precopy'
-    it(`arrives whole where the proxy changes nothing, ${how}`, async () => {
+    it(`is complete if the proxy changes nothing, ${how}`, async () => {
       const { source, there } = await migrateThrough({ type: 'none' }, { workload: WRITING, now })
       await there.stop()
       const report = await there.verify()
@@ -109,29 +109,29 @@ describe('a stream that is changed on its way', () => {
     })
   }
 
-  it('with a bit flipped in a precopied page is found out by the guest', async () => {
+  it('with a flipped bit in a precopied page is detected by the guest', async () => {
     const tampering = { type: 'flip bit', phase: 'precopy' } as const
     const outcome = await migrateThrough(tampering, { workload: READING, now: false })
     await assertFound(outcome, 'torn', 'corrupt')
   })
 
-  it('with a bit flipped in a page of postcopy is found out by the guest', async () => {
+  it('with a flipped bit in a page of postcopy is detected by the guest', async () => {
     const tampering = { type: 'flip bit', phase: 'postcopy' } as const
     const outcome = await migrateThrough(tampering, { workload: READING, now: true })
     await assertFound(outcome, 'torn', 'corrupt')
   })
 
-  it('with two pages swapped is found out by the guest, both of them', async () => {
+  it('with two swapped pages is detected by the guest, for both pages', async () => {
     const outcome = await migrateThrough({ type: 'swap pages' }, { workload: READING, now: true })
     await assertFound(outcome, 'misplaced')
   })
 
-  it('with an old version of a page is found out by the guest', async () => {
+  it('with an old version of a page is detected by the guest', async () => {
     const outcome = await migrateThrough({ type: 'replay page' }, { workload: WRITING, now: false })
     await assertFound(outcome, 'stale', 'torn', 'corrupt')
   })
 
-  it('without a page is found incomplete, and both sides pause', async () => {
+  it('with a missing page is detected as incomplete, and both ends pause', async () => {
     const outcome = await migrateThrough({ type: 'drop page' }, { workload: READING, now: true })
     const { source, destination, there, tampered } = outcome
     assert.deepEqual([source.state, destination.state], ['postcopy-paused', 'postcopy-paused'])
@@ -144,7 +144,7 @@ describe('a stream that is changed on its way', () => {
     assert.equal(there.running, true)
   })
 
-  it('without a discard of pages never sent is refused, and the guest stays', async () => {
+  it('with a missing discard of pages never sent is refused, and the guest stays at the source', async () => {
     const outcome = await migrateThrough({ type: 'drop discard' }, { workload: READING, now: true })
     const { source, destination, here, there } = outcome
     assert.deepEqual([source.state, destination.state], ['failed', 'failed'])
@@ -154,7 +154,7 @@ describe('a stream that is changed on its way', () => {
     await assertGoesOn(here)
   })
 
-  it('without a discard of pages written again is found out by a device or when they come twice', async () => {
+  it('with a missing discard of pages written again is detected by a device or by the second copy', async () => {
     const outcome = await migrateThrough(
       { type: 'drop discard' },
       { workload: WRITING, now: false },
@@ -166,7 +166,7 @@ describe('a stream that is changed on its way', () => {
   })
 
   for (const idstr of ['vcpu', 'queue', 'block', 'globalstate']) {
-    it(`with a bit flipped in the state of the device ${idstr} is refused`, async () => {
+    it(`with a flipped bit in the state of the device ${idstr} is refused`, async () => {
       const tampering = { type: 'flip device bit', idstr } as const
       const outcome = await migrateThrough(tampering, { workload: READING, now: true })
       const { source, destination, here, there } = outcome
@@ -179,7 +179,7 @@ describe('a stream that is changed on its way', () => {
     })
   }
 
-  it('without the last SHUT leaves the source paused, and one guest running', async () => {
+  it('with a missing SHUT leaves the source paused, and one guest running', async () => {
     const outcome = await migrateThrough({ type: 'swallow SHUT' }, { workload: READING, now: true })
     const { source, destination, here, there } = outcome
     assert.deepEqual([source.state, destination.state], ['postcopy-paused', 'completed'])
@@ -197,12 +197,16 @@ describe('a stream that is changed on its way', () => {
   ]
   for (const [at, there] of cuts) {
     const where =
-      typeof at === 'number' ? `${at} pages behind the package` : at.replace(' ', ' the ')
-    it(`that breaks ${where} leaves one guest at most, and every page`, async () => {
+      typeof at === 'number' ? `${at} pages after the package` : at.replace(' ', ' the ')
+    it(`that breaks ${where} leaves at most one guest, and every page`, async () => {
       const outcome = await migrateThrough({ type: 'cut', at }, { workload: READING, now: true })
       const { source, destination, here } = outcome
       assert.equal(destination.state, there)
-      assert.equal(source.state, 'postcopy-paused', 'it cannot know how far the package came')
+      assert.equal(
+        source.state,
+        'postcopy-paused',
+        'it cannot know how much of the package was received',
+      )
       assert.equal(here.running, false)
       assert.equal(outcome.there.running, there === 'postcopy-paused')
       if (there === 'postcopy-paused') await assertParked(outcome.there)

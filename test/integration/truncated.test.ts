@@ -166,7 +166,7 @@ describe('a stream that ends too early', () => {
   for (const hardly of [false, true]) {
     const how = hardly ? 'reset' : 'closed'
 
-    it(`fails a precopy at every byte, ${how}, and a whole one completes`, async () => {
+    it(`fails a precopy at every byte, ${how}, and a complete stream completes it`, async () => {
       const bytes = precopyStream(machine)
       await atEveryByte(bytes.length - 1, async (cut) => {
         const { state } = await receive(machine, bytes.subarray(0, cut), false, hardly)
@@ -176,13 +176,13 @@ describe('a stream that ends too early', () => {
       assert.deepEqual(whole, { state: 'completed', shut: 0 })
     })
 
-    it(`fails a postcopy at every byte up to its package, ${how}, and pauses it behind`, async () => {
+    it(`fails a postcopy at every byte up to the package, ${how}, and pauses it after that`, async () => {
       const { bytes, handover } = postcopyStream(machine)
       await atEveryByte(bytes.length - 1, async (cut) => {
         const { state, shut } = await receive(machine, bytes.subarray(0, cut), true, hardly)
         const expected = cut < handover ? 'failed' : 'postcopy-paused'
         assert.equal(state, expected, `after ${cut} of ${bytes.length} bytes`)
-        assert(shut === undefined || (shut === 1 && cut < handover), 'no SHUT behind the package')
+        assert(shut === undefined || (shut === 1 && cut < handover), 'no SHUT after the package')
       })
       const whole = await receive(machine, bytes, true, false)
       assert.deepEqual(whole, { state: 'completed', shut: 0 })

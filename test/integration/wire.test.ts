@@ -78,7 +78,7 @@ async function recordPrecopy(capabilities: SourceOptions['capabilities']): Promi
 }
 
 describe('the stream of a source', () => {
-  it('is that of plain precopy with postcopy on, but for return path, ping and advise', async () => {
+  it('with postcopy on equals plain precopy, except for return path, ping and advise', async () => {
     const plain = await recordPrecopy({})
     const able = await recordPrecopy(postcopy)
     const extra = stream.encode((out) => {
@@ -182,13 +182,13 @@ describe('the discards of a source', () => {
     return one
   }
 
-  it('name every page still owed, written again or never sent, and no other', async () => {
+  it('name exactly the owed pages: written again or never sent', async () => {
     const { peer } = await redirty()
     const discarded = discardedPages(peer)
     const sent = pagesOf(peer, packageIndex(peer))
     assert.equal(sent.length, 32 + 128 + 16)
     assert.deepEqual([...discarded].sort(), [...sent].sort())
-    assert.equal(new Set(sent).size, sent.length, 'each page comes once')
+    assert.equal(new Set(sent).size, sent.length, 'each page is sent once')
   })
 
   it('are coalesced, ascending, at most 12 ranges in a command, block by block', async () => {
@@ -210,7 +210,7 @@ describe('the discards of a source', () => {
     }
   })
 
-  it('stand between the last page of precopy and ping 2', async () => {
+  it('are between the last page of precopy and ping 2', async () => {
     const { peer } = await redirty()
     const first = peer.events.findIndex(([name]) => name === 'ramDiscard')
     const last = peer.events.findLastIndex(([name]) => name === 'ramDiscard')
@@ -224,7 +224,7 @@ describe('the discards of a source', () => {
 })
 
 describeKinds('whole host pages', ['hugetlb'], (_kind, hostPage) => {
-  it('are discarded and sent, each in one piece and once, also the one that was half sent', async () => {
+  it('are discarded and sent whole and once, also one that was half sent', async () => {
     const one = await begin(
       { kind: 'hugetlb', blocks: { ram: 3 * hostPage } },
       { parameters: { 'max-bandwidth': oneBatch } },
@@ -257,7 +257,7 @@ describeKinds('whole host pages', ['hugetlb'], (_kind, hostPage) => {
 })
 
 describe('a requested page', () => {
-  it('comes before any other, and the sweep goes on behind it', async () => {
+  it('is sent before any other, and the sweep continues after it', async () => {
     const one = await begin(
       { blocks: { ram: 2 ** 21, vram: 2 ** 16 } },
       { parameters: { 'max-postcopy-bandwidth': oneBatch } },
@@ -291,7 +291,7 @@ describe('a requested page', () => {
     [3, [100, 101, 102, 103, 104, 105, 400]],
     [0, [100, 101, 102, 400]],
   ] as const) {
-    it(`that goes on with a pattern brings ${ahead} more, where so many may be sent ahead`, async () => {
+    it(`that continues a pattern is followed by ${ahead} more, if that many may be sent ahead`, async () => {
       const one = await begin(
         { blocks: { ram: 2 ** 21 } },
         { parameters: { 'x-push-after-quiet-ms': PUSH_NEVER, 'x-read-ahead-pages': ahead } },
@@ -314,7 +314,7 @@ describe('a requested page', () => {
     })
   }
 
-  it('has a ping behind 32 KiB of them, not each its own', async () => {
+  it('is followed by a ping only after every 32 KiB', async () => {
     const one = await begin(
       { blocks: { ram: 2 ** 21 } },
       { parameters: { 'x-push-after-quiet-ms': PUSH_NEVER, 'x-read-ahead-pages': 0 } },
@@ -337,7 +337,7 @@ describe('a requested page', () => {
     await finish(one)
   })
 
-  it('and every other one comes also where no ping is answered behind the switch', async () => {
+  it('and all other pages are sent even if no ping is answered after the switch', async () => {
     const one = await begin({ blocks: { ram: 2 ** 21 } })
     const { peer, source } = one
     const answer = peer.onPing
@@ -351,7 +351,7 @@ describe('a requested page', () => {
     assert.equal(new Set(pagesOf(peer)).size, 512)
   })
 
-  it('that was sent already is not sent again', async () => {
+  it('that was already sent is not sent again', async () => {
     const one = await begin(
       { blocks: { ram: 2 ** 21 } },
       { parameters: { 'max-postcopy-bandwidth': oneBatch } },
@@ -370,7 +370,7 @@ describe('a requested page', () => {
 })
 
 describe('a limit of postcopy bandwidth', () => {
-  it('is kept in steps of a tenth of a second', async () => {
+  it('is met in steps of a tenth of a second', async () => {
     // A tenth of it is ten pages. Before the guest is reported to run, time for far
     // more of them passes.
     const parameters = { 'max-postcopy-bandwidth': 100 * 4104, 'x-postcopy-after-ms': 1 }
@@ -378,14 +378,14 @@ describe('a limit of postcopy bandwidth', () => {
     await one.peer.heard('packaged')
     const pushed = (): string[] => pagesOf(one.peer, packageIndex(one.peer))
     await one.peer.until(() => pushed().length > 0)
-    assert(pushed().length <= 10, `${pushed().length} pages came at once`)
+    assert(pushed().length <= 10, `${pushed().length} pages were sent at once`)
     one.source.setParameters({ 'max-postcopy-bandwidth': 0 })
     await finish(one)
   })
 })
 
 describe('precopy', () => {
-  it('stops at its bandwidth limit, and goes on when it is raised', async () => {
+  it('stops at its bandwidth limit, and continues when it is raised', async () => {
     const one = await begin({ blocks: { ram: 2 ** 22 } }, { parameters: { 'max-bandwidth': 1 } })
     await one.peer.until(() => pagesOf(one.peer).length >= BATCH_PAGES)
     assert.equal(pagesOf(one.peer).length, BATCH_PAGES)
@@ -395,7 +395,7 @@ describe('precopy', () => {
     assert.equal(new Set(pagesOf(one.peer)).size, 1024)
   })
 
-  it('sends what was written meanwhile in another round, and only that', async () => {
+  it('sends only the pages written meanwhile in another round', async () => {
     const one = await begin(
       { blocks: { ram: 2 ** 20 } },
       { parameters: { 'max-bandwidth': 1, 'downtime-limit': 0 } },

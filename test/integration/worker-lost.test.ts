@@ -26,7 +26,7 @@ async function kill(worker: Worker | undefined): Promise<void> {
 
 async function goesOn(guest: Guest): Promise<void> {
   const before = guest.vcpuStats().map(({ touches }) => touches)
-  await eventually('the guest goes on', () =>
+  await eventually('the guest continues', () =>
     guest.vcpuStats().every(({ touches }, vcpu) => touches > (before[vcpu] ?? 0) + 5000),
   )
 }
@@ -67,7 +67,7 @@ async function stuckPostcopy() {
 
 describe('a worker that dies', () => {
   for (const dirtyLog of ['async', 'sync'] as const) {
-    it(`at the source, in precopy, leaves the guest running and free, ${dirtyLog}`, async () => {
+    it(`at the source, in precopy, leaves the guest running, able to migrate, ${dirtyLog}`, async () => {
       const { here, there } = await guestPair(options)
       here.start()
       const workers = watchWorkers()
@@ -89,7 +89,7 @@ describe('a worker that dies', () => {
     })
   }
 
-  it('at the source, behind the package, pauses both sides', async () => {
+  it('at the source, after the package, pauses both ends', async () => {
     const { here, there, workers, source, destination } = await stuckPostcopy()
     await reached(source, 'postcopy-active')
     await kill(workers[1])
@@ -100,7 +100,7 @@ describe('a worker that dies', () => {
     assert.equal((await here.verify()).verified, true, 'every page is kept')
   })
 
-  it('at the destination, in precopy, leaves the guest to the source', async () => {
+  it('at the destination, in precopy, leaves the guest at the source', async () => {
     const { here, there } = await guestPair(options)
     here.start()
     const workers = watchWorkers()
@@ -134,7 +134,7 @@ describe('a worker that dies', () => {
     assert.equal((await there.verify()).verified, true)
   })
 
-  it('at the destination, with a fault read that no worker answers, has it answered in a recovery', async () => {
+  it('at the destination, after reading a fault, has it resolved in a recovery', async () => {
     const machine = new TestMachine({ blocks: { ram: 2 ** 20 } })
     const others = userfaultfds()
     const workers = watchWorkers()
@@ -160,7 +160,7 @@ describe('a worker that dies', () => {
     assert.equal(await parked.result, 'done')
   })
 
-  it('at the destination, serves pages that were received as zeros, to every thread', async () => {
+  it('at the destination, still has pages that were received as zeros placed for every thread', async () => {
     const machine = new TestMachine({ blocks: { ram: 2 ** 20 } })
     const workers = watchWorkers()
     const destination = await listenFor(machine, { capabilities: postcopy })
@@ -175,7 +175,7 @@ describe('a worker that dies', () => {
     assert.equal(await new Parked(machine.region('ram'), 'read', 0).result, 'done')
   })
 
-  it('at the destination, with the guest running, leaves vCPUs parked, never with zeros', async () => {
+  it('at the destination, with the guest running, leaves vCPUs parked, and none reads zeros', async () => {
     const { here, there, workers, source, destination } = await stuckPostcopy()
     await reached(destination, 'postcopy-active')
     await kill(workers[0])
@@ -191,7 +191,7 @@ describe('a worker that dies', () => {
   })
 })
 
-describe('a guest between its two ends', () => {
+describe('a guest at the switch', () => {
   const blocks = { ram: 2 ** 20 }
 
   function machines(): { here: TestMachine; there: TestMachine } {
@@ -203,7 +203,7 @@ describe('a guest between its two ends', () => {
 
   for (const capabilities of [{}, { 'return-path': true }, postcopy]) {
     const how = Object.keys(capabilities).join() || 'nothing'
-    it(`stays where it runs when the worker dies behind a precopy with ${how}`, async () => {
+    it(`stays where it runs if the worker dies after a precopy with ${how}`, async () => {
       const { here, there } = machines()
       const workers = watchWorkers()
       const resume = there.resumeAfterLoad.bind(there)
@@ -219,12 +219,12 @@ describe('a guest between its two ends', () => {
     })
   }
 
-  it('is not loaded by a destination that is closed before', async () => {
+  it('is not loaded by a destination that was closed before', async () => {
     const { here, there } = machines()
     let loads = 0
     there.loadDevice = () => {
       loads += 1
-      throw new Error('nobody would serve the pages that it touches')
+      throw new Error('no worker would place the pages that it touches')
     }
     const { source, destination } = await startPair(here, there, { capabilities: postcopy })
     let closed: Promise<void> | undefined
@@ -238,7 +238,7 @@ describe('a guest between its two ends', () => {
     assert.deepEqual([here.running, there.running], [false, false])
   })
 
-  it('stays where it was claimed, although it does not start and the connection broke', async () => {
+  it('stays where it was claimed, even if it does not start and the connection breaks', async () => {
     const { here, there } = machines()
     const workers = watchWorkers()
     const { source, destination } = await startPair(here, there, {
@@ -262,7 +262,7 @@ describe('a guest between its two ends', () => {
     assert.deepEqual(there.content('ram'), here.content('ram'))
   })
 
-  it('stays where it was started again while it was being stopped', async () => {
+  it('stays where it was restarted while it was being stopped', async () => {
     const { here, there } = machines()
     const stop = here.stop.bind(here)
     here.stop = async () => {
@@ -275,7 +275,7 @@ describe('a guest between its two ends', () => {
     assert.deepEqual([here.running, there.running], [true, false])
   })
 
-  it('is taken back from a migration that has left, and from no other', async () => {
+  it('can be taken back only from a migration that has sent it', async () => {
     const { here, there } = machines()
     const { source, destination } = await startPair(here, there, {
       capabilities: postcopy,

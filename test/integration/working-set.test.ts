@@ -111,7 +111,7 @@ function pagesIn(file: string): number[] {
 describe('a parked machine that is resumed again', () => {
   for (const capabilities of [{}, { 'postcopy-preempt': true }]) {
     const how = Object.keys(capabilities).join('') || 'one connection'
-    it(`asks for nothing that it asked for at first, by ${how}`, async () => {
+    it(`requests no page that it requested the first time, by ${how}`, async () => {
       const { here, vm } = await parkMachine()
       const learning = WorkingSet.open(vm)
       const first = await begin(vm, learning, onDemand, capabilities)
@@ -135,7 +135,7 @@ describe('a parked machine that is resumed again', () => {
     })
   }
 
-  it('asks for all of it again where the working set is of other pages', async () => {
+  it('requests all of them again if the working set has other pages', async () => {
     const { here, vm } = await parkMachine()
     const wrong = TOUCHED.map((page) => page % 512)
     learn(vm, wrong, 1)
@@ -146,7 +146,7 @@ describe('a parked machine that is resumed again', () => {
     await finish(clone, here)
   })
 
-  it('asks for what is new, which is pushed with the rest the next time', async () => {
+  it('requests new pages, which the next resume pushes, too', async () => {
     const { here, vm } = await parkMachine()
     for (const [round, pages] of [TOUCHED.slice(0, 50), TOUCHED.slice(0, 80)].entries()) {
       const workingSet = WorkingSet.open(vm)
@@ -160,7 +160,7 @@ describe('a parked machine that is resumed again', () => {
     assert.deepEqual(pagesIn(WorkingSet.open(vm).file), TOUCHED.slice(0, 80))
   })
 
-  it('gets a page that it asks for in front of those that are pushed', async () => {
+  it('receives a requested page before those that are pushed', async () => {
     const { here, vm } = await parkMachine()
     learn(
       vm,
@@ -175,7 +175,7 @@ describe('a parked machine that is resumed again', () => {
     await finish(clone, here)
   })
 
-  it('twice at once learns from both, and breaks neither', async () => {
+  it('twice at once records the requests of both', async () => {
     const { here, vm } = await parkMachine()
     const shared = WorkingSet.open(vm)
     const apart = WorkingSet.open(vm)
@@ -187,7 +187,7 @@ describe('a parked machine that is resumed again', () => {
     assert.deepEqual(pagesIn(shared.file), TOUCHED.slice(0, 22))
   })
 
-  it('keeps what was learned until the connection broke, and goes on with it in the recovery', async () => {
+  it('keeps the requests recorded before a break, and uses them in the recovery', async () => {
     const { here, vm } = await parkMachine()
     const workingSet = WorkingSet.open(vm)
     const clone = await begin(vm, workingSet)
@@ -235,13 +235,13 @@ describe('postcopy resume and its working set', () => {
     return { ...(JSON.parse(stdout) as Outcome), status, stderr }
   }
 
-  it('keep it beside the VM, and use it the next time', async () => {
+  it('keep it in the directory of the VM, and use it the next time', async () => {
     const { here, vm } = await parkMachine()
     const file = join(vm.directory, 'working-set')
     const first = await resumeByCommand(vm, here)
     assert.equal(first.status, 0)
     assert.deepEqual([first.requestedPages, first.replayedPages], [20, 0])
-    assert.match(first.stderr, /20 pages more in the working set \S+\/vm\/working-set\n/)
+    assert.match(first.stderr, /added 20 pages to the working set \S+\/vm\/working-set\n/)
     assert.deepEqual(pagesIn(file), TOUCHED.slice(0, 20))
     // The pages that the device touches are requested before anything is pushed.
     learn(vm, TOUCHED.slice(20, 40))
@@ -251,7 +251,7 @@ describe('postcopy resume and its working set', () => {
     assert.doesNotMatch(again.stderr, /working set/)
   })
 
-  it('keep it where the user says, or not at all', async () => {
+  it('keep it in a given file, or not at all', async () => {
     const { here, vm } = await parkMachine()
     const files = readdirSync(vm.directory)
     await resumeByCommand(vm, here, '--no-working-set')
@@ -261,7 +261,7 @@ describe('postcopy resume and its working set', () => {
     assert.deepEqual(readdirSync(vm.directory), files)
   })
 
-  it('go on without one that is damaged, and say so in a line', async () => {
+  it('continue without a damaged one, with a message', async () => {
     const { here, vm } = await parkMachine()
     const file = join(vm.directory, 'working-set')
     writeFileSync(file, '{"format": "postcopy-working-set"')
@@ -269,28 +269,28 @@ describe('postcopy resume and its working set', () => {
     assert.equal(status, 0)
     assert.match(
       stderr,
-      /^postcopy: goes on without the working set, and replaces it: \S+ is not JSON \[ERR_WORKING_SET_FORMAT\]$/m,
+      /^postcopy: the working set cannot be used, and will be replaced: \S+ is not JSON \[ERR_WORKING_SET_FORMAT\]$/m,
     )
     assert.deepEqual(pagesIn(file), TOUCHED.slice(0, 20))
   })
 
-  it('do not fail where it cannot be kept, and say so in a line', async () => {
+  it('do not fail if it cannot be written, but print a message', async () => {
     const { here, vm } = await parkMachine()
     const { status, stderr } = await resumeByCommand(vm, here, '--working-set', '/proc/working-set')
     assert.equal(status, 0)
     assert.match(
       stderr,
-      /^postcopy: the working set was not kept: \/proc\/working-set cannot be written/m,
+      /^postcopy: the working set was not written: \/proc\/working-set cannot be written/m,
     )
   })
 
-  it('begin nothing where the file that was named is of another VM', async () => {
+  it('do not start if the given file belongs to another VM', async () => {
     const { here, vm } = await parkMachine()
     const { vm: other } = await parkMachine()
     const { file } = learn(other, [1])
     const { status, stderr } = await resumeByCommand(vm, here, '--working-set', file)
     assert.equal(status, 1)
-    assert.match(stderr, /another parked VM: give each its own \[ERR_WORKING_SET_FOREIGN\]\n$/)
+    assert.match(stderr, /another parked VM: give another file \[ERR_WORKING_SET_FOREIGN\]\n$/)
     assert(!existsSync(join(vm.directory, 'working-set')))
   })
 })

@@ -41,7 +41,7 @@ describe('assembleRecords', () => {
     ['in order', ascending],
     ['in any order', ascending.map((i) => (i * 7 + 3) % hostPages)],
   ] as const) {
-    it(`gathers a host page ${title}, and stops behind it`, () => {
+    it(`gathers a host page ${title}, and stops after it`, () => {
       const { staging, state, result, received, take } = makeAssembly()
       staging.fill(0xff)
       const host = concat(wholeHostPage(1, order))
@@ -62,7 +62,7 @@ describe('assembleRecords', () => {
     })
   }
 
-  it('goes on where the bytes were cut', () => {
+  it('continues where the bytes were cut', () => {
     const { state, take } = makeAssembly()
     const bytes = concat(wholeHostPage(0, ascending))
     let at = 0
@@ -85,7 +85,7 @@ describe('assembleRecords', () => {
     assert.equal(result[2], AssembleStop.OTHER_HOST_PAGE)
   })
 
-  it('does not take a page twice, so that a host page is never complete with a hole', () => {
+  it('does not accept a page twice, so that no host page is completed with a hole', () => {
     const { state, result, take } = makeAssembly()
     const first = concat(wholeHostPage(1, [33]))
     const bytes = concat([first, first])
@@ -94,7 +94,7 @@ describe('assembleRecords', () => {
     assert.equal(state[1], 1)
   })
 
-  it('does not take a page of a host page that is complete or received', () => {
+  it('does not accept a page of a host page that is complete or received', () => {
     const { received, result, take } = makeAssembly()
     const whole = concat(wholeHostPage(0, ascending))
     assert.equal(take(whole), whole.length)
@@ -115,7 +115,7 @@ describe('assembleRecords', () => {
     }
   })
 
-  it('refuses arguments that do not fit together', () => {
+  it('rejects inconsistent arguments', () => {
     const { staging, state, received, result } = makeAssembly()
     const bytes = new Uint8Array(9)
     const call = (stage: Uint8Array, words: Int32Array, used: number) =>

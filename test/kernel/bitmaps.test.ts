@@ -71,7 +71,7 @@ describe('bitmaps', () => {
     )
   })
 
-  it('roundOut sets whole host pages, the last one as far as the block goes', () => {
+  it('roundOut sets whole host pages, the last one up to the end of the block', () => {
     fc.assert(
       fc.property(
         bitmapAndRange,
@@ -91,7 +91,7 @@ describe('bitmaps', () => {
     )
   })
 
-  it('findRuns fills what room it has; the last end is where to go on', () => {
+  it('findRuns fills the given array, and can continue from the last end', () => {
     const bitmap = Uint8Array.of(0b01010101, 0b00000001)
     const out = new Float64Array(5)
     assert.equal(findRuns(bitmap, 0, 16, out), 2)
@@ -108,7 +108,7 @@ describe('bitmaps', () => {
     assert.equal(countBits(bitmap, 0, 72), 65)
   })
 
-  it('refuse ranges outside the bitmap and arguments of other types', () => {
+  it('reject ranges outside the bitmap and arguments of other types', () => {
     const bitmap = new Uint8Array(2)
     const out = new Float64Array(2)
     for (const [from, to] of [
@@ -145,7 +145,7 @@ describe('bitmaps', () => {
     assert.throws(() => mergeBits(new Uint8Array(1), new Uint8Array(1), 'xor'), RangeError)
   })
 
-  it('isZero sees any one byte, at any length', () => {
+  it('isZero detects any single byte, at any length', () => {
     for (const length of [0, 1, 7, 63, 64, 65, 130, 4096]) {
       const bytes = new Uint8Array(length + 1).subarray(1)
       assert.equal(isZero(bytes), true)

@@ -39,7 +39,7 @@ async function doctor(options: ConfinedOptions): Promise<(id: string) => string>
   }
 }
 
-/** The error message of an open that asks for faults in kernel mode. */
+/** The error message of an open for faults in kernel mode. */
 async function openError(options: ConfinedOptions): Promise<string> {
   const script = `import { Userfaultfd } from ${JSON.stringify(kernel)}
     try { Userfaultfd.open({ door: 'syscall' }); console.log('opened') }
@@ -51,7 +51,7 @@ async function openError(options: ConfinedOptions): Promise<string> {
 
 describe('advice under a seccomp filter', () => {
   for (const errno of ['EPERM', 'ENOSYS'] as const) {
-    it(`that answers ${errno} is to allow the call there, and no setting of the kernel`, async function () {
+    it(`that returns ${errno} is to allow the call there, and names no kernel setting`, async function () {
       requires(this, 'root', 'otherUsers')
       const filtered = { uid: anyUser, seccomp: { syscalls: ['userfaultfd'], errno } }
       const turnOn = await doctor(filtered)
@@ -71,7 +71,7 @@ describe('advice under a seccomp filter', () => {
 })
 
 describe('advice in a user namespace', () => {
-  it('is for the host, whose capabilities count', async function () {
+  it('is for the host, because its capabilities count', async function () {
     requires(this, 'root', 'otherUsers')
     const turnOn = await doctor({ uid: anyUser, userNamespace: 'root' })
     assert.match(turnOn('door-syscall'), /^on the host: sysctl/)
@@ -104,7 +104,7 @@ describe('the remedy for a userfaultfd that does not open', () => {
       call(true, 'ENOSYS'),
       [],
       {},
-      /\/dev\/userfaultfd shows that the kernel has/,
+      /the kernel has it, because \/dev\/userfaultfd exists/,
     ],
     ['no userfaultfd', call(true, 'ENOSYS'), [], { deviceNode: false }, /^a kernel with CONFIG/],
     ['no device', device('ENOENT'), [], {}, /^pass \/dev\/userfaultfd into the container/],
@@ -118,7 +118,7 @@ describe('the remedy for a userfaultfd that does not open', () => {
     })
   }
 
-  it('is said once, where it is that of two doors', () => {
+  it('is printed once if it applies to both methods', () => {
     const answers = [call(false, 'EPERM'), call(true, 'EPERM')]
     const said = remediesFor(answers, { ...plain, seccompFilter: true })
     assert.equal(said.split('seccomp profile').length, 2)

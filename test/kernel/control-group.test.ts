@@ -66,7 +66,7 @@ async function inGroup(limits: GroupLimits, body: string): Promise<string> {
 describe('huge pages under the limit of a control group', () => {
   lendHugePages(8)
 
-  it('are refused beyond it, with the setting and the numbers', async function () {
+  it('are refused above it, with the setting and the numbers', async function () {
     requires(this, 'root', 'hugePages')
     const said = await inGroup(
       { hugePageBytes: 2 * HUGE },
@@ -81,7 +81,7 @@ describe('huge pages under the limit of a control group', () => {
     assert.equal(touched, 'touched')
   })
 
-  it('count what is reserved and not touched yet', async function () {
+  it('include reserved pages that are not touched yet', async function () {
     requires(this, 'root', 'hugePages')
     const said = await inGroup(
       { hugePageBytes: 3 * HUGE },
@@ -92,7 +92,7 @@ describe('huge pages under the limit of a control group', () => {
     assert.match(said, /^ENOMEM .*2\.00 MiB left of 6\.00 MiB/)
   })
 
-  it('are refused beyond what may be reserved', async function () {
+  it('are refused above the limit of reservations', async function () {
     requires(this, 'root', 'hugePages')
     const said = await inGroup({ reservedHugePageBytes: 2 * HUGE }, 'create(4)')
     assert.match(said, /^ENOMEM .*hugetlb\.2MB\.rsvd\.(max|limit_in_bytes)/)
@@ -113,7 +113,7 @@ describe('huge pages under the limit of a control group', () => {
 })
 
 describe('the memory limit of a control group', () => {
-  it('is known with its file, its use and what is left', async function () {
+  it('is reported with its file, its use and the rest', async function () {
     requires(this, 'root')
     const said = await inGroup(
       { memoryBytes: 2 ** 30 },
@@ -131,7 +131,7 @@ describe('the memory limit of a control group', () => {
 })
 
 describe('a process whose control group has too little memory for RAM', () => {
-  it('is warned of a guest, once', async function () {
+  it('gets a single warning for a guest', async function () {
     requires(this, 'root')
     const said = await inGroup(
       { memoryBytes: 2 ** 30 },
@@ -143,10 +143,10 @@ describe('a process whose control group has too little memory for RAM', () => {
        }
        await guest.close()`,
     )
-    assert.match(said, /^POSTCOPY_MEMORY_LIMIT the guest's RAM has 8\.\d+ GiB, .* 1\.00 GiB .*\n$/)
+    assert.match(said, /^POSTCOPY_MEMORY_LIMIT the guest has 8\.\d+ GiB of RAM, .* 1\.00 GiB .*\n$/)
   })
 
-  it('is warned of a machine of its own', async function () {
+  it('gets a warning for a machine of its own', async function () {
     requires(this, 'root')
     const said = await inGroup(
       { memoryBytes: 2 ** 30 },
@@ -154,7 +154,7 @@ describe('a process whose control group has too little memory for RAM', () => {
        ${ownMachine(2 ** 32)}
        await listenOnce()`,
     )
-    assert.match(said, /^POSTCOPY_MEMORY_LIMIT the guest's RAM has 4\.00 GiB, .*\n$/)
+    assert.match(said, /^POSTCOPY_MEMORY_LIMIT the guest has 4\.00 GiB of RAM, .*\n$/)
   })
 
   // Enough for the RAM and a process with sanitizers, but not for twice the RAM.
@@ -164,7 +164,7 @@ describe('a process whose control group has too little memory for RAM', () => {
     ['at first', ''],
     ['at the next listen', 'await listenOnce()'],
   ] as const) {
-    it(`is not warned of RAM that is there already ${when}`, async function () {
+    it(`gets no warning for RAM that is present already ${when}`, async function () {
       requires(this, 'root')
       const said = await inGroup(
         { memoryBytes: LIMIT },
@@ -178,7 +178,7 @@ describe('a process whose control group has too little memory for RAM', () => {
     })
   }
 
-  it('is warned of RAM of which too much is not there yet', async function () {
+  it('gets a warning for RAM of which too much is not present yet', async function () {
     requires(this, 'root')
     const said = await inGroup(
       { memoryBytes: LIMIT },
@@ -187,10 +187,10 @@ describe('a process whose control group has too little memory for RAM', () => {
        region.touch(0, ${RAM}, 'write')
        await listenOnce()`,
     )
-    assert.match(said, /^POSTCOPY_MEMORY_LIMIT the guest's RAM has 4\.00 GiB, .*\n$/)
+    assert.match(said, /^POSTCOPY_MEMORY_LIMIT the guest has 4\.00 GiB of RAM, .*\n$/)
   })
 
-  it('is not warned where page cache that can be reclaimed fills its memory', async function () {
+  it('gets no warning if its memory is full of reclaimable page cache', async function () {
     requires(this, 'root')
     const file = join(await temporaryFolder(), 'read-once')
     const said = await inGroup(
@@ -218,7 +218,7 @@ describe('postcopy guest', () => {
     ['8G', true],
     ['16M', false],
   ] as const) {
-    it(`${isWarned ? 'warns' : 'does not warn'} where the control group has ${isWarned ? 'too little' : 'enough'} memory`, async function () {
+    it(`${isWarned ? 'warns' : 'does not warn'} if the control group has ${isWarned ? 'too little' : 'enough'} memory`, async function () {
       requires(this, 'root')
       const changes = new HostChanges()
       cleanups.add(() => {
@@ -228,7 +228,7 @@ describe('postcopy guest', () => {
       const args = [main, 'guest', '--ram', ram, '--incoming', 'unix:/nonexistent/socket']
       const { stderr } = await runConfined(process.execPath, args, { group, timeoutMs: 60_000 })
       const warning =
-        /^postcopy: warning: the guest's RAM has 8\.\d+ GiB, .* 1\.00 GiB .*\[POSTCOPY_MEMORY_LIMIT\]$/gm
+        /^postcopy: warning: the guest has 8\.\d+ GiB of RAM, .* 1\.00 GiB .*\[POSTCOPY_MEMORY_LIMIT\]$/gm
       assert.equal(stderr.match(warning)?.length ?? 0, isWarned ? 1 : 0, stderr)
     })
   }

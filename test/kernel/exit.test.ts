@@ -48,7 +48,7 @@ describe('A process with a worker that is parked in a missing page', () => {
     assert.doesNotMatch(output, /read: /)
   })
 
-  it('goes on where the exception of a watch listener is handled, and the watch has stopped', () => {
+  it('continues if the exception of a watch listener is handled, and the watch has stopped', () => {
     const { status, output } = statusAndOutput(
       parkedProcess(
         `console.log('fault'); throw new RangeError('from the listener')`,
@@ -68,13 +68,13 @@ describe('A process with a worker that is parked in a missing page', () => {
     assert.doesNotMatch(output, /read: |Uncaught/)
   })
 
-  it('ends at once, with the status, by exitProcess', () => {
+  it('ends at once, with the given status, by exitProcess', () => {
     const { status, output } = statusAndOutput(parkedProcess('exitProcess(9)'))
     assert.equal(status, 9)
     assert.doesNotMatch(output, /read: /)
   })
 
-  it('ends at once where a worker calls exitProcess while the main thread is parked', () => {
+  it('ends at once if a worker calls exitProcess while the main thread is parked', () => {
     const { status } = statusAndOutput(`
       import { Worker } from 'node:worker_threads'
       import { MemoryRegion, Userfaultfd } from ${JSON.stringify(kernel)}
@@ -90,7 +90,7 @@ describe('A process with a worker that is parked in a missing page', () => {
     assert.equal(status, 11)
   })
 
-  it('refuses a status that is none', () => {
+  it('rejects an invalid status', () => {
     const script = `
       import assert from 'node:assert/strict'
       import { exitProcess } from ${JSON.stringify(kernel)}

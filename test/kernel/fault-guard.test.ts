@@ -88,7 +88,7 @@ describe('a fault guard', () => {
     )
   })
 
-  it('ends the process for a fault that was read and not answered by a worker that has ended', () => {
+  it('ends the process for a fault that was read, but not resolved, by a worker that has ended', () => {
     const end = 'uffd.watch(() => process.exit())'
     const body = `${guardWorker('Userfaultfd.attach(id)', end)}
       touch(1)`
@@ -104,7 +104,7 @@ describe('a fault guard', () => {
     assertEnded(body, /^worker: page at 4096 of x$/m)
   })
 
-  it('leaves the threads that it does not guard parked, and served by the next that wakes them', () => {
+  it('leaves other threads parked until another thread resolves their faults', () => {
     const body = `
       guard.begin()
       const done = park(0)
@@ -125,7 +125,7 @@ describe('a fault guard', () => {
     assertPrinted(body, ['guards: 1', 'done', '7'])
   })
 
-  it('has ended after stop(), also where it had begun', () => {
+  it('is stopped by stop(), also after begin()', () => {
     const body = `
       await guards(1)
       guard.begin()
@@ -138,18 +138,18 @@ describe('a fault guard', () => {
     assertPrinted(body, ['guards: 1', 'guards: 0', 'read'])
   })
 
-  it('ends with its userfaultfd', () => {
+  it('ends when its userfaultfd is closed', () => {
     assertPrinted(`guard.begin(); await guards(1); uffd.close(); await guards(0)`, [
       'guards: 1',
       'guards: 0',
     ])
   })
 
-  it('does not keep the process from its end', () => {
+  it('does not keep the process running', () => {
     assertPrinted(`guard.begin(); await guards(1)`, ['guards: 1'])
   })
 
-  it('refuses a thread id that is none', () => {
+  it('rejects an invalid thread id', () => {
     assertPrinted(
       `for (const id of [-1, 1.5, 2 ** 40]) {
          try { new FaultGuard(uffd, id, []) } catch (error) { console.log(error.name) }
@@ -172,7 +172,7 @@ describe('a fault guard', () => {
     assertEnded(body, /^0\n[^]*^bits: page at 4096 of x$/m)
   })
 
-  it('guards no thread for the id 0, and serves all of them', () => {
+  it('guards no thread for the id 0, and places pages for all of them', () => {
     const body = `
       const bits = Uint8Array.of(1)
       const other = new FaultGuard(uffd, 0, ranges('x').map((range) => ({ ...range, received: bits, zeroed: bits })))
@@ -182,7 +182,7 @@ describe('a fault guard', () => {
     assertPrinted(body, ['done'])
   })
 
-  it('refuses bitmaps that are too short, and pages that do not fill the range', () => {
+  it('rejects bitmaps that are too short, and pages that do not fill the range', () => {
     const body = `
       for (const more of [{ received: new Uint8Array(1) }, { pageSizeBytes: 4095 }, { pageSizeBytes: 0 }]) {
         const range = { ...ranges('x')[0], lengthBytes: 9 * 4096, ...more }

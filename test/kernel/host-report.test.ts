@@ -12,7 +12,7 @@ import { requires } from '../support/requires.js'
 const kernel = new URL('../../src/kernel/index.js', import.meta.url).href
 
 describe('probeHost', () => {
-  it('agrees with what opens', () => {
+  it('agrees with the methods that open a userfaultfd', () => {
     const report = probeHost()
     assert.equal(report.kernelRelease, release())
     const uffd = openUffd()
@@ -26,7 +26,7 @@ describe('probeHost', () => {
     }
   })
 
-  it('has a title, a use, and a way to turn on whatever is missing', () => {
+  it('has a title and a use for each feature, and advice for each missing one', () => {
     const { facts } = probeHost()
     assert.equal(new Set(facts.map(({ id }) => id)).size, facts.length)
     for (const { id, title, found, enables, status, turnOn } of facts) {
@@ -45,7 +45,7 @@ describe('probeHost', () => {
     assert((privileges.memoryAvailableBytes ?? 0) > 2 ** 20)
   })
 
-  it('opens and leaves nothing', () => {
+  it('leaves nothing open', () => {
     const { stdout } = runNode(
       `import { readdirSync, readFileSync } from 'node:fs'
        import { probeHost } from ${JSON.stringify(kernel)}
@@ -58,7 +58,7 @@ describe('probeHost', () => {
     assert.equal(stdout.trim(), 'true')
   })
 
-  it('says what a root without CAP_SYS_PTRACE lacks', function () {
+  it('reports what root without CAP_SYS_PTRACE lacks', function () {
     requires(this, 'root', 'setpriv')
     const { stdout } = runNode(
       `import { probeHost } from ${JSON.stringify(kernel)}
@@ -82,7 +82,7 @@ describe('the addon', () => {
     try { MemoryRegion.create({ kind: 'anon', lengthBytes: 4096 }); console.log('loaded') }
     catch (error) { console.log(error.code, error.message) }`
 
-  it('that is not in POSTCOPY_NATIVE_DIR is named, with that variable', () => {
+  it('that is missing in POSTCOPY_NATIVE_DIR is reported with that variable', () => {
     const { stdout } = runNode(load, [], { env: { POSTCOPY_NATIVE_DIR: '/nowhere' } })
     assert.match(stdout, /^ERR_ADDON_MISSING .*\/nowhere\/postcopy\.node.*unset the variable/)
   })

@@ -75,7 +75,7 @@ for (const [title, makeSink] of [
   ['storeRecords', fileSink],
 ] as const) {
   describe(title, () => {
-    it('puts pages where they belong, and counts', () => {
+    it('stores pages at their offsets, and counts them', () => {
       const sink = makeSink()
       const order = [4, 5, 6, 30, 31, 0, 9]
       const bytes = concat([
@@ -90,7 +90,7 @@ for (const [title, makeSink] of [
       assert.deepEqual(pagesIn(sink.zeroed), [7])
     })
 
-    it('does not touch what was always zero', () => {
+    it('does not touch pages that were always zero', () => {
       const sink = makeSink()
       const bytes = concat(Array.from({ length: pages }, (_, page) => zeroRecord(page)))
       assert.equal(sink.take(bytes), bytes.length)
@@ -100,7 +100,7 @@ for (const [title, makeSink] of [
       assert.equal(pagesIn(sink.zeroed).length, pages)
     })
 
-    it('takes the newest of a page that comes again', () => {
+    it('keeps the latest copy of a page that is received twice', () => {
       const sink = makeSink()
       const [old, newer] = [pageContent(1), pageContent(2)]
       sink.take(concat([pageRecord(3, old), pageRecord(3, newer)]))
@@ -125,7 +125,7 @@ for (const [title, makeSink] of [
       }
     })
 
-    it('waits for the rest of a record, wherever it is cut', () => {
+    it('waits for the rest of a record that is cut anywhere', () => {
       const parts = [pageRecord(1, pageContent(1)), zeroRecord(2), pageRecord(5, pageContent(5))]
       const bytes = concat(parts)
       const borders = [0, 4104, 4113, 8217]
@@ -138,7 +138,7 @@ for (const [title, makeSink] of [
       }
     })
 
-    it('agrees with a plain decoder whatever the bytes', () => {
+    it('agrees with a simple decoder for any bytes', () => {
       const part = fc.oneof(
         fc.nat(pages + 1).map((page) => pageRecord(page, pageContent(page))),
         fc.nat(pages + 1).map(zeroRecord),
@@ -164,7 +164,7 @@ for (const [title, makeSink] of [
       )
     })
 
-    it('refuses arguments that do not fit together', () => {
+    it('rejects inconsistent arguments', () => {
       const sink = makeSink()
       const bytes = new Uint8Array(100)
       assert.throws(() => sink.take(bytes, 101), RangeError)
@@ -196,7 +196,7 @@ function plainDecode(bytes: Uint8Array) {
 }
 
 describe('loadRecords', () => {
-  it('refuses a block larger than the region, and bitmaps too short for it', () => {
+  it('rejects a block larger than the region, and bitmaps too short for it', () => {
     const region = makeRegion('anon', pages)
     const [set, short, result] = [pageSet(pages), pageSet(pages - 8), new Float64Array(2)]
     const bytes = new Uint8Array(9)
@@ -211,7 +211,7 @@ describe('loadRecords', () => {
 })
 
 describe('storeRecords', () => {
-  it('says which page the file did not take', () => {
+  it('reports the page that could not be written to the file', () => {
     const fd = openSync('/dev/full', 'w')
     cleanups.add(() => {
       closeSync(fd)

@@ -40,7 +40,7 @@ function temporaryFile(lengthBytes: number): number {
 }
 
 describeKinds('MemoryRegion', allKinds, (kind, hostPage) => {
-  it('maps zeros, of pages of its kind', () => {
+  it('maps zero pages of its kind', () => {
     const region = makeRegion(kind, 2)
     assert.equal(region.kind, kind)
     assert.equal(region.pageSizeBytes, hostPage)
@@ -49,7 +49,7 @@ describeKinds('MemoryRegion', allKinds, (kind, hostPage) => {
     assert.deepEqual(bytesAt(region, hostPage - 2, 4), new Uint8Array(4))
   })
 
-  it('reads what was written, across a page border', () => {
+  it('reads written bytes across a page border', () => {
     const region = makeRegion(kind, 2)
     const content = pageContent(3, 6000)
     region.write(hostPage - 3000, content)
@@ -57,7 +57,7 @@ describeKinds('MemoryRegion', allKinds, (kind, hostPage) => {
     assert.deepEqual(bytesAt(region, hostPage - 3001, 1), new Uint8Array(1))
   })
 
-  it('refuses every access outside its borders', () => {
+  it('rejects every access outside its range', () => {
     const region = makeRegion(kind, 1)
     const end = region.lengthBytes
     const two = new Uint8Array(2)
@@ -99,7 +99,7 @@ describeKinds('MemoryRegion', allKinds, (kind, hostPage) => {
     region.touch(end, 0, 'write')
   })
 
-  it('loses discarded pages and no others', () => {
+  it('loses exactly the discarded pages', () => {
     const region = makeRegion(kind, 3)
     for (let page = 0; page < 3; page += 1) region.write(page * hostPage, pageContent(page, 64))
     region.discard(hostPage, hostPage)
@@ -150,7 +150,7 @@ describeKinds('MemoryRegion', allKinds, (kind, hostPage) => {
     assert.match(smapsOf(region, 'VmFlags'), /\bdc\b/)
   })
 
-  it('may have transparent huge pages, or not, where there are any', () => {
+  it('allows or forbids transparent huge pages, if the host has them', () => {
     const region = makeRegion(kind, 4)
     const flagsWith = (advice: 'HUGEPAGE' | 'NOHUGEPAGE'): string => {
       region.adviseHugePages(advice)
@@ -161,7 +161,7 @@ describeKinds('MemoryRegion', allKinds, (kind, hostPage) => {
     assert.equal(/\bnh\b/.test(flagsWith('NOHUGEPAGE')), exist)
   })
 
-  it('touches each host page once, and a write leaves the content', () => {
+  it('touches each host page once, and a write touch keeps the content', () => {
     const region = makeRegion(kind, 3)
     region.write(hostPage, pageContent(1, 32))
     region.discard(0, hostPage)
@@ -185,14 +185,14 @@ describeKinds('MemoryRegion alias', ['memfd', 'hugetlb'], (kind) => {
 })
 
 describe('MemoryRegion', () => {
-  it('names the setting when huge pages are short', () => {
+  it('names the setting if there are too few huge pages', () => {
     assert.throws(
       () => MemoryRegion.create({ kind: 'hugetlb', lengthBytes: 2 ** 40 }),
       (error) => error instanceof KernelError && /vm\.nr_hugepages/.test(error.hint ?? ''),
     )
   })
 
-  it('says which call refused, with its errno', () => {
+  it('names the failed call, with its errno', () => {
     assert.throws(() => MemoryRegion.create({ kind: 'anon', lengthBytes: 2 ** 52 }), {
       code: 'ENOMEM',
       errno: -12,
@@ -206,7 +206,7 @@ describe('MemoryRegion', () => {
     assert.throws(() => MemoryRegion.attach(2 ** 40), { code: 'ENOENT' })
   })
 
-  it('refuses options that it does not know, and kinds that do not exist', () => {
+  it('rejects unknown options and kinds', () => {
     const lengthBytes = 4096
     // @ts-expect-error a misspelt option
     assert.throws(() => MemoryRegion.create({ kind: 'anon', lengthBytes, aliass: true }), TypeError)
@@ -255,7 +255,7 @@ describe('MemoryRegion', () => {
     assert.throws(() => region.readFile(2 ** 30, 0, 0, 1), { code: 'EBADF', syscall: 'pread' })
   })
 
-  it('maps a file, and refuses writing where it was opened for reading', () => {
+  it('maps a file, and rejects writes if it was opened for reading', () => {
     const fd = temporaryFile(8192)
     const writable = MemoryRegion.openFile({ fd, lengthBytes: 8192, writable: true })
     const readOnly = MemoryRegion.openFile({ fd, lengthBytes: 4096 })

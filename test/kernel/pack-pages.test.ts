@@ -58,7 +58,7 @@ describe('packPages', () => {
     }
   })
 
-  it('has the bytes of the wire: offset, flags, name, content', () => {
+  it('writes the bytes of the stream: offset, flags, name, content', () => {
     const { out } = pack(pageSet(pages, 2, 3), { name }, 2 ** 14, 5)
     const header = [0, 0, 0, 0, 0, 0, 0x20, 0x08, 6, ...name]
     assert.deepEqual([...out.subarray(5, 20)], header)
@@ -68,7 +68,7 @@ describe('packPages', () => {
     assert.equal(out.subarray(4125).some(Boolean), false)
   })
 
-  it('stops behind maxPages, and where the next page does not fit', () => {
+  it('stops after maxPages, and before a page that does not fit', () => {
     const set = [0, 1, 2, 3, 4, 5]
     const limited = pageSet(pages, ...set)
     assert.deepEqual(pack(limited, { maxPages: 4 }).next, 4)
@@ -120,7 +120,7 @@ describe('packPages', () => {
     }
   })
 
-  it('starts a host page anew only at its border', () => {
+  it('starts a host page only at its beginning', () => {
     const bitmap = pageSet(pages, 17, 18)
     const { records, next } = pack(bitmap, { hostPages: 8, maxPages: 1 })
     assert.deepEqual(
@@ -130,7 +130,7 @@ describe('packPages', () => {
     assert.equal(next, 24)
   })
 
-  it('refuses ranges outside the region or the bitmap, and bad names', () => {
+  it('rejects ranges outside the region or the bitmap, and invalid names', () => {
     const bitmap = pageSet(pages, 1)
     for (const options of [
       { to: pages + 1 },
@@ -197,7 +197,7 @@ describe('sendPages', () => {
     return Buffer.concat([Buffer.from(head), out.subarray(0, bytes)])
   }
 
-  it('sends the bytes that packPages writes, but for the last piece, which it leaves', async () => {
+  it('sends the bytes that packPages writes, except for the last piece', async () => {
     const { there, fd } = await connection()
     const bitmap = pageSet(pages, ...Array.from({ length: pages }, (_, page) => page))
     const wanted = packed(bitmap, { name })
@@ -209,7 +209,7 @@ describe('sendPages', () => {
     assert.deepEqual(pagesIn(bitmap), [])
   })
 
-  it('leaves all of what is one piece', async () => {
+  it('sends nothing of a single piece', async () => {
     const { fd } = await connection()
     const bitmap = pageSet(pages, 1, 2, 9)
     const wanted = packed(bitmap)
@@ -227,7 +227,7 @@ describe('sendPages', () => {
     assert(Buffer.concat([await received(there, sentBytes), rest]).equals(wanted))
   })
 
-  it('stops after the piece during which something has come', async () => {
+  it('stops after the piece during which data was received', async () => {
     const { here, there, fd } = await connection()
     const bitmap = pageSet(pages, ...Array.from({ length: pages }, (_, page) => page))
     const wanted = packed(bitmap, { to: 8 })
@@ -240,7 +240,7 @@ describe('sendPages', () => {
     assert.deepEqual(pagesIn(bitmap).length, 56)
   })
 
-  it('stops where the socket takes no more, and leaves what it did not take', async () => {
+  it('stops if the socket accepts no more, and returns the rest', async () => {
     const { there, fd } = await connection()
     const region = makeRegion('anon', 4096)
     for (let page = 0; page < 4096; page += 1) region.write(page * 4096, pageContent(page))
@@ -259,7 +259,7 @@ describe('sendPages', () => {
     )
   })
 
-  it('leaves the error of a broken socket to who sends the rest', async () => {
+  it('does not report the error of a broken socket', async () => {
     const { here, there, fd } = await connection()
     there.destroy()
     here.destroy()

@@ -45,7 +45,7 @@ class Target {
 }
 
 describeKinds('placeRecords', ['anon', 'memfd'], (kind) => {
-  it('places a run by one ioctl, however the records lie in the buffer', () => {
+  it('places a run by one ioctl, for any layout of the records in the buffer', () => {
     const target = new Target(kind as 'anon')
     const run = Array.from({ length: 10 }, (_, i) => pageRecord(3 + i, pageContent(i)))
     const bytes = concat([new Uint8Array(7), ...run, zeroRecord(20), zeroRecord(21)])
@@ -57,7 +57,7 @@ describeKinds('placeRecords', ['anon', 'memfd'], (kind) => {
     assert.deepEqual(target.present(), pagesIn(target.received))
   })
 
-  it('ends a run where offsets jump, go back, or the kind changes', () => {
+  it('ends a run at a gap, a lower offset, or another kind', () => {
     const target = new Target(kind as 'anon')
     const bytes = concat([
       pageRecord(5, pageContent(5)),
@@ -90,7 +90,7 @@ describeKinds('placeRecords', ['anon', 'memfd'], (kind) => {
     assert.deepEqual(target.present(), [2, 3])
   })
 
-  it('takes a page that comes twice for a duplicate', () => {
+  it('counts a page that is received twice as a duplicate', () => {
     const target = new Target(kind as 'anon')
     const twice = concat([zeroRecord(4), zeroRecord(4)])
     assert.equal(target.place(twice), 9)
@@ -98,7 +98,7 @@ describeKinds('placeRecords', ['anon', 'memfd'], (kind) => {
   })
 
   for (const blocker of [0, 1, 5, 9]) {
-    it(`stops before page ${blocker} of a run that is there but not marked`, () => {
+    it(`stops before page ${blocker} of a run that is present but not marked`, () => {
       const target = new Target(kind as 'anon')
       target.uffd.copy(target.region.address + (8 + blocker) * 4096, pageContent(99))
       const records = Array.from({ length: 10 }, (_, i) => pageRecord(8 + i, pageContent(i)))
@@ -129,7 +129,7 @@ describeKinds('placeRecords', ['anon', 'memfd'], (kind) => {
     })
   }
 
-  it('stops before a zero page that is there, within a run', () => {
+  it('stops before a present zero page within a run', () => {
     const target = new Target(kind as 'anon')
     target.uffd.zeropage(target.region.address + 6 * 4096, 4096)
     const bytes = concat([zeroRecord(4), zeroRecord(5), zeroRecord(6), zeroRecord(7)])
@@ -138,7 +138,7 @@ describeKinds('placeRecords', ['anon', 'memfd'], (kind) => {
     assert.deepEqual(pagesIn(target.received), [4, 5])
   })
 
-  it('names ENOENT where the range is not registered', () => {
+  it('reports ENOENT if the range is not registered', () => {
     const target = new Target(kind as 'anon')
     target.uffd.unregister(target.region.address, used)
     for (const bytes of [pageRecord(1, pageContent(1)), zeroRecord(1)]) {
@@ -163,7 +163,7 @@ describeKinds('placeRecords', ['anon', 'memfd'], (kind) => {
     }
   })
 
-  it('waits for the rest of a record, wherever the run is cut', () => {
+  it('waits for the rest of a record if the run is cut anywhere', () => {
     const borders = [0, 4104, 8208, 8217]
     for (const cut of [0, 1, 8, 4103, 4104, 4105, 4113, 8207, 8208, 8216, 8217]) {
       const target = new Target(kind as 'anon')
@@ -179,7 +179,7 @@ describeKinds('placeRecords', ['anon', 'memfd'], (kind) => {
     }
   })
 
-  it('wakes who waits for any page of a run', async () => {
+  it('wakes the threads that wait for any page of a run', async () => {
     const target = new Target(kind as 'anon')
     const parked = [2, 4].map((page) => new Parked(target.region, 'write', page * 4096 + 9))
     await nextFaults(target.uffd, 2)
@@ -188,7 +188,7 @@ describeKinds('placeRecords', ['anon', 'memfd'], (kind) => {
     assert.deepEqual(await Promise.all(parked.map(({ result }) => result)), ['done', 'done'])
   })
 
-  it('never reads or writes outside its bytes, whatever they are', () => {
+  it('never reads or writes outside its buffers, for any bytes', () => {
     const part = fc.oneof(
       fc.nat(pages).map((page) => pageRecord(page, pageContent(page))),
       fc.nat(pages).map(zeroRecord),
@@ -239,7 +239,7 @@ describe('placeRecords', () => {
     for (const page of [1, 2, 3]) assert.deepEqual(target.content(page), pageContent(page))
   })
 
-  it('refuses arguments that do not fit together', () => {
+  it('rejects inconsistent arguments', () => {
     const target = new Target('anon')
     const { uffd, region, received, result } = target
     const bytes = new Uint8Array(64)

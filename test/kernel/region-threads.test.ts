@@ -39,7 +39,7 @@ class RegionWorker {
 }
 
 describe('MemoryRegion across threads', () => {
-  it('lives until the last thread has closed it', async () => {
+  it('stays mapped until the last thread has closed it', async () => {
     const region = MemoryRegion.create({ kind: 'anon', lengthBytes: 4096 })
     region.write(0, Uint8Array.of(42))
     const other = new RegionWorker(region.id)
@@ -59,7 +59,7 @@ describe('MemoryRegion across threads', () => {
     assert.throws(() => MemoryRegion.attach(region.id), { code: 'ENOENT' })
   })
 
-  it('is given up by a worker that ends without closing', async () => {
+  it('is released by a worker that ends without closing it', async () => {
     const region = MemoryRegion.create({ kind: 'memfd', lengthBytes: 4096 })
     const other = new RegionWorker(region.id)
     await other.run('region.touch(0, 1, "write")')
@@ -69,7 +69,7 @@ describe('MemoryRegion across threads', () => {
     assert.throws(() => MemoryRegion.attach(region.id), { code: 'ENOENT' })
   })
 
-  it('loads in many workers at once', async () => {
+  it('can be loaded in many workers at once', async () => {
     const region = MemoryRegion.create({ kind: 'anon', lengthBytes: 8 * 4096 })
     cleanups.add(() => {
       region.close()
@@ -86,7 +86,7 @@ describe('MemoryRegion across threads', () => {
     )
   })
 
-  it('stays known to the process when only a worker, that has ended, had loaded the addon', () => {
+  it('stays known to the process after the only worker that had loaded the addon has ended', () => {
     const { stdout } = runNode(
       `import { Worker } from 'node:worker_threads'
        const code = \`Promise.all([import(${JSON.stringify(kernel)}), import('node:worker_threads')])
@@ -104,7 +104,7 @@ describe('MemoryRegion across threads', () => {
     assert.deepEqual(stdout.trim().split('\n'), ['1', '2', '3'])
   })
 
-  it('is unmapped when its handle is garbage', () => {
+  it('is unmapped when its handle is garbage collected', () => {
     const { stdout } = runNode(
       `import { MemoryRegion } from ${JSON.stringify(kernel)}
        const id = (() => MemoryRegion.create({ kind: 'anon', lengthBytes: 4096 }).id)()
@@ -115,10 +115,10 @@ describe('MemoryRegion across threads', () => {
        try { MemoryRegion.attach(id) } catch (error) { console.log(error.code, error.message) }`,
       ['--expose-gc'],
     )
-    assert.match(stdout, /^ENOENT .*garbage collected: keep one as long as its id is used/)
+    assert.match(stdout, /^ENOENT .*garbage collected: keep a handle as long as the id is used/)
   })
 
-  it('is not kept mapped by a lease that no addon has taken', () => {
+  it('is not kept mapped by an unused lease', () => {
     const region = MemoryRegion.create({ kind: 'anon', lengthBytes: 4096 })
     const lease = region.lease()
     region.close()

@@ -38,7 +38,7 @@ async function connectedPair(): Promise<[Socket, Socket]> {
 }
 
 describe('sockets', () => {
-  it('keep their options as they were set', async () => {
+  it('return the options that were set', async () => {
     const [client] = await connectedPair()
     const fd = fdOf(client)
     for (const [option, value] of [
@@ -59,7 +59,7 @@ describe('sockets', () => {
     }
   })
 
-  it('are sent at once as far as the kernel takes them, and not where the peer is gone', async () => {
+  it('send at once as much as the kernel accepts, and fail if the peer has closed', async () => {
     const [client, peer] = await connectedPair()
     peer.pause()
     const much = new Uint8Array(64 * 2 ** 20)
@@ -75,7 +75,7 @@ describe('sockets', () => {
     assert.equal(sendNow(fdOf(other), much), 0)
   })
 
-  it('are looked at without sleeping, until one has something or time is up', async () => {
+  it('are polled without sleeping, until one is readable or the time is over', async () => {
     const [client, peer] = await connectedPair()
     const [silent] = await connectedPair()
     assert.equal(spinUntilReadable(fdOf(client), fdOf(silent), 50), false)
@@ -85,7 +85,7 @@ describe('sockets', () => {
     assert.equal(spinUntilReadable(fdOf(silent), fdOf(client), 10_000_000), true)
   })
 
-  it('tell what the peer has not taken yet', async () => {
+  it('report how many bytes the peer has not acknowledged', async () => {
     const [client, peer] = await connectedPair()
     const fd = fdOf(client)
     assert.equal(outstandingBytes(fd), 0)
@@ -143,7 +143,7 @@ describe('descriptors', () => {
     assert.throws(() => duplicateFd(2 ** 30), { code: 'EBADF' })
   })
 
-  it('are not readable to a spin whose poll(2) fails, which does not throw', () => {
+  it('count as not readable if poll(2) fails while polling, without an exception', () => {
     const kernel = JSON.stringify(new URL('../../src/kernel/index.js', import.meta.url))
     const lab = JSON.stringify(new URL('../../src/host/native.js', import.meta.url))
     // poll(2) fails with EINVAL for more descriptors than RLIMIT_NOFILE (7) allows.

@@ -9,7 +9,7 @@ const kernel = JSON.stringify(new URL('../../src/kernel/index.js', import.meta.u
 const records = JSON.stringify(new URL('../support/records.js', import.meta.url))
 
 describe('records that are stored in a file', () => {
-  it('name the reason of a write that was cut short, and count no page that is not whole', () => {
+  it('report the reason of a short write, and count only whole pages', () => {
     const folder = mkdtempSync(join(tmpdir(), 'postcopy-test-'))
     cleanups.add(() => rmSync(folder, { recursive: true }))
     const file = join(folder, 'ram')

@@ -11,7 +11,7 @@ import { Parked, nextFaults, openUffd } from '../support/park.js'
 import { requires } from '../support/requires.js'
 
 describeKinds('Page faults', allKinds, (kind, hostPage) => {
-  it('name the page and the kind of access, and end with a copy', async () => {
+  it('name the page and the kind of access, and are resolved by a copy', async () => {
     const region = makeRegion(kind, 2)
     const uffd = openUffd({ optional: ['THREAD_ID'] })
     uffd.register(region.address, region.lengthBytes, { missing: true })
@@ -31,7 +31,7 @@ describeKinds('Page faults', allKinds, (kind, hostPage) => {
     assert.equal(uffd.read(), 0)
   })
 
-  it('keep the address within the page if asked to', async function () {
+  it('have the exact address if requested', async function () {
     const uffd = openUffd({ optional: ['EXACT_ADDRESS'] })
     if (!uffd.features.has('EXACT_ADDRESS')) this.skip()
     const region = makeRegion(kind, 1)
@@ -61,7 +61,7 @@ describeKinds('Page faults', allKinds, (kind, hostPage) => {
     assert.equal(uffd.read(), 0)
   })
 
-  it('last until a wake, if the copy was told not to', async () => {
+  it('last until a wake after a copy with DONTWAKE', async () => {
     const region = makeRegion(kind, 1)
     const uffd = openUffd()
     uffd.register(region.address, hostPage, { missing: true })
@@ -73,7 +73,7 @@ describeKinds('Page faults', allKinds, (kind, hostPage) => {
     assert.equal(await parked.result, 'done')
   })
 
-  it('come again after a wake without the page', async () => {
+  it('are repeated after a wake without the page', async () => {
     const region = makeRegion(kind, 1)
     const uffd = openUffd()
     uffd.register(region.address, hostPage, { missing: true })
@@ -97,7 +97,7 @@ describeKinds('Page faults', allKinds, (kind, hostPage) => {
     assert.deepEqual(bytesAt(region, 0, 16), new Uint8Array(16))
   })
 
-  it('come from inside the kernel too', async function () {
+  it('are reported for accesses inside the kernel, too', async function () {
     requires(this, 'kernelFaults')
     const region = makeRegion(kind, 1)
     const uffd = openUffd({ userModeOnly: false })
@@ -126,7 +126,7 @@ describeKinds('Page faults', allKinds, (kind, hostPage) => {
 })
 
 describeKinds('Minor faults', ['memfd', 'hugetlb'], (kind, hostPage) => {
-  it('are reported for pages in the file, and end with a continue', async () => {
+  it('are reported for pages in the file, and are resolved by a continue', async () => {
     const region = makeRegion(kind, 2, { alias: true })
     const uffd = openUffd()
     uffd.register(region.address, region.lengthBytes, { missing: true, minor: true })

@@ -25,7 +25,7 @@ describeKinds('Userfaultfd.copy', allKinds, (kind, hostPage) => {
     assert.deepEqual(bytesAt(region, 0, 2 * hostPage), buffer.subarray(13))
   })
 
-  it('returns how far it came, and then says what is in the way', () => {
+  it('returns the placed length, and then the error of the next page', () => {
     const region = makeRegion(kind, 4)
     const uffd = openUffd()
     region.write(2 * hostPage, Uint8Array.of(77))
@@ -41,7 +41,7 @@ describeKinds('Userfaultfd.copy', allKinds, (kind, hostPage) => {
     assert.deepEqual(bytesAt(region, 2 * hostPage, 1), Uint8Array.of(77))
   })
 
-  it('throws what the kernel says about bad arguments', () => {
+  it('throws the errors of the kernel for invalid arguments', () => {
     const region = makeRegion(kind, 2)
     const uffd = openUffd()
     uffd.register(region.address, hostPage, { missing: true })
@@ -74,7 +74,7 @@ describeKinds('Userfaultfd.zeropage', allKinds, (kind, hostPage) => {
 })
 
 describeKinds('Userfaultfd.continue', ['memfd', 'hugetlb'], (kind, hostPage) => {
-  it('maps what was put into the file by another way', () => {
+  it('maps a page that was written to the file', () => {
     const region = makeRegion(kind, 2, { alias: true })
     const uffd = openUffd()
     uffd.register(region.address, region.lengthBytes, { missing: true, minor: true })
@@ -96,7 +96,7 @@ describe('Userfaultfd.continue (anon)', () => {
 })
 
 describe('Userfaultfd.move', () => {
-  it('moves private pages, and leaves nothing behind', function () {
+  it('moves private pages, and the source range is empty afterwards', function () {
     const source = makeRegion('anon', 2)
     const target = makeRegion('anon', 2)
     const uffd = openUffd()
@@ -112,7 +112,7 @@ describe('Userfaultfd.move', () => {
     assert.equal(uffd.move(next, source.address + 4096, 4096, options), 4096)
   })
 
-  it('is refused where the target is shared memory or not registered', function () {
+  it('is refused if the target is shared memory or not registered', function () {
     const source = makeRegion('anon', 1)
     const target = makeRegion('memfd', 1)
     const uffd = openUffd()
@@ -155,7 +155,7 @@ describeKinds('Userfaultfd.poison', allKinds, (kind, hostPage) => {
 })
 
 describe('Fills while an event is unread', () => {
-  it('return 0, and work again once it was read', async function () {
+  it('return 0, and work again after it was read', async function () {
     const region = makeRegion('memfd', 4, { alias: true })
     const uffd = openUffd({ optional: ['EVENT_REMOVE'] })
     needsFeature(this, uffd, 'EVENT_REMOVE')

@@ -23,7 +23,7 @@ describe('Userfaultfd.open', () => {
     assert.equal(parseInt(flags?.[1] ?? '', 8) & 0o2004000, 0o2004000)
   })
 
-  it('enables what was asked for, and of the optional what is there', () => {
+  it('enables the required features, and the available optional ones', () => {
     const uffd = openUffd({ features: ['THREAD_ID'], optional: ['EXACT_ADDRESS', 'MOVE'] })
     const wanted = (['THREAD_ID', 'EXACT_ADDRESS', 'MOVE'] as const).filter((name) =>
       uffd.available.has(name),
@@ -39,7 +39,7 @@ describe('Userfaultfd.open', () => {
     assert(uffd.available.has('MISSING_SHMEM'))
   })
 
-  it('says which doors refused, and what would open them', function () {
+  it('reports the methods that failed, and what would allow them', function () {
     requires(this, 'root', 'setpriv')
     const { stdout } = runNode(
       `import { Userfaultfd } from ${JSON.stringify(kernel)}
@@ -65,7 +65,7 @@ describe('Userfaultfd.open', () => {
     assert.match(lines[2] ?? '', / true$/)
   })
 
-  it('refuses features that nobody knows, options and doors too', () => {
+  it('rejects unknown features, options and methods', () => {
     // @ts-expect-error a name that does not exist
     assert.throws(() => Userfaultfd.open({ features: ['WP_SYNC'] }), TypeError)
     // @ts-expect-error a misspelt option
@@ -85,7 +85,7 @@ describe('Userfaultfd.open', () => {
     assert.throws(() => Userfaultfd.attach(uffd.id), { code: 'ENOENT' })
   })
 
-  it('is ERR_CLOSED after close, whatever is called', () => {
+  it('throws ERR_CLOSED from every call after close', () => {
     const uffd = openUffd()
     uffd.close()
     const uses: (() => unknown)[] = [
@@ -110,7 +110,7 @@ describe('Userfaultfd.open', () => {
     for (const use of uses) assert.throws(use, { code: 'ERR_CLOSED' })
   })
 
-  it('leaves a registered one open when its handle is garbage, for somebody to attach', () => {
+  it('leaves a registered one open when its handle is garbage collected, so that it can be attached', () => {
     const { stdout, stderr } = runNode(
       `import { MemoryRegion, Userfaultfd } from ${JSON.stringify(kernel)}
        const region = MemoryRegion.create({ kind: 'anon', lengthBytes: 4096 })
@@ -153,7 +153,7 @@ describe('feature masks', () => {
 })
 
 describe('Userfaultfd.register', () => {
-  it('refuses what the kernel refuses, with the arguments in the message', () => {
+  it('reports the errors of the kernel, with the arguments in the message', () => {
     const uffd = openUffd()
     const region = makeRegion('anon', 2)
     assert.throws(

@@ -106,7 +106,7 @@ describe('Userfaultfd.watch', () => {
     assert.equal(exitCode, 64)
   })
 
-  it('ends with its worker, whose threads stay parked for another to serve', async () => {
+  it('ends with its worker, and threads stay parked until another worker resolves their faults', async () => {
     const region = makeRegion('anon', 1)
     const uffd = openUffd()
     uffd.register(region.address, 4096, { missing: true })
@@ -124,7 +124,7 @@ describe('Userfaultfd.watch', () => {
     assert.equal(await parked.result, 'done')
   })
 
-  it('passes what the listener throws on as an uncaught exception', async () => {
+  it('rethrows an error of the listener as an uncaught exception', async () => {
     const region = makeRegion('anon', 1)
     const uffd = openUffd()
     uffd.register(region.address, 4096, { missing: true })
@@ -172,14 +172,14 @@ describe('A process that watches', () => {
     ['exits at once', armed(`console.log('end'); process.exit(0)`)],
     [
       // Node joins its workers first. Without unregister() it would wait for this one for ever.
-      'exits behind a parked thread that was let go',
+      'exits after a parked thread was released',
       armed(`await park(); await sleep(50); console.log('end')
              uffd.unregister(region.address, 8192); process.exit(0)`),
     ],
     ['closes twice', armed('uffd.close(); uffd.close(); region.close(); region.close()')],
     ['closes the region first', armed('region.close(); uffd.close()')],
     [
-      'lets go of everything and collects garbage',
+      'drops all handles and collects garbage',
       armed(`stop(); for (let i = 0; i < 10; i += 1) { gc(); await sleep(1) }`),
     ],
     [
@@ -206,7 +206,7 @@ describe('A process that watches', () => {
     ],
     [
       // In a worker that is being terminated nothing can be thrown, not even a TypeError.
-      'terminates workers in the midst of calls of the addon',
+      'terminates workers during calls of the addon',
       armed(`stop()
         const code = \`import(${JSON.stringify(kernel)}).then(({ Userfaultfd }) => {
           const uffd = Userfaultfd.attach(\${uffd.id})
@@ -229,7 +229,7 @@ describe('A process that watches', () => {
     })
   }
 
-  it('is ended by a signal at once, whoever is parked', () => {
+  it('is ended by a signal at once, whichever thread is parked', () => {
     const script = armed(`await park(); await sleep(50); process.kill(process.pid, 'SIGTERM')
                           await sleep(10_000)`)
     assert.throws(() => runNode(script), /script ended with SIGTERM/)

@@ -28,7 +28,7 @@ function armAsync(context: Mocha.Context, region: MemoryRegion): Userfaultfd {
 describeKinds('scanDirty', allKinds, (kind, hostPage) => {
   const perPage = hostPage / 4096
 
-  it('finds what was written since the last arming, and nothing else', function () {
+  it('finds exactly the pages written since the last arming', function () {
     const region = makeRegion(kind, 12)
     armAsync(this, region)
     region.touch(0, region.lengthBytes, 'write')
@@ -57,7 +57,7 @@ describeKinds('scanDirty', allKinds, (kind, hostPage) => {
     assert.equal(scanDirty(region, bitmap, { arm: true }), 0)
   })
 
-  it('takes untouched pages for written, until they are armed', function () {
+  it('reports untouched pages as written, until they are armed', function () {
     const region = makeRegion(kind, 4)
     armAsync(this, region)
     const bitmap = new Uint8Array(Math.ceil((4 * perPage) / 8))
@@ -104,7 +104,7 @@ describe('scanDirty', () => {
     assert.equal(scanDirty(region, bitmap, { arm: true }), 0)
   })
 
-  it('refuses a region that nobody registered, and a bitmap that is too short', () => {
+  it('rejects an unregistered region, and a bitmap that is too short', () => {
     const region = makeRegion('anon', 16)
     assert.throws(() => scanDirty(region, new Uint8Array(2), { arm: true }), {
       code: 'EPERM',
@@ -115,7 +115,7 @@ describe('scanDirty', () => {
 })
 
 describe('MemoryRegion.scan', () => {
-  it('reports ranges by category, and goes on where it stopped', () => {
+  it('reports ranges by category, and continues where it stopped', () => {
     const region = makeRegion('anon', 16)
     for (const page of [1, 2, 5, 9, 14]) region.touch(page * 4096, 1, 'write')
     const out = new Float64Array(2 * SCAN_STRIDE + 1)
@@ -142,7 +142,7 @@ describe('MemoryRegion.scan', () => {
     assert(scans >= 2)
   })
 
-  it('stops behind so many pages, and finds what is not there', () => {
+  it('stops after a number of pages, and finds absent pages', () => {
     const region = makeRegion('anon', 8)
     region.touch(0, 4 * 4096, 'write')
     const out = new Float64Array(10)
@@ -158,7 +158,7 @@ describe('MemoryRegion.scan', () => {
 })
 
 describeKinds('Write-protect faults without WP_ASYNC', allKinds, (kind, hostPage) => {
-  it('park the writer until the page is disarmed; readers go on', async function () {
+  it('park the writer until the page is disarmed; readers continue', async function () {
     const region = makeRegion(kind, 2)
     const uffd = openUffd({ optional: ['PAGEFAULT_FLAG_WP', 'WP_HUGETLBFS_SHMEM'] })
     const needed = kind === 'anon' ? 'PAGEFAULT_FLAG_WP' : 'WP_HUGETLBFS_SHMEM'
@@ -187,7 +187,7 @@ describeKinds('Write-protect faults without WP_ASYNC', allKinds, (kind, hostPage
     assert.equal(await second.result, 'done')
   })
 
-  it('are refused where the range is not registered for them', () => {
+  it('are refused if the range is not registered for them', () => {
     const region = makeRegion(kind, 1)
     const uffd = openUffd()
     uffd.register(region.address, hostPage, { missing: true })

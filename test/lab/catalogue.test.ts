@@ -32,7 +32,7 @@ describe('the catalogue of the lab', () => {
     catalogue = await loadCatalogue()
   })
 
-  it('has ids and tags that cannot be taken for each other', () => {
+  it('has no id that is also a tag', () => {
     const ids = catalogue.map(({ id }) => id)
     assert.equal(new Set(ids).size, ids.length)
     const tags = new Set(catalogue.flatMap((each) => each.tags))
@@ -42,7 +42,7 @@ describe('the catalogue of the lab', () => {
     )
   })
 
-  it('gives a question, a method and a source for every expectation', () => {
+  it('has a question, a method and a source for every expectation', () => {
     for (const { id, question, method, expected, tags } of catalogue) {
       assert.match(question, /\?$/, id)
       assert.ok(method.length > 10, id)
@@ -51,7 +51,7 @@ describe('the catalogue of the lab', () => {
     }
   })
 
-  it("names each of the kernel's own tests", () => {
+  it("has all of the kernel's own tests", () => {
     const mirrored = new Set(
       catalogue.flatMap(({ mirrors }) =>
         mirrors.map((name) => name.replace(/^uffd-unit-tests: | on .*$/g, '')),

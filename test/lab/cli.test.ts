@@ -19,14 +19,14 @@ function lab(...args: string[]): { status: number | null; stdout: string; stderr
 }
 
 describe('postcopy lab', () => {
-  it('lists what it asks', () => {
+  it('lists the questions', () => {
     const { status, stdout } = lab('list', 'fill')
     assert.equal(status, 0)
     assert.match(stdout, /copy-partial/)
     assert.match(stdout, /\d+ experiments/)
   })
 
-  it('shows what was expected and seen', () => {
+  it('shows expected and seen facts', () => {
     const { status, stdout, stderr } = lab('run', 'copy-partial')
     assert.equal(status, 0, stderr)
     assert.match(stderr, /✔ as expected +copy-partial/)
@@ -34,14 +34,14 @@ describe('postcopy lab', () => {
     assert.match(stdout, /1 as expected, 0 differs, 0 not possible here, 0 broken/)
   })
 
-  it('takes a feature away on demand', () => {
+  it('can treat a feature as absent', () => {
     const { stdout } = lab('run', '--quiet', '--json', '--without', 'POISON', 'copy-over-markers')
     const [row] = (JSON.parse(stdout) as LabDocument).rows
     assert.equal(row?.verdict, 'not possible here')
     assert.equal(row.reason, 'needs UFFD_FEATURE_POISON (Linux 6.6)')
   })
 
-  it('ends with status 1 only for what is broken', () => {
+  it('exits with status 1 only for broken experiments', () => {
     const { status, stdout } = lab('run', '--quiet', '--json', fixtures)
     assert.equal(status, 1)
     const { counts, rows } = JSON.parse(stdout) as LabDocument
@@ -55,7 +55,7 @@ describe('postcopy lab', () => {
 
   const refusals: readonly [string[], RegExp][] = [
     [['run', 'copy-parital'], /did you mean "copy-partial"\?.*\[ERR_LAB_UNKNOWN\]/],
-    [['run', './none.js'], /there is no file .*\[ERR_LAB_UNKNOWN\]/],
+    [['run', './none.js'], /no file .*\[ERR_LAB_UNKNOWN\]/],
     [['run', '--without', 'MOV'], /Did you mean MOVE\?.*\[ERR_USAGE\]/],
     [['compare', main, main], /lab run --json.*\[ERR_LAB_DOCUMENT\]/],
     [['report', '--input', '/none.json'], /\[ERR_LAB_DOCUMENT\]/],

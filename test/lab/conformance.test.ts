@@ -31,7 +31,7 @@ describe('the whole lab', () => {
     assert.ok(rows.some(({ verdict }) => verdict === 'as expected'))
   })
 
-  it('does so for a user without rights, and says what is missing', async function () {
+  it('does so for a user without rights, with the missing need', async function () {
     requires(this, 'root', 'setpriv', 'otherUsers')
     this.timeout(120_000)
     // Some of each area; all of them have run above.

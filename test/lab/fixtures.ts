@@ -67,7 +67,7 @@ export const gives = fixture('gives-up', { run: (lab) => lab.notPossible('the mo
 export const partly = fixture('partly', {
   expected: { values: { answer: 42, other: 1 }, source: 'here' },
   run: (lab) => {
-    lab.unavailable('other', 'nobody is looking')
+    lab.unavailable('other', 'not observed')
     return { answer: 42 }
   },
 })

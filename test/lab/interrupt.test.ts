@@ -50,7 +50,7 @@ const working = (marker: string) => `
 
 describe('an interrupted lab', () => {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    it(`puts the host back and ends its child on ${signal}`, async function () {
+    it(`restores the host and ends its child on ${signal}`, async function () {
       requires(this, 'root')
       const folder = mkdtempSync(join(tmpdir(), 'postcopy-test-'))
       cleanups.add(() => rmSync(folder, { recursive: true }))
@@ -77,7 +77,7 @@ describe('an interrupted lab', () => {
   }
 
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-    it(`gives no verdict on what ${signal} has interrupted, and begins no other experiment`, async () => {
+    it(`gives no verdict on an experiment that ${signal} has interrupted, and starts no other`, async () => {
       const folder = mkdtempSync(join(tmpdir(), 'postcopy-test-'))
       cleanups.add(() => rmSync(folder, { recursive: true }))
       const [file, marker] = [join(folder, 'works.mjs'), join(folder, 'marker')]

@@ -49,7 +49,7 @@ describe('a report of the lab', () => {
     return readDocument(path)
   }
 
-  it('is not made of a document whose members are not what a run prints', async () => {
+  it('is refused for a document with other fields than those of a run', async () => {
     const bad: readonly ((copy: LabDocument) => object)[] = [
       (copy) => ({ ...copy, durationMs: script }),
       (copy) => ({ ...copy, startedAt: 1 }),
@@ -87,7 +87,7 @@ describe('a report of the lab', () => {
     assert.doesNotMatch(reportPage(unread), raw)
   })
 
-  it('asks nothing of the network', () => {
+  it('does not use the network', () => {
     const page = reportPage(document)
     assert.doesNotMatch(page, /<script|<link|src=|@import|url\(http/)
   })
@@ -143,7 +143,7 @@ describe('a report of the lab', () => {
     assert.match(comparisonText(comparison), /1 experiments differ, 3 agree/)
   })
 
-  it('refuses files that are none, and says how to make one', async () => {
+  it('refuses other files, and names the command that makes a document', async () => {
     const path = join(folder, 'x.json')
     for (const content of ['', '{}', 'null', '{"format":"postcopy-lab","version":9,"rows":[]}']) {
       writeFileSync(path, content)

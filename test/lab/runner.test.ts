@@ -10,10 +10,10 @@ import { runFixture } from './support.js'
 const ends: readonly [string, string, string, RegExp | undefined][] = [
   ['agrees', 'sees what was expected', 'as expected', undefined],
   ['differs', 'sees something else', 'differs', undefined],
-  ['forgets', 'does not look', 'differs', undefined],
+  ['forgets', 'does not observe', 'differs', undefined],
   ['of-other-kernels', 'has expectations of several kernels', 'as expected', undefined],
   ['throws', 'throws', 'broken', /threw Error: no such luck/],
-  ['exits', 'exits', 'broken', /^ended with status 7 before it gave a result/],
+  ['exits', 'exits', 'broken', /^ended with status 7 before it reported a result/],
   ['hangs', 'never resolves', 'broken', /^still running after 700 ms \(main thread S/],
   ['loops', 'blocks the event loop', 'broken', /^still running after 700 ms \(main thread R/],
   ['parks', 'parks its main thread', 'broken', /^still running after 700 ms \(main thread S/],
@@ -36,26 +36,26 @@ describe('a run of the lab', () => {
     })
   }
 
-  it('leaves out what could not be looked at, and says why', async () => {
+  it('omits facts that could not be observed, with the reason', async () => {
     const row = await runFixture('partly')
     assert.equal(row.verdict, 'as expected')
     const other = row.findings.find(({ name }) => name === 'other')
-    assert.equal(other?.unavailable, 'nobody is looking')
+    assert.equal(other?.unavailable, 'not observed')
   })
 
-  it('notes threads that an experiment left behind, and ends them', async () => {
+  it('reports threads that an experiment has left running, and ends them', async () => {
     const row = await runFixture('leaks-threads')
     assert.equal(row.verdict, 'as expected')
-    assert.match(row.notes.join(), /left \d+ threads running/)
+    assert.match(row.notes.join(), /ended with \d+ threads still running/)
   })
 
-  it('says which feature is missing where the kernel is older', async () => {
+  it('names the missing feature on an older kernel', async () => {
     const row = await runFixture('needs-move', { hide: ['MOVE'] })
     assert.equal(row.verdict, 'not possible here')
     assert.equal(row.reason, 'needs UFFD_FEATURE_MOVE (Linux 6.8)')
   })
 
-  it('turns a row to "differs" when its expectation is broken on purpose', async () => {
+  it('reports "differs" for a deliberately wrong expectation', async () => {
     const row = await runFixture('copy-partial-wrong')
     assert.equal(row.verdict, 'differs')
     const run = row.findings.find(({ name }) => name === 'run of 4')
@@ -67,7 +67,7 @@ describe('a run of the lab', () => {
     })
   })
 
-  it('puts settings, mounts and control groups back when an experiment dies', async function () {
+  it('restores settings, mounts and control groups after an experiment dies', async function () {
     requires(this, 'root')
     const state = () => ({
       setting: readFileSync('/proc/sys/vm/unprivileged_userfaultfd', 'utf8'),

@@ -38,7 +38,7 @@ describe('the choice of experiments', () => {
     assert.equal(suggestWord('xyzzy', ['copy-partial']), undefined)
   })
 
-  it('refuses a file that is not there', async () => {
+  it('refuses a missing file', async () => {
     await assert.rejects(select([], ['./no-such.js']), { code: 'ERR_LAB_UNKNOWN' })
   })
 

@@ -11,8 +11,8 @@ import { requires as needsHere } from '../support/requires.js'
 
 const swappiness = '/proc/sys/vm/swappiness'
 
-describe('the kit for tests', () => {
-  it('says what is missing and skips with the reason', () => {
+describe('the test helpers', () => {
+  it('report a missing need and skip with the reason', () => {
     const needs = { minimumKernel: '99.0' }
     assert.match(missing(needs)?.reason ?? '', /^needs Linux 99\.0/)
     const reasons: unknown[] = []
@@ -21,7 +21,7 @@ describe('the kit for tests', () => {
     assert.equal(requires({ skip: () => assert.fail('skipped') }, {}), true)
   })
 
-  it('says what keeps other users out', async () => {
+  it('report what denies access to other users', async () => {
     const folder = await temporaryFolder()
     const file = join(folder, 'program')
     writeFileSync(file, '')
@@ -37,7 +37,7 @@ describe('the kit for tests', () => {
     }
   })
 
-  it('fails instead of skipping where the environment demands the need', () => {
+  it('fail instead of skipping if the environment requires the need', () => {
     const before = process.env['POSTCOPY_REQUIRE']
     process.env['POSTCOPY_REQUIRE'] = 'cpus,minimumKernel'
     try {
@@ -50,7 +50,7 @@ describe('the kit for tests', () => {
     }
   })
 
-  it('takes changes back in reverse order, all of them although one fails', () => {
+  it('undo all changes in reverse order, even if one fails', () => {
     const order: number[] = []
     const host = new HostChanges()
     host.defer(() => order.push(1))
@@ -63,7 +63,7 @@ describe('the kit for tests', () => {
     host.undo()
   })
 
-  it('puts a sysctl back', function () {
+  it('restore a sysctl', function () {
     needsHere(this, 'root')
     const before = readFileSync(swappiness, 'utf8')
     const host = new HostChanges()
@@ -73,7 +73,7 @@ describe('the kit for tests', () => {
     assert.equal(readFileSync(swappiness, 'utf8'), before)
   })
 
-  it('limits memory in a group that is gone afterwards', function () {
+  it('limit memory in a control group, and remove the group', function () {
     needsHere(this, 'root')
     const host = new HostChanges()
     const { path, procsPath } = host.memoryGroup(64 * 2 ** 20)
@@ -82,7 +82,7 @@ describe('the kit for tests', () => {
     assert.ok(!existsSync(path))
   })
 
-  it('runs a program without rights, and with one that is kept', async function () {
+  it('run a program without capabilities, and with one that is kept', async function () {
     needsHere(this, 'root', 'setpriv')
     const capabilities = async (options?: Parameters<typeof runAsUser>[2]) => {
       const { stdout } = await runAsUser('grep', ['CapEff', '/proc/self/status'], options)
@@ -93,7 +93,7 @@ describe('the kit for tests', () => {
     assert.equal((await capabilities({ uid: 0, drop: ['SYS_PTRACE'] })) & (1n << 19n), 0n)
   })
 
-  it('kills a program that does not end', async function () {
+  it('kill a program that does not end', async function () {
     needsHere(this, 'root', 'setpriv')
     const { signal } = await runAsUser('sleep', ['60'], { timeoutMs: 200 })
     assert.equal(signal, 'SIGKILL')

@@ -17,17 +17,17 @@ describe('a verdict', () => {
     assert.equal(judge(compare(expectation, { a: 1 })), 'differs')
   })
 
-  it('does not judge facts that nobody expected', () => {
+  it('ignores facts without an expectation', () => {
     assert.equal(judge(compare(expectation, { a: 1, b: 1, c: 'new' })), 'as expected')
     assert.equal(judge(compare(undefined, { c: 'new' })), 'as expected')
   })
 
-  it('is "not possible here" when no fact could be looked at, and broken without any fact', () => {
+  it('is "not possible here" if no fact could be observed, and "broken" without any fact', () => {
     assert.equal(judge(compare(expectation, {}, { a: 'no', b: 'no' })), 'not possible here')
     assert.equal(judge(compare(undefined, {})), 'broken')
   })
 
-  it('goes by the version of the kernel, as numbers', () => {
+  it('compares kernel versions as numbers', () => {
     assert.equal(isOlder('6.9.1', '6.13'), true)
     assert.equal(isOlder('6.18.44-fc', '6.8'), false)
     assert.equal(isOlder('5.15.0', '6.0'), true)
@@ -39,7 +39,7 @@ describe('a verdict', () => {
     assert.equal(expectationFor(list, '6.1.0')?.values['a'], 'old')
   })
 
-  it('knows ranges, choices and lists', () => {
+  it('supports ranges, choices and lists', () => {
     assert.equal(satisfies(atLeast(3), 2), false)
     assert.equal(satisfies(atMost(3), 3), true)
     assert.equal(satisfies(between(1, 2), 'EPERM'), false)
@@ -63,7 +63,7 @@ describe('experiment()', () => {
     assert.throws(() => experiment({ ...valid, need: {} } as never), /unknown field "need"/)
   })
 
-  it('refuses an id that is no word', () => {
+  it('refuses an id that is not a word', () => {
     assert.throws(() => experiment({ ...valid, id: 'My Experiment' }), /must be like/)
   })
 })

@@ -3,7 +3,7 @@ import { checkParameters } from '../../src/migration/options.js'
 
 describe('a parameter', () => {
   for (const name of ['x-timeout', 'x-max-connections'] as const) {
-    it(`with which nothing could connect is refused: ${name} 0`, () => {
+    it(`with which no connection is possible is refused: ${name} 0`, () => {
       assert.deepEqual(checkParameters({ [name]: 1 }), { [name]: 1 })
       assert.throws(() => checkParameters({ [name]: 0 }), {
         code: 'ERR_INVALID_PARAMETER',
@@ -13,7 +13,7 @@ describe('a parameter', () => {
   }
 
   for (const name of ['x-handshake-timeout', 'x-silence-timeout'] as const) {
-    it(`that may be 0, which is never: ${name}`, () => {
+    it(`may be 0, which means never: ${name}`, () => {
       assert.deepEqual(checkParameters({ [name]: 0 }), { [name]: 0 })
     })
   }

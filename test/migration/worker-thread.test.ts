@@ -29,7 +29,7 @@ describe('WorkerThread', () => {
     await worker.ended
   })
 
-  it('lets process.exit() wait for workers that start', () => {
+  it('makes process.exit() wait for starting workers', () => {
     const { stdout } = runNode(
       `import { WorkerThread } from ${JSON.stringify(new URL('../../src/migration/worker-thread.js', import.meta.url))}
        import { writeSync } from 'node:fs'
@@ -65,10 +65,10 @@ describe('WorkerThread', () => {
   }
 })
 
-describe('A worker that is terminated in the midst of calls of an addon', () => {
+describe('A worker that is terminated during calls of an addon', () => {
   const cases: readonly (readonly [title: string, addon: string, loop: string])[] = [
     [
-      'that attach and look at a region',
+      'that attach and read a region',
       'postcopy',
       `const own = addon.regionCreate(0, 8192, false, 'x'); const { id } = addon.regionInfo(own)
        const turn = () => {
@@ -87,7 +87,7 @@ describe('A worker that is terminated in the midst of calls of an addon', () => 
     ],
     ['that throw', 'postcopy', `const turn = () => { try { addon.regionAttach('x') } catch {} }`],
     [
-      'that throw, of a machine',
+      'of a machine that throw',
       'vcpu',
       `const turn = () => { try { addon.machineCreate({}, {}) } catch {} }`,
     ],
@@ -102,7 +102,7 @@ describe('A worker that is terminated in the midst of calls of an addon', () => 
     ],
   ]
   for (const [title, addon, loop] of cases) {
-    it(`leaves the process alone: calls ${title}`, () => {
+    it(`does not end the process: calls ${title}`, () => {
       const code = `
         const addon = require(${JSON.stringify(addonPath(addon))})
         ${loop}

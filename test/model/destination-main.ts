@@ -13,7 +13,7 @@ export function destinationMainSteps(steps: Steps): void {
   }
   takeDestinationNotice(steps)
   if (destination.stopping) {
-    steps.add('program', 'destination has stopped what did not start', (next) => {
+    steps.add('program', 'destination has stopped a guest that did not start', (next) => {
       next.destination.stopping = false
       next.destination.guest = 'stopped'
       tell(next, 'guest-running')
@@ -35,7 +35,7 @@ export function destinationMainSteps(steps: Steps): void {
 export function takeDestinationNotice(steps: Steps): void {
   const [notice] = steps.from.destination.notices
   if (notice === undefined) return
-  steps.add('program', `destination main thread is told: ${notice}`, (next) => {
+  steps.add('program', `destination main thread receives ${notice}`, (next) => {
     const { destination } = next
     destination.notices = destination.notices.slice(1)
     switch (notice) {
@@ -60,7 +60,7 @@ export function takeDestinationNotice(steps: Steps): void {
 
 /** The pages that it needs would never be served. */
 function isClosed(steps: Steps, { destination }: Draft): boolean {
-  return destination.closed && !steps.has('the destination loads devices when it is closed')
+  return destination.closed && !steps.has('the destination loads devices after it was closed')
 }
 
 function tell(next: Draft, what: 'pong' | 'guest-running' | 'load-failed' | 'pause'): void {
@@ -82,7 +82,7 @@ function load(steps: Steps): void {
     // Some of its vCPUs may run already.
     steps.add('failure', 'the guest does not start at the destination', (next) => {
       next.destination.guest = 'running'
-      if (steps.has('the destination gives back a guest that does not start')) {
+      if (steps.has('the destination rejects a guest that does not start')) {
         lose(next)
         return
       }
@@ -139,9 +139,7 @@ function workerLost(steps: Steps, next: Draft): void {
   const { destination } = next
   const { claim, hasPackage } = destination
   if (claim === 'loading') destination.claim = 'lost'
-  const isWrong = steps.has(
-    'the destination fails where its worker dies behind a precopy that runs',
-  )
+  const isWrong = steps.has('the destination fails if its worker dies after a precopy that runs')
   if (claim === 'whole' || (claim === 'running' && !hasPackage && !isWrong)) {
     announce(next, 'destination', 'completed')
   } else if (claim === 'running' && hasPackage) {

@@ -25,7 +25,7 @@ export function destinationWorkerSteps(steps: Steps): void {
         if (steps.rules.returnPath) sendToSource(next, 'SHUT 1')
         close(next, 'destination')
         next.destination.worker = 'rest'
-        if (steps.has('the destination says SHUT 1 when it runs the guest'))
+        if (steps.has('the destination sends SHUT 1 although it runs the guest'))
           next.destination.phase = 'loading'
         takeDestination(next, 'failed')
       })
@@ -60,13 +60,13 @@ function begin(steps: Steps): void {
 function meet(steps: Steps): void {
   const { inbox, torn } = steps.from.destination
   if (inbox.length > 0) {
-    steps.add('program', 'destination lets the source in', (next) => {
+    steps.add('program', 'destination accepts the source', (next) => {
       takeDestination(next, 'connect')
       next.destination.worker = 'works'
     })
   }
   if (torn) {
-    steps.add('program', 'destination loses somebody that has said nothing', (next) => {
+    steps.add('program', 'destination loses a connection before its first byte', (next) => {
       close(next, 'destination')
     })
   }
@@ -89,21 +89,21 @@ function receive(steps: Steps): void {
   const state = stateOfDestination(destination)
   const isArmed = state === 'postcopy-device' || state === 'postcopy-active'
   if (urgent && isArmed) {
-    steps.add('program', 'destination takes PAGE by the preempt channel', (next) => {
+    steps.add('program', 'destination takes PAGE from the preempt channel', (next) => {
       next.destination.urgent = false
       next.destination.received = true
       finishIfDone(steps, next)
     })
   }
   if (torn) {
-    steps.add('program', 'destination sees the connection break', (next) => {
+    steps.add('program', 'destination detects the broken connection', (next) => {
       Object.assign(next.destination, { inbox: [], torn: false, connected: false, urgent: false })
       const isExpected = destinationAccepts(next.destination, 'closed')
       if (!isExpected || !isComplete(steps, next)) fail(steps, next)
     })
   }
   if (isArmed) {
-    steps.add('failure', 'something goes wrong in the destination worker', (next) => {
+    steps.add('failure', 'the destination worker fails', (next) => {
       fail(steps, next)
     })
   }
@@ -153,7 +153,7 @@ function eventsOf({ rules }: Steps, message: ToDestination): readonly IncomingEv
 }
 
 function isComplete(steps: Steps, { destination }: Draft): boolean {
-  return destination.received || steps.has('the destination says SHUT 0 before it has every page')
+  return destination.received || steps.has('the destination sends SHUT 0 before it has every page')
 }
 
 function load({ destination }: Draft, what: 'package' | 'devices'): void {
@@ -164,7 +164,7 @@ function load({ destination }: Draft, what: 'package' | 'devices'): void {
 function takeRequest(steps: Steps): void {
   const [request] = steps.from.destination.requests
   if (request === undefined) return
-  steps.add('program', `destination worker is told: ${request}`, (next) => {
+  steps.add('program', `destination worker receives ${request}`, (next) => {
     const { destination } = next
     destination.requests = destination.requests.slice(1)
     switch (request) {
@@ -198,7 +198,7 @@ function fail(steps: Steps, next: Draft): void {
   const { destination } = next
   const owner = destination.claim
   if (owner === 'loading') destination.claim = 'lost'
-  const regardless = steps.has('the destination says SHUT 1 when it runs the guest')
+  const regardless = steps.has('the destination sends SHUT 1 although it runs the guest')
   if ((owner !== 'running' && owner !== 'whole') || regardless) refuse(next)
   else {
     takeDestination(next, 'lost')

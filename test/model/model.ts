@@ -58,9 +58,13 @@ function failures(steps: Steps): void {
       killSource(next, false)
     })
     if (steps.rules.spill && ['postcopy', 'claimed'].includes(source.handover)) {
-      steps.add('failure', 'the source process is killed, and has spilled what it owes', (next) => {
-        killSource(next, true)
-      })
+      steps.add(
+        'failure',
+        'the source process is killed, and has spilled its owed pages',
+        (next) => {
+          killSource(next, true)
+        },
+      )
     }
   }
   if (destination.alive && kills === 'both') {
@@ -70,7 +74,7 @@ function failures(steps: Steps): void {
 
 /** `resume --recover`: a process that has never had the guest replaces the source. */
 function takeOver(steps: Steps): void {
-  steps.add('decision', 'another source process goes on from the spilled pages', (next) => {
+  steps.add('decision', 'another source process continues from the spilled pages', (next) => {
     const { ran } = next.source
     Object.assign(next.source, initialState('stopped').source, {
       ...freshSourceWorker(true),

@@ -1,6 +1,6 @@
 /**
- * The tables of phases: every phase is used, and users and docs see the
- * states that the tables have.
+ * The tables of phases: every phase is used, and the announced and documented states are those of
+ * the tables.
  */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
@@ -69,7 +69,7 @@ describe('the phases of an end', () => {
       assert.deepEqual(Object.keys(table).sort(), [...reached].sort())
     })
 
-    it(`announce states only in an order that users know: ${name}`, () => {
+    it(`announce states only in documented orders: ${name}`, () => {
       for (const { from, event, to } of edgesOf(table)) {
         const [before, after] = [table[from]?.state, table[to]?.state]
         assert(before !== undefined && after !== undefined)
@@ -85,7 +85,7 @@ describe('the phases of an end', () => {
       })
   }
 
-  it('of parking are those of a destination, but for a recovery', () => {
+  it('of parking are those of a destination, except for a recovery', () => {
     const differing = Object.keys(incomingPhases).filter(
       (phase) =>
         parkPhases[phase as keyof typeof parkPhases] !==
@@ -112,24 +112,29 @@ describe('a phase machine', () => {
     return { phases, seen, actions: { first: note('first'), last: note('last') } }
   }
 
-  it('does what the table says before and after it announces the next state', () => {
+  it('runs the actions of the table before and after it announces the next state', () => {
     const { phases, seen, actions } = machine()
     phases.take('stay')
     phases.take('go', actions)
     assert.deepEqual([phases.phase, seen], ['b', ['first', 'active', 'last']])
   })
 
-  it('refuses every other event, with the words of the table where it has some', () => {
+  it('refuses every other event, with the text of the table if there is one', () => {
     const { phases, seen, actions } = machine()
-    assert.throws(() => phases.take('STOP'), { message: 'STOP has no place here (state a)' })
+    assert.throws(() => phases.take('STOP'), {
+      message: 'STOP is not valid in this phase (state a)',
+    })
     phases.take('go', actions)
-    assert.throws(() => phases.take('STOP'), /stopping it here has no place here \(state b\)/)
+    assert.throws(
+      () => phases.take('STOP'),
+      /stopping it here is not valid in this phase \(state b\)/,
+    )
     assert.throws(() => phases.check('STOP'), { code: 'ERR_STATE_COMMAND' })
     assert.throws(() => phases.check('go'), { code: 'ERR_STATE_TRANSITION' })
     assert.equal(seen.length, 3)
   })
 
-  it('stays where it is when an action throws', () => {
+  it('stays in its phase when an action throws', () => {
     const { phases, seen } = machine()
     const first = () => {
       throw new Error('not possible')
@@ -138,7 +143,7 @@ describe('a phase machine', () => {
     assert.deepEqual([phases.phase, seen], ['a', []])
   })
 
-  it('keeps a failure that comes while an action runs', () => {
+  it('keeps a failure that occurs while an action runs', () => {
     const { phases, seen } = machine()
     const first = () => phases.take('fail')
     assert.throws(() => phases.take('go', { first }), { code: 'ERR_STATE_TRANSITION' })
@@ -160,7 +165,7 @@ describe('a phase machine', () => {
     assert.deepEqual(seen, [['postcopy-paused', 'why']])
   })
 
-  it('does not leave out an action', () => {
+  it('does not omit an action', () => {
     const { phases } = machine()
     assert.throws(() => phases.take('go'), /go in a lacks first/)
   })

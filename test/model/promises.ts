@@ -34,7 +34,7 @@ export function brokenPromise(state: State, rules: Rules): string {
   const two = twoCopies(state)
   if (two !== '') return two
   if (wrong !== '') return `no such step: ${wrong}`
-  if (destination.mixed) return 'the guest has pages of another one'
+  if (destination.mixed) return 'the guest has pages of another guest'
   const runsHere = source.alive && source.guest !== 'stopped' && !source.taken
   const hasLeft = source.main.startsWith('postcopy-') || source.main === 'completed'
   // The guest has been given back, but the new state is not announced yet.
@@ -42,14 +42,15 @@ export function brokenPromise(state: State, rules: Rules): string {
     return `the guest runs at a source that is ${source.main}`
   }
   if (destination.alive && destination.main === 'failed' && mayRunAtDestination(state)) {
-    return 'the destination runs the guest and says that it failed'
+    return 'the destination runs the guest and reports that it failed'
   }
   if (destination.alive && destination.main === 'completed') {
     if (!destination.received) return 'the destination completed without every page'
     if (destination.guest === 'no') return 'the destination completed without the guest'
   }
   if (source.alive && source.main === 'completed' && rules.returnPath) {
-    if (destination.claim !== 'whole') return 'the source let go of what is not at the destination'
+    if (destination.claim !== 'whole')
+      return 'the source completed, but the destination does not have the guest'
   }
   return ''
 }
@@ -64,15 +65,15 @@ export function falselyTold(state: State, rules: Rules): string {
   switch (source.alive ? toldBySource(state, rules) : 'unknown') {
     case 'here':
       if (!mayRunAtDestination(state)) break
-      return 'the source tells that the guest is here, and it may run at the destination'
+      return 'the source reports that the guest is here, but it may run at the destination'
     case 'elsewhere':
       if (mayBeThere && !mayRunAtSource(state)) break
-      return 'the source tells that the guest is elsewhere, and the destination does not have it'
+      return 'the source reports that the guest is elsewhere, but the destination does not have it'
     case 'unknown':
   }
   const isHere = locationAtDestination(destination.claim) === 'here'
   if (destination.alive && isHere !== mayRunAtDestination(state)) {
-    return `the destination tells that the guest is ${isHere ? 'here' : 'elsewhere'}, and it is not`
+    return `the destination reports that the guest is ${isHere ? 'here' : 'elsewhere'}, but it is not`
   }
   return ''
 }
@@ -80,10 +81,10 @@ export function falselyTold(state: State, rules: Rules): string {
 function toldBySource({ source }: State, { mutant, returnPath }: Rules): GuestLocation {
   const told = locationAtSource(source.handover, returnPath)
   if (told !== 'unknown') return told
-  if (mutant === 'the source tells that the guest is here until the destination confirms it') {
+  if (mutant === 'the source reports that the guest is here until the destination confirms it') {
     return 'here'
   }
-  const isHasty = mutant === 'the source tells that the guest is elsewhere when it was sent'
+  const isHasty = mutant === 'the source reports that the guest is elsewhere when it was sent'
   return isHasty ? 'elsewhere' : told
 }
 

@@ -2,23 +2,23 @@
 import { Draft, type State } from './state.js'
 
 export const mutants = [
-  'the source resumes the guest on any break behind the package',
-  'the source takes a break in postcopy-device for a failure and resumes',
-  'the source hands over before the guest has stopped',
-  'the source lets a cancel through behind the package',
-  'the source lets go before SHUT 0',
+  'the source resumes the guest at any break after the package',
+  'the source treats a break in postcopy-device as a failure and resumes',
+  'the source switches before the guest has stopped',
+  'the source accepts a cancel after the package',
+  'the source completes before SHUT 0',
   'the source recovers without the received bitmaps',
   'a recovery is accepted from the source of another guest',
   'the destination runs the guest without claiming it',
-  'the destination says SHUT 1 when it runs the guest',
-  'the destination gives back a guest that does not start',
-  'the destination says SHUT 0 before it has every page',
-  'the destination fails where its worker dies behind a precopy that runs',
-  'the destination loads devices when it is closed',
-  'a source whose worker dies behind a refusal pauses',
-  'nobody can take the guest back from a paused source',
-  'the source tells that the guest is here until the destination confirms it',
-  'the source tells that the guest is elsewhere when it was sent',
+  'the destination sends SHUT 1 although it runs the guest',
+  'the destination rejects a guest that does not start',
+  'the destination sends SHUT 0 before it has every page',
+  'the destination fails if its worker dies after a precopy that runs',
+  'the destination loads devices after it was closed',
+  'a source whose worker dies after a refusal pauses',
+  'the guest cannot be taken back from a paused source',
+  'the source reports that the guest is here until the destination confirms it',
+  'the source reports that the guest is elsewhere when it was sent',
 ] as const
 
 export type Mutant = (typeof mutants)[number]

@@ -23,7 +23,7 @@ function pairs(): Pairs {
   return seen
 }
 
-describe('never two, never none', () => {
+describe('the guarantee of exactly one guest', () => {
   for (const name of names) {
     it(`holds in every state: ${name}`, () => {
       const { space, broken } = verdictOf(name)
@@ -33,7 +33,7 @@ describe('never two, never none', () => {
     })
   }
 
-  it('was asked in every state of both ends, and on every way between them', () => {
+  it('is checked in every state of both ends, and in every transition between them', () => {
     const known = Object.entries(successors).flatMap(([from, to]) =>
       to.map((one) => `${from} ${one}`),
     )
@@ -43,22 +43,22 @@ describe('never two, never none', () => {
     )
   })
 
-  it('is argued in docs/safety.md for every pair of states', () => {
-    assert.deepEqual(rowsBehind('pairs'), pairs().table)
+  it('is explained in docs/safety.md for every pair of states', () => {
+    assert.deepEqual(rowsAfter('pairs'), pairs().table)
   })
 
-  it('is left to a person in the pairs that docs/safety.md names, and in no other', () => {
-    const named = rowsBehind('standstill').slice(1)
+  it("needs a person's decision only in the pairs that docs/safety.md names", () => {
+    const named = rowsAfter('standstill').slice(1)
     const states = named.map(([source = '', destination = '']) => `${source} ${destination}`)
     assert.deepEqual(states.map((pair) => pair.replaceAll('`', '')).sort(), pairs().standstill)
   })
 })
 
 /** The cells of the table that follows a mark, without the line under its titles. */
-function rowsBehind(mark: string): string[][] {
+function rowsAfter(mark: string): string[][] {
   const text = readFileSync(new URL('../../../docs/safety.md', import.meta.url), 'utf8')
-  const [, behind = ''] = text.split(`<!-- ${mark} -->`)
-  const lines = behind.trimStart().split('\n')
+  const [, after = ''] = text.split(`<!-- ${mark} -->`)
+  const lines = after.trimStart().split('\n')
   const table = lines.slice(0, lines.indexOf('')).filter((line) => !/^[|\s:-]+$/.test(line))
   return table.map((line) =>
     line
@@ -75,50 +75,53 @@ const TWO = 'two copies may run'
  * another property fails first.
  */
 const consequences: Record<Mutant, string> = {
-  'the source resumes the guest on any break behind the package': TWO,
-  'the source takes a break in postcopy-device for a failure and resumes': TWO,
-  'the source hands over before the guest has stopped': TWO,
-  'the source lets a cancel through behind the package': TWO,
-  'the source lets go before SHUT 0': 'the source let go of what is not at the destination',
-  'the source recovers without the received bitmaps': 'no recovery makes the guest whole',
-  'a recovery is accepted from the source of another guest': 'the guest has pages of another one',
+  'the source resumes the guest at any break after the package': TWO,
+  'the source treats a break in postcopy-device as a failure and resumes': TWO,
+  'the source switches before the guest has stopped': TWO,
+  'the source accepts a cancel after the package': TWO,
+  'the source completes before SHUT 0':
+    'the source completed, but the destination does not have the guest',
+  'the source recovers without the received bitmaps': 'no recovery completes the guest',
+  'a recovery is accepted from the source of another guest': 'the guest has pages of another guest',
   'the destination runs the guest without claiming it': TWO,
-  'the destination says SHUT 1 when it runs the guest': TWO,
-  'the destination gives back a guest that does not start': TWO,
-  'the destination says SHUT 0 before it has every page':
+  'the destination sends SHUT 1 although it runs the guest': TWO,
+  'the destination rejects a guest that does not start': TWO,
+  'the destination sends SHUT 0 before it has every page':
     'the destination completed without every page',
-  'the destination fails where its worker dies behind a precopy that runs': TWO,
-  'the destination loads devices when it is closed': 'nothing happens any more, and it is not over',
-  'a source whose worker dies behind a refusal pauses':
+  'the destination fails if its worker dies after a precopy that runs': TWO,
+  'the destination loads devices after it was closed':
+    'no step is possible, and the migration has not ended',
+  'a source whose worker dies after a refusal pauses':
     'the guest runs at a source that is postcopy-device',
-  'nobody can take the guest back from a paused source': 'nobody runs the guest, or ever will',
-  'the source tells that the guest is here until the destination confirms it':
-    'the source tells that the guest is here, and it may run at the destination',
-  'the source tells that the guest is elsewhere when it was sent':
-    'the source tells that the guest is elsewhere, and the destination does not have it',
+  'the guest cannot be taken back from a paused source':
+    'no end runs the guest or can run it later',
+  'the source reports that the guest is here until the destination confirms it':
+    'the source reports that the guest is here, but it may run at the destination',
+  'the source reports that the guest is elsewhere when it was sent':
+    'the source reports that the guest is elsewhere, but the destination does not have it',
 }
 
 function rulesFor(mutant: Mutant): Rules {
   return {
     ...postcopyRules,
     stranger: mutant === 'a recovery is accepted from the source of another guest',
-    preempt: mutant === 'the destination says SHUT 0 before it has every page',
-    startFails: mutant === 'the destination gives back a guest that does not start',
+    preempt: mutant === 'the destination sends SHUT 0 before it has every page',
+    startFails: mutant === 'the destination rejects a guest that does not start',
     mutant,
   }
 }
 
 /** Prints the steps, without the notices to main threads. */
 function tell(why: string, way: readonly string[]): void {
-  const told = way.filter((step) => !step.includes(' main thread is told: '))
+  const told = way.filter((step) => !step.includes(' main thread receives '))
   console.log(`      ${why}: ${told.join(' → ')}`)
 }
 
-describe('the search finds out where', () => {
+describe('the search finds a violation if', () => {
   for (const mutant of mutants) {
     it(mutant, () => {
       const expected = consequences[mutant]
-      const isTold = expected.startsWith('the source tells')
+      const isTold = expected.startsWith('the source reports')
       const scope = expected === TWO ? 'two copies only' : isTold ? undefined : 'nothing told'
       const { broken } = judge(rulesFor(mutant), scope)
       assert(broken !== undefined)

@@ -38,7 +38,7 @@ function request(next: Draft, what: 'cancel' | 'pause' | 'guest-stopped' | 'gues
 export function takeSourceNotice(steps: Steps): void {
   const [notice] = steps.from.source.notices
   if (notice === undefined) return
-  steps.add('program', `source main thread is told: ${notice}`, (next) => {
+  steps.add('program', `source main thread receives ${notice}`, (next) => {
     const { source } = next
     source.notices = source.notices.slice(1)
     switch (notice) {
@@ -81,7 +81,7 @@ export function endSourceWorker(next: Draft): void {
   next.source.notices = [...next.source.notices, 'exit']
 }
 
-/** The handover tells what the destination may have. */
+/** `handover` limits what the destination may have. */
 function workerLost(steps: Steps, next: Draft): void {
   const { source } = next
   switch (source.handover) {
@@ -112,7 +112,7 @@ function command(steps: Steps): void {
   const isAsked = (what: string): boolean => source.requests.some((one) => one === what)
   const isCancelling = source.phase.startsWith('cancelling')
   const mayCancel =
-    source.handover === 'none' || steps.has('the source lets a cancel through behind the package')
+    source.handover === 'none' || steps.has('the source accepts a cancel after the package')
   if (!isAtRest(main) && mayCancel && !isCancelling && !isAsked('cancel')) {
     if (source.step !== 'gone') {
       steps.add('command', 'cancel', (next) => {
@@ -154,7 +154,7 @@ function takeBack(steps: Steps, source: SourceEnd): void {
     (source.main === 'failed' && source.unconfirmed) ||
     source.main === 'completed' ||
     (source.main === 'postcopy-paused' &&
-      !steps.has('nobody can take the guest back from a paused source'))
+      !steps.has('the guest cannot be taken back from a paused source'))
   if (!isKnown || !mayBeAsked) return
   steps.add('decision', 'the guest is started at the source by hand', (next) => {
     next.source.taken = true

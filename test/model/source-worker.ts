@@ -22,13 +22,13 @@ function hear(steps: Steps): void {
   if (!connected || broken) return
   const [message] = inbox
   if (message !== undefined) {
-    steps.add('program', `source hears ${message}`, (next) => {
+    steps.add('program', `source receives ${message}`, (next) => {
       next.source.inbox = inbox.slice(1)
       take(next, message)
     })
   }
   if (torn) {
-    steps.add('program', 'source sees the connection break', (next) => {
+    steps.add('program', 'source detects the broken connection', (next) => {
       next.source.inbox = []
       next.source.torn = false
       next.source.broken = true
@@ -62,12 +62,12 @@ function take(next: Draft, message: ToSource): void {
 function takeRequest(steps: Steps): void {
   const [request] = steps.from.source.requests
   if (request === undefined) return
-  steps.add('program', `source worker is told: ${request}`, (next) => {
+  steps.add('program', `source worker receives ${request}`, (next) => {
     const { source } = next
     source.requests = source.requests.slice(1)
     switch (request) {
       case 'cancel':
-        cancel(next, steps.has('the source lets a cancel through behind the package'))
+        cancel(next, steps.has('the source accepts a cancel after the package'))
         break
       case 'pause':
         if (source.isRecovery || source.phase === 'pushing') source.broken = true
@@ -104,7 +104,7 @@ function goOn(steps: Steps): void {
   const hasBegun = source.step !== 'begin' && source.step !== 'conclude'
   const isWorking = hasBegun && source.step !== 'handed over' && source.step !== 'confirmed'
   if (isWorking && !waits && isSenseless(source)) {
-    steps.add('program', 'source gives up', (next) => {
+    steps.add('program', 'source fails', (next) => {
       next.source.step = 'conclude'
       close(next, 'source')
     })
@@ -147,7 +147,7 @@ function goOn(steps: Steps): void {
       recover(steps)
       break
     case 'conclude':
-      steps.add('program', 'source sorts its failure', (next) => {
+      steps.add('program', 'source decides whether it failed or paused', (next) => {
         conclude(steps, next)
       })
       break
@@ -165,7 +165,7 @@ function connect(steps: Steps): void {
     !destination.connected &&
     destination.isRecovery === source.isRecovery
   if (!isListened) {
-    steps.add('program', 'source finds nobody to connect to', (next) => {
+    steps.add('program', 'source cannot connect', (next) => {
       next.source.step = 'conclude'
     })
     return
@@ -186,7 +186,7 @@ function endPrecopy(steps: Steps): void {
       const { source } = next
       source.notices = [...source.notices, 'stop-guest']
       source.way = way
-      const hurries = steps.has('the source hands over before the guest has stopped')
+      const hurries = steps.has('the source switches before the guest has stopped')
       source.step = hurries ? 'hand over' : 'stopping'
     })
   }
@@ -196,12 +196,12 @@ function endPrecopy(steps: Steps): void {
 function handOver(steps: Steps): void {
   const { step, way } = steps.from.source
   if (step === 'hand over') {
-    steps.add('program', `source notes that it hands over (${way})`, (next) => {
+    steps.add('program', `source exchanges Handover (${way})`, (next) => {
       next.source.handover = way
       next.source.step = 'last bytes'
     })
   } else if (step === 'last bytes') {
-    steps.add('program', 'source announces that it hands over', (next) => {
+    steps.add('program', 'source announces the switch', (next) => {
       takeSource(next, way === 'postcopy' ? 'send-package' : 'send-precopy')
       next.source.step = 'handed over'
     })
@@ -231,9 +231,9 @@ function finish(steps: Steps): void {
       } else next.source.dirty = false
     })
   } else if (step === 'confirm') {
-    const early = steps.has('the source lets go before SHUT 0')
+    const early = steps.has('the source completes before SHUT 0')
     if (source.shut !== '0' && steps.rules.returnPath && !early) return
-    steps.add('program', 'source takes it for confirmed', (next) => {
+    steps.add('program', 'source records the confirmation', (next) => {
       if (next.source.phase === 'package-sent') takeSource(next, 'loaded')
       next.source.handover = 'confirmed'
       next.source.step = 'confirmed'
@@ -251,7 +251,7 @@ function recover(steps: Steps): void {
   const { step, phase } = steps.from.source
   const blindly = steps.has('the source recovers without the received bitmaps')
   if (step === 'ask') {
-    steps.add('program', 'source asks for the received bitmaps', (next) => {
+    steps.add('program', 'source requests the received bitmaps', (next) => {
       takeSource(next, 'connected')
       if (!blindly) sendToDestination(next, 'RECV_BITMAP')
       else next.source.dirty = false
@@ -264,7 +264,7 @@ function recover(steps: Steps): void {
       next.source.step = 'resumed'
     })
   } else if (step === 'resumed' && phase === 'pushing') {
-    steps.add('program', 'source goes on', (next) => {
+    steps.add('program', 'source continues', (next) => {
       next.source.step = 'push'
     })
   } else {
@@ -280,8 +280,8 @@ function conclude(steps: Steps, next: Draft): void {
   source.step = 'rest'
   const isSent = source.phase === 'package-sent' || source.phase === 'pushing'
   const takesItBack =
-    steps.has('the source resumes the guest on any break behind the package') ||
-    (steps.has('the source takes a break in postcopy-device for a failure and resumes') &&
+    steps.has('the source resumes the guest at any break after the package') ||
+    (steps.has('the source treats a break in postcopy-device as a failure and resumes') &&
       source.phase === 'package-sent')
   if (isSent && takesItBack && !source.isRecovery) source.phase = 'stopping'
   const event = source.shut === '1' && !source.isRecovery ? 'refused' : 'broken'
@@ -292,7 +292,7 @@ function conclude(steps: Steps, next: Draft): void {
   }
   takeSource(next, event, {
     giveBack: () => {
-      if (!steps.has('a source whose worker dies behind a refusal pauses')) source.handover = 'none'
+      if (!steps.has('a source whose worker dies after a refusal pauses')) source.handover = 'none'
     },
     resumeGuest: () => {
       source.notices = [...source.notices, 'resume-guest']

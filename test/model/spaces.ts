@@ -13,7 +13,7 @@ export const explorations = {
     stranger: true,
     hasty: false,
   },
-  'a source that is killed, and replaced by what it has spilled': {
+  'a source that is killed, and continued from its spill': {
     ...postcopyRules,
     kills: 'source',
     spill: true,

@@ -160,7 +160,7 @@ describe('the model can do what real ends do', () => {
   })
 })
 
-describe('the model can do what real ends do where the machine does not start', () => {
+describe('the model can do what real ends do if the machine does not start', () => {
   for (const capabilities of [postcopy, { 'return-path': true }]) {
     it(`with ${Object.keys(capabilities).join()}`, async () => {
       const pair = await watchedPair({ capabilities })

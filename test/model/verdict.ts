@@ -39,7 +39,9 @@ function firstStuck(space: Space, rules: Rules): Finding {
     if (mayStandStill(one) || isParkedForGood(one, rules)) return false
     return !space.goesOn(number)
   })
-  return state === -1 ? undefined : { state, why: 'nothing happens any more, and it is not over' }
+  return state === -1
+    ? undefined
+    : { state, why: 'no step is possible, and the migration has not ended' }
 }
 
 /** The guest can run, now or later: by the program, by commands, or by a user's decision. */
@@ -47,7 +49,9 @@ function firstLost(space: Space): Finding {
   const isGood = (state: State): boolean =>
     mayRunAtSource(state) || mayRunAtDestination(state) || isAcceptedLoss(state)
   const state = firstWithoutWay(space, isGood, ['program', 'command', 'decision'])
-  return state === undefined ? undefined : { state, why: 'nobody runs the guest, or ever will' }
+  return state === undefined
+    ? undefined
+    : { state, why: 'no end runs the guest or can run it later' }
 }
 
 /**
@@ -60,7 +64,7 @@ function firstUnfinished(space: Space): Finding {
     return destination.main === 'completed' || isGivenUp || !mayRunAtDestination(state)
   }
   const state = firstWithoutWay(space, isGood, ['program', 'command'])
-  return state === undefined ? undefined : { state, why: 'no recovery makes the guest whole' }
+  return state === undefined ? undefined : { state, why: 'no recovery completes the guest' }
 }
 
 /**

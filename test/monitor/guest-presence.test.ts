@@ -34,46 +34,43 @@ function messages(state: MigrationState, guestLocation: GuestLocation): string[]
 
 describe('a monitor', () => {
   for (const state of mayRunThere) {
-    it(`tells of a source that is ${state} that where the guest runs is not known`, () => {
+    it(`reports for a source in ${state} that the location of the guest is not known`, () => {
       for (const message of messages(state, 'unknown')) {
         assert.match(message, /has not confirmed.*whether it runs there is not known/)
-        assert.doesNotMatch(
-          message,
-          /runs elsewhere|destination has confirmed|starts it again here/,
-        )
+        assert.doesNotMatch(message, /runs elsewhere|destination has confirmed|resumes it here/)
       }
     })
   }
 
   for (const state of ['postcopy-active', 'postcopy-paused', 'completed'] as const) {
-    it(`tells of a source that is ${state} that the destination has the guest, if it still lives`, () => {
+    it(`reports for a source in ${state} that the destination has the guest, and may have ended`, () => {
       for (const message of messages(state, 'elsewhere')) {
         assert.match(
           message,
-          /the destination has confirmed that it has the guest, which is there unless that process has ended since/,
+          /the destination has confirmed that it has the guest, and may have ended since/,
         )
         assert.doesNotMatch(message, /runs elsewhere|not known/)
       }
     })
   }
 
-  it('tells when to recover, and when to take the guest back, after a break', () => {
+  it('advises after a break when to recover, and when to take the guest back', () => {
     for (const message of messages('postcopy-paused', 'elsewhere')) {
       assert.match(
         message,
-        /If the guest is there, .*migrate -r here go on.*only if it is lost, cont -f/,
+        /If it still has the guest, .*migrate -r here continue.*cont -f .*: give it only if the guest is lost there/,
       )
     }
   })
 
-  it('tells that the guest goes on here where it was not handed over', () => {
+  it('reports before the switch that the guest resumes here', () => {
     for (const message of messages('device', 'here')) {
-      assert.match(message, /starts it again here if it fails/)
+      assert.match(message, /resumes it here if it fails/)
     }
   })
 
   for (const state of ['active', 'postcopy-device', 'postcopy-paused'] as const) {
-    it(`has the guest of a destination that is ${state} once it is claimed`, () => {
+    it(`has the guest of a destination in ${state} after it is claimed`, () => {
       assert.equal(presenceOf(undefined, { state, guestLocation: 'here' }, true), 'arriving')
       assert.equal(presenceOf(undefined, { state, guestLocation: 'elsewhere' }, true), 'awaited')
     })

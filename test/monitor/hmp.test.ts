@@ -16,7 +16,7 @@ describe('HMP lines', () => {
     it(`splits ${JSON.stringify(line)}`, () => assert.deepEqual(splitLine(line), words))
   }
 
-  it('refuses a quotation mark that is not closed', () => {
+  it('rejects an unclosed quotation mark', () => {
     assert.throws(() => splitLine('migrate "tcp:'), { code: 'ERR_MONITOR_ARGUMENT' })
   })
 })
@@ -30,11 +30,11 @@ describe('HMP commands', () => {
   const refused: readonly (readonly [string, string, RegExp])[] = [
     ['migrat', 'ERR_MONITOR_COMMAND', /unknown command "migrat": did you mean migrate\?/],
     ['info migrat', 'ERR_MONITOR_COMMAND', /did you mean info migrate\?/],
-    ['xyzzy', 'ERR_MONITOR_COMMAND', /unknown command "xyzzy": help lists what there is/],
+    ['xyzzy', 'ERR_MONITOR_COMMAND', /unknown command "xyzzy": help lists the commands/],
     ['help xyzzy', 'ERR_MONITOR_COMMAND', /unknown command "xyzzy"/],
     ['migrate', 'ERR_MONITOR_ARGUMENT', /migrate needs URI; usage: migrate \[-d\] \[-r\] URI/],
     ['migrate -x tcp:a:1', 'ERR_MONITOR_ARGUMENT', /no flag -x/],
-    ['migrate tcp:a:1 tcp:b:2', 'ERR_MONITOR_ARGUMENT', /"tcp:b:2" is one word too many/],
+    ['migrate tcp:a:1 tcp:b:2', 'ERR_MONITOR_ARGUMENT', /"tcp:b:2" is one argument too many/],
     ['migrate udp:a:1', 'ERR_INVALID_URI', /tcp:HOST:PORT or unix:PATH/],
     [`migrate -r tcp:127.0.0.1:1`, 'ERR_STATE_RECOVER', /only a migration that is postcopy-paused/],
     [
@@ -42,7 +42,11 @@ describe('HMP commands', () => {
       'ERR_STATE_RECOVER',
       /only a migration that is postcopy-pa/,
     ],
-    ['migrate_incoming tcp:127.0.0.1:0', 'ERR_STATE_NOT_INCOMING', /started with --incoming/],
+    [
+      'migrate_incoming tcp:127.0.0.1:0',
+      'ERR_STATE_NOT_INCOMING',
+      /start the destination with --incoming/,
+    ],
     ['migrate_set_capability postcopy-ram', 'ERR_MONITOR_ARGUMENT', /needs on\|off/],
     ['migrate_set_capability postcopy-ram yes', 'ERR_MONITOR_ARGUMENT', /neither on nor off/],
     ['migrate_set_capability rdma on', 'ERR_UNKNOWN_CAPABILITY', /there are: postcopy-ram/],
@@ -73,7 +77,7 @@ describe('HMP commands', () => {
     assert.equal(await type(monitor, 'help info'), await type(monitor, 'info'))
   })
 
-  it('set a capability, also by its first name', async () => {
+  it("set a capability, also by QEMU's first name for it", async () => {
     const off = await type(monitor, 'info migrate_capabilities')
     assert.match(off, /^postcopy-ram: off$/m)
     await type(monitor, 'migrate_set_capability x-postcopy-ram on')
@@ -115,13 +119,13 @@ describe('HMP commands', () => {
     assert.match(await type(monitor, 'info cpus'), /^CPU #0: thread_id=\d+ \w+, \d+ touches/)
   })
 
-  it('show nothing of a migration that never was', async () => {
+  it('show nothing before a migration', async () => {
     assert.equal(await type(monitor, 'info migrate'), '')
     assert.equal(await type(monitor, 'info page_arrivals'), '')
     assert.equal(await type(monitor, 'migrate_cancel'), '')
   })
 
-  it('ask the owner to end the process', async () => {
+  it('request the end of the process from its owner', async () => {
     let asked = 0
     monitor.on('quit', () => (asked += 1))
     await type(monitor, 'quit', 'q')

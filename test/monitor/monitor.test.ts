@@ -29,7 +29,7 @@ async function ended(monitor: Monitor): Promise<void> {
 const LOADED_PAGES = 12
 
 describe('the monitor', () => {
-  it('shows a postcopy migration by the names of query-migrate', async () => {
+  it('shows a postcopy migration with the names of query-migrate', async () => {
     const { here, there, uri } = await pair()
     const running: boolean[] = []
     there.on('running', (now) => running.push(now))
@@ -67,7 +67,7 @@ describe('the monitor', () => {
       latency?.count,
       arrived['postcopy-latency-dist']?.reduce((a, b) => a + b, 0),
     )
-    assert.equal(arrived['postcopy-vcpu-blocktime'], undefined, 'a capability of its own')
+    assert.equal(arrived['postcopy-vcpu-blocktime'], undefined, 'a capability of postcopy')
     assert.deepEqual(running, [true])
     assert.match(await type(there, 'info page_arrivals 16'), /^ram: 2048 pages: 12 precopied/)
   })
@@ -85,11 +85,14 @@ describe('the monitor', () => {
     })
   })
 
-  it('knows where the guest is and refuses what that forbids', async () => {
+  it('refuses commands that need a guest which is not here', async () => {
     const { here, there, uri } = await pair()
     assert.deepEqual(there.queryStatus(), { running: false, status: 'inmigrate' })
     for (const line of ['cont', 'stop']) {
-      await assert.rejects(type(there, line), { code: 'ERR_STATE_GUEST', message: /not arrived/ })
+      await assert.rejects(type(there, line), {
+        code: 'ERR_STATE_GUEST',
+        message: /no guest has been received/,
+      })
     }
     await assert.rejects(type(there, `migrate ${uri}`), /no guest has arrived/)
     await assert.rejects(type(there, `migrate_incoming ${uri}`), { code: 'ERR_STATE_INCOMING' })
@@ -115,7 +118,7 @@ describe('the monitor', () => {
     assert.equal(there.queryStatus().status, 'running')
   })
 
-  it('cancels in precopy, and the guest goes on', async () => {
+  it('cancels in precopy, and the guest continues', async () => {
     const { here, there, uri } = await pair()
     await type(here, 'migrate_set_parameter max-bandwidth 1M', `migrate -d ${uri}`)
     while (here.source?.state !== 'active') await once(here, 'migration')
@@ -135,7 +138,7 @@ describe('the monitor', () => {
     await ended(there)
   })
 
-  it('moves a guest on to a third process', async () => {
+  it('migrates a received guest to a third process', async () => {
     const { here, there, uri } = await pair()
     const third = await monitorOver({ incoming: true })
     await type(third, postcopy)
@@ -147,17 +150,17 @@ describe('the monitor', () => {
     assert.match(await type(third, 'stop', 'verify'), /^content: good/)
   })
 
-  it('takes a guest back that has migrated only by force', async () => {
+  it('takes a migrated guest back only by force', async () => {
     const { here, there, uri } = await pair()
     await type(here, `migrate ${uri}`)
     await ended(there)
     await type(there, 'stop')
-    await assert.rejects(type(here, 'cont'), /cont -f takes it back/)
+    await assert.rejects(type(here, 'cont'), /cont -f takes the guest back/)
     await type(here, 'cont -f')
     assert.equal(here.queryStatus().status, 'running')
   })
 
-  it('takes a guest back from a paused migration whose destination is gone, whole, by force', async () => {
+  it('takes the complete guest back by force from a paused migration whose destination has ended', async () => {
     const here = await monitorOver({ workload: 'random:writes=30,rate=20000' })
     here.cont()
     const peer = await FakeDestination.listen()
@@ -178,7 +181,7 @@ describe('the monitor', () => {
     assert.match(await type(there, 'stop', 'verify'), /^content: good/)
   })
 
-  it('gives a waiting destination its capabilities without losing its port', async () => {
+  it('sets capabilities of a listening destination without closing its port', async () => {
     const { there, uri } = await pair({ capability: false })
     await type(there, postcopy)
     assert.equal(there.destination?.uri, uri)

@@ -1,4 +1,4 @@
-/** The monitor over a machine that is no guest of ours. */
+/** The monitor over a custom machine. */
 import assert from 'node:assert/strict'
 import { commands } from '../../src/monitor/commands.js'
 import { execute } from '../../src/monitor/hmp.js'
@@ -26,7 +26,7 @@ describe('a monitor over any machine', () => {
     assert.deepEqual([here.machine.running, there.machine.running], [false, true])
   })
 
-  it('has no command for what the machine cannot do', async () => {
+  it('has no commands that the machine does not support', async () => {
     const own = monitor()
     for (const name of ['verify', 'info cpus']) {
       await assert.rejects(execute(own, commands, name), { code: 'ERR_MONITOR_COMMAND' })

@@ -46,7 +46,7 @@ describe('migrate_pause', () => {
     })
   }
 
-  it('leaves a guest that is lost at the destination to who takes it back by force', async () => {
+  it('leaves a guest that is lost at the destination to cont -f at the source', async () => {
     const { here, there } = await inPostcopy()
     here.pause()
     await Promise.all([here, there].map((end) => reached(end, 'postcopy-paused')))

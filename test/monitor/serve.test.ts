@@ -23,7 +23,7 @@ async function session(format: MonitorFormat = 'text') {
 }
 
 describe('the monitor on streams', () => {
-  it('prompts, answers each line in order, and says when the input has ended', async () => {
+  it('prompts, answers each line in order, and reports the end of the input', async () => {
     const { session: text } = await session()
     const [input, output] = [new PassThrough(), new PassThrough()]
     const ended = new Promise<void>((resolve) => {
@@ -36,16 +36,16 @@ describe('the monitor on streams', () => {
     assert.equal(
       answers,
       '(postcopy) VM status: paused\n' +
-        '(postcopy) Error: unknown command "nonsense": help lists what there is\n' +
+        '(postcopy) Error: unknown command "nonsense": help lists the commands\n' +
         '(postcopy) (postcopy) VM status: running\n(postcopy) ',
     )
   })
 
-  it('answers a line with control characters without them', async () => {
+  it('removes control characters of a line from its answer', async () => {
     const { session: text } = await session()
     assert.equal(
       await text.answer('in\x1b[2J\u202efo\x9b'),
-      'Error: unknown command "in\\x1b[2J\\u{202e}fo\\x9b": help lists what there is\n',
+      'Error: unknown command "in\\x1b[2J\\u{202e}fo\\x9b": help lists the commands\n',
     )
     const { session: json } = await session('json')
     assert.doesNotMatch((await json.answer('in\x1b[2J\u202efo\x9b')).trimEnd(), /\p{Cc}|\p{Cf}/u)
@@ -83,7 +83,7 @@ async function connectTo(path: string): Promise<net.Socket> {
 }
 
 describe('a client of the monitor on a unix socket', () => {
-  it('that sends a line without an end costs 1 MiB, and is understood again after it', async () => {
+  it('that sends an endless line uses 1 MiB, and can send commands after it', async () => {
     const path = await served()
     const socket = (await connectTo(path)).setEncoding('utf8')
     let text = ''
@@ -97,7 +97,7 @@ describe('a client of the monitor on a unix socket', () => {
     )
   })
 
-  it('that does not read its answers has no further line looked at, and others are served', async () => {
+  it('that does not read its answers is not read, and others are served', async () => {
     const path = await served()
     const socket = (await connectTo(path)).pause()
     // Ends when the monitor stops reading: then the kernel's buffer is full.
@@ -128,7 +128,7 @@ describe('a client of the monitor on a unix socket', () => {
     assert.equal((await answer).join(''), '(postcopy) ')
   })
 
-  it('that is one too many is turned away, and has its place when another one leaves', async () => {
+  it('is rejected above the limit, and accepted after another one closes', async () => {
     const path = await served()
     const sockets: net.Socket[] = []
     for (let count = 0; count < 64; count += 1) {
@@ -167,7 +167,7 @@ describe('the monitor on a unix socket', () => {
     assert.equal(monitor.queryStatus().running, false)
   })
 
-  it('goes on for other clients while migrate without -d waits', async () => {
+  it('serves other clients while migrate without -d waits', async () => {
     const { session: text, monitor } = await session()
     const path = join(await temporaryFolder(), 'monitor')
     const silent = net.createServer()
@@ -192,7 +192,7 @@ describe('the monitor on a unix socket', () => {
     assert.equal(monitor.source?.state, 'cancelled')
   })
 
-  it('replaces a socket that nobody listens on, and refuses one that is in use', async () => {
+  it('replaces an unused socket, and refuses one that is in use', async () => {
     const { session: text } = await session()
     const path = join(await temporaryFolder(), 'monitor')
     const server = await serveUnix(text, path)

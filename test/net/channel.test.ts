@@ -47,9 +47,9 @@ async function securedConnection(): Promise<{ peer: net.Socket; channel: Channel
   return { peer, channel }
 }
 
-describe('a channel that is gone before anybody reads it', () => {
+describe('a channel that closes before its consumer starts', () => {
   for (const when of ['just now', 'long ago']) {
-    it(`says so to whoever starts it (${when})`, async () => {
+    it(`reports that at the start (${when})`, async () => {
       const { channel } = await connection('unix')
       channel.destroy(new ConnectionError('ECONNRESET', 'gone'))
       if (when === 'long ago') await new Promise(setImmediate)
@@ -62,8 +62,8 @@ describe('a channel that is gone before anybody reads it', () => {
   }
 })
 
-describe('a channel whose first consumer only looks', () => {
-  it('reads little until something is taken, then all, in order', async () => {
+describe('a channel whose first consumer only peeks', () => {
+  it('reads little until bytes are consumed, then all, in order', async () => {
     const { peer, channel } = await connection('unix')
     const sent = Uint8Array.from({ length: SENT_BYTES }, (_, index) => index % 251)
     await new Promise((resolve) => peer.write(sent, resolve))
@@ -94,9 +94,9 @@ describe('a channel whose first consumer only looks', () => {
   })
 })
 
-describe('a channel whose consumer takes nothing', () => {
+describe('a channel whose consumer consumes nothing', () => {
   for (const kind of ['tcp', 'unix', 'tls'] as const) {
-    it(`is closed when its buffer is full, and says why (${kind})`, async function () {
+    it(`is closed when its buffer is full, with the reason (${kind})`, async function () {
       if (kind === 'tls') requires(this, 'openssl')
       const { peer, channel } = await (kind === 'tls' ? securedConnection() : connection(kind))
       let seen = 0
@@ -120,7 +120,7 @@ describe('a channel whose consumer takes nothing', () => {
 
 describe('a channel whose peer does not read for a while', () => {
   for (const kind of ['tcp', 'unix'] as const) {
-    it(`brings what was written in order, once (${kind})`, async () => {
+    it(`delivers all bytes in order, once (${kind})`, async () => {
       const { peer, channel } = await connection(kind)
       const nothing = (): number => assert.fail('nothing was sent')
       channel.start({ consume: nothing, end: nothing, close: () => undefined })
@@ -136,20 +136,20 @@ describe('a channel whose peer does not read for a while', () => {
 
       const got: Buffer[] = []
       let length = 0
-      let behind = 0
+      let later = 0
       await new Promise<void>((resolve) => {
         peer.on('data', (bytes: Buffer) => {
           got.push(bytes)
           length += bytes.length
           // The kernel has room again, but earlier bytes are still queued in the channel.
-          if (channel.unsentBytes > 0 && behind < 50) {
-            behind += 1
+          if (channel.unsentBytes > 0 && later < 50) {
+            later += 1
             write(20)
           }
-          if (length >= 17 * 2 ** 20 + 20 + 20 * behind) resolve()
+          if (length >= 17 * 2 ** 20 + 20 + 20 * later) resolve()
         })
       })
-      assert(behind > 10, `${behind} small pieces`)
+      assert(later > 10, `${later} small pieces`)
       assert(Buffer.concat(got).equals(Buffer.concat(expected)))
       assert.deepEqual(written, [...expected.keys()])
     })

@@ -24,7 +24,7 @@ async function listening(path: string) {
 }
 
 describe('a unix socket', () => {
-  it('is its owner’s alone from the moment that its file is there', async () => {
+  it('is accessible only to its owner as soon as its file exists', async () => {
     clearUmask()
     const path = join(await temporaryFolder(), 'socket')
     // There was no chmod: the socket was created with this mode.
@@ -34,14 +34,14 @@ describe('a unix socket', () => {
     assert.equal(mode % 0o1000, 0o600)
   })
 
-  it('is so for every listener', async () => {
+  it('has the same mode for every listener', async () => {
     clearUmask()
     const path = join(await temporaryFolder(), 'socket')
     await listening(path)
     assert.equal(statSync(path).mode % 0o1000, 0o600)
   })
 
-  it('takes whoever finds it from that moment on', async () => {
+  it('accepts connections as soon as its file exists', async () => {
     const path = join(await temporaryFolder(), 'socket')
     const fd = listenUnixSocket(path, 0o600)
     cleanups.add(() => closeFd(fd))
@@ -50,7 +50,7 @@ describe('a unix socket', () => {
     await once(socket, 'connect')
   })
 
-  it('takes its file away when it is closed', async () => {
+  it('removes its file when it is closed', async () => {
     const path = join(await temporaryFolder(), 'socket')
     const listener = await listening(path)
     assert(existsSync(path))
@@ -58,7 +58,7 @@ describe('a unix socket', () => {
     assert(!existsSync(path))
   })
 
-  it('leaves a file that has taken the place of its own', async () => {
+  it('does not remove a file that has replaced its own', async () => {
     const path = join(await temporaryFolder(), 'socket')
     const first = await listening(path)
     rmSync(path)
@@ -74,7 +74,7 @@ describe('a unix socket', () => {
     assert.equal(readFileSync(path, 'utf8'), 'of another')
   })
 
-  it('replaces one that nobody listens on, and nothing else', async () => {
+  it('replaces only an unused socket', async () => {
     const folder = await temporaryFolder()
     const [stale, used, file] = ['stale', 'used', 'file'].map((name) => join(folder, name))
     assert(stale !== undefined && used !== undefined && file !== undefined)
@@ -87,14 +87,14 @@ describe('a unix socket', () => {
     assert(existsSync(file))
   })
 
-  it('has a path that fits, or is refused with it', async () => {
+  it('has a path that fits, otherwise it is refused with the path', async () => {
     const path = `/tmp/${'x'.repeat(103)}`
     await assert.rejects(listening(path), { code: 'ENAMETOOLONG', message: /unix:\/tmp\/xxx/ })
     assert.throws(() => listenUnixSocket('a\0b', 0o600), RangeError)
     assert.throws(() => listenUnixSocket('', 0o600), { code: 'ENAMETOOLONG' })
   })
 
-  it('leaves no file behind where a destination is closed before its source came', async () => {
+  it('leaves no file if a destination is closed before its source connects', async () => {
     const path = join(await temporaryFolder(), 'socket')
     const destination = await Destination.listen(new TestMachine(), { uri: `unix:${path}` })
     assert.equal(statSync(path).mode % 0o1000, 0o600)

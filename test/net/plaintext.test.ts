@@ -3,7 +3,7 @@ import { isPlaintext } from '../../src/net/plaintext.js'
 import { defaultParameters } from '../../src/migration/options.js'
 import { parseUri } from '../../src/net/uri.js'
 
-describe('guest memory crosses the network in clear', () => {
+describe('guest memory crosses the network unencrypted', () => {
   const cases: readonly (readonly [string, boolean])[] = [
     ['unix:/x', false],
     ['tcp::4444', false],

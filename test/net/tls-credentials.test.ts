@@ -22,15 +22,15 @@ const damages: readonly (readonly [string, (files: Damaged) => void, RegExp])[] 
   [
     'no directory',
     ({ directory }) => rmSync(directory, { recursive: true }),
-    /must be a directory with ca-cert\.pem, server-cert\.pem and server-key\.pem: .*ca-cert\.pem: there is no such file/,
+    /must be a directory with ca-cert\.pem, server-cert\.pem and server-key\.pem: .*ca-cert\.pem: no such file/,
   ],
   [
     'no key',
     ({ directory }) => rmSync(join(directory, 'server-key.pem')),
-    /server-key\.pem: there is no such file/,
+    /server-key\.pem: no such file/,
   ],
   [
-    'a certificate that is none',
+    'a file that is not a certificate',
     ({ directory }) => writeFileSync(join(directory, 'server-cert.pem'), 'hello'),
     /server-cert\.pem has no certificate in PEM/,
   ],
@@ -43,7 +43,7 @@ const damages: readonly (readonly [string, (files: Damaged) => void, RegExp])[] 
     /ca-cert\.pem has a certificate that cannot be read/,
   ],
   [
-    'a key that is none',
+    'a file that is not a key',
     ({ directory }) => writeFileSync(join(directory, 'server-key.pem'), 'hello'),
     /server-key\.pem has no private key in PEM/,
   ],
@@ -51,7 +51,7 @@ const damages: readonly (readonly [string, (files: Damaged) => void, RegExp])[] 
     'the key of another certificate',
     ({ directory }) =>
       copyFileSync(join(directory, 'client-key.pem'), join(directory, 'server-key.pem')),
-    /server-key\.pem is not that of the certificate in .*server-cert\.pem/,
+    /server-key\.pem does not belong to the certificate in .*server-cert\.pem/,
   ],
   [
     'a certificate that has expired',
@@ -62,7 +62,7 @@ const damages: readonly (readonly [string, (files: Damaged) => void, RegExp])[] 
     'a certificate for the other role',
     ({ directory, authority }) =>
       authority.issue(directory, 'server', { extendedKeyUsage: 'clientAuth' }),
-    /server-cert\.pem must not be used by a TLS server/,
+    /server-cert\.pem is not for a TLS server/,
   ],
   [
     'the certificate of another authority',
@@ -70,10 +70,10 @@ const damages: readonly (readonly [string, (files: Damaged) => void, RegExp])[] 
       const other = new Authority(directory, 'other')
       copyFileSync(join(other.folder, 'ca-cert.pem'), join(directory, 'ca-cert.pem'))
     },
-    /server-cert\.pem is not signed by one in .*ca-cert\.pem/,
+    /server-cert\.pem is not signed by a certificate in .*ca-cert\.pem/,
   ],
   [
-    'a revocation list that is none',
+    'a file that is not a revocation list',
     ({ directory }) => writeFileSync(join(directory, 'ca-crl.pem'), 'hello'),
     /the files in .*creds cannot be used/,
   ],
@@ -85,7 +85,7 @@ describe('TLS credentials', function () {
   })
 
   for (const [what, damage, message] of damages) {
-    it(`are refused, with the file's name, where there is ${what}`, async () => {
+    it(`are refused, with the file's name, if there is ${what}`, async () => {
       const files = makeCredentials(await temporaryFolder())
       readCredentials(files.directory, 'server')
       damage(files)
@@ -96,14 +96,14 @@ describe('TLS credentials', function () {
     })
   }
 
-  it('are those of the role alone', async () => {
+  it('are only those of the role', async () => {
     const folder = await temporaryFolder()
     new Authority(folder).issue(join(folder, 'client'), 'client')
     readCredentials(join(folder, 'client'), 'client')
     assert.throws(() => readCredentials(join(folder, 'client'), 'server'), /server-cert\.pem/)
   })
 
-  it('are warned of once where others may read the key, with what to do', async () => {
+  it('cause one warning with advice if other users may read the key', async () => {
     const { directory } = makeCredentials(await temporaryFolder())
     const path = join(directory, 'server-key.pem')
     const warnings: string[] = []
@@ -124,7 +124,7 @@ describe('TLS credentials', function () {
     assert.match(warnings.join(), /server-key\.pem \(mode 0640\): chmod 600 .*server-key\.pem$/)
   })
 
-  it('have the name to look for: that of the URI, unless told another', async () => {
+  it('have the host of the URI as the expected name, unless tls-hostname is set', async () => {
     const { directory } = makeCredentials(await temporaryFolder())
     const parameters = { ...defaultParameters, 'tls-creds': directory }
     const nameFor = (uri: string, hostname = ''): string | undefined =>
@@ -137,7 +137,7 @@ describe('TLS credentials', function () {
     assert.throws(() => nameFor('unix:/x'), { code: 'ERR_TLS_HOSTNAME', message: /tls-hostname/ })
   })
 
-  it('are not looked for without tls-creds', () => {
+  it('are not read without tls-creds', () => {
     assert.equal(serverCredentials(defaultParameters), undefined)
     assert.equal(clientCredentials(defaultParameters, parseUri('unix:/x')), undefined)
   })

@@ -21,13 +21,13 @@ const refused = { code: 'ERR_INVALID_URI', message: /108 bytes.* at most 107/ }
 
 describe('a URI', () => {
   for (const text of ['tcp::0', 'tcp:host:65535', 'tcp:[::1]:1', 'unix:a', `unix:${fits}`]) {
-    it(`is read and written as it was: ${text.slice(0, 20)}`, () => {
+    it(`is parsed and formatted unchanged: ${text.slice(0, 20)}`, () => {
       assert.equal(formatUri(parseUri(text)), text)
     })
   }
 
   for (const text of ['', 'tcp:', 'tcp:host', 'tcp:host:65536', 'unix:', 'exec:cat', 'unix:a\0b']) {
-    it(`is refused where it is none: ${JSON.stringify(text)}`, () => {
+    it(`is refused if it is invalid: ${JSON.stringify(text)}`, () => {
       assert.throws(() => parseUri(text), { code: 'ERR_INVALID_URI' })
     })
   }
@@ -41,7 +41,7 @@ describe('the path of a unix socket that the kernel would truncate', () => {
     assert.throws(() => parseUri(`unix:${'ä'.repeat(54)}`), refused)
   })
 
-  it('is refused by a source, though a socket listens on what would be left of it', async () => {
+  it('is refused by a source, even if a socket listens on the truncated path', async () => {
     const folder = await temporaryFolder()
     const prefix = `${folder}/`.padEnd(107, 'p')
     const server = net.createServer().listen(prefix)
@@ -74,7 +74,7 @@ describe('the path of a unix socket that the kernel would truncate', () => {
     ['resume', 'nowhere', uri],
     ['resume', 'nowhere', 'tcp::0', '--qmp', uri],
   ]) {
-    it(`is refused before the command begins: ${args.slice(0, -1).join(' ')}`, async () => {
+    it(`is refused before the command starts: ${args.slice(0, -1).join(' ')}`, async () => {
       const { status, stderr } = await runCli(args)
       assert.equal(status, 1)
       assert.match(stderr, refused.message)

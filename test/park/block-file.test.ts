@@ -14,7 +14,11 @@ function openFiles(): number {
 
 describe('a file of RAM', () => {
   const cases = [
-    ['cannot be made as long as its block', 'r', (fd: number) => BlockFile.create(fd, block)],
+    [
+      'cannot be extended to the length of its block',
+      'r',
+      (fd: number) => BlockFile.create(fd, block),
+    ],
     ['cannot be mapped', 'w', (fd: number) => BlockFile.create(fd, block)],
     [
       'cannot be mapped in a recovery',
@@ -23,7 +27,7 @@ describe('a file of RAM', () => {
     ],
   ] as const
   for (const [title, flags, act] of cases) {
-    it(`is closed where it ${title}`, async () => {
+    it(`is closed if it ${title}`, async () => {
       const path = join(await temporaryFolder(), 'ram')
       writeFileSync(path, new Uint8Array(block.lengthBytes))
       const before = openFiles()
@@ -32,7 +36,7 @@ describe('a file of RAM', () => {
     })
   }
 
-  it('has its checksum computed from its data alone, whatever its length', async () => {
+  it('has a checksum that is computed from its data alone, at any length', async () => {
     const path = join(await temporaryFolder(), 'ram')
     const lengthBytes = 4 * 2 ** 30
     const fd = openSync(path, 'w+')

@@ -8,7 +8,7 @@ import { cleanups } from '../support/cleanup.js'
 const MIB = 2 ** 20
 
 describe('the checksum of a RAM file', () => {
-  it('goes from data to data, whatever lies between', async () => {
+  it('skips all holes between data', async () => {
     const path = join(await temporaryFolder(), 'ram')
     const bytes = new Uint8Array(8 * MIB)
     for (const at of [5, 3 * MIB + 1, 8 * MIB - 1]) bytes[at] = 7
@@ -24,7 +24,7 @@ describe('the checksum of a RAM file', () => {
     assert.deepEqual(asked, [0, MIB, 4 * MIB, 8 * MIB])
   })
 
-  it('asks once about 16 TiB without data', () => {
+  it('needs one seek for 16 TiB without data', () => {
     let asked = 0
     const nothing = (): number => {
       asked += 1

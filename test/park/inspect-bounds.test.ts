@@ -52,7 +52,7 @@ describe('the bounds of inspect', () => {
     assert.match(report.oddities.join('\n'), /^99992 more pings with unknown values$/m)
   })
 
-  it('refuses a package that is made of pings', async () => {
+  it('rejects a package that consists of pings', async () => {
     const pings = Array.from({ length: 65 }, (_, index) => index)
     const bytes = stream.encode((out) => {
       short.prologue(out)
@@ -63,13 +63,13 @@ describe('the bounds of inspect', () => {
     assert.match(report.error.message, /a package with more than 64 pings/)
   })
 
-  it('reads a long description in memory that does not grow with what stands in it', async () => {
+  it('reads a long description in memory that does not grow with its content', async () => {
     const file = await save(described(`{"devices":[${'{},'.repeat(5 * MIB)}{}]}`))
     const took = inspectingTook(file, 'inspectStream')
     assert(took < 200 * MIB, `${took / MIB} MiB`)
   })
 
-  it('refuses a description that is nested too deep, or too long', async () => {
+  it('rejects a description that is nested too deeply, or too long', async () => {
     const nested = `{"a":${'['.repeat(1000)}${']'.repeat(1000)}}`
     const deep = await inspectStream(await save(described(nested)))
     assert.equal(deep.error?.code, 'ERR_STREAM_TRUNCATED')
@@ -95,7 +95,7 @@ describe('the bounds of inspect', () => {
     assert.match(oddities.join(), /working-set has more than 524288 lists and objects/)
   })
 
-  it('refuses a manifest of files that are longer than any', async () => {
+  it('rejects a manifest of files above the length limit', async () => {
     const { directory } = await parkBytes(golden('precopy'))
     const path = join(directory, 'manifest.json')
     const manifest = readFileSync(path, 'utf8')
@@ -112,7 +112,7 @@ describe('the bounds of inspect', () => {
     assert.match(stderr, /manifest\.json has 1900000000 bytes, the limit is 4194304/)
   })
 
-  it('refuses a manifest with the same block, or the same file, twice', async () => {
+  it('rejects a manifest with the same block, or the same file, twice', async () => {
     const { directory } = await parkBytes(golden('precopy'))
     const path = join(directory, 'manifest.json')
     const manifest = readFileSync(path, 'utf8')
@@ -127,10 +127,10 @@ describe('the bounds of inspect', () => {
   })
 })
 
-describe('inspecting RAM blocks with the names of members of Object', () => {
+describe('inspecting RAM blocks with names of Object members', () => {
   const names = ['__proto__', 'constructor', 'toString', 'hasOwnProperty']
 
-  it('counts their pages and says what they take on disk', async () => {
+  it('counts their pages and reports their size on disk', async () => {
     const bytes = stream.encode((out) => {
       stream.encodeFileHeader(out)
       stream.encodeConfiguration(out, 'pc')

@@ -51,7 +51,7 @@ describe('inspecting a stream', () => {
     assert.equal(report.devices?.sections, undefined)
   })
 
-  it('says where it ends too early, and what it had found', async () => {
+  it('reports the offset of a premature end, and what was decoded', async () => {
     const report = await inspect(golden('precopy').subarray(0, 60_000))
     assert.equal(report.way, 'unfinished')
     assert.equal(report.error?.code, 'ERR_STREAM_TRUNCATED')
@@ -59,7 +59,7 @@ describe('inspecting a stream', () => {
     assert.match(report.oddities.join(), /ended inside/)
   })
 
-  it('says that a description does not fit its devices', async () => {
+  it('reports that a description does not match its devices', async () => {
     const bytes = Buffer.from(golden('precopy'))
     const at = bytes.indexOf('"size": 8')
     assert(at > 0)
@@ -69,7 +69,7 @@ describe('inspecting a stream', () => {
     assert.equal(report.devices?.sections, undefined)
   })
 
-  it('takes memory that does not grow with the stream', async () => {
+  it('uses memory that does not grow with the stream', async () => {
     // The same PART repeated, 210 MiB in all.
     const file = join(await temporaryFolder(), 'long')
     for (const piece of pieces(golden('precopy'))) appendFileSync(file, piece)
@@ -98,7 +98,7 @@ function* pieces(bytes: Uint8Array): Generator<Uint8Array> {
 }
 
 describe('listing devices without a description', () => {
-  it('finds those that the description tells of', async () => {
+  it('finds the same devices as the description', async () => {
     const { directory } = await parkBytes(golden('precopy'))
     const sections = readFileSync(join(directory, 'devices'))
     const described = inspectParked(directory).devices ?? []
@@ -111,7 +111,7 @@ describe('listing devices without a description', () => {
     assert.match(text, /^-smp 1 and the PCI devices .*piix4_pm at 00:01\.3/)
   })
 
-  it('ends where no section begins', () => {
+  it('ends at a byte that begins no section', () => {
     assert.deepEqual(listDevices(new Uint8Array()), [])
     assert.deepEqual(listDevices(Uint8Array.of(4, 0, 0, 0, 1, 200, 0x61)), [])
     assert.equal(describeDevices([]), '')
@@ -121,7 +121,7 @@ describe('listing devices without a description', () => {
 })
 
 describe('inspecting a parked VM', () => {
-  it('says what is in it and what it takes on disk', async () => {
+  it('reports its content and its size on disk', async () => {
     const { directory } = await parkBytes(golden('precopy'))
     const report = inspectParked(directory, { verify: true })
     assert.equal(report.error, undefined)
@@ -130,7 +130,7 @@ describe('inspecting a parked VM', () => {
     assert.deepEqual(report.oddities, [])
   })
 
-  it('reports damage, and an incomplete one, without giving up', async () => {
+  it('reports damage and an incomplete VM without failing', async () => {
     const { directory } = await parkBytes(golden('precopy'))
     writeFileSync(join(directory, 'devices'), 'nothing')
     assert.equal(inspectParked(directory).error?.code, 'ERR_PARKED_DAMAGED')
@@ -142,7 +142,7 @@ describe('inspecting a parked VM', () => {
 })
 
 describe('postcopy park, resume and inspect', () => {
-  it('park a saved stream and look at it, in words and as JSON', async () => {
+  it('park a saved stream and inspect it, as text and as JSON', async () => {
     const file = await save(golden('precopy'))
     const directory = `${file}.vm`
     const park = await runCli(['park', '--from', file, '--to', directory])
@@ -162,18 +162,18 @@ describe('postcopy park, resume and inspect', () => {
 
   const refused: readonly (readonly [readonly string[], RegExp])[] = [
     [['park', '--to', 'x'], /either a URI to listen on, or --from/],
-    [['park', 'tcp:127.0.0.1:0'], /say --to which directory/],
+    [['park', 'tcp:127.0.0.1:0'], /--to DIR is missing/],
     [['park', '--recover', 'x.incomplete'], /--recover takes a URI/],
     [['park', 'unix:/nowhere/x', '--recover', '/nowhere'], /no \.incomplete directory/],
     [['park', 'exec:cat', '--to', 'x'], /not a migration URI/],
     [['resume', 'x'], /missing required argument 'uri'/],
-    [['resume', '/nowhere', 'unix:/nowhere'], /is no parked VM: .* \[ENOENT\]/],
+    [['resume', '/nowhere', 'unix:/nowhere'], /is not a parked VM: .* \[ENOENT\]/],
     [['resume', 'x', 'unix:y', '--on-demand=soon'], /milliseconds, or never/],
     [['resume', 'x', 'unix:y', '--page-size', '2M'], /as in pc\.ram=2M/],
     [['inspect', '/nowhere'], /ENOENT/],
   ]
   for (const [args, pattern] of refused) {
-    it(`refuses ${args.join(' ')}`, async () => {
+    it(`refuse ${args.join(' ')}`, async () => {
       const { status, stderr } = await runCli(args)
       assert.equal(status, 1)
       assert.match(stderr, pattern)
@@ -181,7 +181,7 @@ describe('postcopy park, resume and inspect', () => {
     })
   }
 
-  it('ends with status 1 for a stream that is none', async () => {
+  it('exit with status 1 for an invalid stream', async () => {
     const file = await save(Buffer.from('hello, world'))
     const { status, stdout } = await runCli(['inspect', file])
     assert.equal(status, 1)

@@ -51,7 +51,7 @@ describe('parking a saved precopy', () => {
     assert.equal(blocks[0]?.dataPages, 16)
   })
 
-  it('keeps devices and configuration as they came, and says whose they are', async () => {
+  it('keeps devices and configuration unchanged, and names the machine', async () => {
     const bytes = golden('precopy')
     const { directory, park } = await parkBytes(bytes)
     const { manifest } = park
@@ -66,7 +66,7 @@ describe('parking a saved precopy', () => {
     assert.deepEqual(readManifest(directory), manifest)
   })
 
-  it('is for its owner alone', async () => {
+  it('is accessible only to its owner', async () => {
     const { directory } = await parkBytes(golden('precopy'))
     assert.equal(statSync(directory).mode & 0o777, 0o700)
     for (const name of readdirSync(directory)) {
@@ -74,7 +74,7 @@ describe('parking a saved precopy', () => {
     }
   })
 
-  it('takes a stream without description', async () => {
+  it('accepts a stream without description', async () => {
     const bytes = Buffer.from(golden('precopy'))
     const { park: whole } = await parkBytes(bytes)
     const description = whole.manifest?.description?.lengthBytes ?? 0
@@ -85,7 +85,7 @@ describe('parking a saved precopy', () => {
   })
 })
 
-describe('parking what is no whole VM', () => {
+describe('parking an incomplete VM', () => {
   const precopy = golden('precopy')
   const header = (name: string): Uint8Array =>
     encode((out) => {
@@ -116,7 +116,7 @@ describe('parking what is no whole VM', () => {
   }
 
   for (const [title, bytes, pattern] of cases) {
-    it(`refuses ${title}, and leaves nothing`, async () => {
+    it(`rejects ${title}, and leaves nothing`, async () => {
       const { directory, park } = await parkBytes(bytes)
       assert.equal(park.state, 'failed')
       assert.match(`${park.error?.code ?? ''}: ${park.error?.message ?? ''}`, pattern)
@@ -124,7 +124,7 @@ describe('parking what is no whole VM', () => {
     })
   }
 
-  it('keeps a postcopy that broke off, with the list of what came', async () => {
+  it('keeps a postcopy that broke off, with the list of received pages', async () => {
     const { directory, park } = await parkBytes(golden('postcopy-source'))
     assert.equal(park.state, 'postcopy-paused')
     const left = `${directory}.incomplete`
@@ -146,14 +146,14 @@ describe('parking what is no whole VM', () => {
     assert(!existsSync(directory))
   })
 
-  it('does not take a postcopy for whole whose pages went another way', async () => {
+  it('does not accept a postcopy as complete if its pages were sent on another channel', async () => {
     // Requested pages were sent on the preempt channel.
     const { park } = await parkBytes(golden('preempt-main'))
     assert.equal(park.state, 'postcopy-paused')
     assert.equal(park.error?.code, 'ERR_PEER_INCOMPLETE')
   })
 
-  it('never touches a directory that is there', async () => {
+  it('never changes an existing directory', async () => {
     const { folder, directory } = await parkBytes(golden('precopy'))
     const again = Park.fromFile({ file: join(folder, 'saved'), directory })
     await settled(again)
@@ -202,7 +202,7 @@ describe('opening a parked VM', () => {
     })
   }
 
-  it('says which file is missing', async () => {
+  it('names a missing file', async () => {
     const { directory } = await parkBytes(golden('precopy'))
     const path = join(directory, 'ram-1')
     writeFileSync(path, '')
@@ -251,10 +251,10 @@ describe('opening a parked VM', () => {
     assert.throws(() => ParkedVm.open(directory), { code: 'ERR_PARKED_FORMAT' })
   })
 
-  it('refuses page sizes that cannot be', async () => {
+  it('rejects impossible page sizes', async () => {
     const { directory } = await parkBytes(golden('precopy'))
     const sizes: readonly (readonly [string, number])[] = [
-      ['nobody', 4096],
+      ['missing', 4096],
       ['pc.ram', 5000],
       ['pc.bios', 2 ** 21],
     ]

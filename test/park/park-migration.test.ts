@@ -48,11 +48,14 @@ const ways: readonly (readonly [string, Partial<SourceOptions>])[] = [
 
 const machines: readonly (readonly [string, TestMachineOptions])[] = [
   ['two blocks', {}],
-  ['names that are no file names', { blocks: { '/rom@etc/acpi/tables': MIB, '../x\u00e9': MIB } }],
+  [
+    'names that are not valid file names',
+    { blocks: { '/rom@etc/acpi/tables': MIB, '../x\u00e9': MIB } },
+  ],
   ['one page', { blocks: { ram: 4096 } }],
 ]
 
-describe('parking a machine of ours', () => {
+describe('parking a postcopy machine', () => {
   for (const [what, machine] of machines) {
     for (const [how, options] of ways) {
       it(`${what}, by ${how}, and resuming it`, async () => {
@@ -86,7 +89,7 @@ describe('parking a machine of ours', () => {
     }
   }
 
-  it('keeps a guest that writes all the time, and every page is right where it goes on', async () => {
+  it('keeps every page of a guest that writes all the time', async () => {
     const guest = await Guest.create({ ram: 16 * MIB, workload: 'sweep:writes=50' })
     cleanups.add(() => guest.close())
     guest.start()
@@ -176,8 +179,8 @@ const page = (value: number): Uint8Array => new Uint8Array(4096).fill(value)
 const shut = (status: number): Buffer =>
   Buffer.from(stream.encode((out) => stream.encodeShut(out, status)))
 
-describe('what a park does with', () => {
-  it('pages that become zero, are discarded, come twice: holes, and nothing stale', async () => {
+describe('park handles', () => {
+  it('pages that become zero, are discarded or sent twice: holes, no stale pages', async () => {
     const { park, directory } = await listen()
     const script = new Script(park)
     script.prologue({ postcopy: true })
@@ -220,14 +223,14 @@ describe('what a park does with', () => {
 
   const given: readonly (readonly [string, (script: Script) => void, RegExp])[] = [
     [
-      'precopy without postcopy-ram: the source keeps its guest',
+      'precopy without postcopy-ram: the source has the guest',
       (script) => script.prologue(),
-      /\. Nothing is left on disk\. The source keeps its guest, if its process still runs: where it is stopped there \(info status\), cont starts it$/,
+      /\. Nothing is left on disk\. The source has the guest, if its process still runs: if the guest is stopped there \(info status\), cont starts it$/,
     ],
     [
-      'precopy with postcopy-ram: the source keeps its guest unless it has switched',
+      'precopy with postcopy-ram: the source has the guest unless it has switched',
       (script) => script.prologue({ postcopy: true }),
-      /\. Nothing is left on disk\. The source keeps its guest, if its process still runs, unless it has switched to postcopy \(info migrate\)$/,
+      /\. Nothing is left on disk\. The source has the guest, if its process still runs, unless it has switched to postcopy \(info migrate\)$/,
     ],
   ]
   for (const [title, begin, expected] of given) {
@@ -249,14 +252,14 @@ describe('what a park does with', () => {
     }
   }
 
-  it('a stop before a source connects: says nothing of a guest', async () => {
+  it('a stop before a source connects: reports nothing about a guest', async () => {
     const { park } = await listen()
     park.stop()
     await settled(park)
-    assert.equal(park.error?.message, 'parking was stopped, as asked for')
+    assert.equal(park.error?.message, 'parking was stopped by a command or a signal')
   })
 
-  it('a failure that it cannot tell: closes at once', async () => {
+  it('a failure that it cannot report: closes at once', async () => {
     const { park } = await listen()
     const script = new Script(park)
     script.prologue({ returnPath: false })
@@ -267,7 +270,7 @@ describe('what a park does with', () => {
     assert.equal(script.answers.length, 0)
   })
 
-  it('a failure behind the package: no word at all, so that the source pauses', async () => {
+  it('a failure after the package: sends nothing, so that the source pauses', async () => {
     const { park, directory } = await listen()
     const script = new Script(park)
     script.prologue({ postcopy: true })
@@ -307,7 +310,7 @@ describe('what a park does with', () => {
     assert(!existsSync(options.directory))
   })
 
-  it('a source that does not hear the last word: the VM stays, and it is said', async () => {
+  it('a source that does not receive SHUT: the VM stays, with a message', async () => {
     const { park, directory } = await listen()
     const script = new Script(park)
     script.prologue()
@@ -328,7 +331,7 @@ describe('what a park does with', () => {
     open(directory)
   })
 
-  it('more RAM than it can keep track of: refused before anything is allocated', async () => {
+  it('more RAM than its limit: refused before anything is allocated', async () => {
     const { park } = await listen()
     const script = new Script(park)
     script.say((out) => {

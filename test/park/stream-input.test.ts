@@ -23,8 +23,8 @@ function openSilently(fifo: string): void {
 
 describe('a park that reads a FIFO', () => {
   for (const [title, begin] of [
-    ['that has no writer', () => undefined],
-    ['whose writer is silent', openSilently],
+    ['without a writer', () => undefined],
+    ['with a silent writer', openSilently],
   ] as const) {
     it(`${title} ends by close()`, async () => {
       const { folder, fifo, directory } = await makeFifo()
@@ -40,7 +40,7 @@ describe('a park that reads a FIFO', () => {
       })
       await park.close()
       await ended
-      assert.deepEqual(states, ['setup', 'failed'], 'no VM is coming before a byte is')
+      assert.deepEqual(states, ['setup', 'failed'], 'no VM is announced before its first byte')
       assert.deepEqual(readdirSync(folder), ['fifo'])
     })
 
@@ -52,12 +52,12 @@ describe('a park that reads a FIFO', () => {
       cli.child.kill('SIGINT')
       const { status, stderr } = await cli.ended
       assert.notEqual(status, 0)
-      assert.doesNotMatch(stderr, /a VM is coming/)
+      assert.doesNotMatch(stderr, /receiving a VM/)
       assert.deepEqual(readdirSync(folder), ['fifo'])
     })
   }
 
-  it('parks what its writer sends in pieces', async () => {
+  it('parks a stream that is written in pieces', async () => {
     const { fifo, directory } = await makeFifo()
     const park = Park.fromFile({ file: fifo, directory })
     cleanups.add(() => park.close())
@@ -69,24 +69,24 @@ describe('a park that reads a FIFO', () => {
 })
 
 describe('postcopy park --from', () => {
-  it('says that a VM is coming when its first bytes are there', async () => {
+  it('reports a VM when its first bytes have been received', async () => {
     const { fifo, directory } = await makeFifo()
     const cli = new Cli(['park', '--from', fifo, '--to', directory])
     await cli.seen(/waiting for a VM from \S+fifo\n/)
-    assert.doesNotMatch(cli.stderr, /a VM is coming/)
+    assert.doesNotMatch(cli.stderr, /receiving a VM/)
     execFileSync('sh', ['-c', `cat > ${fifo}`], { input: golden('precopy') })
     const { status, stderr } = await cli.ended
     assert.equal(status, 0, stderr)
-    assert.match(stderr, /waiting for a VM from .*\n.*a VM is coming/)
+    assert.match(stderr, /waiting for a VM from .*\n.*receiving a VM/)
   })
 
-  it('says that an empty stream has ended', async () => {
+  it('reports the end of an empty stream', async () => {
     const directory = join(await temporaryFolder(), 'vm')
     const { status, stderr } = await runCli(['park', '--from', '-', '--to', directory])
     assert.equal(status, 1)
     assert.match(stderr, /waiting for a VM from standard input\n/)
     assert.match(stderr, /ended in the middle of the migration, at stream offset 0/)
-    assert.doesNotMatch(stderr, /a VM is coming/)
+    assert.doesNotMatch(stderr, /receiving a VM/)
   })
 
   it('reads standard input', async () => {
@@ -98,12 +98,12 @@ describe('postcopy park --from', () => {
     ParkedVm.open(directory, { verify: true }).close()
   })
 
-  it('says that there is no such file, and makes nothing', async () => {
+  it('reports a missing file, and creates nothing', async () => {
     const folder = await temporaryFolder()
     const missing = join(folder, 'missing')
     const { status, stderr } = await runCli(['park', '--from', missing, '--to', join(folder, 'vm')])
     assert.equal(status, 1)
-    assert.match(stderr, /missing: there is no such file \[ENOENT\]/)
+    assert.match(stderr, /missing: no such file \[ENOENT\]/)
     assert.deepEqual(readdirSync(folder), [])
   })
 })

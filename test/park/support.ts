@@ -12,7 +12,7 @@ export interface ParkedBytes {
   park: Park
 }
 
-/** Parks a saved stream; `park.state` tells how it ended. */
+/** Parks a saved stream; `park.state` is its result. */
 export async function parkBytes(bytes: Uint8Array): Promise<ParkedBytes> {
   const folder = await temporaryFolder()
   const file = join(folder, 'saved')

@@ -36,7 +36,7 @@ async function startClone(
 }
 
 describe('a file of RAM that is truncated after its VM was opened', () => {
-  it('pauses each clone with an error that names file and offset; a recovery goes on', async () => {
+  it('pauses each clone with an error that names file and offset; a recovery continues', async () => {
     const here = new TestMachine({ blocks: { ram: MIB } })
     here.fill()
     here.start()

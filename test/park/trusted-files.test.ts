@@ -63,7 +63,7 @@ describe('a recovery of a directory that another user has prepared', () => {
     assert(readFileSync(victim).equals(before))
   })
 
-  it('does not write through links in place of files that it is about to make', async () => {
+  it('does not write through links in place of files that it creates', async () => {
     const { folder, path } = await incomplete()
     const victim = join(folder, 'victim')
     writeFileSync(victim, 'secret')
@@ -75,13 +75,13 @@ describe('a recovery of a directory that another user has prepared', () => {
     assert.equal(readFileSync(victim, 'utf8'), 'secret')
   })
 
-  it('does not write through a second name of a file', async () => {
+  it('does not write to a file with a second hard link', async () => {
     const { folder, path } = await incomplete()
     linkSync(join(path, 'ram-0'), join(folder, 'second'))
     await assert.rejects(recover(path), { ...untrusted, message: /has 2 names/ })
   })
 
-  it('refuses the directory of another user, unless it is told to take it', async function () {
+  it('refuses the directory of another user, unless allowForeignDirectory is set', async function () {
     requires(this, 'root')
     const { path } = await incomplete()
     chownSync(path, STRANGER, STRANGER)
@@ -97,7 +97,7 @@ describe('a recovery of a directory that another user has prepared', () => {
     await assert.rejects(recover(path), { ...untrusted, message: /other users may write/ })
   })
 
-  it('refuses a parent directory that other users may write, but for a sticky one', async () => {
+  it('refuses a parent directory that other users may write, unless it is sticky', async () => {
     const { folder, path } = await incomplete()
     chmodSync(folder, 0o777)
     await assert.rejects(recover(path), { ...untrusted, message: /other users may write/ })
@@ -147,7 +147,7 @@ describe('opening a parked VM', () => {
     })
   }
 
-  it('refuses the directory of another user, unless it is told to take it', async function () {
+  it('refuses the directory of another user, unless allowForeignDirectory is set', async function () {
     requires(this, 'root')
     const { directory } = await complete()
     for (const name of ['', ...readdirSync(directory)]) {
@@ -177,7 +177,7 @@ describe('opening a parked VM', () => {
   })
 })
 
-describe('a park whose directory cannot be made', () => {
+describe('a park whose directory cannot be created', () => {
   it('refuses a link that leads nowhere before anything is received', async () => {
     const folder = await temporaryFolder()
     const saved = join(folder, 'saved')
@@ -190,7 +190,7 @@ describe('a park whose directory cannot be made', () => {
     assert.deepEqual(readdirSync(folder).sort(), ['saved', 'vm'])
   })
 
-  it('keeps what it received where the name is taken meanwhile, and names the place', async () => {
+  it('keeps the received VM and names its directory if DIR is created meanwhile', async () => {
     const folder = await temporaryFolder()
     const fifo = join(folder, 'fifo')
     execFileSync('mkfifo', [fifo])

@@ -52,7 +52,7 @@ describe('a file of RAM that has I/O errors', () => {
     requires(this, 'strace')
   })
 
-  it('ends resume with the file, the offset and EIO; --recover then brings every page', async () => {
+  it('ends resume with the file, the offset and EIO; --recover then sends every page', async () => {
     const { here, directory } = await parkMachine()
     const file = join(directory, 'ram-0')
     const there = new TestMachine({ blocks: { ram: MIB } })
@@ -77,7 +77,7 @@ describe('a file of RAM that has I/O errors', () => {
   })
 
   for (const command of ['resume', 'inspect']) {
-    it(`is named with the offset where ${command} --verify cannot read it`, async () => {
+    it(`is named with the offset if ${command} --verify cannot read it`, async () => {
       const { directory } = await parkMachine()
       const file = join(directory, 'ram-0')
       const uris = command === 'resume' ? ['unix:/nonexistent/socket'] : []
@@ -90,7 +90,7 @@ describe('a file of RAM that has I/O errors', () => {
     })
   }
 
-  it('is named with the offset where a saved stream cannot be read', async () => {
+  it('is named with the offset if a saved stream cannot be read', async () => {
     const folder = await temporaryFolder()
     const file = join(folder, 'stream')
     writeFileSync(file, new Uint8Array(4096))

@@ -36,7 +36,7 @@ function runsOf(file: string): unknown {
 }
 
 describe('a working set', () => {
-  it('is empty at first, and leaves no file where nothing was learned', async () => {
+  it('is empty at first, and writes no file if no page was requested', async () => {
     const vm = await parked()
     const workingSet = WorkingSet.open(vm)
     workingSet.begin(vm)
@@ -45,7 +45,7 @@ describe('a working set', () => {
     assert(!readdirSync(vm.directory).includes('working-set'))
   })
 
-  it('is kept beside the VM, for its owner alone, in the order of the requests', async () => {
+  it("is kept in the VM's directory, only for its owner, in the order of the requests", async () => {
     const vm = await parked()
     const { file } = learn(vm, [30, 7, 8, 7])
     assert.equal(file, join(vm.directory, 'working-set'))
@@ -59,7 +59,7 @@ describe('a working set', () => {
     assert.deepEqual(left, ['working-set'])
   })
 
-  it('is kept elsewhere where the user says so', async () => {
+  it('is kept in another file if the user gives one', async () => {
     const vm = await parked()
     const file = `${vm.directory}.elsewhere`
     learn(vm, [1], file)
@@ -67,7 +67,7 @@ describe('a working set', () => {
     assert(!readdirSync(vm.directory).includes('working-set'))
   })
 
-  it('grows by what is asked for in spite of it, each page once', async () => {
+  it('grows by the pages that are still requested, each page once', async () => {
     const vm = await parked()
     learn(vm, [30, 7])
     const { file } = learn(vm, [7, 99, 30])
@@ -77,7 +77,7 @@ describe('a working set', () => {
     assert.equal(statSync(file).mtimeMs, mtimeMs, 'nothing new, nothing written')
   })
 
-  it('takes what several clones have learned, at once and by others meanwhile', async () => {
+  it('merges the requests of several clones and processes', async () => {
     const vm = await parked()
     const workingSet = WorkingSet.open(vm)
     const [one, two] = [workingSet.begin(vm), workingSet.begin(vm)]
@@ -90,24 +90,24 @@ describe('a working set', () => {
     assert.equal(workingSet.save(), 0)
   })
 
-  it('of another VM is refused, and is not begun with', async () => {
+  it('of another VM is refused, and not used', async () => {
     const [vm, other] = [await parked(), await parked()]
     const { file } = learn(other, [3])
     assert.throws(() => WorkingSet.open(vm, { file }), {
       code: 'ERR_WORKING_SET_FOREIGN',
-      message: `${file} is the working set of another parked VM: give each its own`,
+      message: `${file} is the working set of another parked VM: give another file`,
     })
     assert.throws(() => WorkingSet.open(vm).begin(other), { code: 'ERR_WORKING_SET_FOREIGN' })
   })
 
-  it('belongs to a copy of its VM as well', async () => {
+  it('belongs to a copy of its VM, too', async () => {
     const vm = await parked()
     const { file } = learn(vm, [3])
     const copy = { directory: `${vm.directory}.copy`, manifest: structuredClone(vm.manifest) }
     assert.equal(WorkingSet.open(copy, { file }).pageCount, 1)
   })
 
-  it('that cannot be used counts as empty and is replaced, where that was agreed to', async () => {
+  it('that cannot be used counts as empty and is replaced, if that is allowed', async () => {
     const vm = await parked()
     const file = join(vm.directory, 'working-set')
     writeFileSync(file, 'hello')
@@ -121,7 +121,7 @@ describe('a working set', () => {
     assert.deepEqual(runsOf(file), [0, 4, 1])
   })
 
-  it('does not replace what somebody else has put there', async () => {
+  it('does not replace a file of another kind', async () => {
     const vm = await parked()
     const file = join(vm.directory, 'working-set')
     const workingSet = WorkingSet.open(vm)
@@ -131,12 +131,12 @@ describe('a working set', () => {
     assert.equal(readFileSync(file, 'utf8'), 'hello')
   })
 
-  it('says where it cannot be kept', async () => {
+  it('reports a path that cannot be written', async () => {
     const vm = await parked()
     const nowhere = join(vm.directory, 'no', 'file')
     assert.throws(() => WorkingSet.open(vm, { file: nowhere }), {
       code: 'ENOENT',
-      message: /cannot be kept: there is no such directory/,
+      message: /cannot be kept: no such directory/,
     })
     const workingSet = WorkingSet.open(vm, { file: '/proc/working-set' })
     workingSet.begin(vm).add(0, 4, 5)
@@ -151,12 +151,12 @@ describe('the file of a working set', () => {
     ['a list', () => [], /must be an object/],
     ['no format', (whole) => delete whole['format'], /format must be "postcopy-working-set"/],
     ['another format', (whole) => (whole['format'] = 'postcopy-parked-vm'), /format must be/],
-    ['a later version', (whole) => (whole['formatVersion'] = 2), /use a newer one/],
+    ['a later version', (whole) => (whole['formatVersion'] = 2), /use a newer postcopy/],
     ['no version', (whole) => delete whole['formatVersion'], /formatVersion must be a count/],
     ['no VM', (whole) => delete whole['parkedVm'], /parkedVm must be text/],
     ["another VM's", (whole) => (whole['parkedVm'] = '0'), /another parked VM/],
     ['other pages', (whole) => (whole['pageSizeBytes'] = 65536), /pageSizeBytes must be 4096/],
-    ['a block less', (whole) => whole.blocks.pop(), /blocks must be those of the manifest/],
+    ['one block less', (whole) => whole.blocks.pop(), /blocks must be those of the manifest/],
     [
       'a longer block',
       ({ blocks }) => (blocks[0] = { ...blocks[0], lengthBytes: 2 ** 40 }),
@@ -164,15 +164,15 @@ describe('the file of a working set', () => {
     ],
     ['no runs', (whole) => delete (whole as Partial<Whole>).runs, /runs must be a list/],
     ['half a run', ({ runs }) => runs.pop(), /three numbers each/],
-    ['text for a number', ({ runs }) => (runs[1] = '30'), /run 0 is no numbers/],
-    ['half a page', ({ runs }) => (runs[1] = 0.5), /run 0 is no numbers/],
-    ['a page before the first', ({ runs }) => (runs[1] = -1), /run 0 is no numbers/],
-    ['a block that is not there', ({ runs }) => (runs[0] = 99), /run 0 is in block 99/],
-    ['a page behind the last', ({ runs }) => (runs[1] = 4096), /run 0 \(pages 4096 \+ 1\)/],
-    ['a run too long', ({ runs }) => (runs[2] = 2 ** 50), /does not lie in its block/],
-    ['an empty run', ({ runs }) => (runs[2] = 0), /does not lie in its block/],
+    ['text for a number', ({ runs }) => (runs[1] = '30'), /run 0 is not three numbers/],
+    ['half a page', ({ runs }) => (runs[1] = 0.5), /run 0 is not three numbers/],
+    ['a page before the first', ({ runs }) => (runs[1] = -1), /run 0 is not three numbers/],
+    ['a block that does not exist', ({ runs }) => (runs[0] = 99), /run 0 is in block 99/],
+    ['a page after the last', ({ runs }) => (runs[1] = 4096), /run 0 \(pages 4096 \+ 1\)/],
+    ['a run too long', ({ runs }) => (runs[2] = 2 ** 50), /is outside its block/],
+    ['an empty run', ({ runs }) => (runs[2] = 0), /is outside its block/],
     ['a page twice', ({ runs }) => runs.push(0, 30, 1), /its runs overlap/],
-    ['a count that is wrong', (whole) => (whole['pageCount'] = 4), /pageCount must be 3/],
+    ['a wrong count', (whole) => (whole['pageCount'] = 4), /pageCount must be 3/],
     [
       'too many runs',
       (whole) => (whole.runs = Array.from({ length: 3 * (2 ** 20 + 1) }, () => 0)),
@@ -189,7 +189,7 @@ describe('the file of a working set', () => {
     text = readFileSync(learn(vm, [30, 7, 8]).file, 'utf8')
   })
 
-  it('is read as it was written', () => {
+  it('is read back unchanged', () => {
     assert.deepEqual(decodeWorkingSet(text, 'x', manifest).toArray(), [0, 30, 1, 0, 7, 2])
   })
 
@@ -210,7 +210,7 @@ describe('the file of a working set', () => {
     })
   }
 
-  it('is refused wherever it was cut off', () => {
+  it('is refused if truncated anywhere', () => {
     for (let length = 0; length < text.length - 1; length += 1) {
       assert.throws(() => decodeWorkingSet(text.slice(0, length), 'x', manifest), {
         code: 'ERR_WORKING_SET_FORMAT',
@@ -218,7 +218,7 @@ describe('the file of a working set', () => {
     }
   })
 
-  it('is refused before it is read where it is too large, or no file', () => {
+  it('is refused before it is read if it is too large, or not a file', () => {
     const file = join(vm.directory, 'working-set')
     truncateSync(file, 2 ** 40)
     assert.throws(() => WorkingSet.open(vm), /is larger than \d+ bytes/)
@@ -227,7 +227,7 @@ describe('the file of a working set', () => {
     assert.throws(() => WorkingSet.open(vm, { file: folder }), /is not a regular file/)
   })
 
-  it('is named by inspect, which does not call it odd', async () => {
+  it('is reported by inspect, and not as an oddity', async () => {
     const report = inspectParked(vm.directory)
     assert.deepEqual(report.workingSet, { pageCount: 3 })
     assert.deepEqual(report.oddities, [])
@@ -236,7 +236,7 @@ describe('the file of a working set', () => {
     assert.doesNotMatch(stdout, /odd/)
   })
 
-  it('is odd for inspect where it is damaged, and the VM is not', () => {
+  it('is an oddity for inspect if it is damaged, and the VM is not', () => {
     writeFileSync(join(vm.directory, 'working-set'), text.slice(1))
     const { workingSet, oddities, error } = inspectParked(vm.directory)
     assert.equal(workingSet, undefined)

@@ -24,14 +24,14 @@ describe('PageOrder', () => {
     assert.equal(order.pageCount, 6)
   })
 
-  it('makes one run of neighbours', () => {
+  it('merges neighbouring pages into one run', () => {
     const order = new PageOrder(blocks)
     for (const page of [4, 5, 6]) order.add(0, page, page + 1)
     order.add(1, 7, 8)
     assert.deepEqual(order.toArray(), [0, 4, 3, 1, 7, 1])
   })
 
-  it('does what a list without repetitions does', () => {
+  it('behaves like a list without repetitions', () => {
     const range = fc
       .tuple(fc.nat(1), fc.nat(15), fc.integer({ min: 1, max: 16 }))
       .map(([block, first, count]) => ({ block, first, end: Math.min(16, first + count) }))
@@ -49,7 +49,7 @@ describe('PageOrder', () => {
     )
   })
 
-  it('shows what another view of it has added, and goes on behind that', () => {
+  it('shows pages that another view has added, and appends after them', () => {
     const order = new PageOrder(blocks)
     order.add(0, 5, 6)
     const view = new PageOrder(blocks, order.buffer)
@@ -58,7 +58,7 @@ describe('PageOrder', () => {
     assert.deepEqual(pagesOf(order), ['0:5', '0:2'])
   })
 
-  it('takes another one behind its own', () => {
+  it('appends another order', () => {
     const order = new PageOrder(blocks)
     order.add(0, 5, 6)
     const other = new PageOrder(blocks)
@@ -68,7 +68,7 @@ describe('PageOrder', () => {
     assert.deepEqual(pagesOf(order), ['0:5', '1:0', '0:4', '0:6'])
   })
 
-  it('does not grow beyond its bound', () => {
+  it('does not grow beyond its limit', () => {
     const pages = 2 * MOST_RUNS + 64
     const order = new PageOrder([{ lengthBytes: pages * 4096 }])
     for (let page = 0; page < pages; page += 2) order.add(0, page, page + 1)
@@ -76,7 +76,7 @@ describe('PageOrder', () => {
     assert.equal(order.first(MOST_RUNS - 1), 2 * (MOST_RUNS - 1))
   })
 
-  it('knows the blocks that it is over', () => {
+  it('lists its blocks', () => {
     const order = new PageOrder(blocks)
     assert(order.fits(blocks))
     assert(!order.fits(blocks.slice(1)))

@@ -18,11 +18,11 @@ describe('the soak', () => {
     this.timeout(240_000)
     const { status, said } = soak('--minutes', '0.17', '--seed', '4')
     assert.equal(status, 0, said)
-    const verified = /(\d+) +│ +times every page was checked/.exec(said)?.[1]
+    const verified = /(\d+) +│ +checks of every page/.exec(said)?.[1]
     assert(Number(verified) > 0, said)
   })
 
-  it('refuses a length, a seed and a leg that are none', () => {
+  it('rejects an invalid duration, seed and leg', () => {
     for (const [option, value] of [
       ['--minutes', '0'],
       ['--minutes', 'long'],
@@ -35,7 +35,7 @@ describe('the soak', () => {
     }
   })
 
-  it('chooses the same again from the same seed', () => {
+  it('makes the same choices from the same seed', () => {
     for (const leg of [0, 1, 500]) {
       assert.deepEqual(planLeg(3, leg, true), planLeg(3, leg, true))
       assert.notDeepEqual(planLeg(3, leg, true), planLeg(4, leg, true))
@@ -44,7 +44,7 @@ describe('the soak', () => {
     }
   })
 
-  it('plans every kind of break, and the cable only where there is one', () => {
+  it('plans every kind of break, and breaks of the link only if there is one', () => {
     const kinds = (hasCable: boolean): Set<string> => {
       const legs = Array.from({ length: 500 }, (_, leg) => planLeg(1, leg, hasCable))
       return new Set(
@@ -52,11 +52,11 @@ describe('the soak', () => {
       )
     }
     assert.equal(kinds(true).size, 11)
-    assert.equal(kinds(false).has('cable out'), false)
+    assert.equal(kinds(false).has('link down'), false)
     assert.equal(kinds(false).size, 9)
   })
 
-  describe('knows what must never be', () => {
+  describe('detects forbidden outcomes', () => {
     const here = { runsHere: true, runsThere: false }
     const there = { runsHere: false, runsThere: true }
     const nowhere = { runsHere: false, runsThere: false }
@@ -65,8 +65,8 @@ describe('the soak', () => {
       [{ source: 'completed', destination: 'completed', ...nowhere }, /no guest runs/],
       [{ source: 'completed', destination: 'failed', ...nowhere }, /cannot be/],
       [{ source: 'completed', destination: 'gone', ...nowhere }, /cannot be/],
-      [{ source: 'postcopy-paused', destination: 'completed', ...there }, 'word lost'],
-      [{ source: 'postcopy-recover', destination: 'completed', ...there }, 'word lost'],
+      [{ source: 'postcopy-paused', destination: 'completed', ...there }, 'unconfirmed'],
+      [{ source: 'postcopy-recover', destination: 'completed', ...there }, 'unconfirmed'],
       [{ source: 'postcopy-recover', destination: 'failed', ...nowhere }, /cannot be/],
       [{ source: 'postcopy-paused', destination: 'postcopy-paused', ...there }, 'paused'],
       [{ source: 'postcopy-paused', destination: 'postcopy-paused', ...nowhere }, /no guest runs/],
@@ -80,7 +80,10 @@ describe('the soak', () => {
         /two guests/,
       ],
       [{ source: 'postcopy-paused', destination: 'failed', ...nowhere }, 'stopped'],
-      [{ source: 'postcopy-paused', destination: 'failed', ...here }, /the source runs it too/],
+      [
+        { source: 'postcopy-paused', destination: 'failed', ...here },
+        /the source runs the guest, too/,
+      ],
       [{ source: 'failed', destination: 'failed', ...here }, 'stayed'],
       [{ source: 'failed', destination: 'failed', ...nowhere }, 'stopped'],
       [{ source: 'failed', destination: 'postcopy-paused', ...here }, /cannot be/],

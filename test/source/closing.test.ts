@@ -4,8 +4,8 @@ import { runNode } from '../support/node-script.js'
 const index = new URL('../../src/index.js', import.meta.url).href
 const kernel = new URL('../../src/kernel/index.js', import.meta.url).href
 
-describe('a source that is closed while writes are watched', () => {
-  it('lets its main thread write to RAM while the worker ends', () => {
+describe('a source that is closed while writes are tracked', () => {
+  it('allows its main thread to write to RAM while the worker ends', () => {
     const { stdout } = runNode(`
       import { setImmediate } from 'node:timers/promises'
       import { Destination, Guest, Source } from ${JSON.stringify(index)}

@@ -33,7 +33,7 @@ describe('Handover', () => {
   for (const from of Object.keys(legal) as HandoverState[]) {
     for (const step of Object.keys(steps) as Step[]) {
       const to = legal[from][step] ?? from
-      it(`is ${to} after "${step}" where it was ${from}`, () => {
+      it(`is ${to} after "${step}" in state ${from}`, () => {
         const handover = new Handover()
         for (const one of waysTo[from]) steps[one](handover)
         assert.equal(handover.state, from)
@@ -44,7 +44,7 @@ describe('Handover', () => {
     }
   }
 
-  it('tells where the guest is, as far as that is known', () => {
+  it('reports the location of the guest, if known', () => {
     const told = (hasReturnPath: boolean): string[] =>
       (Object.keys(legal) as HandoverState[]).map((one) => locationAtSource(one, hasReturnPath))
     assert.deepEqual(told(true), ['here', 'unknown', 'unknown', 'elsewhere', 'elsewhere'])

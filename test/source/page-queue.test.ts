@@ -16,7 +16,7 @@ function serve(queue: PageQueue): number[] {
 }
 
 describe('PageQueue', () => {
-  it('serves requests in the order they came, each once', () => {
+  it('serves requests in the order of arrival, each once', () => {
     const ram = tracked(100)
     const queue = new PageQueue([ram])
     for (const page of [7, 3, 7, 50, 3]) queue.add(ram, page, page + 1)
@@ -25,7 +25,7 @@ describe('PageQueue', () => {
     assert.equal(queue.length, 0)
   })
 
-  it('gives the same page until it was sent', () => {
+  it('returns the same page until it was sent', () => {
     const ram = tracked(10)
     const queue = new PageQueue([ram])
     queue.add(ram, 4, 5)
@@ -33,7 +33,7 @@ describe('PageQueue', () => {
     assert.equal(queue.peek()?.page, 4)
   })
 
-  it('does not queue what is not owed any more, and drops what no longer is', () => {
+  it('does not queue pages that are not owed, and drops those that are sent meanwhile', () => {
     const ram = tracked(100)
     const queue = new PageQueue([ram])
     ram.dirty.clear(5)
@@ -56,7 +56,7 @@ describe('PageQueue', () => {
     assert.deepEqual(serve(queue), [16, 24])
   })
 
-  it('takes one place for all of RAM, however often it is asked for', () => {
+  it('uses one entry for all of RAM, for any number of requests', () => {
     const ram = tracked(100_000)
     const queue = new PageQueue([ram])
     for (let i = 0; i < 1000; i += 1) queue.add(ram, 0, 100_000)
@@ -64,7 +64,7 @@ describe('PageQueue', () => {
     assert.equal(serve(queue).length, 100_000)
   })
 
-  it('forgets no request where more come than wait in order, and serves nothing else', () => {
+  it('serves every request, and no other page, if the queue overflows', () => {
     const pages = 4 * MOST_IN_ORDER
     const ram = tracked(pages)
     const queue = new PageQueue([ram])

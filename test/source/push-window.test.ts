@@ -63,7 +63,7 @@ describe('PushWindow', () => {
     })
   }
 
-  it('follows a link that has become slow', () => {
+  it('adapts to a link that becomes slow', () => {
     const window = new PushWindow()
     push(window, { rate: 1_000_000, roundTripMs: 0.1 }, 0.1, 0, 100)
     push(window, { rate: 10_000, roundTripMs: 0.1 }, 0.1, 100, 300)
@@ -83,7 +83,7 @@ describe('PushWindow', () => {
     }
   }
 
-  it('does not take bursts of a slow link for a fast one', () => {
+  it('does not treat bursts of a slow link as a fast link', () => {
     const window = new PushWindow()
     pushInBursts(window, true)
     assert.equal(window.isSlow, true)
@@ -92,25 +92,25 @@ describe('PushWindow', () => {
     assert(window.bytesFor(0.1) < 40_000, `${window.bytesFor(0.1)} bytes`)
   })
 
-  it('does not take a link for a slow one because there is little to send', () => {
+  it('does not treat a link as slow because there is little to send', () => {
     const window = new PushWindow()
     pushInBursts(window, false)
     assert.equal(window.isSlow, false)
   })
 
-  it('does not take a fast link for a slow one because it is full', () => {
+  it('does not treat a full fast link as slow', () => {
     const window = new PushWindow()
     push(window, { rate: 1_000_000, roundTripMs: 0.1 }, 0.1, 0, 500)
     assert.equal(window.isSlow, false)
   })
 
-  it('allows as much as passes in the time that a request may wait', () => {
+  it('allows the bytes that pass in the time that a request may wait', () => {
     const window = new PushWindow()
     push(window, { rate: 100_000, roundTripMs: 1 }, 0.1, 0, 200)
     assert(window.bytesFor(5) > window.bytesFor(0.1) + 100_000 * 4)
   })
 
-  it('takes no notice of pongs that answer nothing of its own', () => {
+  it('ignores pongs for other pings', () => {
     const window = new PushWindow()
     const ping = window.sent(1000, 0)
     window.acknowledge(ping + 1, 1)

@@ -25,7 +25,7 @@ const upTo = (count: number, page: (index: number) => number) =>
   Array.from({ length: count }, (_, i) => page(i))
 
 describe('ReadAhead', () => {
-  it('knows a sweep by its third request, and then asks for a page in two hundred', () => {
+  it('detects a sweep at its third request, and then needs one request for two hundred pages', () => {
     const { requests } = ask(
       new ReadAhead(),
       upTo(100_000, (i) => i),
@@ -38,19 +38,19 @@ describe('ReadAhead', () => {
     ['every seventh page', (i: number) => i * 7],
     ['every seventh page backward', (i: number) => 100_000 - i * 7],
   ] as const) {
-    it(`knows a sweep ${what}`, () => {
+    it(`detects a sweep ${what}`, () => {
       const { requests } = ask(new ReadAhead(), upTo(10_000, page))
       assert(requests < 100, `${requests} requests`)
     })
   }
 
-  it('keeps apart eight sweeps that take turns', () => {
+  it('distinguishes eight interleaved sweeps', () => {
     const pages = upTo(80_000, (i) => (i % 8) * 1_000_000 + Math.floor(i / 8))
     const { requests } = ask(new ReadAhead(), pages)
     assert(requests < 80_000 / 100, `${requests} requests`)
   })
 
-  it('guesses almost nothing where there is nothing to guess', () => {
+  it('sends almost nothing ahead for random requests', () => {
     const pages = fc
       .sample(
         fc.shuffledSubarray(
@@ -64,7 +64,7 @@ describe('ReadAhead', () => {
     assert(unasked < 500, `${unasked} pages unasked`)
   })
 
-  it('doubles what it guesses, up to the limit, and begins small again', () => {
+  it('doubles the pages sent ahead, up to the limit, and starts small again', () => {
     const readAhead = new ReadAhead()
     assert.equal(readAhead.guess(0, 32), undefined)
     assert.equal(readAhead.guess(1, 32), undefined)
@@ -78,14 +78,14 @@ describe('ReadAhead', () => {
     assert.deepEqual(readAhead.guess(5002, 32), { first: 5003, stride: 1, count: 8 })
   })
 
-  it('goes on behind its guess where that is asked for while it is on its way', () => {
+  it('continues after the pages sent ahead if they are requested while in flight', () => {
     const readAhead = new ReadAhead()
     for (const page of [0, 1]) readAhead.guess(page, MOST)
     assert.deepEqual(readAhead.guess(2, MOST), { first: 3, stride: 1, count: 8 })
     assert.deepEqual(readAhead.guess(6, MOST), { first: 11, stride: 1, count: 16 })
   })
 
-  it('never guesses more than it may', () => {
+  it('never sends more ahead than the limit', () => {
     fc.assert(
       fc.property(
         fc.array(fc.nat(200), { maxLength: 300 }),

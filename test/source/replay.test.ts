@@ -65,7 +65,7 @@ describe('Replay', () => {
     assert.equal(replayedPages, 5)
   })
 
-  it('pushes them in another order where that is another', () => {
+  it('pushes them in the order of another page order', () => {
     const blocks = [tracked(64)]
     const ranges: readonly Range[] = [1, 40, 20].map((page) => [0, page, page + 1])
     const reversed = orderOf(blocks, [...ranges].reverse())
@@ -73,7 +73,7 @@ describe('Replay', () => {
     assert.deepEqual(parts, [['ram:20', 'ram:40', 'ram:1']])
   })
 
-  it('leaves out what is not owed any more', () => {
+  it('omits pages that are not owed any more', () => {
     const blocks = [tracked(64)]
     const replay = replayOf(blocks, orderOf(blocks, [[0, 10, 14]]))
     const [ram] = blocks
@@ -84,7 +84,7 @@ describe('Replay', () => {
     assert.equal(replay.peek(), undefined)
   })
 
-  it('pushes whole host pages, which may be larger than those that were noted', () => {
+  it('pushes whole host pages, which may be larger than the recorded ones', () => {
     const blocks = [tracked(64, 8)]
     const order = orderOf(blocks, [
       [0, 19, 20],
@@ -98,7 +98,7 @@ describe('Replay', () => {
     assert.equal(replayedPages, 3)
   })
 
-  it('notes what is asked for behind what it knows, and does not push that', () => {
+  it('appends new requests to the order, and does not push them', () => {
     const blocks = [tracked(64)]
     const [ram] = blocks
     assert(ram !== undefined)
@@ -111,7 +111,7 @@ describe('Replay', () => {
     assert.deepEqual(packAll(blocks, replay, 64).parts, [['ram:5']])
   })
 
-  it('is none where there is no order', () => {
+  it('is undefined without an order', () => {
     assert.equal(Replay.of(undefined, [tracked(8)]), undefined)
   })
 })

@@ -7,7 +7,7 @@ function ask(rate: RequestRate, perMs: number, fromMs: number, ms: number): void
 }
 
 describe('RequestRate', () => {
-  it('takes many requests for a storm, and few for none, however long they come', () => {
+  it('detects a storm by its rate, and not by its length', () => {
     const rate = new RequestRate()
     assert.equal(rate.isStorm(0), false)
     ask(rate, 2, 0, 1000)
@@ -16,13 +16,13 @@ describe('RequestRate', () => {
     assert.equal(rate.isStorm(1050), true)
   })
 
-  it('does not take a burst for one', () => {
+  it('does not treat a burst as a storm', () => {
     const rate = new RequestRate()
     ask(rate, 30, 0, 1)
     assert.equal(rate.isStorm(1), false)
   })
 
-  it('hears that it is over', () => {
+  it('detects the end of a storm', () => {
     const rate = new RequestRate()
     ask(rate, 20, 0, 100)
     assert.equal(rate.isStorm(100), true)

@@ -21,7 +21,7 @@ const cases: ListCase[] = [
     ],
   },
   {
-    title: 'no page sizes when ADVISE has the plain one only',
+    title: 'no page sizes if ADVISE has only the base page size',
     summary: 0x1000,
     blocks: [
       { name: 'm', usedLengthBytes: 0x1800000 },
@@ -29,7 +29,7 @@ const cases: ListCase[] = [
     ],
   },
   {
-    title: 'a page size in front, none behind',
+    title: 'a page size for the first block, none for the others',
     summary: 0x201000,
     blocks: [
       { name: 'm', usedLengthBytes: 0x1800000, pageSizeBytes: HUGE },
@@ -122,7 +122,7 @@ describe('the RAM block list', () => {
     deepStrictEqual(decode({ summary: 0x201000, blocks }, {}, record), [...blocks, 'm@8192'])
   })
 
-  it('is checked against the page sizes that the receiver has', () => {
+  it('is checked against the page sizes of the receiver', () => {
     const blocks = [
       { name: 'm', usedLengthBytes: 2 * HUGE, pageSizeBytes: HUGE },
       { name: 'n', usedLengthBytes: 4096 },
@@ -132,16 +132,16 @@ describe('the RAM block list', () => {
     deepStrictEqual(decode(list, { pageSizeOf: agree }), [...blocks, 'end'])
     deepStrictEqual(decode(list, { pageSizeOf: () => undefined }), [...blocks, 'end'])
     const differ = refuses(() => decode(list, { pageSizeOf: () => 4096 }), 'ERR_STREAM_BLOCK_LIST')
-    match(differ.message, /"m" has pages of 2097152 bytes on the source, of 4096 here/)
+    match(differ.message, /"m" has pages of 2097152 bytes at the source, of 4096 here/)
   })
 
-  it('is refused when a block that has huge pages here has none on the source', () => {
+  it('is refused if a block has huge pages here and none at the source', () => {
     const list = { summary: 0x201000, blocks: [{ name: 'm', usedLengthBytes: HUGE }] }
     const error = refuses(() => decode(list, { pageSizeOf: () => HUGE }), 'ERR_STREAM_BLOCK_LIST')
-    match(error.message, /"m" has pages of 4096 bytes on the source, of 2097152 here/)
+    match(error.message, /"m" has pages of 4096 bytes at the source, of 2097152 here/)
   })
 
-  it('is limited', () => {
+  it('has a limited length', () => {
     const blocks = Array.from({ length: 3 }, (_, i) => ({ name: `b${i}`, usedLengthBytes: 4096 }))
     const list = { summary: undefined, blocks }
     deepStrictEqual(decode(list, { limits: { maxRamBlocks: 3 } }), [...blocks, 'end'])

@@ -5,7 +5,7 @@ import { wire } from './wire.js'
 
 /** Bodies of a device that look like the end of the stream, but are not. */
 const traps: [title: string, body: string][] = [
-  ['an EOF and a description that stand behind no footer', '00 06 00000002 "{}"'],
+  ['an EOF and a description without a footer before them', '00 06 00000002 "{}"'],
   ['a description without EOF', '7e00000005 06 00000002 "{}"'],
   ['a description that is too long for its text', '7e00000005 00 06 00000003 "{}"'],
   ['a description that is too short for its text', '7e00000005 00 06 00000003 "{}" 20 20'],
@@ -14,7 +14,7 @@ const traps: [title: string, body: string][] = [
   ['a description with a byte 0 in it', '7e00000005 00 06 00000003 "{" 00 "}"'],
   ['a description that is JSON, but no object', '7e00000005 00 06 00000004 "null"'],
   ['a description of no bytes', '7e00000005 00 06 00000000 "{}"'],
-  ['a description in the length of another', '7e00 7e00000005 00 06 00 06 0003 "{}" 7d'],
+  ['a description inside the length of another', '7e00 7e00000005 00 06 00 06 0003 "{}" 7d'],
   ['a row of zeros', '00'.repeat(64)],
   ['a row of footers', '7e'.repeat(64)],
 ]
@@ -56,7 +56,7 @@ function decode(devices: Uint8Array, description: string | undefined, isCut: boo
 
 describe('the device tail of a precopy', () => {
   for (const [title, body] of traps) {
-    it(`is cut behind its last device, and not at ${title}`, () => {
+    it(`is cut after its last device, and not at ${title}`, () => {
       const sections = new stream.DeviceSectionWriter(5)
       for (const idstr of ['a', 'b']) {
         sections.add({ idstr, instanceId: 0, version: 1 }, (out) => {

@@ -75,7 +75,7 @@ describe('garbage', () => {
     })
   }
 
-  it('behind a good prologue gives a StreamError at worst', () => {
+  it('after a valid prologue gives a StreamError at worst', () => {
     const prologue = stream.encode(short.prologue)
     fc.assert(
       fc.property(garbage, pieces, (bytes, count) => {
@@ -85,7 +85,7 @@ describe('garbage', () => {
     )
   })
 
-  it('in the middle of a good stream gives a StreamError at worst', () => {
+  it('in the middle of a valid stream gives a StreamError at worst', () => {
     fc.assert(
       fc.property(
         anyStream,
@@ -139,7 +139,7 @@ describe('garbage', () => {
     )
   })
 
-  it('that looks like ever new ends of a device tail costs time in proportion', () => {
+  it('with many apparent ends of a device tail takes linear time', () => {
     // Footer, EOF, and a description of all that follows: each is a candidate until the next one.
     const bait = Buffer.from('7e0000000100060000ffff7b', 'hex')
     const decoder = new stream.StreamDecoder({})

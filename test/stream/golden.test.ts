@@ -59,7 +59,7 @@ describe('a stream of QEMU 7.2', () => {
     deepStrictEqual(events, decodeNaively(bytes))
   })
 
-  it('carries the pages that its firmware wrote', () => {
+  it('contains the pages that its firmware wrote', () => {
     const pages = new Map<string, string>()
     for (const [name, block, offset, content] of decode(golden('precopy'))) {
       if (name === 'ramPage') pages.set(`${String(block)}@${String(offset)}`, String(content))
@@ -70,7 +70,7 @@ describe('a stream of QEMU 7.2', () => {
     }
   })
 
-  it('has a device tail that its own description measures', () => {
+  it('has a device tail that matches its description', () => {
     let tail: Uint8Array = new Uint8Array()
     let json = ''
     const decoder = new stream.StreamDecoder({
@@ -132,7 +132,7 @@ describe('a stream of QEMU 7.2', () => {
     )
   })
 
-  it('recovered: asks for bitmaps, resumes, sends on without a START', () => {
+  it('recovered: requests bitmaps, resumes, continues without a START', () => {
     const resume = { ramSectionId: 2, blocks }
     const events = decode(golden('recovered-source'), { resume })
     const names = outline(events)
@@ -149,7 +149,7 @@ describe('a stream of QEMU 7.2', () => {
     strictEqual(count(events, 'ramPage') + count(events, 'ramZero') > 0, true)
   })
 
-  it('with preempt: each page that was discarded comes once, on one of two channels', () => {
+  it('with preempt: each discarded page is sent once, on one of two channels', () => {
     const urgent: Event[] = []
     const channel = new stream.PreemptDecoder(recordStream(urgent), blocks)
     channel.write(golden('preempt-channel'))

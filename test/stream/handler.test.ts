@@ -25,7 +25,7 @@ describe('a handler', () => {
     deepStrictEqual(starts.length, 2)
   })
 
-  it('takes records in bulk, from behind the first named one on', () => {
+  it('takes records in bulk after the first record with a name', () => {
     const calls: [string, number][] = []
     let pages = 0
     new stream.StreamDecoder({
@@ -42,7 +42,7 @@ describe('a handler', () => {
     strictEqual(pages, 1)
   })
 
-  it('is asked again behind each record that it left', () => {
+  it('is called again after each record that it did not take', () => {
     let calls = 0
     let pages = 0
     new stream.StreamDecoder({
@@ -58,7 +58,7 @@ describe('a handler', () => {
     strictEqual(pages, 4)
   })
 
-  it('is not asked for a record that is not all there', () => {
+  it('is not called for an incomplete record', () => {
     let calls = 0
     const decoder = new stream.StreamDecoder({
       ramRecords: () => {
@@ -72,14 +72,14 @@ describe('a handler', () => {
     strictEqual(calls, 0)
   })
 
-  it('cannot take more than there is', () => {
+  it('cannot take more bytes than there are', () => {
     for (const taken of [-1, 0.5, 1e9]) {
       const decoder = new stream.StreamDecoder({ ramRecords: () => taken })
       throws(() => decoder.write(pagesOf(3)), RangeError)
     }
   })
 
-  it('stops the decoder behind an element, and goes on when it likes', () => {
+  it('can stop the decoder after an element, and continue later', () => {
     const input = pagesOf(3)
     const offsets: number[] = []
     const decoder = new stream.StreamDecoder({
@@ -96,7 +96,7 @@ describe('a handler', () => {
     strictEqual(at + decoder.write(input, at), input.length)
   })
 
-  it('stops the decoder in front of a record that it cannot take now', () => {
+  it('can stop the decoder before a record', () => {
     const input = pagesOf(3)
     let pages = 0
     const decoder = new stream.StreamDecoder({
@@ -134,7 +134,7 @@ describe('a handler', () => {
     throws(() => decoder.write(pagesOf(1)), TypeError)
   })
 
-  it('owns blobs and configuration: no later byte changes them', () => {
+  it('gets its own copies of blobs and configuration', () => {
     const kept: Uint8Array[] = []
     const input = Buffer.from(short.postcopyStream())
     new stream.StreamDecoder({
@@ -164,7 +164,7 @@ describe('memory', () => {
     for (let left = arrived; left > 0; left -= 1024) decoder.write(new Uint8Array(1024))
   }
 
-  it('follows what has arrived, not what was announced', () => {
+  it('depends on received bytes, not on announced lengths', () => {
     const before = process.memoryUsage().arrayBuffers
     for (let i = 0; i < 64; i += 1) {
       feed({ maxPackageBytes: 2 ** 32 - 1 }, '0800070004ffffffff', 1024)
@@ -189,7 +189,7 @@ describe('memory', () => {
     }, 'ERR_STREAM_LIMIT')
   })
 
-  it('of a caller needs no more than the documented look-ahead', () => {
+  it('of a caller need not exceed the documented look-ahead', () => {
     const ranges = new Float64Array(2 * 4095).fill(4096)
     const biggest = stream.encode((out) => {
       out

@@ -10,7 +10,7 @@ describe('a name on the wire', () => {
     }
   })
 
-  it('gives the same bytes again, whatever they are', () => {
+  it('is encoded to the same bytes again, for any bytes', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 20 }), (bytes) => {
         assert.deepEqual(Buffer.from(encodeName(decodeName(bytes))), Buffer.from(bytes))
@@ -18,7 +18,7 @@ describe('a name on the wire', () => {
     )
   })
 
-  it('gives the same text again, or is refused', () => {
+  it('is decoded to the same text again, or refused', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary', maxLength: 8 }), (text) => {
         assert.equal(decodeName(encodeName(text)), text)

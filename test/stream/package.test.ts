@@ -37,19 +37,19 @@ function walk(text: string): string[] {
 }
 
 describe('a package', () => {
-  it('is walked in order by a receiver who knows its devices', () => {
+  it('is decoded in order with knowledge of its devices', () => {
     const text = `${LISTEN} ${DEVICE} ${DEVICE.replaceAll('00000009', '0000000a')} ${PING} ${RUN}`
     deepStrictEqual(walk(text), ['listen', 'cpu 1 12 beef', 'cpu 1 12 beef', 'ping 3', 'run'])
   })
 
-  it('is cut from both ends by a receiver who does not', () => {
+  it('is split from both ends without knowledge of its devices', () => {
     for (const pings of [[], [3], [3, 0x42], [1, 2, 3]]) {
       const cut = stream.findPackagePings(stream.encodePackage(short.devices(), pings))
       deepStrictEqual(cut, { devices: short.devices(), pings })
     }
   })
 
-  it('of a 7.2 source is cut into its 31 devices and ping 3', () => {
+  it('of a 7.2 source is split into 31 devices and ping 3', () => {
     let cut: stream.PackageCut | undefined
     const decoder = new stream.StreamDecoder({
       packaged: (blob, offset) => {
@@ -65,15 +65,15 @@ describe('a package', () => {
   const refusals: [title: string, text: string, code: string, says: RegExp, at: number][] = [
     ['without LISTEN', `${DEVICE} ${RUN}`, 'PACKAGE', /must be LISTEN/, 0],
     ['of no bytes', '', 'PACKAGE', /must be LISTEN/, 0],
-    ['with LISTEN twice', `${LISTEN} ${LISTEN} ${RUN}`, 'PACKAGE', /LISTEN has no place/, 5],
+    ['with LISTEN twice', `${LISTEN} ${LISTEN} ${RUN}`, 'PACKAGE', /LISTEN is not allowed/, 5],
     ['without RUN', `${LISTEN} ${DEVICE}`, 'PACKAGE', /without RUN/, 5 + 24],
     ['with RUN in the middle', `${LISTEN} ${RUN} ${PING}`, 'PACKAGE', /RUN must be the last/, 10],
     ['with RUN twice', `${LISTEN} ${RUN} ${RUN}`, 'PACKAGE', /RUN must be the last/, 10],
     ['in a package', `${LISTEN} 08 0007 0004 00000001`, 'PACKAGE', /within a package/, 5],
-    ['with an EOF', `${LISTEN} 00`, 'PACKAGE', /element 0x0 has no place/, 5],
-    ['with a PART', `${LISTEN} 02 00000002`, 'PACKAGE', /element 0x2 has no place/, 5],
-    ['with RESUME', `${LISTEN} 08 0009 0000`, 'PACKAGE', /RESUME has no place/, 5],
-    ['with an unknown command', `${LISTEN} 08 00ff 0000`, 'PACKAGE', /0xff has no place/, 5],
+    ['with an EOF', `${LISTEN} 00`, 'PACKAGE', /element 0x0 is not allowed/, 5],
+    ['with a PART', `${LISTEN} 02 00000002`, 'PACKAGE', /element 0x2 is not allowed/, 5],
+    ['with RESUME', `${LISTEN} 08 0009 0000`, 'PACKAGE', /RESUME is not allowed/, 5],
+    ['with an unknown command', `${LISTEN} 08 00ff 0000`, 'PACKAGE', /0xff is not allowed/, 5],
     ['with a long RUN', `${LISTEN} 08 0005 0001 00`, 'COMMAND', /RUN with 1 bytes, not 0/, 5],
     ['cut in a ping', `${LISTEN} 08 0002 0004 0000`, 'TRUNCATED', /4 bytes wanted, 2 left/, 10],
     ['cut in a device', `${LISTEN} 04 00000009 03 "cp"`, 'TRUNCATED', /3 bytes wanted/, 11],
@@ -81,7 +81,7 @@ describe('a package', () => {
       'with a section id twice',
       `${LISTEN} ${DEVICE} ${DEVICE}`,
       'SECTION',
-      /section id 9 of "cpu" is taken/,
+      /section id 9 of "cpu" is already used/,
       5 + 24,
     ],
     [
@@ -92,10 +92,10 @@ describe('a package', () => {
       5 + 24 - 5,
     ],
     [
-      'with a device that is longer than what its loader read',
+      'with a device that is longer than the data that its loader read',
       `${LISTEN} 04 00000009 03 "cpu" 00000001 0000000c beef00 7e 00000009`,
       'FOOTER',
-      /device "cpu".*no footer behind what it read, but byte 0x0/,
+      /device "cpu".*no footer after its data, but byte 0x0/,
       5 + 24 - 5,
     ],
   ]
@@ -112,8 +112,18 @@ describe('a package', () => {
     ['without RUN', `${LISTEN} ${DEVICE} ${PING}`, /does not end with RUN/, 5 + 24 + 9 - 5],
     ['of LISTEN alone', LISTEN, /does not end with RUN/, 0],
     ['in a package', `${LISTEN} 08 0007 0004 00000001 ${RUN}`, /within a package/, 5],
-    ['that begins with no device', `${LISTEN} 03 ${DEVICE} ${RUN}`, /0x3 is no device/, 5],
-    ['that ends with no device', `${LISTEN} ${DEVICE} 00 ${RUN}`, /no footer/, 5 + 24 + 1 - 5],
+    [
+      'that does not begin with a device',
+      `${LISTEN} 03 ${DEVICE} ${RUN}`,
+      /0x3 does not begin a device/,
+      5,
+    ],
+    [
+      'that does not end with a device',
+      `${LISTEN} ${DEVICE} 00 ${RUN}`,
+      /no footer/,
+      5 + 24 + 1 - 5,
+    ],
   ]
   for (const [title, text, says, at] of uncuttable) {
     it(`${title} is refused without its devices, too`, () => {
@@ -123,7 +133,7 @@ describe('a package', () => {
     })
   }
 
-  it('is refused as its loader says', () => {
+  it('is refused with the error of its loader', () => {
     const error = new Error('wrong state')
     const device = () => {
       throw error
@@ -146,7 +156,7 @@ describe('device sections', () => {
     deepStrictEqual(names, ['5 0000:00:01.3/trap', '6 globalstate'])
   })
 
-  it('may not be followed by anything', () => {
+  it('must not be followed by other data', () => {
     const bytes = new Uint8Array([...wire(DEVICE), 1])
     const load = (_header: stream.SectionHeader, body: stream.Reader) => body.u16()
     const error = refuses(() => {
@@ -155,7 +165,7 @@ describe('device sections', () => {
     strictEqual(error.streamOffset, OFFSET + bytes.length - 1)
   })
 
-  it('give a loader fields, and an error with the offset where they end', () => {
+  it('give a loader its fields, and an error with the offset at their end', () => {
     const reader = new stream.Reader(wire('01 0203 04050607 0000000140000000 02 "ab" ff'), OFFSET)
     deepStrictEqual(
       [reader.u8(), reader.u16(), reader.u32(), reader.u64(), reader.str8(), reader.remaining],

@@ -32,7 +32,7 @@ const refusals: Refusal[] = [
     after: afterHeader,
     bad: '08',
     code: 'CONFIGURATION',
-    says: /0x8 where the configuration/,
+    says: /0x8 instead of the configuration/,
   },
   {
     title: 'an empty machine type',
@@ -49,7 +49,7 @@ const refusals: Refusal[] = [
     says: /machine type of 256 bytes/,
   },
   {
-    title: 'an unknown subsection, whose length nobody knows',
+    title: 'an unknown subsection, because its length is not known',
     after: afterHeader,
     bad: '07 00000001 "x" 05 03 "odd" 00000001',
     at: 6,
@@ -65,13 +65,13 @@ const refusals: Refusal[] = [
     says: /configuration\/uuid of version 2/,
   },
   {
-    title: 'a subsection that comes twice',
+    title: 'a second subsection of the same name',
     after: afterHeader,
     bad:
       '07 00000001 "x" 05 12 "configuration/uuid" 00000001 "0123456789abcdef"' +
       '05 12 "configuration/uuid" 00000001 "0123456789abcdef"',
     code: 'CONFIGURATION',
-    says: /uuid comes twice/,
+    says: /a second subsection uuid/,
   },
   {
     title: 'target pages of 8 KiB',
@@ -90,7 +90,7 @@ const refusals: Refusal[] = [
     says: /turn off the capability mapped-ram/,
   },
   {
-    title: 'more capabilities than there are',
+    title: 'more capabilities than exist',
     after: afterHeader,
     bad: '07 00000001 "x" 05 1a "configuration/capabilities" 00000001 00010000',
     at: 6,
@@ -132,11 +132,11 @@ const refusals: Refusal[] = [
   },
   { title: 'a START in postcopy', after: inPostcopy, bad: START, code: 'ELEMENT', says: /START/ },
   {
-    title: 'a section behind the EOF',
+    title: 'a section after the EOF',
     after: afterEof,
     bad: '02',
     code: 'ELEMENT',
-    says: /behind/,
+    says: /after/,
   },
   {
     title: 'an empty description',
@@ -190,11 +190,11 @@ const refusals: Refusal[] = [
     says: /END of section 3/,
   },
   {
-    title: 'a PART behind the END',
+    title: 'a PART after the END',
     after: ended,
     bad: '02 00000002',
     code: 'SECTION',
-    says: /behind its END/,
+    says: /after its END/,
   },
   {
     title: 'a missing footer',
@@ -215,7 +215,7 @@ const refusals: Refusal[] = [
 describe('StreamDecoder refuses in the framing', () => {
   itRefuses(refusals)
 
-  it('everything after an error, with that same error', () => {
+  it('everything after an error, with the same error', () => {
     const decoder = new stream.StreamDecoder({})
     const error = refuses(() => decoder.write(wire('00000000')), 'ERR_STREAM_MAGIC')
     throws(() => decoder.write(new Uint8Array(1)), error)

@@ -31,7 +31,7 @@ const refusals: [
     '',
     '0003 0010 0000000000000000 00001000 01 "mmm"',
     'RETURN_PATH',
-    /REQ_PAGES_ID: 4 bytes are not those of a block name/,
+    /REQ_PAGES_ID: 4 bytes do not fit a block name/,
   ],
   ['a SWITCHOVER_ACK with payload', '', '0007 0001', 'RETURN_PATH', /SWITCHOVER_ACK with 1/],
   ['RESUME_ACK of 0', '', '0006 0004 00000000', 'RETURN_PATH', /RESUME_ACK of 0, not 1/],
@@ -106,13 +106,13 @@ const refusals: [
     '',
     `${bitmapOfRom} 0000000000000008 0000000000000000 0123456789abcdee`,
     'RECV_BITMAP',
-    /0x1234567:0x89abcdee is not its end mark/,
+    /0x1234567:0x89abcdee instead of its end mark/,
   ],
-  ['a message behind SHUT', '0001 0004 00000000', '0002', 'ELEMENT', /behind the end/],
+  ['a message after SHUT', '0001 0004 00000000', '0002', 'ELEMENT', /after the end/],
 ]
 
 describe('ReturnPathDecoder', () => {
-  it('reads back what the encoder writes', () => {
+  it('decodes the output of the encoder', () => {
     const events: Event[] = []
     const decoder = new stream.ReturnPathDecoder(recordReturnPath(events), blocks)
     decoder.write(Buffer.concat(returnPathMessages()))
@@ -155,7 +155,7 @@ describe('PreemptDecoder', () => {
     refuses(() => decoder.write(wire('0000000000000022 00')), 'ERR_STREAM_BLOCK')
   })
 
-  it('refuses what is no record of its blocks', () => {
+  it('refuses data that is not a record of its blocks', () => {
     const wrong = [
       ['51 45 56 4d 00000003', 'ERR_STREAM_RAM_FLAGS'],
       ['0000000000001002 01 "x" 00', 'ERR_STREAM_BLOCK'],

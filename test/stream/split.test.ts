@@ -24,7 +24,7 @@ function inPieces(pieces: Uint8Array[]): { bytes: Uint8Array; ends: number[] } {
   return { bytes: Buffer.concat(pieces), ends }
 }
 
-/** Where a device's data looks like a footer and EOF, which only the device itself could tell. */
+/** The offset of device data that looks like a footer and EOF; only the device can find its real end. */
 function trapsOf(bytes: Uint8Array): number {
   return Buffer.from(bytes).indexOf(Buffer.from('7e0000000500', 'hex')) + 6
 }
@@ -104,7 +104,7 @@ describe('any split of the bytes', () => {
       deepStrictEqual(decode(make, bytes, everywhere), whole)
     })
 
-    it(`calls ${title} incomplete where it ends too early, at every byte`, () => {
+    it(`reports ${title} as incomplete if it is truncated at any byte`, () => {
       for (let length = 0; length < bytes.length; length += 1) {
         const events: Event[] = []
         const feeder = new stream.StreamFeeder(make(events))
@@ -122,7 +122,7 @@ describe('any split of the bytes', () => {
       }
     })
 
-    it(`refuses a byte behind the end of ${title}`, () => {
+    it(`refuses a byte after the end of ${title}`, () => {
       const decoder = make([])
       decoder.write(bytes)
       if (!decoder.finished) decoder.end()
@@ -152,7 +152,7 @@ describe('any split of the bytes', () => {
 })
 
 describe('random valid streams', () => {
-  it('mean the same to a second, naive decoder, in any split', () => {
+  it('give the same result in a second, simple decoder, in any split', () => {
     const pieces = fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { maxLength: 6 })
     fc.assert(
       fc.property(anyStream, pieces, ({ bytes, pageSizes }, shares) => {
@@ -165,7 +165,7 @@ describe('random valid streams', () => {
     )
   })
 
-  it('mean the same when a bulk hook takes the records', () => {
+  it('give the same result if a bulk hook takes the records', () => {
     fc.assert(
       fc.property(anyStream, fc.nat(3), fc.nat(), ({ bytes, pageSizes }, budget, seed) => {
         const make = (events: Event[]) =>

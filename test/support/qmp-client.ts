@@ -78,7 +78,7 @@ export class QmpClient {
     this.socket.write(`${JSON.stringify(request)}\n`)
     for (;;) {
       const message = await this.message()
-      // A command that was given up may have left its answer here.
+      // The answer of an aborted command may still be here.
       if (message['id'] !== this.#id) continue
       if ('error' in message) {
         throw new QmpRefusal(command, message['error'] as { class: string; desc: string })

@@ -102,10 +102,10 @@ export function foreignRecords(pages: number): [string, Uint8Array][] {
     ['page and zero at once', record(PAGE + ZERO + CONTINUE, content)],
     ['neither page nor zero', record(CONTINUE, content)],
     ['a zero page with another fill', record(ZERO + CONTINUE, Uint8Array.of(1))],
-    ['a page just behind the block', record(end + PAGE + CONTINUE, content)],
-    ['a zero page just behind the block', record(end + ZERO + CONTINUE, Uint8Array.of(0))],
+    ['a page just after the block', record(end + PAGE + CONTINUE, content)],
+    ['a zero page just after the block', record(end + ZERO + CONTINUE, Uint8Array.of(0))],
     ['a page at 2^63', record(2n ** 63n + 0x28n, content)],
-    ['the last page there can be', record(2n ** 64n - 4096n + 0x28n, content)],
+    ['the highest possible page', record(2n ** 64n - 4096n + 0x28n, content)],
     ['a zero page at the top', record(2n ** 64n - 4096n + 0x22n, Uint8Array.of(0))],
   ]
 }

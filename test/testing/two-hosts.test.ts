@@ -21,7 +21,7 @@ describe('two hosts on one machine', () => {
     requires(this, 'root', 'ip')
   })
 
-  it('reach each other, and nobody else', () => {
+  it('reach each other, and no other host', () => {
     const { a, b } = twoHosts()
     assert.match(a.run('ip', 'route', 'get', b.address), new RegExp(`src ${a.address}`))
     assert.throws(() => a.run('ip', 'route', 'get', '198.51.100.1'), {
@@ -30,7 +30,7 @@ describe('two hosts on one machine', () => {
     })
   })
 
-  it('are as many as are asked for, and are gone when they are removed', () => {
+  it('are created in the requested number, and removed completely', () => {
     const pairs = [twoHosts(), twoHosts()]
     assert.equal(namespacesOf(process.pid).length, 4)
     for (const hosts of pairs) {
@@ -40,7 +40,7 @@ describe('two hosts on one machine', () => {
     assert.deepEqual(namespacesOf(process.pid), [])
   })
 
-  it('take with them what runs there', async () => {
+  it('end the processes that run there when they are removed', async () => {
     const hosts = twoHosts()
     const child = hosts.b.spawn('sleep', ['1000'])
     const exit = once(child, 'exit')
@@ -53,7 +53,7 @@ describe('two hosts on one machine', () => {
   })
 
   for (const how of ['throw new Error("of no use")', 'process.kill(process.pid, "SIGTERM")']) {
-    it(`are gone behind a process that ends by ${how}`, async () => {
+    it(`are removed after a process that ends by ${how}`, async () => {
       const script = `
         import { TwoHosts } from '${kit}'
         const hosts = TwoHosts.create()
@@ -75,7 +75,7 @@ describe('two hosts on one machine', () => {
     })
   }
 
-  it('are replaced where a process of the same id was killed and left some', () => {
+  it('replace the hosts that a killed process of the same id has left', () => {
     const left = twoHosts()
     const { name } = left.a
     left.remove()
@@ -84,7 +84,7 @@ describe('two hosts on one machine', () => {
     assert.equal(twoHosts().a.name, next)
   })
 
-  it('leave nothing where they cannot be made', () => {
+  it('leave nothing if they cannot be created', () => {
     const path = process.env['PATH']
     cleanups.add(() => {
       process.env['PATH'] = path
@@ -98,7 +98,7 @@ describe('two hosts on one machine', () => {
     assert.deepEqual(namespacesOf(process.pid), [])
   })
 
-  it('have a link that can be cut, and healed', () => {
+  it('have a link that can be cut and restored', () => {
     const hosts = twoHosts()
     const route = (): string => hosts.b.run('ip', 'route', 'get', hosts.a.address)
     hosts.cutLink()
@@ -108,7 +108,7 @@ describe('two hosts on one machine', () => {
     assert.match(route(), /dev eth0/)
   })
 
-  it('send no faster than they may', () => {
+  it('send no faster than their limit', () => {
     const { a } = twoHosts()
     const discipline = (): string => a.run('tc', 'qdisc', 'show', 'dev', 'eth0')
     const before = discipline()
@@ -124,7 +124,7 @@ describe('two hosts on one machine', () => {
     }
   })
 
-  it('stop and go on as one', async () => {
+  it('can be stopped and continued together', async () => {
     const { a } = twoHosts()
     const child = a.spawn('sh', ['-c', 'echo ready; read line; echo "$line"'])
     const said = (): Promise<unknown[]> => once(child.stdout.setEncoding('utf8'), 'data')
@@ -139,7 +139,7 @@ describe('two hosts on one machine', () => {
     assert.deepEqual(await said(), ['hello\n'])
   })
 
-  it('have links of their own, in a process that ends with them', async () => {
+  it('have their own links, in a process that ends with them', async () => {
     const hosts = twoHosts()
     const link = await HostLink.listen(hosts.b, 'tcp:127.0.0.1:1')
     assert.match(link.uri, new RegExp(`^tcp:${hosts.b.address}:\\d+$`))

@@ -14,9 +14,9 @@ const phases: Readonly<Record<string, string>> = {
   setup: 'connecting',
   active: 'precopy: the guest runs at the source while its memory is sent',
   device: 'switchover: the guest is stopped',
-  'postcopy-device': 'switchover: the guest is stopped, its devices are on their way',
+  'postcopy-device': 'switchover: the guest is stopped, its device state is in transit',
   'postcopy-active': 'postcopy: the guest runs at the destination, missing pages are fetched',
-  completed: 'completed: all of it is at the destination, where it goes on working',
+  completed: 'completed: the destination has all pages and runs the guest',
 }
 
 export class Progress {

@@ -203,7 +203,7 @@ export class MigrationRun {
     this.#hinted = true
     this.#options.onNote(
       `precopy has sent all memory and is in round ${sample.rounds}: the guest dirties ${dirty} ` +
-        `while ${rate} are sent. If that goes on it never ends; postcopy would end it at once.`,
+        `while ${rate} are sent. At these rates precopy never ends; postcopy would end it at once.`,
     )
   }
 

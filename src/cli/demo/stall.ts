@@ -38,17 +38,17 @@ export function explainStall(
   { vcpus, processors, load, waitedMs }: ProcessorUse,
   stalledMs: number,
 ): string {
-  const nothing = `nothing has moved for ${Math.round(stalledMs / 1000)} s`
+  const nothing = `no progress for ${Math.round(stalledMs / 1000)} s`
   const isBusy = waitedMs === undefined ? load > 2 * processors : waitedMs > stalledMs / 2
-  if (!isBusy) return `${nothing}, and why is not known`
+  if (!isBusy) return `${nothing}; the cause is not known`
   const waited =
     waitedMs === undefined
       ? ''
-      : `, and one that migrates it has waited ${Math.round(waitedMs / 1000)} s for its turn`
+      : `, and a migration thread has waited ${Math.round(waitedMs / 1000)} s for a processor`
   return (
-    `${nothing} because the processors are busy: the ${vcpus} vCPUs and all else here share ` +
+    `${nothing} because the processors are busy: the ${vcpus} vCPUs and all other threads share ` +
     `${processors}, ${Math.round(load)} threads want to run${waited}. Give fewer --vcpus or a slower ` +
-    '--workload (rate=), or try again when the host has less to do'
+    '--workload (rate=), or try again when the host is less busy'
   )
 }
 

@@ -23,7 +23,7 @@ export function judge({ verify, workAfterSwitch, isIdle }: RunResult): DemoVerdi
     }
   }
   if (workAfterSwitch === 0 && !isIdle) {
-    return { verified: false, text: 'NOT verified: the guest did nothing after the switch' }
+    return { verified: false, text: 'NOT verified: the guest did no work after the switch' }
   }
   return {
     verified: true,
@@ -39,34 +39,38 @@ export function summaryRows(result: RunResult): [name: string, value: string, me
   const blocktime = info['postcopy-vcpu-blocktime']
   const none = 'none'
   return [
-    ['total time', `${info['total-time'] ?? 0} ms`, 'from the first byte to the last word'],
-    ['downtime', `${info.downtime ?? 0} ms`, 'the guest ran nowhere'],
+    ['total time', `${info['total-time'] ?? 0} ms`, 'from the first byte to the last answer'],
+    ['downtime', `${info.downtime ?? 0} ms`, 'the guest was stopped'],
     [
       'throughput',
       `${formatByteSize(bytesPerSecond(info))}/s`,
       `${formatByteSize(info.ram?.transferred ?? 0)} sent`,
     ],
-    ['pages precopied', count(pages?.precopied ?? 0), 'sent before the switch, and still right'],
+    ['pages precopied', count(pages?.precopied ?? 0), 'sent before the switch, not changed since'],
     [
       'pages discarded',
       count(pages?.discarded ?? 0),
       'owed at the switch: not sent, or changed since',
     ],
-    ['pages requested', count(pages?.requested ?? 0), 'the guest touched them first: page faults'],
-    ['pages pushed', count(pages?.pushed ?? 0), 'came before the guest needed them'],
+    [
+      'pages requested',
+      count(pages?.requested ?? 0),
+      'touched before they were received: page faults',
+    ],
+    ['pages pushed', count(pages?.pushed ?? 0), 'received before the guest touched them'],
     [
       'fault latency',
       latency === undefined || latency.count === 0
         ? none
         : `p50 ${time(latency.p50)}, p90 ${time(latency.p90)}, p99 ${time(latency.p99)}, max ${time(latency.max)}`,
-      'from the fault to its page in place',
+      'from the fault until its page is placed',
     ],
     [
       'blocktime per vCPU',
       blocktime === undefined ? none : blocktime.map((ms) => `${ms} ms`).join(', '),
-      'waited for pages',
+      'time spent waiting for pages',
     ],
-    ['work after the switch', `${count(workAfterSwitch)} touches`, 'each one checked its page'],
+    ['work after the switch', `${count(workAfterSwitch)} touches`, 'each touch checked its page'],
   ]
 }
 

@@ -182,7 +182,7 @@ function marks(milestones: readonly Milestone[]): Record<string, unknown> {
     label: { color: INK, position: 'end' },
     data: [
       ...at('source', 'device', 'switchover'),
-      ...at('destination', 'completed', 'all pages are there'),
+      ...at('destination', 'completed', 'all pages received'),
     ],
   }
 }

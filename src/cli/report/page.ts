@@ -1,28 +1,16 @@
 /** `demo --report`: a self-contained page with charts of the migration. */
 import { release } from 'node:os'
-import type { BlockArrivals } from '../../monitor/index.js'
 import { escapeHtml } from '../../view/index.js'
 import type { RunResult } from '../demo/run.js'
-import { type DemoVerdict, count, summaryRows } from '../demo/summary.js'
-import { colors, latencyHistogram, pageMap, rateChart, workChart } from './charts.js'
-
-/** The demo's settings, shown in the page. */
-export interface ReportSettings {
-  readonly ram: string
-  readonly memory: string
-  readonly vcpus: number
-  readonly workload: string
-  readonly postcopyAfter: number | 'now' | 'never'
-}
+import { type DemoVerdict, summaryRows } from '../demo/summary.js'
+import { colors } from './charts.js'
+import { type ReportSettings, type Section, describeSettings, sectionsOf } from './sections.js'
 
 export function renderReport(
   result: RunResult,
   verdict: DemoVerdict,
   settings: ReportSettings,
 ): string {
-  const { samples, milestones, arrivals, info } = result
-  const buckets = info['x-postcopy-latency-us']?.buckets ?? []
-  const hasFaults = buckets.some((faults) => faults > 0)
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -33,44 +21,16 @@ export function renderReport(
 </head>
 <body>
 <header>
-<h1>A guest was moved while it ran</h1>
+<h1>Migration of a running guest</h1>
 <p class="${verdict.verified ? 'good' : 'bad'}">${verdict.verified ? '✔' : '✖'} ${escapeHtml(verdict.text)}</p>
-<p class="dim">${escapeHtml(describe(settings))}</p>
+<p class="dim">${escapeHtml(describeSettings(settings))}</p>
 </header>
 <table>
 ${summaryRows(result)
   .map((cells) => `<tr>${cells.map((cell) => `<td>${escapeHtml(cell)}</td>`).join('')}</tr>`)
   .join('\n')}
 </table>
-${section(
-  'How each page came',
-  'Guest RAM from its first page on. A cell is red as soon as one of its pages was requested.',
-  [legend, ...arrivals.map(block)].join('\n'),
-)}
-${
-  hasFaults
-    ? section(
-        'How long the guest waited for a page',
-        'Page faults at the destination, from the fault to its page in place. Each bar begins at 1.4 times the duration of the one before.',
-        latencyHistogram(buckets),
-      )
-    : ''
-}
-${
-  samples.length > 1
-    ? section(
-        'What was sent',
-        'Bytes on the wire and page faults, sampled every 50 ms.',
-        rateChart(samples, milestones),
-      ) +
-      section(
-        'What the guest did meanwhile',
-        'Pages that the vCPUs touched and checked, first at the source, then at the destination.',
-        workChart(samples, milestones),
-      )
-    : ''
-}
-<footer class="dim">postcopy, Linux ${escapeHtml(release())}, Node ${escapeHtml(process.versions.node)}, ${new Date().toISOString()}</footer>
+${sectionsOf(result).map(render).join('')}<footer class="dim">postcopy, Linux ${escapeHtml(release())}, Node ${escapeHtml(process.versions.node)}, ${new Date().toISOString()}</footer>
 </body>
 </html>
 `
@@ -97,19 +57,10 @@ const legend = `<p class="key dim">${(['precopied', 'requested', 'pushed'] as co
   .map((kind) => `<i style="background:${colors[kind]}"></i>${kind}`)
   .join('')}</p>`
 
-function block(arrivals: BlockArrivals): string {
-  const { block: name, pages, pagesPerCell, precopied, requested, pushed } = arrivals
-  const text =
-    `${name}: ${count(pages)} pages, ${count(pagesPerCell)} in a cell; ${count(precopied)} precopied, ` +
-    `${count(requested)} requested, ${count(pushed)} pushed`
-  return `<p class="dim">${escapeHtml(text)}</p>\n${pageMap(arrivals)}`
-}
-
-function section(title: string, text: string, body: string): string {
+function render({ title, text, hasLegend = false, charts }: Section): string {
+  const parts = charts.map(({ caption, svg }) =>
+    caption === undefined ? svg : `<p class="dim">${escapeHtml(caption)}</p>\n${svg}`,
+  )
+  const body = [...(hasLegend ? [legend] : []), ...parts].join('\n')
   return `<section>\n<h2>${title}</h2>\n<p class="dim">${text}</p>\n${body}\n</section>\n`
-}
-
-export function describe({ ram, memory, vcpus, workload, postcopyAfter }: ReportSettings): string {
-  const switched = typeof postcopyAfter === 'number' ? `after ${postcopyAfter} ms` : postcopyAfter
-  return `${ram} of ${memory} memory, ${vcpus} vCPUs, workload ${workload}, postcopy ${switched}`
 }

@@ -1,9 +1,9 @@
 /** `demo --report FILE.svg`: the charts of the report as one picture. */
 import { escapeHtml } from '../../view/index.js'
 import type { RunResult } from '../demo/run.js'
-import { type DemoVerdict, count } from '../demo/summary.js'
-import { CHART_WIDTH, colors, latencyHistogram, pageMap, rateChart, workChart } from './charts.js'
-import { type ReportSettings, describe } from './page.js'
+import type { DemoVerdict } from '../demo/summary.js'
+import { CHART_WIDTH, colors } from './charts.js'
+import { type ReportSettings, describeSettings, sectionsOf } from './sections.js'
 
 /** Readable on white and on black: a picture does not know the colour of its page. */
 const INK = '#7d8590'
@@ -28,13 +28,13 @@ class Sheet {
     this.text(text, ' font-size="17" font-weight="600"')
   }
 
-  legend(entries: readonly (readonly [name: string, color: string])[]): void {
+  legend(kinds: readonly (keyof typeof colors)[]): void {
     this.#y += LINE
-    entries.forEach(([name, color], index) => {
+    kinds.forEach((kind, index) => {
       const x = MARGIN + index * 130
       this.#parts.push(
-        `<rect x="${x}" y="${this.#y - 17}" width="12" height="12" rx="2" fill="${color}"/>` +
-          `<text x="${x + 18}" y="${this.#y - 6}">${escapeHtml(name)}</text>`,
+        `<rect x="${x}" y="${this.#y - 17}" width="12" height="12" rx="2" fill="${colors[kind]}"/>` +
+          `<text x="${x + 18}" y="${this.#y - 6}">${kind}</text>`,
       )
     })
   }
@@ -63,37 +63,20 @@ export function renderPicture(
   verdict: DemoVerdict,
   settings: ReportSettings,
 ): string {
-  const { samples, milestones, arrivals, info } = result
-  const buckets = info['x-postcopy-latency-us']?.buckets ?? []
   const sheet = new Sheet()
   const color = verdict.verified ? colors.pushed : colors.requested
   sheet.text(
     `${verdict.verified ? '✔' : '✖'} ${verdict.text}`,
     ` font-size="17" font-weight="600" fill="${color}"`,
   )
-  sheet.text(describe(settings))
-  sheet.title('How each page came')
-  sheet.legend([
-    ['precopied', colors.precopied],
-    ['requested', colors.requested],
-    ['pushed', colors.pushed],
-  ])
-  for (const block of arrivals) {
-    sheet.text(
-      `${block.block}: ${count(block.pages)} pages, ${count(block.pagesPerCell)} in a cell; ` +
-        `${count(block.requested)} requested`,
-    )
-    sheet.chart(pageMap(block))
-  }
-  if (buckets.some((faults) => faults > 0)) {
-    sheet.title('How long the guest waited for a page')
-    sheet.chart(latencyHistogram(buckets))
-  }
-  if (samples.length > 1) {
-    sheet.title('What was sent')
-    sheet.chart(rateChart(samples, milestones))
-    sheet.title('What the guest did meanwhile')
-    sheet.chart(workChart(samples, milestones))
+  sheet.text(describeSettings(settings))
+  for (const { title, hasLegend = false, charts } of sectionsOf(result)) {
+    sheet.title(title)
+    if (hasLegend) sheet.legend(['precopied', 'requested', 'pushed'])
+    for (const { caption, svg } of charts) {
+      if (caption !== undefined) sheet.text(caption)
+      sheet.chart(svg)
+    }
   }
   return sheet.toString()
 }

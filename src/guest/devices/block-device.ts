@@ -104,12 +104,12 @@ export class BlockDevice implements Device {
     if (offset !== this.#offset) {
       refuseState(
         this,
-        `its requests are at ram+${offset}, in this machine at ram+${this.#offset}: ` +
+        `its requests are at ram+${offset}, but at ram+${this.#offset} in this machine: ` +
           'the machines differ',
       )
     }
     if (disk !== addon().checksum(this.#diskContent)) {
-      refuseState(this, 'the disk of this machine has other content')
+      refuseState(this, 'the disk of this machine has different content')
     }
     this.#requests = requests
     this.#open = open
@@ -119,7 +119,7 @@ export class BlockDevice implements Device {
       this.#ram.read(seal.page * TARGET_PAGE_SIZE, page)
       if (addon().checksum(page) !== seal.checksum) {
         const at = seal.page * TARGET_PAGE_SIZE
-        refuseState(this, `ram+${at} is not what its request says: this page is wrong`)
+        refuseState(this, `the content of ram+${at} does not match its request: this page is wrong`)
       }
     }
   }

@@ -85,7 +85,7 @@ export class QueueDevice implements Device {
     if (offset !== this.#offset || pages !== QUEUE_PAGES) {
       refuseState(
         this,
-        `its ring is ${pages} pages at ram+${offset}, in this machine ` +
+        `its ring is ${pages} pages at ram+${offset}, but in this machine ` +
           `${QUEUE_PAGES} at ram+${this.#offset}: the machines differ`,
       )
     }

@@ -40,7 +40,8 @@ function openForAll(lab: Lab): string {
 export const openMatrix = experiment({
   id: 'open-matrix',
   tags: ['opening', 'permissions'],
-  question: 'Who may open a userfaultfd by which door, and who may ask for EVENT_FORK?',
+  question:
+    'Which users may open a userfaultfd, by which method, and which may request EVENT_FORK?',
   method:
     'Six credentials try userfaultfd(0), userfaultfd(UFFD_USER_MODE_ONLY), /dev/userfaultfd and ' +
     'UFFDIO_API with EVENT_FORK; the last with a device node of mode 0666.',
@@ -100,8 +101,8 @@ export const openMatrix = experiment({
 export const openHere = experiment({
   id: 'open-here',
   tags: ['opening', 'permissions'],
-  question: 'Which doors are open to the user who runs this?',
-  method: 'Opens each door once, with unknown flags too, and reads before the handshake.',
+  question: 'By which methods can the current user open a userfaultfd?',
+  method: 'Opens one by each method, also with unknown flags, and reads before the handshake.',
   needs: { userfaultfd: false },
   expected: {
     since: '5.11',
@@ -138,7 +139,7 @@ export const apiHandshake = experiment({
   id: 'api-handshake',
   tags: ['opening', 'features'],
   question:
-    'Does a failed handshake use the descriptor up, and can it be repeated after a good one?',
+    'Is the descriptor unusable after a failed handshake, and can a successful one be repeated?',
   method: 'UFFDIO_API with a wrong api, with an unknown feature, without features, and once more.',
   expected: {
     values: {
@@ -146,7 +147,7 @@ export const apiHandshake = experiment({
       'unknown feature': ['EINVAL', '0x0', '0x0', '0x0'],
       'no features': ['ok', '0x8000000000000003'],
       'once more': ['EINVAL', '0x0', '0x0', '0x0'],
-      'returns more than was asked for': true,
+      'returns more than was requested': true,
       'without an argument': 'EFAULT',
     },
     source: 'ioctl_userfaultfd(2), UFFDIO_API; kernel-behaviour 1.2',
@@ -168,7 +169,7 @@ export const apiHandshake = experiment({
       'unknown feature': show(unknown),
       'no features': [good.errno, hex(good.ioctls)],
       'once more': show(again),
-      'returns more than was asked for': good.features > 0n,
+      'returns more than was requested': good.features > 0n,
       'without an argument': outcomeName(syscall('ioctl', uffd.fd, 0xc018aa3f, 0)),
     }
   },
@@ -178,10 +179,10 @@ export const pollStates = experiment({
   id: 'poll-states',
   tags: ['opening', 'messages'],
   question:
-    'What does poll(2) say before the handshake, on a blocking descriptor, idle, and with a fault?',
+    'What does poll(2) return before the handshake, on a blocking descriptor, idle, and with a fault?',
   method: 'poll(2) without waiting in each of the states.',
   expected: {
-    values: { 'before the handshake': 8, blocking: 8, idle: 0, 'a fault waits': 1 },
+    values: { 'before the handshake': 8, blocking: 8, idle: 0, 'unread fault': 1 },
     source: 'userfaultfd(2): POLLERR without O_NONBLOCK; kernel-behaviour 1.1',
   },
   async run(lab) {
@@ -193,6 +194,6 @@ export const pollStates = experiment({
     uffd.register(memory.address, memory.lengthBytes, Mode.MISSING)
     const idle = uffd.poll()
     await lab.thread(step.load(memory.address)).parks()
-    return { 'before the handshake': before, blocking, idle, 'a fault waits': uffd.poll() }
+    return { 'before the handshake': before, blocking, idle, 'unread fault': uffd.poll() }
   },
 })

@@ -10,7 +10,7 @@ export const copyUnalignedSource = experiment({
   method: 'Copies a page from a buffer at an odd address, and looks at both of its ends.',
   expected: {
     values: { answer: ['ok', pageBytes], 'bytes match': true },
-    source: 'kernel-behaviour 3.3; ioctl_userfaultfd(2) asks it of dst and len only',
+    source: 'kernel-behaviour 3.3; ioctl_userfaultfd(2) requires it of dst and len only',
   },
   run(lab) {
     const uffd = lab.open()
@@ -55,7 +55,7 @@ export const copyUnalignedSourceHugetlb = experiment({
 export const copyPartial = experiment({
   id: 'copy-partial',
   tags: ['fill', 'copy', 'errors'],
-  question: 'Where does a UFFDIO_COPY over several pages stop when one of them is there already?',
+  question: 'Where does a UFFDIO_COPY over several pages stop if one of them is present?',
   method: 'Places page 2 of 4, copies all 4, then copies again from where it stopped.',
   expected: {
     values: {
@@ -96,7 +96,7 @@ export const fieldUntouched = experiment({
       'bad mode bit': ['EINVAL', preset],
       'unaligned destination': ['EINVAL', preset],
       'no length': ['EINVAL', preset],
-      'page is there': ['EEXIST', -17],
+      'page is present': ['EEXIST', -17],
       'not registered': ['ENOENT', -2],
       'source not mapped': ['EFAULT', -14],
       'run stops at a page': ['EAGAIN', pageBytes],
@@ -120,7 +120,7 @@ export const fieldUntouched = experiment({
       'bad mode bit': copy(memory.page(4), bytes, pageBytes, 8),
       'unaligned destination': copy(memory.page(4) + 1, bytes, pageBytes),
       'no length': copy(memory.page(4), bytes, 0),
-      'page is there': copy(memory.page(1), bytes, pageBytes),
+      'page is present': copy(memory.page(1), bytes, pageBytes),
       'not registered': copy(foreign.address, bytes, pageBytes),
       'source not mapped': copy(memory.page(4), 16 * pageBytes, pageBytes),
       'run stops at a page': copy(memory.page(0), bytes, 2 * pageBytes),

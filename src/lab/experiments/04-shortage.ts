@@ -33,14 +33,14 @@ function pagemapEntry(address: number): bigint {
 export const hugetlbPoolEexist = experiment({
   id: 'hugetlb-pool-eexist',
   tags: ['fill', 'hugetlb', 'memory'],
-  question: 'What does UFFDIO_COPY say when the pool of huge pages is empty?',
+  question: 'What does UFFDIO_COPY return when the pool of huge pages is empty?',
   method:
     'Maps one page more than the pool has, without a reservation, and copies into all of them; then ' +
-    'looks in the pagemap whether the refused page is there.',
+    'checks in the pagemap whether the refused page is present.',
   needs: { hugePages: 2, features: ['MISSING_HUGETLBFS'] },
   expected: {
-    values: { 'last errno': 'EEXIST', 'the page is there': false },
-    source: 'kernel-behaviour 3.4; ioctl_userfaultfd(2) would have it ENOMEM',
+    values: { 'last errno': 'EEXIST', 'the page is present': false },
+    source: 'kernel-behaviour 3.4; ENOMEM according to ioctl_userfaultfd(2)',
   },
   run(lab) {
     const free = lab.hugePagesFree
@@ -58,16 +58,16 @@ export const hugetlbPoolEexist = experiment({
       if (errno === 'ok') continue
       const entry = pagemapEntry(address + index * hugeBytes)
       lab.note(`refused after ${index} pages`)
-      return { 'last errno': errno, 'the page is there': entry >> 63n === 1n }
+      return { 'last errno': errno, 'the page is present': entry >> 63n === 1n }
     }
-    return { 'last errno': 'ok', 'the page is there': true }
+    return { 'last errno': 'ok', 'the page is present': true }
   },
 })
 
 export const tmpfsFull = experiment({
   id: 'tmpfs-full',
   tags: ['fill', 'memory', 'errors'],
-  question: 'What does UFFDIO_COPY say when a tmpfs has reached its size?',
+  question: 'What does UFFDIO_COPY return when a tmpfs is full?',
   method: 'Mounts a tmpfs of 16 KiB, maps a sparse file of 8 pages, copies all 8, then the fifth.',
   needs: { root: true, features: ['MISSING_SHMEM'], commands: ['mount'] },
   expected: {
@@ -168,7 +168,7 @@ async function uffdOfTheDead(lab: Lab): Promise<{ uffd: RawUserfaultfd; address:
 export const esrchOnExit = experiment({
   id: 'esrch-on-exit',
   tags: ['errors', 'process'],
-  question: 'What do the ioctls say when the process that owns the memory is gone?',
+  question: 'What do the ioctls return after the process that owns the memory has ended?',
   method: 'Takes the userfaultfd of a child by pidfd_getfd(2), kills the child, and tries each.',
   needs: { features: ['POISON', 'MOVE'] },
   expected: {

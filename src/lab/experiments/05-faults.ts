@@ -11,7 +11,7 @@ function faultsIn(messages: readonly Message[]): Extract<Message, { event: 'PAGE
 export const nThreadsOnePage = experiment({
   id: 'n-threads-one-page',
   tags: ['faults', 'threads'],
-  question: 'How many messages do several threads on one missing page make, and what wakes them?',
+  question: 'How many messages do several threads on one missing page cause, and what wakes them?',
   method: 'Four threads read one page; the messages are read; one UFFDIO_COPY.',
   needs: { features: ['THREAD_ID'] },
   expected: {
@@ -113,7 +113,7 @@ export const dontwakeBatch = experiment({
 export const wakeWithoutFill = experiment({
   id: 'wake-without-fill',
   tags: ['faults'],
-  question: 'What does a thread do that is woken although its page is still missing?',
+  question: 'What does a thread do if it is woken while its page is still missing?',
   method: 'UFFDIO_WAKE three times below a parked thread, reading the messages in between.',
   expected: {
     values: { messages: [1, 1, 1, 1], 'still asleep': true },
@@ -178,7 +178,7 @@ export const exactAddressHugetlb = experiment({
 export const faultFlags = experiment({
   id: 'fault-flags',
   tags: ['faults', 'write-protect', 'minor'],
-  question: 'What do the flags say for each kind of fault (1 WRITE, 2 WP, 4 MINOR)?',
+  question: 'Which flags does each kind of fault have (1 WRITE, 2 WP, 4 MINOR)?',
   method: 'A thread for each access; the flags of its message.',
   needs: { features: ['PAGEFAULT_FLAG_WP', 'MINOR_SHMEM'] },
   expected: {

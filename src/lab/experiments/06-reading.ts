@@ -9,7 +9,7 @@ const epollEdge = 2147483648 // EPOLLET, bit 31
 export const shortRead = experiment({
   id: 'short-read',
   tags: ['messages', 'errors'],
-  question: 'What does read(2) give for buffers that are too small, odd, large, or not there?',
+  question: 'What does read(2) return for buffers that are too small, odd, large, or invalid?',
   method: 'Five threads park; reads of 16 and 33 bytes, into a bad pointer, and of 256 bytes.',
   expected: {
     values: {
@@ -64,8 +64,8 @@ async function readiness(lab: Lab, edge: boolean): Promise<number[]> {
 export const epollEdgeTriggered = experiment({
   id: 'epoll-edge',
   tags: ['messages', 'threads'],
-  question: 'Does edge-triggered epoll tell of a second message that was not read?',
-  method: 'Two faults, one is read, a third fault, nothing read; epoll_wait(2) after each.',
+  question: 'Does edge-triggered epoll report a second unread message?',
+  method: 'Two faults, one of them is read, then a third fault; epoll_wait(2) after each step.',
   expected: {
     values: { 'edge-triggered': [1, 0, 1, 0], 'level-triggered': [1, 1, 1, 1] },
     source: 'epoll(7); kernel-behaviour 4.2',
@@ -101,7 +101,7 @@ export const faultBeforeEvent = experiment({
   needs: { features: ['EVENT_REMOVE'] },
   expected: {
     values: { order: ['PAGEFAULT', 'REMOVE', 'REMOVE'], 'states before': ['D', 'D', 'S'] },
-    source: 'fs/userfaultfd.c: pending faults are looked at first; kernel-behaviour 4.2',
+    source: 'fs/userfaultfd.c: pending faults are read first; kernel-behaviour 4.2',
   },
   async run(lab) {
     const { uffd, memory } = watched(lab, 3)
@@ -119,9 +119,9 @@ export const faultBeforeEvent = experiment({
 export const eventEagain = experiment({
   id: 'event-eagain',
   tags: ['events', 'fill', 'errors'],
-  question: 'What do the filling ioctls say while an event has not been read?',
+  question: 'What do the filling ioctls return while an event is unread?',
   method:
-    'A thread discards a page; each fill is tried while REMOVE waits, and COPY again behind the read.',
+    'A thread discards a page; each fill is tried while REMOVE is unread, and COPY once more after the read.',
   needs: { features: ['EVENT_REMOVE', 'POISON', 'MOVE'] },
   expected: [
     {

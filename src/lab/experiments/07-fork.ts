@@ -13,7 +13,8 @@ function flagsOf(fd: number): string[] {
 export const forkEvent = experiment({
   id: 'fork-event',
   tags: ['events', 'fork'],
-  question: "With EVENT_FORK, who waits for whom, and where do a child's faults go?",
+  question:
+    "With EVENT_FORK, does the parent wait for the reader, and which descriptor gets the child's faults?",
   method:
     'A thread forks; its state before and after the FORK message is read; the child then reads a ' +
     'missing page, which is served through the new descriptor, and ends.',
@@ -43,7 +44,7 @@ export const forkEvent = experiment({
     const bytes = new Uint8Array(pageBytes).fill(9)
     const early = uffd.copy(memory.page(1), bytes, pageBytes)
     const [message] = uffd.read()
-    if (message?.event !== 'FORK') throw new Error(`not a FORK but ${String(message?.event)}`)
+    if (message?.event !== 'FORK') throw new Error(`expected FORK, got ${String(message?.event)}`)
     const child = new RawUserfaultfd(message.fd)
     // The parent now waits for its child, which is parked on the page.
     await thread.parks()

@@ -22,7 +22,7 @@ function prepareMove(lab: Lab, withEvent: boolean) {
 export const remapWith = experiment({
   id: 'remap-with',
   tags: ['events', 'remap', 'write-protect'],
-  question: 'With EVENT_REMAP, do the registration and the write-protect bits follow a mremap?',
+  question: 'With EVENT_REMAP, do the registration and the write-protect bits move with mremap?',
   method:
     'Moves two pages, one write-protected and one missing; reads the message; looks at both addresses.',
   needs: { features: ['EVENT_REMAP', 'PAGEFAULT_FLAG_WP'] },
@@ -67,7 +67,7 @@ export const remapWith = experiment({
 export const remapWithout = experiment({
   id: 'remap-without',
   tags: ['events', 'remap', 'write-protect'],
-  question: 'Without EVENT_REMAP, what is left of a registration behind a mremap?',
+  question: 'Without EVENT_REMAP, what remains of a registration after mremap?',
   method: 'Moves two pages, one write-protected and one missing; looks at the new address.',
   needs: { features: ['PAGEFAULT_FLAG_WP'] },
   expected: {
@@ -126,8 +126,9 @@ const removeValues = {
 export const removeTriggers = experiment({
   id: 'remove-triggers',
   tags: ['events', 'discard', 'madvise'],
-  question: 'Which ways to take a page away send a REMOVE message?',
-  method: 'Takes a placed page away by each call on a thread, reading messages until it returns.',
+  question: 'Which ways of removing a page send a REMOVE message?',
+  method:
+    'Removes a placed page by each call on a thread, and reads messages until the call returns.',
   needs: { features: ['EVENT_REMOVE', 'MISSING_SHMEM'] },
   expected: [
     { since: '6.13', values: { ...removeValues, GUARD_INSTALL: ['ok', 0] }, source: removeSource },
@@ -152,14 +153,15 @@ export const removeTriggers = experiment({
 export const unmapFixed = experiment({
   id: 'unmap-fixed',
   tags: ['events', 'unmap'],
-  question: 'What do munmap, and mmap over registered memory, tell the reader, and do they wait?',
-  method: 'A thread unmaps one page and maps over another; each time the message is read late.',
+  question:
+    'Which messages do munmap and mmap over registered memory send, and do they wait for the reader?',
+  method: 'A thread unmaps one page and maps over another; each message is read with a delay.',
   needs: { features: ['EVENT_UNMAP'] },
   expected: {
     values: {
       munmap: ['D', 'UNMAP', 0, 1],
       'COPY before the read': ['EAGAIN', -11],
-      'COPY behind it': 'ENOENT',
+      'COPY after it': 'ENOENT',
       'mmap(MAP_FIXED)': ['D', 'UNMAP', 2, 3],
     },
     source: 'userfaultfd(2), UFFD_FEATURE_EVENT_UNMAP; kernel-behaviour 4.3',
@@ -181,7 +183,7 @@ export const unmapFixed = experiment({
     return {
       munmap: unmapped,
       'COPY before the read': [early.errno, early.field],
-      'COPY behind it': late.errno,
+      'COPY after it': late.errno,
       'mmap(MAP_FIXED)': await describeUnmap(over, uffd, memory),
     }
   },

@@ -17,7 +17,7 @@ function signal(thread: LabThread): void {
 export const closeWakes = experiment({
   id: 'close-wakes',
   tags: ['faults', 'close'],
-  question: 'What becomes of threads that wait for pages when the last descriptor is closed?',
+  question: 'What happens to threads that wait for pages when the last descriptor is closed?',
   method: 'Two threads read two missing pages; one message is read, one is not; close.',
   expected: {
     values: { 'states before': ['S', 'S'], 'read message: value': 0, 'unread message: value': 0 },
@@ -47,10 +47,10 @@ export const closeWakes = experiment({
 export const munmapWaiter = experiment({
   id: 'munmap-waiter',
   tags: ['faults', 'unmap'],
-  question: 'Does a thread that waits for a page notice that its memory was unmapped?',
-  method: 'A thread reads a missing page; munmap; then UFFDIO_WAKE of the range that was.',
+  question: 'Does munmap of its memory wake a thread that waits for a page?',
+  method: 'A thread reads a missing page; munmap; then UFFDIO_WAKE of the old range.',
   expected: {
-    values: { 'state behind munmap': 'S', 'behind WAKE': ['ok', 'SIGSEGV'] },
+    values: { 'state after munmap': 'S', 'after WAKE': ['ok', 'SIGSEGV'] },
     source: 'kernel-behaviour 4.2: stranded until a WAKE of the old range',
   },
   async run(lab) {
@@ -60,10 +60,10 @@ export const munmapWaiter = experiment({
     const thread = lab.thread(step.load(memory.address))
     await awaitMessages(uffd, 1)
     must(syscall('munmap', memory.address, pageBytes), 'munmap')
-    const state = (await thread.parks()) ? thread.state : 'went on'
+    const state = (await thread.parks()) ? thread.state : 'continued'
     const wake = uffd.wake(memory.address, pageBytes)
     const [load] = await thread.done()
-    return { 'state behind munmap': state, 'behind WAKE': [wake, load?.outcome ?? ''] }
+    return { 'state after munmap': state, 'after WAKE': [wake, load?.outcome ?? ''] }
   },
 })
 
@@ -115,7 +115,7 @@ export const signalSpin = experiment({
       'share of time on a CPU or ready for one': atLeast(0.8),
       'messages a second': atLeast(20_000),
       'read(2)': 4096,
-      'handler ran behind it': 1,
+      'handler ran after that': 1,
     },
     source: 'kernel-behaviour 4.2: the thread spins until the page is there',
   },
@@ -142,7 +142,7 @@ export const signalSpin = experiment({
       'share of time on a CPU or ready for one': Math.max(...counted.map(({ share }) => share)),
       'messages a second': Math.round(Math.max(...counted.map(({ rate }) => rate))),
       'read(2)': read?.value ?? -1,
-      'handler ran behind it': userSignalCount(),
+      'handler ran after that': userSignalCount(),
     }
 
     /**

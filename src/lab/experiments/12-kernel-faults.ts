@@ -52,7 +52,7 @@ async function touchInEveryWay(lab: Lab, uffd: RawUserfaultfd): Promise<string[]
 export const kernelFault = experiment({
   id: 'kernel-fault',
   tags: ['faults', 'kernel-faults', 'sigbus'],
-  question: 'What becomes of system calls whose buffers are missing, by kind of descriptor?',
+  question: 'What do system calls with missing buffers return, by kind of descriptor?',
   method:
     'A load, read(2) into, write(2) from and process_vm_readv(2) of missing pages, with a plain, a ' +
     'user-mode-only and a SIGBUS descriptor. Lists are in this order.',
@@ -79,10 +79,11 @@ export const kernelFault = experiment({
 export const poisonSigbus = experiment({
   id: 'poison-sigbus',
   tags: ['poison', 'sigbus', 'fork'],
-  question: 'What does a poisoned page do, who inherits it, and what takes the poison away?',
+  question:
+    'What does an access to a poisoned page cause, does a child inherit it, and what removes the poison?',
   method:
     'UFFDIO_POISON of a missing page; touched from user mode, by read(2), by MADV_POPULATE_WRITE, by ' +
-    'a child, behind UNREGISTER and behind MADV_DONTNEED.',
+    'a child, after UNREGISTER and after MADV_DONTNEED.',
   needs: { features: ['POISON'] },
   expected: {
     values: {
@@ -92,8 +93,8 @@ export const poisonSigbus = experiment({
       'read(2)': 'EFAULT',
       POPULATE_WRITE: 'EHWPOISON',
       'in a child': 'SIGBUS',
-      'behind UNREGISTER': 'SIGBUS',
-      'behind DONTNEED': 'ok',
+      'after UNREGISTER': 'SIGBUS',
+      'after DONTNEED': 'ok',
     },
     source: 'UFFDIO_POISON in ioctl_userfaultfd(2); kernel-behaviour 4.5',
   },
@@ -123,8 +124,8 @@ export const poisonSigbus = experiment({
       'read(2)': read?.outcome ?? '',
       POPULATE_WRITE: populate?.outcome ?? '',
       'in a child': child?.outcome ?? '',
-      'behind UNREGISTER': unregistered?.outcome ?? '',
-      'behind DONTNEED': cleared?.outcome ?? '',
+      'after UNREGISTER': unregistered?.outcome ?? '',
+      'after DONTNEED': cleared?.outcome ?? '',
     }
   },
 })

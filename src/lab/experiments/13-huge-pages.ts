@@ -15,7 +15,9 @@ function hugeByOneByte(lab: Lab): LabMemory {
   must(syscall('madvise', memory.address, hugeBytes, Madv.HUGEPAGE), 'MADV_HUGEPAGE')
   memory.set(0, 1)
   if (pageBits('present', memory.page(300), 1)[0] !== 1) {
-    lab.notPossible(`no transparent huge page was given (${enabled}: ${lab.readFile(enabled)})`)
+    lab.notPossible(
+      `the kernel gave no transparent huge page (${enabled}: ${lab.readFile(enabled)})`,
+    )
   }
   return memory
 }
@@ -23,7 +25,7 @@ function hugeByOneByte(lab: Lab): LabMemory {
 export const thpSilentZero = experiment({
   id: 'thp-silent-zero',
   tags: ['thp', 'destination'],
-  question: 'Can a page that was never received read as zeros, unnoticed, under a huge page?',
+  question: 'Can a page that was never received read as zeros, without a fault, under a huge page?',
   method: 'Writes one byte with huge pages on, registers, reads page 300, then tries to place it.',
   needs: { files: [enabled] },
   expected: {
@@ -60,9 +62,9 @@ export const thpCollapseArmed = experiment({
   needs: { minimumKernel: '6.1', features: ['PAGEFAULT_FLAG_WP'], files: [enabled] },
   expected: {
     values: {
-      'unregistered, 1 of 512 there': ['ok', 'page 300 is there'],
-      'registered, 1 of 512 there': ['EBUSY', 'page 300 is missing'],
-      'registered, all there': 'ok',
+      'unregistered, 1 of 512 present': ['ok', 'page 300 is present'],
+      'registered, 1 of 512 present': ['EBUSY', 'page 300 is missing'],
+      'registered, all present': 'ok',
       'one page write-protected': 'EINVAL',
     },
     source: 'kernel-behaviour 4.4',
@@ -74,11 +76,11 @@ export const thpCollapseArmed = experiment({
     }
     const page300 = (memory: LabMemory) =>
       pageBits('present', memory.page(300), 1)[0] === 1
-        ? 'page 300 is there'
+        ? 'page 300 is present'
         : 'page 300 is missing'
     const loose = smallPages(lab, 1)
     const looseOutcome = collapse(loose)
-    if (looseOutcome === 'ENOMEM') lab.notPossible('no huge page was free to collapse into')
+    if (looseOutcome === 'ENOMEM') lab.notPossible('no free huge page to collapse into')
     const [partial, full, guarded] = [1, hugePages, hugePages].map((present) => {
       const memory = smallPages(lab, present)
       const uffd = lab.open('PAGEFAULT_FLAG_WP')
@@ -89,9 +91,9 @@ export const thpCollapseArmed = experiment({
       throw new Error('three')
     guarded.uffd.writeProtect(guarded.memory.page(7), pageBytes, 1)
     return {
-      'unregistered, 1 of 512 there': [looseOutcome, page300(loose)],
-      'registered, 1 of 512 there': [collapse(partial.memory), page300(partial.memory)],
-      'registered, all there': collapse(full.memory),
+      'unregistered, 1 of 512 present': [looseOutcome, page300(loose)],
+      'registered, 1 of 512 present': [collapse(partial.memory), page300(partial.memory)],
+      'registered, all present': collapse(full.memory),
       'one page write-protected': collapse(guarded.memory),
     }
   },
@@ -100,14 +102,14 @@ export const thpCollapseArmed = experiment({
 export const thpOrderCorrect = experiment({
   id: 'thp-order-correct',
   tags: ['thp', 'destination', 'discard'],
-  question: 'In which order does a destination make sure that every page faults?',
+  question: 'Which order of steps makes every page of a destination fault?',
   method:
-    'From memory that a huge page fills: NOHUGEPAGE, DONTNEED, pagemap, REGISTER; then every page is ' +
+    'Memory that a huge page fills: NOHUGEPAGE, DONTNEED, pagemap, REGISTER; then every page is ' +
     'read, and a native thread places it.',
   needs: { files: [enabled] },
   expected: {
     values: {
-      'there behind the discard': 0,
+      'present after the discard': 0,
       'messages for 512 pages': 512,
       'pages that read as zeros': 0,
       'HUGEPAGE at the end': 'ok',
@@ -129,7 +131,7 @@ export const thpOrderCorrect = experiment({
     const zeros = Array.from({ length: hugePages }, (_, page) => peek(memory.page(page))[0])
     uffd.unregister(memory.address, hugeBytes)
     return {
-      'there behind the discard': left,
+      'present after the discard': left,
       'messages for 512 pages': messages,
       'pages that read as zeros': zeros.filter((value) => value !== 9).length,
       'HUGEPAGE at the end': memory.madvise(Madv.HUGEPAGE),

@@ -39,7 +39,7 @@ async function writeFlags(lab: Lab, uffd: RawUserfaultfd, address: number): Prom
 export const swapWp = experiment({
   id: 'swap-wp',
   tags: ['write-protect', 'swap', 'pressure'],
-  question: 'Does a write-protect bit survive that its page is swapped out and in?',
+  question: 'Is a write-protect bit kept when its page is swapped out and in?',
   method: 'A swap file of its own; MADV_PAGEOUT of armed pages; a read, then a write.',
   needs: { root: true, features: ['PAGEFAULT_FLAG_WP'], files: ['/proc/swaps'] },
   expected: {
@@ -47,7 +47,7 @@ export const swapWp = experiment({
       'bit before': 1,
       'bit of the swapped page': 1,
       'read: value and messages': [5, 0],
-      'bit behind the read': 1,
+      'bit after the read': 1,
       'write: flags': 3,
     },
     source: 'kernel-behaviour 4.1',
@@ -66,7 +66,7 @@ export const swapWp = experiment({
       'bit before': before,
       'bit of the swapped page': swapped,
       'read: value and messages': [load?.value ?? -1, uffd.read().length],
-      'bit behind the read': bit(),
+      'bit after the read': bit(),
       'write: flags': await writeFlags(lab, uffd, memory.address),
     }
   },
@@ -108,13 +108,13 @@ export const ksmLosesWp = experiment({
     for (let waited = 0; merging() < 3 && waited < 3000; waited += 10) await sleep(10)
     if (merging() < 3) lab.notPossible('KSM merged nothing within 3 s')
     const after = bits()
-    lab.note(`bits behind the merge: ${after.join(' ')}`)
+    lab.note(`bits after the merge: ${after.join(' ')}`)
     const open = after.indexOf(0)
     return {
       'armed before': before.filter((bit) => bit === 1).length,
       'some bits are gone': open >= 0,
       'write without its bit: flags':
-        open < 0 ? 'none to write to' : await writeFlags(lab, uffd, memory.page(open)),
+        open < 0 ? 'every page kept its bit' : await writeFlags(lab, uffd, memory.page(open)),
     }
   },
 })
@@ -152,7 +152,7 @@ export const wpUnpopulated = experiment({
 export const aliasBypass = experiment({
   id: 'alias-bypass',
   tags: ['write-protect', 'pagemap'],
-  question: 'Does write-protection see a write through another mapping, or by pwrite?',
+  question: 'Does write-protection detect a write through another mapping, or by pwrite?',
   method:
     'Arms one mapping of a memfd, writes to page 0 through a second one and to page 1 by pwrite(2); ' +
     'once with messages, once asynchronous with PAGEMAP_SCAN.',
@@ -163,7 +163,7 @@ export const aliasBypass = experiment({
       messages: 0,
       'bits afterwards': [1, 1],
       'WRITTEN, asynchronous': 0,
-      'WRITTEN behind a write of its own': 1,
+      'WRITTEN after a write by itself': 1,
     },
     source: 'kernel-behaviour 4.4',
   },
@@ -182,7 +182,7 @@ export const aliasBypass = experiment({
       messages: sync.read().length,
       'bits afterwards': pageBits('writeProtected', watched.address, 2),
     }
-    const counts = { hidden: 'WRITTEN, asynchronous', own: 'WRITTEN behind a write of its own' }
+    const counts = { hidden: 'WRITTEN, asynchronous', own: 'WRITTEN after a write by itself' }
     if (!lab.has({ features: ['WP_ASYNC'] })) {
       for (const name of Object.values(counts)) {
         lab.unavailable(name, 'needs UFFD_FEATURE_WP_ASYNC (Linux 6.7)')

@@ -28,7 +28,7 @@ export const pmscanWalkEnd = experiment({
   question: 'Can a scan be resumed from the walk_end that PAGEMAP_SCAN reports?',
   method:
     'Every second page of 8 MiB is dirty; a scan with room for 4096 ranges; then once more from ' +
-    'walk_end, as a loop that trusts it would.',
+    'walk_end, as a loop that relies on it would.',
   needs: { features: ['WP_ASYNC'] },
   expected: {
     values: {
@@ -93,7 +93,7 @@ async function scanCost(lab: Lab, memory: LabMemory, map: number, share: number)
     const thread = lab.thread([dirty, step.syscall('ioctl', map, PAGEMAP_SCAN, scan.request)])
     const [, scanned] = await thread.done()
     const found = pagesFound(scan, must(scanned?.value ?? -1, 'PAGEMAP_SCAN'))
-    if (found !== count) throw new Error(`${found} pages were dirty, not ${count}`)
+    if (found !== count) throw new Error(`${found} pages were dirty instead of ${count}`)
     costs.push((scanned?.nanoseconds ?? 0) / pages)
   }
   return median(costs)
@@ -113,9 +113,9 @@ export const pmscanCost = experiment({
       'nothing dirty against all dirty': atMost(0.3),
       '1 % dirty against all dirty': atMost(0.3),
       'anon, nothing dirty': anything('about 2'),
-      'anon, 100 %': anything('about 12 alone, 44 beside a running thread'),
+      'anon, 100 %': anything('about 12 alone, 44 with another running thread'),
       'shmem, nothing dirty': anything('about 1.6'),
-      'shmem, 100 %': anything('about 12 alone, 42 beside a running thread'),
+      'shmem, 100 %': anything('about 12 alone, 42 with another running thread'),
       'arm by UFFDIO_WRITEPROTECT': anything('about 75'),
       'arm a huge page': anything('about 0.3'),
     },

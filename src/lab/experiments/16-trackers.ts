@@ -40,10 +40,10 @@ function arm(uffd: RawUserfaultfd, memory: LabMemory): void {
 export const trackCompare = experiment({
   id: 'track-compare',
   tags: ['write-protect', 'cost', 'latency'],
-  question: 'What does the first write to a tracked page cost, by way of tracking?',
+  question: 'What does the first write to a tracked page cost, by method of tracking?',
   method:
     `${pages} pages are written once, scattered: write-protected asynchronously, with messages to a ` +
-    'native thread, and by mprotect with a handler of SIGSEGV; untracked beside them.',
+    'native thread, and by mprotect with a handler of SIGSEGV; and untracked, for comparison.',
   needs: { features: ['WP_ASYNC'], cpus: 2 },
   expected: {
     values: {

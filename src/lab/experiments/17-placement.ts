@@ -69,7 +69,7 @@ export const placeCopyVsContinue = experiment({
       'ns a page, cold alias': anything('end to end about 4500, 3200'),
       'ns a page, warm alias': anything('end to end about 1600, 790'),
     },
-    source: 'kernel-behaviour 6.2: it loses with a cold alias, and wins with a warm one',
+    source: 'kernel-behaviour 6.2: slower with a cold alias, faster with a warm one',
   },
   run(lab) {
     const bounce = lab.map('anon', { pages: 256 })
@@ -91,7 +91,7 @@ export const placeCopyVsContinue = experiment({
     })
     lab.plot({
       kind: 'curves',
-      title: 'From a socket into place, against the run',
+      title: 'From a socket to the placed page, by length of the run',
       xLabel: 'pages a run',
       yLabel: 'ns of the receiver a page',
       xLog: true,

@@ -91,13 +91,13 @@ export const moveConstraints = experiment({
   tags: ['fill', 'move', 'ksm', 'thp', 'fork'],
   question: 'Which pages does UFFDIO_MOVE refuse to move?',
   method:
-    'A page shared with a child, the same when the child is gone, and when it was written again; ' +
+    'A page shared with a child, the same after the child has ended, and after it was written again; ' +
     'merged by KSM; locked; of a memfd; from another process; a whole huge page; a hole.',
   needs: { features: ['MOVE'] },
   changes: [ksm('run'), ksm('pages_to_scan'), ksm('sleep_millisecs')],
   expected: {
     values: {
-      'shared, child gone, written': ['EBUSY', 'EBUSY', 'ok'],
+      'shared, child ended, written': ['EBUSY', 'EBUSY', 'ok'],
       'merged by KSM': 'EBUSY',
       'locked source': 'EINVAL',
       memfd: 'EINVAL',
@@ -115,7 +115,7 @@ export const moveConstraints = experiment({
     hole.source.madvise(Madv.DONTNEED)
     const { uffd, source, target } = hole
     const seen: Record<string, string | (string | number)[]> = {
-      'shared, child gone, written': await forkShared(lab),
+      'shared, child ended, written': await forkShared(lab),
       'locked source': locked.move(),
       memfd: pair(lab, 1, 'shmem').move(),
       'other process': await otherMemory(lab),

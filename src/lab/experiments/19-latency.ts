@@ -57,12 +57,11 @@ async function pipePingPong(lab: Lab): Promise<Float64Array> {
 export const latencyLadder = experiment({
   id: 'latency-ladder',
   tags: ['latency', 'threads'],
-  question:
-    'How long does a thread wait for its page, by the way in which the handler waits for it?',
+  question: 'How long does a thread wait for its page, by method of waiting in the handler?',
   method:
     `${faults} writes to missing pages each, answered by a COPY: in the writer's own SIGBUS handler, by ` +
-    'a thread on its processor, and by one on another; plain faults and a pipe between the ' +
-    'processors beside them.',
+    'a thread on its processor, and by one on another; for comparison, plain faults and a pipe between ' +
+    'the processors.',
   needs: { features: ['SIGBUS'], cpus: 2 },
   deadlineMs: 60_000,
   expected: {
@@ -133,7 +132,7 @@ async function faultRate(lab: Lab, threads: number, handler: ResponderOptions): 
 export const faultersScale = experiment({
   id: 'faulters-scale',
   tags: ['latency', 'threads', 'scaling'],
-  question: 'Do more faulting threads get more pages in all?',
+  question: 'Are more pages placed per second if more threads fault?',
   method:
     `${crowd.join(', ')} threads on one processor write to ${each} missing pages each; a busy handler on ` +
     `another reads up to 16 messages at a time. Median of ${rounds} rounds.`,

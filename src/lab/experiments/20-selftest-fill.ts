@@ -52,7 +52,7 @@ export const registerIoctls = selftest({
 
 export const zeropage = selftest({
   name: 'zeropage',
-  question: 'Where does UFFDIO_ZEROPAGE work, and what does it say of a page that is there?',
+  question: 'Where does UFFDIO_ZEROPAGE work, and what does it return for a present page?',
   method: 'Zeros a missing page that a thread waits for, twice.',
   expected: (kind) => ({
     values: kind.startsWith('hugetlb')
@@ -80,7 +80,7 @@ export const zeropage = selftest({
 
 export const poison = selftest({
   name: 'poison',
-  question: 'Does UFFDIO_POISON answer a fault with SIGBUS, and leave the neighbours alone?',
+  question: 'Does UFFDIO_POISON resolve a fault with SIGBUS, and leave the next page unchanged?',
   method: 'Poisons the page that a thread waits for, twice; copies the next one.',
   needs: { features: ['POISON'] },
   expected: () => ({
@@ -129,7 +129,7 @@ async function moveHuge(lab: Lab, targetAdvice: number) {
   })
   if (source === undefined || target === undefined) throw new Error('two mappings')
   for (const page of [0, 300]) source.set(page, 6)
-  if (hugeCount(source) !== 512) lab.notPossible('no transparent huge page was given')
+  if (hugeCount(source) !== 512) lab.notPossible('the kernel gave no transparent huge page')
   const uffd = lab.open('MOVE')
   mustRegister(uffd, target)
   const thread = lab.thread(step.load(target.page(300)))
@@ -140,7 +140,7 @@ async function moveHuge(lab: Lab, targetAdvice: number) {
     move: [errno, field],
     'the thread read': load?.value ?? -1,
     'huge at the target': hugeCount(target),
-    'source behind it': source.byte(300),
+    'source after that': source.byte(300),
   }
 }
 
@@ -150,10 +150,10 @@ export const move = selftest({
   name: 'move',
   kinds: ['anon'],
   question: 'Does UFFDIO_MOVE resolve a fault?',
-  method: 'Moves a page to where a thread waits for it.',
+  method: 'Moves a page to an address that a thread waits for.',
   needs: moveNeeds,
   expected: () => ({
-    values: { move: ['ok', 4096], 'the thread read': 6, 'source behind it': 0 },
+    values: { move: ['ok', 4096], 'the thread read': 6, 'source after that': 0 },
   }),
   async run(lab) {
     const uffd = lab.open('MOVE')
@@ -166,22 +166,22 @@ export const move = selftest({
     const { errno, field } = uffd.move(target.address, source.address, 4096)
     const [load] = await thread.done()
     const value = load?.value ?? -1
-    return { move: [errno, field], 'the thread read': value, 'source behind it': source.byte(0) }
+    return { move: [errno, field], 'the thread read': value, 'source after that': source.byte(0) }
   },
 })
 
 export const movePmd = selftest({
   name: 'move-pmd',
   kinds: ['anon'],
-  question: 'Does a huge page that is moved whole stay huge?',
-  method: 'Moves 2 MiB of one huge page to where huge pages are advised and a thread waits.',
+  question: 'Does a huge page stay huge if it is moved whole?',
+  method: 'Moves one huge page of 2 MiB to a range with MADV_HUGEPAGE that a thread waits for.',
   needs: moveNeeds,
   expected: () => ({
     values: {
       move: ['ok', hugeBytes],
       'the thread read': 6,
       'huge at the target': 512,
-      'source behind it': 0,
+      'source after that': 0,
     },
   }),
   run: (lab) => moveHuge(lab, Madv.HUGEPAGE),
@@ -190,15 +190,15 @@ export const movePmd = selftest({
 export const movePmdSplit = selftest({
   name: 'move-pmd-split',
   kinds: ['anon'],
-  question: 'What does a target that must not have huge pages do to a huge page that is moved?',
-  method: 'The same, to a target with MADV_NOHUGEPAGE, where the fault has made a page table.',
+  question: 'Is a huge page split if it is moved to a target without huge pages?',
+  method: 'The same, to a target with MADV_NOHUGEPAGE in which the fault has created a page table.',
   needs: moveNeeds,
   expected: () => ({
     values: {
       move: ['ok', hugeBytes],
       'the thread read': 6,
       'huge at the target': 0,
-      'source behind it': 0,
+      'source after that': 0,
     },
   }),
   run: (lab) => moveHuge(lab, Madv.NOHUGEPAGE),
@@ -220,7 +220,7 @@ export const minorCollapse = experiment({
   id: 'selftest-minor-collapse-shmem',
   tags: ['selftests', 'selftest-minor-collapse', 'shmem', 'thp'],
   mirrors: ['uffd-unit-tests: minor-collapse on shmem'],
-  question: 'Are faults of shared memory still minor ones when a huge page holds it?',
+  question: 'Are faults on shared memory still minor faults if a huge page backs it?',
   method: 'MADV_COLLAPSE of an alias; a thread reads the registered mapping; CONTINUE.',
   needs: { features: ['MINOR_SHMEM'], minimumKernel: '6.1' },
   expected: {
@@ -252,7 +252,7 @@ export const minorCollapse = experiment({
 export const mmapChanging = selftest({
   name: 'mmap-changing',
   kinds: ['shmem'],
-  question: 'What do the filling ioctls say while an event is unread?',
+  question: 'What do the filling ioctls return while an event is unread?',
   method: 'A thread discards a page; before the REMOVE message is read, each ioctl is tried.',
   needs: { features: ['EVENT_REMOVE', 'POISON', 'MOVE', 'MINOR_SHMEM'] },
   expected: () => {
@@ -260,8 +260,8 @@ export const mmapChanging = selftest({
     const all = (field: number) =>
       Object.fromEntries(names.map((name) => [name, ['EAGAIN', field]]))
     return [
-      { since: '6.15', values: { ...all(-11), 'COPY behind it': 'ok' } },
-      { values: { ...all(0), 'COPY behind it': 'ok' } },
+      { since: '6.15', values: { ...all(-11), 'COPY after it': 'ok' } },
+      { values: { ...all(0), 'COPY after it': 'ok' } },
     ]
   },
   async run(lab) {
@@ -285,6 +285,6 @@ export const mmapChanging = selftest({
     await thread.done()
     const late = uffd.copy(target, pageOf(2), 4096).errno
     const answers = Object.entries(early).map(([name, { errno, field }]) => [name, [errno, field]])
-    return { ...(Object.fromEntries(answers) as Record<string, string[]>), 'COPY behind it': late }
+    return { ...(Object.fromEntries(answers) as Record<string, string[]>), 'COPY after it': late }
   },
 })

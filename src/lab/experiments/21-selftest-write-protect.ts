@@ -9,7 +9,8 @@ import { awaitMessages, mustRegister } from '../serve.js'
 /** Pins memory long-term for writing, as device drivers do: a buffer registered with io_uring. */
 function pin(lab: Lab, { address, lengthBytes }: LabMemory): void {
   const ring = syscall('io_uring_setup', 1, new Uint8Array(120))
-  if (ring < 0) lab.notPossible(`a page is pinned by io_uring, and it says ${outcomeName(ring)}`)
+  if (ring < 0)
+    lab.notPossible(`pinning a page needs io_uring, which returned ${outcomeName(ring)}`)
   const iovec = BigInt64Array.of(BigInt(address), BigInt(lengthBytes))
   const registered = syscall('io_uring_register', ring, 0, iovec, 1)
   if (registered < 0) lab.notPossible(`IORING_REGISTER_BUFFERS: ${outcomeName(registered)}`)
@@ -67,7 +68,7 @@ export const wpUnpopulatedSelftest = experiment({
   id: 'selftest-wp-unpopulated-anon',
   tags: ['selftests', 'selftest-wp-unpopulated', 'anon'],
   mirrors: ['uffd-unit-tests: wp-unpopulated on anon'],
-  question: 'Which write-protect bits are there on pages that were never populated?',
+  question: 'Which pages that were never populated can have write-protect bits?',
   method: 'Arms and unarms an untouched page, a discarded one, the zero page, and a huge one.',
   needs: { features: ['PAGEFAULT_FLAG_WP', 'WP_UNPOPULATED'] },
   expected: {

@@ -47,7 +47,8 @@ export const minor = selftest({
   name: 'minor',
   kinds: ['shmem', 'hugetlb'],
   minor: true,
-  question: 'Does UFFDIO_CONTINUE resolve a minor fault, with what an alias wrote last?',
+  question:
+    'Does UFFDIO_CONTINUE resolve a minor fault, with the content that an alias wrote last?',
   method: 'A thread waits for a page that is in the cache; its content is changed; CONTINUE.',
   expected: (kind) => ({ values: minorValues(kind) }),
   run: (lab, kind) => minorFault(lab, kind, false),
@@ -95,7 +96,7 @@ export const sigbusWp = selftest({
   writeProtect: true,
   needs: sigbusNeeds,
   expected: () => ({
-    values: { read: 1, write: 'SIGBUS', messages: 0, 'write behind it': 'ok' },
+    values: { read: 1, write: 'SIGBUS', messages: 0, 'write after that': 'ok' },
   }),
   async run(lab, kind) {
     const uffd = lab.open('SIGBUS')
@@ -110,7 +111,7 @@ export const sigbusWp = selftest({
       read: read?.value ?? -1,
       write: write?.outcome ?? '',
       messages: uffd.read().length,
-      'write behind it': after?.outcome ?? '',
+      'write after that': after?.outcome ?? '',
     }
   },
 })
@@ -146,7 +147,7 @@ async function eventsUnderFaults(lab: Lab, kind: SelftestKind, writeProtect: boo
   mustRegister(uffd, memory, Mode.MISSING + (writeProtect ? Mode.WP : 0))
   const thread = childOf(lab, memory, target.address, writeProtect)
   const [fork] = await awaitMessages(uffd, 1)
-  if (fork?.event !== 'FORK') throw new Error(`not a FORK but ${String(fork?.event)}`)
+  if (fork?.event !== 'FORK') throw new Error(`expected FORK, got ${String(fork?.event)}`)
   const child = new RawUserfaultfd(fork.fd)
   let base = memory.address
   const messages = await serveUntilDone(child, thread, (message: Message) => {

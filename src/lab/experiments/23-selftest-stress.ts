@@ -35,7 +35,7 @@ function discard(memory: LabMemory): void {
 export const stress = selftest({
   name: 'stress',
   program: 'uffd-stress',
-  question: 'Is any write lost, or page torn, when threads race for missing pages?',
+  question: 'Is a write lost, or a page torn, when threads race for missing pages?',
   method:
     `${orders.length} threads write a byte of their own to every page, each in another order, while a ` +
     `native thread places them; checked and discarded, ${rounds} times.`,
@@ -127,9 +127,9 @@ const nameOf = (withEvent: boolean) => (withEvent ? 'with EVENT_REMAP' : 'withou
 export const wpMremap = selftest({
   name: 'wp-mremap',
   program: 'uffd-wp-mremap',
-  question: 'Which write-protect bits are left behind a mremap, with and without EVENT_REMAP?',
+  question: 'Which write-protect bits remain after mremap, with and without EVENT_REMAP?',
   method:
-    'Arms pages and moves them: small ones, huge ones, and swapped ones. Bits before, behind.',
+    'Arms pages and moves them: small ones, huge ones, and swapped ones. Bits before and after.',
   writeProtect: true,
   // 2 pages and 2 to move them to, for two kinds, with the event and without it.
   hugePages: 16,

@@ -40,7 +40,7 @@ export function checkQmpAddress(uri: string, options: QmpServerOptions): Migrati
   if (where.type === 'tcp' && options.allowInsecureTcp !== true) {
     throw new PostcopyError(
       'ERR_QMP_INSECURE',
-      `QMP on ${uri} has no password: each program that can connect to it controls the guest, and so does a web page in a browser of this host. Give unix:PATH, or allow it by --qmp-tcp-insecure (library: allowInsecureTcp)`,
+      `QMP on ${uri} has no password: any program that can connect controls the guest, even a web page in a browser on this host. Give unix:PATH, or allow it with --qmp-tcp-insecure (library: allowInsecureTcp)`,
     )
   }
   return where

@@ -15,7 +15,10 @@ function feed(decoder: stream.ChannelDecoder, input: Uint8Array): string {
   return answerOf(bytes, () => {
     for (let at = 0; at < bytes.length; at += pieceBytes) {
       feeder.push(bytes.subarray(at, at + pieceBytes))
-      demand(feeder.leftoverBytes < stream.MAX_LOOK_AHEAD_BYTES, 'what is left is no element')
+      demand(
+        feeder.leftoverBytes < stream.MAX_LOOK_AHEAD_BYTES,
+        'the remaining bytes are not an element',
+      )
     }
     const isFinished = decoder.finished
     feeder.end()

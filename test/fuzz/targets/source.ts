@@ -108,7 +108,7 @@ class Run {
     this.#heard = bytes.slice(taken)
     const { requestsWaiting, aheadWaiting } = this.session.ram
     const most = NAMES.length * PAGES
-    demand(requestsWaiting <= most && aheadWaiting <= most, 'more is queued than there is')
+    demand(requestsWaiting <= most && aheadWaiting <= most, 'more pages are queued than exist')
   }
 
   send(pack: (out: Uint8Array) => number): void {

@@ -30,7 +30,7 @@ export const json: Target = {
   run: (input) => {
     const bytes = input.subarray(1)
     const pieces = bounded(bytes.length, () => piecesOf(bytes, input[0] ?? 0))
-    demand(pieces === piecesOf(bytes, 0), 'where the bytes are cut makes a difference')
+    demand(pieces === piecesOf(bytes, 0), 'the result depends on where the bytes are cut')
     const errors = pieces.match(/"error":"[^,"]*/g) ?? []
     return [...new Set(errors)].sort().join(' ')
   },

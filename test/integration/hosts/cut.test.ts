@@ -27,7 +27,7 @@ describe('a link between two hosts', () => {
     requires(this, 'root', 'ip')
   })
 
-  it('that is cut before the switch leaves the guest at its source, which can go later', async () => {
+  it('that is cut before the switch leaves the guest at its source, where it can migrate later', async () => {
     const hosts = twoHosts()
     const parameters = { ...noticed, 'max-bandwidth': '1M' }
     const pair = await guestsOn(hosts, { parameters })
@@ -46,7 +46,7 @@ describe('a link between two hosts', () => {
     await finish(pair)
   })
 
-  it('that is cut before a source is known leaves the destination waiting for it', async () => {
+  it('that is cut before the source is recognized leaves the destination listening', async () => {
     const hosts = twoHosts()
     const link = await linkTo(hosts)
     const pair = await guestsOn(hosts)
@@ -60,7 +60,7 @@ describe('a link between two hosts', () => {
     await finish(pair)
   })
 
-  it('that is cut at any byte around the switch leaves one guest, and every page', async () => {
+  it('that is cut at any byte around the switch leaves one guest with every page', async () => {
     const hosts = twoHosts()
     const link = await linkTo(hosts)
     let pair = await guestsOn(hosts, { parameters: { 'max-bandwidth': '1M' } })
@@ -85,7 +85,7 @@ describe('a link between two hosts', () => {
     await finish(pair)
   })
 
-  it('that is cut after the switch pauses both ends, and QMP goes on with it', async () => {
+  it('that is cut after the switch pauses both ends, and QMP commands recover the migration', async () => {
     const hosts = twoHosts()
     const common = ['--ram', '16M', '--capability', 'postcopy-ram']
     const workload = ['--workload', 'random:writes=50,rate=200']
@@ -113,7 +113,7 @@ describe('a link between two hosts', () => {
     for (const end of [source, destination]) await end.reached('completed')
   })
 
-  it('that is cut without a word is noticed by ends that have nothing to say', async () => {
+  it('that is cut without a reset is detected by idle ends', async () => {
     const pair = await inPostcopy({
       workload: 'idle',
       parameters: { ...noticed, 'max-postcopy-bandwidth': 1 },
@@ -128,7 +128,7 @@ describe('a link between two hosts', () => {
     assert.equal((await pair.destination.verify()).verified, true)
   })
 
-  it('that is back in time lets a migration go on as if nothing had been', async () => {
+  it('that is restored in time lets a migration continue without a pause', async () => {
     const pair = await inPostcopy()
     const seen: string[] = []
     for (const end of [pair.source, pair.destination]) {
@@ -147,7 +147,7 @@ describe('a link between two hosts', () => {
     assert.deepEqual(seen, ['completed', 'completed'])
   })
 
-  it('that is cut again and again leaves the guest working, and whole in the end', async () => {
+  it('that is cut repeatedly leaves the guest working, and intact at the end', async () => {
     const pair = await guestsOn(twoHosts())
     const link = await linkTo(pair.hosts)
     await begin(pair, link)
@@ -171,7 +171,7 @@ describe('a process that is stopped for a while', () => {
     requires(this, 'root', 'ip')
   })
 
-  it('loses nothing: the source, while the guest waits for its pages', async () => {
+  it('does not lose a page, as a source whose guest waits for pages', async () => {
     const { source, destination, ...rest } = await inPostcopy()
     process.kill(source.pid, 'SIGSTOP')
     // Until a vCPU waits for a page of the stopped process.

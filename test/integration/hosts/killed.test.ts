@@ -220,7 +220,7 @@ describe('an end that is killed', () => {
     })
   }
 
-  it('the destination before anybody came leaves a source that is refused, and works', async () => {
+  it('the destination before a connection leaves a source that cannot connect, and works', async () => {
     const { hosts, source, destination } = await guestsOn(twoHosts())
     const uri = await destination.migrateIncoming(`tcp:${hosts.b.address}:0`)
     destination.kill()

@@ -9,12 +9,12 @@ describe('a guest on one of two hosts', () => {
   })
 
   for (const capabilities of [['postcopy-ram'], ['postcopy-ram', 'postcopy-preempt']]) {
-    it(`goes to the other one by ${capabilities.join(' and ')}, and is whole there`, async () => {
+    it(`migrates to the other one by ${capabilities.join(' and ')}, and is intact there`, async () => {
       await finish(await inPostcopy({ capabilities }))
     })
   }
 
-  it('never gets there by precopy where it writes more than a slow link carries, but by postcopy', async () => {
+  it('that writes more than a slow link carries migrates by postcopy, but not by precopy', async () => {
     const hosts = twoHosts()
     const hotPages = 8 * 256
     const pair = await guestsOn(hosts, {
@@ -26,8 +26,8 @@ describe('a guest on one of two hosts', () => {
     await begin(pair)
     await both(pair, 'active')
     const { source } = pair
-    // Pages at the start of each round. They were written during the round before,
-    // so there are as many.
+    // Dirty pages at the start of each round. The guest wrote them during the previous round, which
+    // was equally long, so their number stays about the same.
     const remaining: number[] = []
     while (remaining.length < 5) {
       const { status, ram } = (await source.queryMigrate()).value

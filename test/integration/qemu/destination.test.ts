@@ -53,11 +53,11 @@ async function takeUnderFaults(
   return machine
 }
 
-describe('QEMU to our userfaultfd memory', function () {
+describe('a migration from QEMU to userfaultfd memory', function () {
   before(function () {
     requires(this, 'qemu')
   })
-  it(`is bit for bit the source's, ${ROUNDS} times in a row`, async function () {
+  it(`transfers RAM bit for bit, ${ROUNDS} times in a row`, async function () {
     this.timeout(120_000)
     const source = await startSource('memory-backend-file,id=m,size=32M,share=on,mem-path=FILE')
     for (let round = 1; round <= ROUNDS; round += 1) {
@@ -70,14 +70,14 @@ describe('QEMU to our userfaultfd memory', function () {
     }
   })
 
-  it('is bit for bit the source’s with requested pages on the preempt channel', async function () {
+  it('transfers RAM bit for bit with requested pages on the preempt channel', async function () {
     this.timeout(120_000)
     const source = await startSource('memory-backend-file,id=m,size=32M,share=on,mem-path=FILE')
     const machine = await takeUnderFaults(source, undefined, true)
     assert(contentOf(machine, 'm').equals(readFileSync(source.memoryFile)))
   })
 
-  it('leaves the guest with QEMU when our machine refuses its type', async () => {
+  it('leaves the guest at QEMU if the destination refuses the machine type', async () => {
     const source = await startSource('memory-backend-file,id=m,size=32M,share=on,mem-path=FILE')
     const other: Manifest = { ...source.manifest, machineType: 'pc-q35-7.2' }
     const machine = new OpaqueMachine(other)
@@ -107,7 +107,7 @@ describe('QEMU to our userfaultfd memory', function () {
     })
     lendHugePages(40)
 
-    it('is bit for bit the source’s', async () => {
+    it('transfers RAM bit for bit', async () => {
       const source = await startSource(
         'memory-backend-memfd,id=m,size=32M,share=on,hugetlb=on,hugetlbsize=2M',
       )
@@ -123,7 +123,7 @@ describe('QEMU whose devices are refused after the package', function () {
     requires(this, 'qemu')
   })
 
-  it('is paused for good, which the destination says', async () => {
+  it('stays paused, which the destination reports', async () => {
     const { qemu, manifest } = await startSource(
       'memory-backend-file,id=m,size=32M,share=on,mem-path=FILE',
     )
@@ -142,8 +142,7 @@ describe('QEMU whose devices are refused after the package', function () {
     await qemu.execute('migrate-start-postcopy')
     await assert.rejects(destination.done, {
       code: 'ERR_MACHINE_HOOK',
-      message:
-        /no such device here\. The source did not wait .* postcopy-paused, and cont is refused/,
+      message: /no such device here\. The source did not wait .* postcopy-paused, and cont fails/,
     })
     assert.equal(await qemu.reached('postcopy-paused', 'failed', 'completed'), 'postcopy-paused')
     await assert.rejects(qemu.execute('cont'), /cont: /)

@@ -89,7 +89,7 @@ describe('a park that is disturbed', function () {
     requires(this, 'qemu')
   })
 
-  it('leaves nothing when QEMU is killed in precopy', async () => {
+  it('leaves nothing if QEMU is killed in precopy', async () => {
     const folder = await temporaryFolder()
     const directory = join(folder, 'vm')
     const source = await startSource(folder)
@@ -101,7 +101,7 @@ describe('a park that is disturbed', function () {
     isGone(directory)
   })
 
-  it('leaves the guest running with QEMU when it is stopped in precopy', async () => {
+  it('leaves the guest running at QEMU if park is stopped in precopy', async () => {
     const folder = await temporaryFolder()
     const directory = join(folder, 'vm')
     const source = await startSource(folder)
@@ -109,13 +109,13 @@ describe('a park that is disturbed', function () {
     await sendSlowly(source, park, false)
     park.stop()
     assert.equal(await settled(park), 'failed')
-    assert.match(park.error?.message ?? '', /Nothing is left on disk\. The source keeps its guest/)
+    assert.match(park.error?.message ?? '', /Nothing is left on disk\. The source has the guest/)
     isGone(directory)
     await goesOn(source)
   })
 
   for (const capabilities of [[], ['postcopy-ram']]) {
-    it(`says that QEMU keeps its guest after migrate_cancel, with ${capabilities.join() || 'no capability'}`, async () => {
+    it(`reports that QEMU has its guest after migrate_cancel, with ${capabilities.join() || 'no capability'}`, async () => {
       const folder = await temporaryFolder()
       const directory = join(folder, 'vm')
       const source = await startSource(folder)
@@ -124,16 +124,13 @@ describe('a park that is disturbed', function () {
       await sendSlowly(source, park, false)
       await source.execute('migrate_cancel')
       assert.equal(await settled(park), 'failed')
-      assert.match(
-        park.error?.message ?? '',
-        /Nothing is left on disk\. The source keeps its guest/,
-      )
+      assert.match(park.error?.message ?? '', /Nothing is left on disk\. The source has the guest/)
       isGone(directory)
       await goesOn(source)
     })
   }
 
-  it('keeps what came when QEMU is killed in postcopy, and does not take it for a VM', async () => {
+  it('keeps the received pages if QEMU is killed in postcopy, and does not accept them as a VM', async () => {
     const folder = await temporaryFolder()
     const directory = join(folder, 'vm')
     const source = await startSource(folder)
@@ -154,7 +151,7 @@ describe('a park that is disturbed', function () {
     assert(!existsSync(directory))
   })
 
-  it('pauses QEMU when it is stopped in postcopy, and recovers, broken again', async function () {
+  it('pauses QEMU if park is stopped in postcopy, and recovers, also after a second break', async function () {
     requires(this, 'qemuPostcopy')
     const folder = await temporaryFolder()
     const directory = join(folder, 'vm')
@@ -192,7 +189,7 @@ describe('a park that is disturbed', function () {
     await counts(qemu)
   })
 
-  it('recovers after the process that parks was killed', async () => {
+  it('recovers after the park process was killed', async () => {
     const folder = await temporaryFolder()
     const directory = join(folder, 'vm')
     const source = await startSource(folder)
@@ -202,7 +199,7 @@ describe('a park that is disturbed', function () {
     await source.limit({ 'max-bandwidth': 10 * MIB, 'max-postcopy-bandwidth': 10 * MIB })
     await source.execute('migrate', { uri })
     await source.execute('migrate-start-postcopy')
-    await cli.seen(/postcopy: its devices are on disk/)
+    await cli.seen(/postcopy: its device state is on disk/)
     await sleep(300)
     cli.child.kill('SIGKILL')
     await source.reached('postcopy-paused')
@@ -221,7 +218,7 @@ describe('a park that is disturbed', function () {
     assert(readFileSync(join(directory, file)).subarray(MIB).equals(memory))
   })
 
-  it('gives up a full disk, and QEMU goes on', async function () {
+  it('fails on a full disk, and QEMU continues', async function () {
     requires(this, 'root')
     const folder = await temporaryFolder()
     const small = join(folder, 'small')
@@ -238,7 +235,7 @@ describe('a park that is disturbed', function () {
     await goesOn(source)
   })
 
-  it('takes one of two sources; the other goes on with its guest', async () => {
+  it('accepts one of two sources; the other continues with its guest', async () => {
     const folder = await temporaryFolder()
     const first = await startSource(folder)
     const second = await startSource(folder)
@@ -261,7 +258,7 @@ describe('a park that is disturbed', function () {
     { capability: 'x-ignore-shared', pattern: /capability x-ignore-shared/ },
   ]
   for (const { capability, pattern, needsSecondPass = false } of unfit) {
-    it(`says to turn ${capability} off`, async () => {
+    it(`advises to turn ${capability} off`, async () => {
       const folder = await temporaryFolder()
       const source = await startSource(folder)
       const park = await listen({ directory: join(folder, 'vm') })
@@ -303,7 +300,7 @@ describe('a resume that is disturbed', function () {
   ]
   const firmware = (folder: string): string[] => countingFirmware(folder, 48 * MIB)
 
-  it('is refused by a QEMU that does not match, which is said, and the VM stays', async () => {
+  it('is refused by a QEMU that does not match, with the reason, and the VM is unchanged', async () => {
     const folder = await temporaryFolder()
     const directory = await parkOne(folder)
     const before = fingerprint(directory)
@@ -321,7 +318,7 @@ describe('a resume that is disturbed', function () {
     assert.deepEqual(fingerprint(directory), before)
   })
 
-  it('leaves the VM as it was when QEMU is killed while its memory follows', async () => {
+  it('leaves the VM unchanged if QEMU is killed while its memory is sent', async () => {
     const folder = await temporaryFolder()
     const directory = await parkOne(folder)
     const before = fingerprint(directory)
@@ -340,10 +337,10 @@ describe('a resume that is disturbed', function () {
     await counts(second.qemu)
   })
 
-  it('fails where nobody listens', async () => {
+  it('fails if no QEMU listens', async () => {
     const folder = await temporaryFolder()
     const vm = openParked(await parkOne(folder))
-    const clone = resume(vm, { uri: `unix:${join(folder, 'nobody')}` })
+    const clone = resume(vm, { uri: `unix:${join(folder, 'missing')}` })
     assert.equal(await resumed(clone), 'failed')
     assert.equal(clone.error?.code, 'ENOENT')
   })

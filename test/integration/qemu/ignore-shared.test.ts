@@ -72,7 +72,7 @@ describe('a QEMU with x-ignore-shared', function () {
       await counts(qemu, qemu.serial.length)
     })
 
-    it(`alone is refused by ${name}; where it believes that it has completed, cont goes on`, async () => {
+    it(`alone is refused by ${name}; if QEMU reports completed, cont resumes its guest`, async () => {
       const folder = await temporaryFolder()
       const qemu = await startShared(folder)
       const end = await listenIn(folder)
@@ -84,7 +84,7 @@ describe('a QEMU with x-ignore-shared', function () {
     })
   }
 
-  it('takes no postcopy, by its own rule', async () => {
+  it('refuses postcopy itself', async () => {
     const folder = await temporaryFolder()
     await assert.rejects(startShared(folder, 'postcopy-ram'), /not compatible with ignore-shared/)
   })

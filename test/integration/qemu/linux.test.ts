@@ -48,7 +48,7 @@ async function parkLinux(): Promise<{
   await source.enable('postcopy-ram')
   await source.limit({ 'max-bandwidth': 50 * 2 ** 20 })
   await source.execute('migrate', { uri })
-  await park.seen(/a VM is coming/)
+  await park.seen(/receiving a VM/)
   await source.execute('migrate-start-postcopy')
   const { status, stdout } = await park.ended
   assert.equal(status, 0)
@@ -67,7 +67,7 @@ describe('a Linux guest', function () {
     requires(this, 'qemuPostcopy', 'linuxGuest')
   })
 
-  it('goes on ticking in other QEMUs, again, and twice at once', async () => {
+  it('continues in other QEMUs, repeatedly, and in two at once', async () => {
     const { folder, directory, machine, parkedAt } = await parkLinux()
     const before = fingerprint(directory)
 
@@ -96,7 +96,7 @@ describe('a Linux guest', function () {
     assert.deepEqual(fingerprint(directory), before)
   })
 
-  it('asks for a tenth of the pages when it is resumed again, on demand', async () => {
+  it('requests a tenth of the pages in the second resume on demand', async () => {
     const { folder, directory, machine, parkedAt } = await parkLinux()
     const vm = openParked(directory)
     /** How many pages a clone has requested until it has ticked a few times. */
@@ -124,7 +124,7 @@ describe('a Linux guest', function () {
     const first = await asked('first', WorkingSet.open(vm))
     const again = await asked('again', WorkingSet.open(vm))
     const without = await asked('without')
-    assert(again <= first / 10, `${first} pages asked for at first, ${again} then`)
+    assert(again <= first / 10, `${first} pages requested at first, ${again} then`)
     // The working set makes the difference.
     assert(without > first / 2, `${without} without it`)
   })

@@ -182,7 +182,7 @@ describe('parking and resuming with QEMU', function () {
     }
   })
 
-  it('resumes what QEMU has saved to a file', async () => {
+  it('resumes a VM that QEMU has saved to a file', async () => {
     const folder = await temporaryFolder()
     const directory = join(folder, 'vm')
     const source = await Qemu.start(folder, countingPc(folder))
@@ -201,7 +201,7 @@ describe('parking and resuming with QEMU', function () {
     await counts(qemu)
   })
 
-  it('gives a clone that does not start exactly what was parked', async () => {
+  it('sends a stopped clone exactly the parked memory', async () => {
     const folder = await temporaryFolder()
     const directory = join(folder, 'vm')
     const source = await Qemu.start(folder, countingPc(folder))

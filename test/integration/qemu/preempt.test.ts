@@ -11,7 +11,7 @@ import { counts, countingPc, listen, openParked } from './support.js'
 const CAPABILITIES = ['postcopy-ram', 'postcopy-preempt']
 
 describe('the preempt channel with QEMU', () => {
-  it('is taken from a source that switches, and given to a destination', async function () {
+  it('is accepted from a source that switches, and offered to a destination', async function () {
     requires(this, 'qemuPostcopy')
     this.timeout(120_000)
     const folder = await temporaryFolder()
@@ -34,7 +34,7 @@ describe('the preempt channel with QEMU', () => {
     cleanups.add(() => clone.close())
     await clone.done
     assert.equal(await qemu.reached('completed', 'failed'), 'completed')
-    assert(clone.counters.requestedPages > 0, 'pages were asked for')
+    assert(clone.counters.requestedPages > 0, 'pages were requested')
     await qemu.runs()
     await counts(qemu)
   })

@@ -151,7 +151,7 @@ export class Qemu {
       const match = pattern.exec(this.serial.slice(after))
       if (match !== null) return match
       if (this.hasEnded || Date.now() > deadline) {
-        throw new Error(`the guest never said ${String(pattern)}: ${this.serial} ${this.stderr}`)
+        throw new Error(`the guest never printed ${String(pattern)}: ${this.serial} ${this.stderr}`)
       }
       await Promise.race([this.#change(), sleep(200)])
     }

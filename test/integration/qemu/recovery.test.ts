@@ -46,7 +46,7 @@ describe('recovery with QEMU', function () {
     requires(this, 'qemu')
   })
 
-  it(`goes on after ${CUTS} cuts at random bytes, QEMU as source`, async () => {
+  it(`continues after ${CUTS} cuts at random bytes, QEMU as source`, async () => {
     const { qemu, manifest, memoryFile } = await startSource(
       'memory-backend-file,id=m,size=32M,share=on,mem-path=FILE',
     )
@@ -83,7 +83,7 @@ describe('recovery with QEMU', function () {
     assert(contentOf(machine, 'm').equals(readFileSync(memoryFile)))
   })
 
-  it(`goes on after ${CUTS} cuts at random bytes, QEMU as destination`, async function () {
+  it(`continues after ${CUTS} cuts at random bytes, QEMU as destination`, async function () {
     requires(this, 'qemuPostcopy')
     const folder = await temporaryFolder()
     const directory = join(folder, 'vm')

@@ -76,16 +76,16 @@ async function refusal(
 }
 
 const devices =
-  /^QEMU may have refused a device: only its own output tells, .*; the VM has -smp 2 and the PCI devices .*virtio-rng at 00:05\.0, e1000 at 00:06\.0/
+  /^QEMU may have refused a device: its output then names the device .*; the VM has -smp 2 and the PCI devices .*virtio-rng at 00:05\.0, e1000 at 00:06\.0/
 const setup =
-  /^QEMU refused the VM before its devices, and only its own output says why: another -machine than pc-i440fx-7\.2, other RAM \(-m\), a ROM \(romfile= of 0000:00:06\.0\/e1000\.rom\), or postcopy-ram is off/
+  /^QEMU refused the VM before its devices\. Its output has the reason; likely ones: another -machine than pc-i440fx-7\.2, other RAM \(-m\), a ROM \(romfile= of 0000:00:06\.0\/e1000\.rom\), or postcopy-ram is off/
 
 describe('a VM that QEMU refuses', function () {
   before(function () {
     requires(this, 'qemuPostcopy')
   })
 
-  it('says which option differs, or which may', async () => {
+  it('is reported with the option that differs, or the options that may differ', async () => {
     const folder = await temporaryFolder()
     const vm = await parkMachine(folder)
     const cases: readonly [Options, RegExp, RegExp, string[]?][] = [
@@ -104,7 +104,7 @@ describe('a VM that QEMU refuses', function () {
     }
   })
 
-  it('says on the command line that the devices were refused, in one line before the details', async () => {
+  it('is reported by resume in one line about the devices before the details', async () => {
     const folder = await temporaryFolder()
     const vm = await parkMachine(folder)
     const { uri } = await Qemu.incoming(folder, machine(folder, { rng: '' }))
@@ -114,7 +114,7 @@ describe('a VM that QEMU refuses', function () {
     assert.match(stderr, /\n +It takes a "pc-i440fx-7\.2" with the RAM blocks/)
   })
 
-  it('says of a recovery that this QEMU has no paused postcopy', async () => {
+  it('is reported in a recovery as a QEMU without a paused postcopy', async () => {
     const folder = await temporaryFolder()
     const vm = await parkMachine(folder)
     const { qemu, uri } = await Qemu.incoming(folder, machine(folder))
@@ -122,7 +122,7 @@ describe('a VM that QEMU refuses', function () {
     const args = ['resume', '--recover', vm.directory, uri]
     const { status, stderr } = await new Cli(args).ended
     assert.equal(status, 1)
-    assert.match(stderr, /incoming-\d+: the QEMU there may have no paused postcopy: only its own/)
+    assert.match(stderr, /incoming-\d+: the QEMU there may have no paused postcopy: its output/)
     await closed
     assert.match(qemu.stderr, /Not a migration stream/)
   })

@@ -84,7 +84,7 @@ describe('TLS with QEMU', function () {
     })
   }
 
-  it('turns a QEMU away whose certificate is foreign, whose guest runs on; the right one is parked', async () => {
+  it('rejects a QEMU with a foreign certificate, whose guest runs on, and parks the right one', async () => {
     const folder = await temporaryFolder()
     const { directory: creds } = makeCredentials(folder)
     const { directory: foreign } = makeCredentials(folder, 'foreign')
@@ -121,7 +121,7 @@ describe('TLS with QEMU', function () {
     assert.equal(refused[1], 'ERR_TLS_EXPECTED')
   })
 
-  it('refuses a QEMU that would not wait for our word, whose guest runs on', async () => {
+  it('rejects a QEMU that would not wait for an answer, whose guest runs on', async () => {
     const folder = await temporaryFolder()
     const { directory: creds } = makeCredentials(folder)
     const directory = join(folder, 'vm')
@@ -137,7 +137,7 @@ describe('TLS with QEMU', function () {
     assert(!existsSync(directory))
   })
 
-  it('leaves a parked VM alone where QEMU does not accept us, or has no TLS', async function () {
+  it('does not change a parked VM if QEMU rejects the certificate or has no TLS', async function () {
     requires(this, 'qemuPostcopy')
     const folder = await temporaryFolder()
     const { directory: creds } = makeCredentials(folder)

@@ -16,7 +16,7 @@ describe('a resume whose answers are lost', function () {
     requires(this, 'qemuPostcopy')
   })
 
-  it('says that it is not known where the guest runs, and goes on with --recover', async () => {
+  it('reports that the location of the guest is not known, and continues with --recover', async () => {
     const folder = await temporaryFolder()
     const directory = join(folder, 'vm')
     const first = await Qemu.start(folder, countingPc(folder))
@@ -42,7 +42,7 @@ describe('a resume whose answers are lost', function () {
     const result = JSON.parse(stdout) as { status: string; guestLocation: string }
     assert.deepEqual([result.status, result.guestLocation], ['postcopy-paused', 'unknown'])
 
-    // As the message says: QEMU has the guest, and recovery continues at both ends.
+    // QEMU has the guest, and the recovery that the message advises works at both ends.
     assert.equal(await qemu.reached('postcopy-paused'), 'postcopy-paused')
     await qemu.runs()
     const again = `unix:${join(folder, 'again')}`

@@ -24,7 +24,7 @@ describe('JSON values in a stream of bytes', () => {
     ['{"ä":"\u{1f600}"}', [{ ä: '\u{1f600}' }]],
   ]
   for (const [text, values] of good) {
-    it(`finds ${values.length} in ${JSON.stringify(text)}, wherever it is cut`, () => {
+    it(`finds ${values.length} in ${JSON.stringify(text)}, cut at any byte`, () => {
       const bytes = Buffer.from(text)
       assert.deepEqual(split(bytes), values)
       assert.deepEqual(split(...Array.from(bytes, (byte) => Uint8Array.of(byte))), values)
@@ -38,33 +38,33 @@ describe('JSON values in a stream of bytes', () => {
     ['a bare word', 'garbage', /^JSON parse error, invalid keyword 'garbage'$/],
     ['a stray brace', '}', /^JSON parse error, expecting value$/],
     ['brackets that do not match', '{]', /^JSON parse error, expecting value$/],
-    ['a comma too many', '{"a":1,}', /^JSON parse error, /],
-    ['a string over the end of the line', '{"a":"b', /^JSON parse error, control character/],
-    ['a byte that is no UTF-8', Uint8Array.of(0x7b, 0xff), /^JSON parse error, stray byte/],
-    ['a string that is no UTF-8', Uint8Array.of(0x22, 0xc3, 0x28, 0x22), /invalid UTF-8 sequence/],
+    ['an extra comma', '{"a":1,}', /^JSON parse error, /],
+    ['a string that continues on the next line', '{"a":"b', /^JSON parse error, control character/],
+    ['a byte that is not UTF-8', Uint8Array.of(0x7b, 0xff), /^JSON parse error, stray byte/],
+    ['a string that is not UTF-8', Uint8Array.of(0x22, 0xc3, 0x28, 0x22), /invalid UTF-8 sequence/],
     ['deep nesting', '['.repeat(1025), /^JSON nesting depth limit exceeded$/],
     ['an endless string', `"${'x'.repeat(2 ** 20)}`, /^JSON token size limit exceeded$/],
     ['an endless word', 'x'.repeat(2 ** 20 + 1), /^JSON token size limit exceeded$/],
   ]
   for (const [what, input, error] of bad) {
-    it(`refuses ${what} once, and goes on at the next line`, () => {
+    it(`rejects ${what} once, and continues at the next line`, () => {
       const [first, ...rest] = split(input, '\n{"a":1}')
       assert.match(String(first), error)
       assert.deepEqual(rest, [{ a: 1 }])
     })
   }
 
-  it('goes on at an opening brace: a client may send 0xff to begin anew', () => {
+  it('continues at an opening brace: a client may send 0xff to reset the parser', () => {
     const [error, value, ...rest] = split('{"a":', Uint8Array.of(0xff), '{"b":2}')
     assert.match(String(error), /^JSON parse error/)
     assert.deepEqual([value, rest], [{ b: 2 }, []])
   })
 
-  it('says that the end came too early', () => {
+  it('reports a premature end', () => {
     assert.deepEqual(split('{"a":'), ['JSON parse error, premature end of input'])
   })
 
-  it('takes the largest value, and nothing larger, in chunks of any size', () => {
+  it('accepts the largest value, and nothing larger, in chunks of any size', () => {
     for (const chunkBytes of [1000, 65536, 2 ** 22]) {
       const splitString = (bytes: number): unknown[] => {
         const text = `"${'x'.repeat(bytes - 2)}"\n`
@@ -80,7 +80,7 @@ describe('JSON values in a stream of bytes', () => {
     }
   })
 
-  it('finds any values in any cut', () => {
+  it('finds any values in any chunks', () => {
     const cuts = fc.array(fc.nat(200), { maxLength: 5 })
     fc.assert(
       fc.property(fc.array(fc.json(), { maxLength: 4 }), cuts, (texts, at) => {
@@ -95,7 +95,7 @@ describe('JSON values in a stream of bytes', () => {
     )
   })
 
-  it('takes little more than its own bytes for a value that comes byte by byte', () => {
+  it('uses little more than the bytes of a value that is received byte by byte', () => {
     const lengthBytes = 2 ** 19
     const splitter = new JsonSplitter()
     bounded(lengthBytes, () => {
@@ -108,7 +108,7 @@ describe('JSON values in a stream of bytes', () => {
     assert.equal([...splitter.split(Uint8Array.of(0x22))].length, 1)
   })
 
-  it('understands a client again after any bytes', () => {
+  it('parses valid values again after any bytes', () => {
     fc.assert(
       fc.property(fc.array(fc.uint8Array({ maxLength: 50 })), (chunks) => {
         const last = split(...chunks, '\n', Uint8Array.of(0xff), '\n{"last":1}').at(-1)

@@ -16,7 +16,7 @@ class Example extends Migration {
 }
 
 describe('QMP over one migration', () => {
-  it('tells of it, has the commands that it can do, and says why it ends', async () => {
+  it('emits its events, has the supported commands, and reports why it ends', async () => {
     const migration = Example.create()
     let quit = false
     const server = await QmpServer.listen(

@@ -71,12 +71,12 @@ async function talk(server: QmpServer, text: string): Promise<Record<string, unk
 }
 
 describe('a QMP server', () => {
-  it('listens on loopback where no host is given', async () => {
+  it('listens on loopback by default', async () => {
     const { server } = await serve()
     assert.match(server.uri, /^tcp:127\.0\.0\.1:[1-9]\d*$/)
   })
 
-  it('has a unix socket for its owner alone, which goes with it', async () => {
+  it('has a unix socket that only its owner can use, and removes it at its end', async () => {
     const path = join(await temporaryFolder(), 'qmp')
     const { server } = await serve(`unix:${path}`)
     assert.equal(server.uri, `unix:${path}`)
@@ -87,7 +87,7 @@ describe('a QMP server', () => {
     await assert.rejects(stat(path), { code: 'ENOENT' })
   })
 
-  it('does not listen to its target where it cannot listen to clients', async () => {
+  it('does not subscribe to its target if it cannot listen', async () => {
     const { server } = await serve()
     const stage = new Stage()
     const again = QmpServer.listen(stage, server.uri, { allowInsecureTcp: true })
@@ -96,7 +96,7 @@ describe('a QMP server', () => {
   })
 
   for (const uri of ['tcp::0', 'tcp:127.0.0.1:0', 'tcp:[::1]:0', 'tcp:localhost:0']) {
-    it(`does not listen on ${uri} without being told to`, async () => {
+    it(`does not listen on ${uri} without permission`, async () => {
       const stage = new Stage()
       await assert.rejects(QmpServer.listen(stage, uri), {
         code: 'ERR_QMP_INSECURE',
@@ -112,7 +112,7 @@ describe('a QMP server', () => {
     ['a migration', 'QEVM\0\0\0\x03'],
     ['a list', '['],
   ]) {
-    it(`obeys no client that begins with ${what}, though QMP follows`, async () => {
+    it(`runs no command of a client that begins with ${what}, even if QMP follows`, async () => {
       const { server, stage } = await serve()
       const messages = await talk(server, `${first}${negotiate}{"execute":"cont"}`)
       assert.deepEqual(messages.map(Object.keys), [['QMP']])
@@ -120,13 +120,13 @@ describe('a QMP server', () => {
     })
   }
 
-  it('takes blanks before the first value', async () => {
+  it('accepts white space before the first value', async () => {
     const { server } = await serve()
     const [, negotiated] = await talk(server, `\r\n \t${negotiate}`)
     assert.deepEqual(negotiated, { return: {} })
   })
 
-  it('closes the connection of a client that has had eight errors before it negotiates', async () => {
+  it('closes the connection of a client after eight errors before the negotiation', async () => {
     const { server, stage } = await serve()
     const messages = await talk(
       server,
@@ -143,7 +143,7 @@ describe('a QMP server', () => {
     assert.deepEqual(stage.order, ['cont'])
   })
 
-  it('answers each value of a burst in its order, then closes with the client', async () => {
+  it('answers a burst of values in order, then closes with the client', async () => {
     const { server } = await serve()
     const burst =
       '{"execute":"qmp_capabilities"}rubbish{"execute":\n"query-status",\n"id":1}' +
@@ -171,7 +171,7 @@ describe('a QMP server', () => {
     assert.deepEqual(stage.order, ['stop begins', 'stop ends', 'cont'])
   })
 
-  it('tells every client of an event at once, but for those who have not negotiated', async () => {
+  it('sends an event to every client that has negotiated, at once', async () => {
     const { server, stage } = await serve()
     const clients = [await client(server), await client(server)]
     const silent = createConnection(addressOf(server)).setEncoding('utf8')
@@ -197,7 +197,7 @@ describe('a QMP server', () => {
     await answers[1]
   })
 
-  it('goes on when a client goes away in the middle of a command', async () => {
+  it('continues when a client closes during a command', async () => {
     const { server, stage } = await serve()
     const one = await client(server)
     one.execute('stop').catch(() => undefined)
@@ -207,7 +207,7 @@ describe('a QMP server', () => {
     assert.deepEqual(await (await client(server)).execute('cont'), {})
   })
 
-  it('says SHUTDOWN and answers quit before it closes', async () => {
+  it('emits SHUTDOWN and answers quit before it closes', async () => {
     const { server, stage } = await serve()
     const [one, two] = [await client(server), await client(server)]
     assert.deepEqual(await one.execute('quit'), {})

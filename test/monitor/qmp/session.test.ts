@@ -47,7 +47,7 @@ async function negotiated(control: QmpControl): Promise<QmpSession> {
 }
 
 describe('a QMP session', () => {
-  it('greets with the version and its capabilities, of which there are none', () => {
+  it('greets with the version and no capabilities', () => {
     const { QMP } = new QmpSession(everything([])).greeting() as {
       QMP: { version: { qemu: object; package: string }; capabilities: unknown[] }
     }
@@ -56,7 +56,7 @@ describe('a QMP session', () => {
     assert.deepEqual(QMP.capabilities, [])
   })
 
-  it('does nothing before the negotiation, and that only once', async () => {
+  it('runs no command before the negotiation, and negotiates only once', async () => {
     const calls: unknown[] = []
     const session = new QmpSession(everything(calls))
     const answers: unknown[] = []
@@ -106,7 +106,7 @@ describe('a QMP session', () => {
     })
   }
 
-  it('answers rubbish, and what a command throws, with an error', async () => {
+  it('answers garbage and failed commands with an error', async () => {
     const session = await negotiated({
       ...everything([]),
       pause: () => {
@@ -195,13 +195,13 @@ describe('QMP commands', () => {
     assert.deepEqual(qmpCommands.map(({ name }) => name).sort(), [...tested].sort())
   })
 
-  it('query-version says what the greeting says', async () => {
+  it('query-version returns the version of the greeting', async () => {
     const session = await negotiated(everything([]))
     const said = await session.answer({ value: { execute: 'query-version' } })
     assert.deepEqual(said['return'], (session.greeting()['QMP'] as { version: object }).version)
   })
 
-  it('are there only where the target has their function', async () => {
+  it('exist only if the target supports them', async () => {
     const { queryStatus, queryMigrate, quit, cancel } = everything([])
     const session = await negotiated({ queryStatus, queryMigrate, quit, cancel })
     const list = await session.answer({ value: { execute: 'query-commands' } })
@@ -267,7 +267,7 @@ describe('QMP commands', () => {
     ['migrate-set-parameters', { constructor: 1 }, "Parameter 'constructor' is unexpected"],
   ]
   for (const [execute, args, desc] of bad) {
-    it(`refuse ${execute} ${JSON.stringify(args)}, and do nothing`, async () => {
+    it(`reject ${execute} ${JSON.stringify(args)}, and do nothing`, async () => {
       const calls: unknown[] = []
       const session = await negotiated(everything(calls))
       const said = await session.answer({ value: { execute, arguments: args } })
