@@ -2,7 +2,7 @@
 import { assertNever } from '../units.js'
 
 /**
- * In the order of `Verdict` in native/content.h.
+ * In the order of `Verdict` in native/common/content.h.
  *
  * - `lost`: zero, although it was written
  * - `misplaced`: has the content of another page

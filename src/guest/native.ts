@@ -1,4 +1,4 @@
-/** The vCPU addon (native/vcpu_addon.cc), loaded on first use. */
+/** The vCPU addon (native/vcpu/addon.cc), loaded on first use. */
 import { loadAddon, type RegionLease } from '../kernel/index.js'
 
 declare const handle: unique symbol

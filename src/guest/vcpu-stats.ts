@@ -1,7 +1,7 @@
 /** Counters of running vCPUs, read without stopping them. */
 import { addon, type MachineHandle } from './native.js'
 
-/** In the order of `Activity` in native/vcpu.h. */
+/** In the order of `Activity` in native/vcpu/vcpu.h. */
 export const ACTIVITIES = ['stopped', 'running', 'idle', 'finished', 'failed'] as const
 
 /**

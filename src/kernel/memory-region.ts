@@ -293,7 +293,7 @@ export class MemoryRegion {
   }
 
   /**
-   * Lends the mapping to another addon (native/region_lease.h). It stays mapped while the addon
+   * Lends the mapping to another addon (native/common/region_lease.h). It stays mapped while the addon
    * holds the lease; a lease that no addon took does not keep it mapped.
    */
   lease(): RegionLease {

@@ -17,11 +17,11 @@ export interface NativeUserfaultfd {
 export interface NativeWatch {
   readonly [tag]: 'watch'
 }
-/** A native thread that ends the process, see native/fault_guard.h. */
+/** A native thread that ends the process, see native/addon/fault_guard.h. */
 export interface NativeFaultGuard {
   readonly [tag]: 'fault-guard'
 }
-/** A mapping lent to another addon, see native/region_lease.h. */
+/** A mapping lent to another addon, see native/common/region_lease.h. */
 export interface RegionLease {
   readonly [tag]: 'lease'
 }
