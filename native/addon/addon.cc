@@ -3,13 +3,18 @@
 #include <napi.h>
 
 #include "calls.h"
-#include "common/values.h"
+#include "common/assemble_loop.h"
+#include "common/exports.h"
+#include "common/place_loop.h"
+#include "common/uapi.h"
+#include "region.h"
+#include "userfaultfd.h"
 
 namespace postcopy {
 
 namespace {
 
-constexpr Export kExports[] = {
+constexpr Export kFunctions[] = {
     {"regionCreate", RegionCreate},
     {"regionOpenFile", RegionOpenFile},
     {"regionAttach", RegionAttach},
@@ -25,7 +30,7 @@ constexpr Export kExports[] = {
     {"regionReadFile", RegionReadFile},
     {"regionWriteFile", RegionWriteFile},
     {"pagemapScanDirty", PagemapScanDirty},
-    {"pagemapScan", PagemapScan},
+    {kPagemapScan, PagemapScan},
     {"uffdProbe", UffdProbe},
     {"uffdOpen", UffdOpen},
     {"uffdAttach", UffdAttach},
@@ -44,15 +49,15 @@ constexpr Export kExports[] = {
     {"watchStart", WatchStart},
     {"watchStop", WatchStop},
     {"guardStart", GuardStart},
-    {"guardDescribe", GuardDescribe},
+    {kGuardDescribe, GuardDescribe},
     {"guardBegin", GuardBegin},
     {"guardStop", GuardStop},
-    {"packPages", PackPages},
-    {"sendPages", SendPages},
-    {"loadRecords", LoadRecords},
-    {"assembleRecords", AssembleRecords},
-    {"placeRecords", PlaceRecords},
-    {"storeRecords", StoreRecords},
+    {kPackPages, PackPages},
+    {kSendPages, SendPages},
+    {kLoadRecords, LoadRecords},
+    {kAssembleRecords, AssembleRecords},
+    {kPlaceRecords, PlaceRecords},
+    {kStoreRecords, StoreRecords},
     {"bitmapRuns", BitmapRuns},
     {"bitmapFindNext", BitmapFindNext},
     {"bitmapCount", BitmapCount},
@@ -71,8 +76,53 @@ constexpr Export kExports[] = {
     {"processExit", ProcessExit},
 };
 
+constexpr RowExport kRows[] = {
+    kPageRange, kFaultEvent, kForkEvent, kRemapEvent, kRangeEvent, kPageRun, kAssembly,
+};
+
+constexpr ConstantExport kConstants[] = {
+    {"regionKind.anon", RegionKind::kAnon},
+    {"regionKind.memfd", RegionKind::kMemfd},
+    {"regionKind.hugetlb", RegionKind::kHugetlb},
+    {"regionKind.file", RegionKind::kFile},
+    {"openMethod.device", Door::kDevice},
+    {"openMethod.syscall", Door::kSyscall},
+    {"scanFlag.writeProtect", uapi::kScanWpMatching},
+    {"scanFlag.requireAsync", uapi::kScanCheckWpAsync},
+    {"registerMode.missing", uapi::kRegisterMissing},
+    {"registerMode.writeProtect", uapi::kRegisterWriteProtect},
+    {"registerMode.minor", uapi::kRegisterMinor},
+    {"fillMode.dontWake", uapi::kDontWake},
+    {"copyMode.writeProtect", uapi::kCopyWriteProtect},
+    {"continueMode.writeProtect", uapi::kContinueWriteProtect},
+    {"moveMode.allowSourceHoles", uapi::kMoveAllowSrcHoles},
+    {"writeProtectMode.enable", uapi::kWriteProtectEnable},
+    {"writeProtectMode.dontWake", uapi::kWriteProtectDontWake},
+    {"event.PAGEFAULT", uapi::kEventPagefault},
+    {"event.FORK", uapi::kEventFork},
+    {"event.REMAP", uapi::kEventRemap},
+    {"event.REMOVE", uapi::kEventRemove},
+    {"event.UNMAP", uapi::kEventUnmap},
+    {"placeStop.NONE", PlaceStop::kNone},
+    {"placeStop.DUPLICATE", PlaceStop::kDuplicate},
+    {"placeStop.IOCTL", PlaceStop::kIoctl},
+    {"assembleStop.NONE", AssembleLoop::kNone},
+    {"assembleStop.OTHER_HOST_PAGE", AssembleLoop::kOtherHostPage},
+    {"assembleStop.DUPLICATE", AssembleLoop::kDuplicate},
+    {"record.targetPageBytes", kTargetPageBytes},
+    {"record.headerBytes", kRecordHeaderBytes},
+    {"record.pageBytes", kPageRecordBytes},
+    {"record.zeroBytes", kZeroRecordBytes},
+    {"record.maxNameBytes", kMaxNameBytes},
+    {"record.zero", kFlagZero},
+    {"record.page", kFlagPage},
+    {"record.continue", kFlagContinue},
+};
+
+constexpr Interface kInterface{kFunctions, kRows, kConstants};
+
 Napi::Object Init(Napi::Env, Napi::Object exports) {
-  return AddExports(exports, kExports);
+  return AddExports(exports, kInterface);
 }
 
 }  // namespace

@@ -4,16 +4,7 @@
 
 namespace postcopy {
 
-namespace {
-
-void Report(std::span<double> result, const PageCounts& loaded) noexcept {
-  result[0] = static_cast<double>(loaded.normal);
-  result[1] = static_cast<double>(loaded.zero);
-}
-
-}  // namespace
-
-// (staging, state, usedLength, received, bytes, start, end, result): bytes consumed.
+// (staging, state, received, bytes, numbers): bytes consumed.
 Napi::Value AssembleRecords(const Napi::CallbackInfo& info) {
   Args args(info);
   const Bytes staging = args.Uint8s(0, "staging");
@@ -21,17 +12,18 @@ Napi::Value AssembleRecords(const Napi::CallbackInfo& info) {
                "one host page long");
   const auto state =
       args.Int32s(1, "state", AssembleLoop::Words(staging.size() / kTargetPageBytes));
-  const uint64_t used_length = UsedLengthOf(args, 2, uint64_t{INT32_MAX} * kTargetPageBytes);
-  const Bitmap received = BitmapOf(args, 3, "received", used_length);
-  Incoming in = IncomingOf(args, 4, used_length);
-  const std::span<double> result = args.Float64s(7, "result", 3);
+  RecordNumbers<kAssembleRecords> numbers(args, 4);
+  const uint64_t used_length = numbers.UsedLength(args, uint64_t{INT32_MAX} * kTargetPageBytes);
+  const Bitmap received = BitmapOf(args, 2, "received", used_length);
+  Incoming in = numbers.Records(args, 3, used_length);
   if (!args.ok()) return {};
   args.Require(used_length % staging.size() == 0, "usedLength", "whole host pages");
   if (!args.ok()) return {};
   const size_t start = in.at;
-  PageCounts loaded;
-  result[2] = AssembleLoop(staging, state).Run(received, &in, &loaded);
-  Report(result, loaded);
+  PageCounts assembled;
+  const auto stop = AssembleLoop(staging, state).Run(received, &in, &assembled);
+  numbers.SetCounts(assembled.normal, assembled.zero);
+  numbers.Set<"stop">(stop);
   return Result(args, static_cast<int64_t>(in.at - start));
 }
 

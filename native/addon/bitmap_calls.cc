@@ -24,20 +24,22 @@ PageRange PageRangeOf(Args& args) {
 
 }  // namespace
 
-// (bitmap, from, to, out): pairs [start, end) written to out.
+// (bitmap, from, to, out): the number of rows in `out`.
 Napi::Value BitmapRuns(const Napi::CallbackInfo& info) {
+  using Run = Row<kPageRun>;
   Args args(info);
   const PageRange range = PageRangeOf(args);
-  const std::span<double> out = args.Float64s(3, "out", 2);
+  const std::span<double> out = args.Float64s(3, "out", Run::kStride);
   if (!args.ok()) return {};
   const Bitmap bitmap(range.bits);
   size_t count = 0;
-  for (size_t page = range.from; count < out.size() / 2; ++count) {
+  for (size_t page = range.from; count < out.size() / Run::kStride; ++count) {
     const size_t start = bitmap.FindNext(page, range.to);
     if (start == range.to) break;
     page = bitmap.FindNextClear(start, range.to);
-    out[count * 2] = static_cast<double>(start);
-    out[count * 2 + 1] = static_cast<double>(page);
+    const Run row(&out[count * Run::kStride]);
+    row.Set<"start">(start);
+    row.Set<"end">(page);
   }
   return Result(args, static_cast<int64_t>(count));
 }

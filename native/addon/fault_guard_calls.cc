@@ -1,5 +1,6 @@
 #include "calls.h"
 #include "common/args.h"
+#include "common/call_numbers.h"
 #include "common/records.h"
 #include "fault_guard.h"
 #include "userfaultfd.h"
@@ -26,20 +27,21 @@ Napi::Value GuardStart(const Napi::CallbackInfo& info) {
   return NewHandle(args.env(), std::move(guard));
 }
 
-// (guard, start, length, before, after, pageSize, received, zeroed). Bitmaps that are not empty
-// must not be garbage collected before guardBegin() or guardStop().
+// (guard, before, after, received, zeroed, numbers). Bitmaps that are not empty must not be garbage
+// collected before guardBegin() or guardStop().
 Napi::Value GuardDescribe(const Napi::CallbackInfo& info) {
   Args args(info);
   const auto guard = args.Object<FaultGuard>(0, "guard");
-  const uint64_t start = args.Number(1, "address");
-  const uint64_t length = args.Number(2, "length");
-  std::string before = args.Text(3, "before");
-  std::string after = args.Text(4, "after");
-  const uint64_t page_size = args.Number(5, "pageSizeBytes", kMaxPageBytes);
-  const Bytes received = args.Uint8s(6, "received");
+  std::string before = args.Text(1, "before");
+  std::string after = args.Text(2, "after");
+  const Bytes received = args.Uint8s(3, "received");
+  const Bytes zeroed = args.Uint8s(4, "zeroed");
+  CallNumbers<kGuardDescribe> numbers(args, 5);
+  const uint64_t start = numbers.Number<"address">();
+  const uint64_t length = numbers.Number<"length">();
+  const uint64_t page_size = numbers.Number<"pageSizeBytes">(kMaxPageBytes);
   args.Require(page_size > 0 && page_size % kTargetPageBytes == 0 && length % page_size == 0,
                "pageSizeBytes", "the size of pages that fill the range");
-  const Bytes zeroed = args.Uint8s(7, "zeroed");
   for (const Bytes& bits : {received, zeroed}) {
     args.Require(bits.empty() || bits.size() * 8 >= length / kTargetPageBytes,
                  "received and zeroed", "one bit for each page of 4096 bytes");

@@ -5,31 +5,23 @@
 
 namespace postcopy {
 
-namespace {
-
-void Report(std::span<double> result, const PageCounts& loaded) noexcept {
-  result[0] = static_cast<double>(loaded.normal);
-  result[1] = static_cast<double>(loaded.zero);
-}
-
-}  // namespace
-
-// (region, usedLength, received, zeroed, bytes, start, end, result): bytes consumed, or -errno.
+// (region, received, zeroed, bytes, numbers): bytes consumed, or -errno.
 Napi::Value LoadRecords(const Napi::CallbackInfo& info) {
   Args args(info);
   const auto region = args.Object<Region>(0, "region");
-  const uint64_t used_length = UsedLengthOf(args, 1, args.ok() ? region->length() : 0);
-  const Bitmap received = BitmapOf(args, 2, "received", used_length);
-  const Bitmap zeroed = BitmapOf(args, 3, "zeroed", used_length);
-  Incoming in = IncomingOf(args, 4, used_length);
-  const std::span<double> result = args.Float64s(7, "result", 2);
+  RecordNumbers<kLoadRecords> numbers(args, 4);
+  const uint64_t used_length = numbers.UsedLength(args, args.ok() ? region->length() : 0);
+  const Bitmap received = BitmapOf(args, 1, "received", used_length);
+  const Bitmap zeroed = BitmapOf(args, 2, "zeroed", used_length);
+  Incoming in = numbers.Records(args, 3, used_length);
   if (!args.ok()) return {};
   if (!region->writable()) return Result(args, -EACCES);
   const size_t start = in.at;
   // Huge pages are populated in advance, because they may run short. They are not `emptied`: zeros
   // must be written.
   const bool emptied = region->page_size() == kTargetPageBytes;
-  Report(result, LoadLoop(region->address(), emptied, received, zeroed, &in).Run());
+  const PageCounts loaded = LoadLoop(region->address(), emptied, received, zeroed, &in).Run();
+  numbers.SetCounts(loaded.normal, loaded.zero);
   return Result(args, static_cast<int64_t>(in.at - start));
 }
 

@@ -1,5 +1,6 @@
 #include "calls.h"
 #include "common/args.h"
+#include "common/call_numbers.h"
 #include "common/pack_loop.h"
 #include "common/send_loop.h"
 #include "region.h"
@@ -22,25 +23,26 @@ int FileOf(const Region& region) noexcept {
   return region.kind() == RegionKind::kFile && !region.writable() ? region.fd() : -1;
 }
 
-// (region, bitmap, from, to, hostPages, maxPages, name | undefined, out, outOffset)
-Packing PackingOf(Args& args) {
+// (region, bitmap, name | undefined, out, numbers)
+template <const auto& kLayout>
+Packing PackingOf(Args& args, CallNumbers<kLayout>& numbers) {
   auto region = args.Object<Region>(0, "region");
   const Bytes bits = args.Uint8s(1, "bitmap");
-  const uint64_t from = args.Number(2, "from");
-  const uint64_t to = args.Number(3, "to");
-  const uint64_t host_pages = args.Number(4, "hostPages");
-  const uint64_t most_pages = args.Number(5, "maxPages");
-  const Bytes name = args.IsUndefined(6) ? Bytes() : args.Uint8s(6, "name");
-  const Bytes out = args.Uint8s(7, "out");
-  const uint64_t out_offset = args.Number(8, "outOffset");
+  const bool named = !args.IsUndefined(2);
+  const Bytes name = named ? args.Uint8s(2, "name") : Bytes();
+  const Bytes out = args.Uint8s(3, "out");
+  const uint64_t from = numbers.template Number<"from">();
+  const uint64_t to = numbers.template Number<"to">();
+  const uint64_t host_pages = numbers.template Number<"hostPages">();
+  const uint64_t most_pages = numbers.template Number<"maxPages">();
+  const uint64_t out_offset = numbers.template Number<"outOffset">();
   if (!args.ok()) return {};
   args.Require(from <= to && to <= bits.size() * 8 && to <= region->length() / kTargetPageBytes,
                "from and to", "ascending, inside the bitmap and the region");
   args.Require(
       host_pages > 0 && (host_pages == 1 || (from % host_pages == 0 && to % host_pages == 0)),
       "from and to", "multiples of hostPages");
-  args.Require(args.IsUndefined(6) || (!name.empty() && name.size() < 256), "name",
-               "1 to 255 bytes");
+  args.Require(!named || (!name.empty() && name.size() < kMaxNameBytes), "name", "1 to 255 bytes");
   args.Require(out_offset <= out.size(), "outOffset", "inside out");
   const uint8_t* memory = region->address();
   const int file = FileOf(*region);
@@ -57,43 +59,44 @@ Packing PackingOf(Args& args) {
           .out_offset = out_offset};
 }
 
-void Report(const Packed& packed, std::span<double> result) noexcept {
-  result[0] = static_cast<double>(packed.next_page);
-  result[1] = static_cast<double>(packed.normal);
-  result[2] = static_cast<double>(packed.zero);
+template <const auto& kLayout>
+void Report(const Packed& packed, CallNumbers<kLayout>& numbers) {
+  numbers.template Set<"nextPage">(packed.next_page);
+  numbers.template Set<"normalPages">(packed.normal);
+  numbers.template Set<"zeroPages">(packed.zero);
 }
 
 }  // namespace
 
-// (those of PackingOf, result): bytes written, or -errno of reading page result[0].
+// (region, bitmap, name | undefined, out, numbers): bytes written, or -errno of reading the page
+// `nextPage`.
 Napi::Value PackPages(const Napi::CallbackInfo& info) {
   Args args(info);
-  const Packing packing = PackingOf(args);
-  const std::span<double> result = args.Float64s(9, "result", 3);
+  CallNumbers<kPackPages> numbers(args, 4);
+  const Packing packing = PackingOf(args, numbers);
   if (!args.ok()) return {};
   const Packed packed =
       PackLoop(packing.job, packing.bitmap, packing.out.subspan(packing.out_offset)).Run();
-  Report(packed, result);
+  Report(packed, numbers);
   return Result(args, packed.error != 0 ? -packed.error : static_cast<int64_t>(packed.bytes));
 }
 
-// (those of PackingOf, result, fd, piecePages): end of the unsent rest in `out`, or -errno, see
+// (region, bitmap, name | undefined, out, numbers): end of the unsent rest in `out`, or -errno, see
 // above.
 Napi::Value SendPages(const Napi::CallbackInfo& info) {
   Args args(info);
-  const Packing packing = PackingOf(args);
-  const std::span<double> result = args.Float64s(9, "result", 6);
-  const int fd = args.Fd(10, "fd");
-  const uint64_t piece_pages = args.Number(11, "piecePages");
-  if (!args.ok()) return {};
+  CallNumbers<kSendPages> numbers(args, 4);
+  const Packing packing = PackingOf(args, numbers);
+  const int fd = numbers.Fd<"fd">();
+  const uint64_t piece_pages = numbers.Number<"piecePages">();
   args.Require(piece_pages > 0, "piecePages", "at least 1");
   if (!args.ok()) return {};
   const Sent sent =
       SendLoop(packing.job, packing.bitmap, packing.out, packing.out_offset).Run(fd, piece_pages);
-  Report(sent.packed, result);
-  result[3] = static_cast<double>(sent.bytes);
-  result[4] = static_cast<double>(sent.unsent_from);
-  result[5] = sent.interrupted ? 1 : 0;
+  Report(sent.packed, numbers);
+  numbers.Set<"sentBytes">(sent.bytes);
+  numbers.Set<"unsentFrom">(sent.unsent_from);
+  numbers.Set<"interrupted">(sent.interrupted ? 1 : 0);
   return Result(args, sent.packed.error != 0 ? -sent.packed.error : static_cast<int64_t>(sent.end));
 }
 

@@ -9,6 +9,7 @@
 #include "calls.h"
 #include "common/args.h"
 #include "common/bitmap.h"
+#include "common/call_numbers.h"
 #include "common/records.h"
 #include "common/sys.h"
 #include "common/uapi.h"
@@ -92,22 +93,22 @@ Napi::Value PagemapScanDirty(const Napi::CallbackInfo& info) {
   return Result(args, ScanDirty(*region, length, Bitmap(bits), arm));
 }
 
-// (region, offset, length, flags, maxPages, inverted, all, any, report, out): the number of triples
-// [start offset, end offset, categories] in out, or -errno. The last element of out becomes the
-// offset to continue from.
+// (region, out, numbers): the number of rows in `out`, or -errno. Continue from the result `next`.
 Napi::Value PagemapScan(const Napi::CallbackInfo& info) {
+  using Range = Row<kPageRange>;
   Args args(info);
   const auto region = args.Object<Region>(0, "region");
-  const uint64_t offset = args.Number(1, "offset");
-  const uint64_t length = args.Number(2, "length");
+  const std::span<double> out = args.Float64s(1, "out", Range::kStride);
+  CallNumbers<kPagemapScan> numbers(args, 2);
+  const uint64_t offset = numbers.Number<"offset">();
+  const uint64_t length = numbers.Number<"length">();
   uapi::PmScanArg scan{};
-  scan.flags = args.Number(3, "flags");
-  scan.max_pages = args.Number(4, "maxPages");
-  scan.category_inverted = args.Number(5, "inverted");
-  scan.category_mask = args.Number(6, "all");
-  scan.category_anyof_mask = args.Number(7, "any");
-  scan.return_mask = args.Number(8, "report");
-  const std::span<double> out = args.Float64s(9, "out", 4);
+  scan.flags = numbers.Number<"flags">();
+  scan.max_pages = numbers.Number<"maxPages">();
+  scan.category_inverted = numbers.Number<"inverted">();
+  scan.category_mask = numbers.Number<"all">();
+  scan.category_anyof_mask = numbers.Number<"any">();
+  scan.return_mask = numbers.Number<"report">();
   if (!args.ok()) return {};
   args.Require(region->Contains(offset, length), "offset and length", "inside the region");
   if (!args.ok()) return {};
@@ -119,16 +120,16 @@ Napi::Value PagemapScan(const Napi::CallbackInfo& info) {
   std::array<uapi::PageRegion, kBatch> found;
   uint64_t next = scan.end;
   const std::span<uapi::PageRegion> room(found.data(),
-                                         std::min(found.size(), (out.size() - 1) / 3));
+                                         std::min(found.size(), out.size() / Range::kStride));
   const long count = length == 0 ? 0 : Scan(pagemap.get(), scan, room, &next);
   for (long i = 0; i < count; ++i) {
     const uapi::PageRegion& range = found[static_cast<size_t>(i)];
-    double* triple = &out[static_cast<size_t>(i) * 3];
-    triple[0] = static_cast<double>(range.start - base);
-    triple[1] = static_cast<double>(range.end - base);
-    triple[2] = static_cast<double>(range.categories);
+    const Range row(&out[static_cast<size_t>(i) * Range::kStride]);
+    row.Set<"start">(range.start - base);
+    row.Set<"end">(range.end - base);
+    row.Set<"categories">(range.categories);
   }
-  out[out.size() - 1] = static_cast<double>(next - base);
+  numbers.Set<"next">(next - base);
   return Result(args, count);
 }
 

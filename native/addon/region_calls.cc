@@ -72,7 +72,7 @@ Napi::Value RegionInfo(const Napi::CallbackInfo& info) {
   Args args(info);
   const auto region = args.Object<Region>(0, "region");
   if (!args.ok()) return {};
-  return Fields(args.env())
+  return ObjectValue(args.env())
       .Number("id", static_cast<double>(region->id()))
       .Number("kind", static_cast<double>(region->kind()))
       .Number("address", static_cast<double>(reinterpret_cast<uintptr_t>(region->address())))

@@ -1,5 +1,7 @@
 // The callbacks of userfaultfd.cc.
+#include <algorithm>
 #include <array>
+#include <span>
 
 #include "calls.h"
 #include "common/args.h"
@@ -14,35 +16,41 @@ Door DoorOf(Args& args, size_t index) {
   return static_cast<Door>(args.Number(index, "door", static_cast<uint64_t>(Door::kSyscall)));
 }
 
-constexpr uint64_t Bit(bool set, uint64_t bit) noexcept {
-  return set ? bit : 0;
-}
-
-constexpr size_t kEventStride = 4;
 constexpr size_t kMostEvents = 128;
 
-void StoreEvent(const uapi::UffdMsg& message, double* event) noexcept {
-  event[0] = message.event;
-  event[1] = event[2] = event[3] = 0;
+using FaultRow = Row<kFaultEvent>;
+static_assert(Row<kForkEvent>::kStride <= FaultRow::kStride);
+static_assert(Row<kRemapEvent>::kStride <= FaultRow::kStride);
+static_assert(Row<kRangeEvent>::kStride <= FaultRow::kStride);
+
+void StoreEvent(const uapi::UffdMsg& message, std::span<double, FaultRow::kStride> event) noexcept {
+  std::ranges::fill(event, 0.0);
+  FaultRow(event.data()).Set<"type">(message.event);
   switch (message.event) {
-    case uapi::kEventPagefault:
-      event[1] = static_cast<double>(message.arg.pagefault.flags);
-      event[2] = static_cast<double>(message.arg.pagefault.address);
-      event[3] = message.arg.pagefault.ptid;
+    case uapi::kEventPagefault: {
+      const FaultRow fault(event.data());
+      fault.Set<"flags">(message.arg.pagefault.flags);
+      fault.Set<"address">(message.arg.pagefault.address);
+      fault.Set<"threadId">(message.arg.pagefault.ptid);
       break;
+    }
     case uapi::kEventFork:
-      event[1] = message.arg.fork.ufd;
+      Row<kForkEvent>(event.data()).Set<"childFd">(message.arg.fork.ufd);
       break;
-    case uapi::kEventRemap:
-      event[1] = static_cast<double>(message.arg.remap.from);
-      event[2] = static_cast<double>(message.arg.remap.to);
-      event[3] = static_cast<double>(message.arg.remap.len);
+    case uapi::kEventRemap: {
+      const Row<kRemapEvent> remap(event.data());
+      remap.Set<"from">(message.arg.remap.from);
+      remap.Set<"to">(message.arg.remap.to);
+      remap.Set<"length">(message.arg.remap.len);
       break;
+    }
     case uapi::kEventRemove:
-    case uapi::kEventUnmap:
-      event[1] = static_cast<double>(message.arg.remove.start);
-      event[2] = static_cast<double>(message.arg.remove.end);
+    case uapi::kEventUnmap: {
+      const Row<kRangeEvent> range(event.data());
+      range.Set<"start">(message.arg.remove.start);
+      range.Set<"end">(message.arg.remove.end);
       break;
+    }
     default:
       break;  // an event of a newer kernel: only its type
   }
@@ -51,11 +59,12 @@ void StoreEvent(const uapi::UffdMsg& message, double* event) noexcept {
 // One read(2): the number of events, 0 if none is pending.
 long ReadEvents(int fd, std::span<double> events) noexcept {
   std::array<uapi::UffdMsg, kMostEvents> messages;
-  const size_t most = std::min(events.size() / kEventStride, messages.size());
+  const size_t most = std::min(events.size() / FaultRow::kStride, messages.size());
   const long bytes = CountOrErrno(::read(fd, messages.data(), most * sizeof(uapi::UffdMsg)));
   if (bytes < 0) return bytes == -EAGAIN || bytes == -EINTR ? 0 : bytes;
   const size_t count = static_cast<size_t>(bytes) / sizeof(uapi::UffdMsg);
-  for (size_t i = 0; i < count; ++i) StoreEvent(messages[i], &events[i * kEventStride]);
+  for (size_t i = 0; i < count; ++i)
+    StoreEvent(messages[i], events.subspan(i * FaultRow::kStride).first<FaultRow::kStride>());
   return static_cast<long>(count);
 }
 
@@ -105,7 +114,7 @@ Napi::Value UffdInfo(const Napi::CallbackInfo& info) {
   Args args(info);
   const auto uffd = args.Object<Userfaultfd>(0, "userfaultfd");
   if (!args.ok()) return {};
-  return Fields(args.env())
+  return ObjectValue(args.env())
       .Number("id", static_cast<double>(uffd->id()))
       .Number("fd", uffd->fd())
       .Number("door", static_cast<double>(uffd->door()))
@@ -122,15 +131,14 @@ Napi::Value UffdClose(const Napi::CallbackInfo& info) {
   return {};
 }
 
-// (uffd, start, length, missing, writeProtect, minor): the mask of ioctls as a bigint, or -errno.
+// (uffd, address, length, mode): the mask of ioctls as a bigint, or -errno.
 Napi::Value UffdRegister(const Napi::CallbackInfo& info) {
   Args args(info);
   const auto uffd = args.Object<Userfaultfd>(0, "userfaultfd");
   const uint64_t start = args.Number(1, "address");
   const uint64_t length = args.Number(2, "length");
-  const uint64_t mode = Bit(args.Flag(3, "missing"), uapi::kRegisterMissing) |
-                        Bit(args.Flag(4, "writeProtect"), uapi::kRegisterWriteProtect) |
-                        Bit(args.Flag(5, "minor"), uapi::kRegisterMinor);
+  const uint64_t mode = args.Bits(
+      3, "mode", uapi::kRegisterMissing | uapi::kRegisterWriteProtect | uapi::kRegisterMinor);
   if (!args.ok()) return {};
   uint64_t ioctls = 0;
   const long result = uffd->Register(start, length, mode, &ioctls);
@@ -151,8 +159,7 @@ Napi::Value UffdCopy(const Napi::CallbackInfo& info) {
   const auto uffd = args.Object<Userfaultfd>(0, "userfaultfd");
   const uint64_t dst = args.Number(1, "dst");
   const Bytes src = args.Uint8s(2, "src");
-  const uint64_t mode = Bit(args.Flag(3, "dontWake"), uapi::kDontWake) |
-                        Bit(args.Flag(4, "writeProtect"), uapi::kCopyWriteProtect);
+  const uint64_t mode = args.Bits(3, "mode", uapi::kDontWake | uapi::kCopyWriteProtect);
   if (!args.ok()) return {};
   return Result(args, uffd->Copy(dst, reinterpret_cast<uintptr_t>(src.data()), src.size(), mode));
 }
@@ -163,8 +170,7 @@ Napi::Value UffdMove(const Napi::CallbackInfo& info) {
   const uint64_t dst = args.Number(1, "dst");
   const uint64_t src = args.Number(2, "src");
   const uint64_t length = args.Number(3, "length");
-  const uint64_t mode = Bit(args.Flag(4, "dontWake"), uapi::kDontWake) |
-                        Bit(args.Flag(5, "allowSourceHoles"), uapi::kMoveAllowSrcHoles);
+  const uint64_t mode = args.Bits(4, "mode", uapi::kDontWake | uapi::kMoveAllowSrcHoles);
   if (!args.ok()) return {};
   return Result(args, uffd->Move(dst, src, length, mode));
 }
@@ -174,7 +180,7 @@ Napi::Value UffdZeropage(const Napi::CallbackInfo& info) {
   const auto uffd = args.Object<Userfaultfd>(0, "userfaultfd");
   const uint64_t start = args.Number(1, "dst");
   const uint64_t length = args.Number(2, "length");
-  const uint64_t mode = Bit(args.Flag(3, "dontWake"), uapi::kDontWake);
+  const uint64_t mode = args.Bits(3, "mode", uapi::kDontWake);
   if (!args.ok()) return {};
   return Result(args, uffd->Zeropage(start, length, mode));
 }
@@ -184,8 +190,7 @@ Napi::Value UffdContinue(const Napi::CallbackInfo& info) {
   const auto uffd = args.Object<Userfaultfd>(0, "userfaultfd");
   const uint64_t start = args.Number(1, "start");
   const uint64_t length = args.Number(2, "length");
-  const uint64_t mode = Bit(args.Flag(3, "dontWake"), uapi::kDontWake) |
-                        Bit(args.Flag(4, "writeProtect"), uapi::kContinueWriteProtect);
+  const uint64_t mode = args.Bits(3, "mode", uapi::kDontWake | uapi::kContinueWriteProtect);
   if (!args.ok()) return {};
   return Result(args, uffd->Continue(start, length, mode));
 }
@@ -195,7 +200,7 @@ Napi::Value UffdPoison(const Napi::CallbackInfo& info) {
   const auto uffd = args.Object<Userfaultfd>(0, "userfaultfd");
   const uint64_t start = args.Number(1, "start");
   const uint64_t length = args.Number(2, "length");
-  const uint64_t mode = Bit(args.Flag(3, "dontWake"), uapi::kDontWake);
+  const uint64_t mode = args.Bits(3, "mode", uapi::kDontWake);
   if (!args.ok()) return {};
   return Result(args, uffd->Poison(start, length, mode));
 }
@@ -214,8 +219,8 @@ Napi::Value UffdWriteProtect(const Napi::CallbackInfo& info) {
   const auto uffd = args.Object<Userfaultfd>(0, "userfaultfd");
   const uint64_t start = args.Number(1, "start");
   const uint64_t length = args.Number(2, "length");
-  const uint64_t mode = Bit(args.Flag(3, "enable"), uapi::kWriteProtectEnable) |
-                        Bit(args.Flag(4, "dontWake"), uapi::kWriteProtectDontWake);
+  const uint64_t mode =
+      args.Bits(3, "mode", uapi::kWriteProtectEnable | uapi::kWriteProtectDontWake);
   if (!args.ok()) return {};
   return Result(args, uffd->WriteProtect(start, length, mode));
 }
@@ -223,7 +228,7 @@ Napi::Value UffdWriteProtect(const Napi::CallbackInfo& info) {
 Napi::Value UffdRead(const Napi::CallbackInfo& info) {
   Args args(info);
   const auto uffd = args.Object<Userfaultfd>(0, "userfaultfd");
-  const std::span<double> events = args.Float64s(1, "events", kEventStride);
+  const std::span<double> events = args.Float64s(1, "events", FaultRow::kStride);
   if (!args.ok()) return {};
   return Result(args, ReadEvents(uffd->fd(), events));
 }

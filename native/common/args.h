@@ -35,13 +35,10 @@ class Args {
   // A count, offset, length or address: an integer that a double holds exactly.
   uint64_t Number(size_t index, const char* name, uint64_t max = kMaxSafeInteger) {
     double value = 0;
-    uint64_t number = 0;
     if (failed_) return 0;
     if (napi_get_value_double(env(), info_[index], &value) != napi_ok)
       return TypeError(name, "a number");
-    if (!ToInteger(value, 0, static_cast<double>(max), &number))
-      return RangeError(name, "an integer of at least 0 and in range");
-    return number;
+    return CheckedNumber(value, name, max);
   }
 
   int Fd(size_t index, const char* name) {
@@ -50,10 +47,31 @@ class Args {
 
   int32_t Int(size_t index, const char* name) {
     double value = 0;
-    int32_t number = 0;
     if (failed_) return 0;
     if (napi_get_value_double(env(), info_[index], &value) != napi_ok)
       return static_cast<int32_t>(TypeError(name, "a number"));
+    return CheckedInt(value, name);
+  }
+
+  // Flags of the kernel, of which only those in `mask` are allowed.
+  uint64_t Bits(size_t index, const char* name, uint64_t mask) {
+    const uint64_t bits = Number(index, name);
+    Require((bits & ~mask) == 0, name, "flags of this call");
+    return failed_ ? 0 : bits;
+  }
+
+  // For numbers that were not passed as an argument of their own, see call_numbers.h.
+  uint64_t CheckedNumber(double value, const char* name, uint64_t max) {
+    uint64_t number = 0;
+    if (failed_) return 0;
+    if (!ToInteger(value, 0, static_cast<double>(max), &number))
+      return RangeError(name, "an integer of at least 0 and in range");
+    return number;
+  }
+
+  int32_t CheckedInt(double value, const char* name) {
+    int32_t number = 0;
+    if (failed_) return 0;
     if (!ToInteger(value, INT32_MIN, INT32_MAX, &number))
       return static_cast<int32_t>(RangeError(name, "a 32-bit integer"));
     return number;

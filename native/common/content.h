@@ -26,7 +26,6 @@ inline constexpr uint32_t kMaxVersion = UINT32_MAX;
 
 enum class Block : uint32_t { kRam, kLedger };
 
-// In the order of VERDICTS in src/guest/findings.ts.
 enum class Verdict : uint32_t { kLost, kMisplaced, kStale, kTorn, kCorrupt };
 inline constexpr size_t kVerdicts = 5;
 

@@ -19,6 +19,9 @@ inline constexpr size_t kRecordHeaderBytes = 8;
 inline constexpr size_t kPageRecordBytes = kRecordHeaderBytes + kTargetPageBytes;
 inline constexpr size_t kZeroRecordBytes = kRecordHeaderBytes + 1;
 
+// With its length byte.
+inline constexpr size_t kMaxNameBytes = 1 + 255;
+
 inline constexpr uint64_t kFlagZero = 0x02;
 inline constexpr uint64_t kFlagPage = 0x08;
 inline constexpr uint64_t kFlagContinue = 0x20;

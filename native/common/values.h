@@ -49,6 +49,14 @@ inline Napi::Value ListValue(napi_env env, std::initializer_list<Napi::Value> it
   return {env, list};
 }
 
+inline Napi::Value TextsValue(napi_env env, std::span<const char* const> texts) {
+  napi_value list = nullptr;
+  napi_create_array_with_length(env, texts.size(), &list);
+  uint32_t index = 0;
+  for (const char* text : texts) napi_set_element(env, list, index++, TextValue(env, text));
+  return {env, list};
+}
+
 inline Napi::Value NumbersValue(napi_env env, std::span<const double> numbers) {
   napi_value list = nullptr;
   napi_create_array_with_length(env, numbers.size(), &list);
@@ -69,17 +77,21 @@ inline Napi::Value Float64ArrayValue(napi_env env, std::span<const double> numbe
 }
 
 // A new object.
-class Fields {
+class ObjectValue {
  public:
-  explicit Fields(napi_env env) : env_(env) { napi_create_object(env, &object_); }
+  explicit ObjectValue(napi_env env) : env_(env) { napi_create_object(env, &object_); }
 
-  Fields& Value(const char* name, Napi::Value value) {
+  ObjectValue& Value(const char* name, Napi::Value value) {
     napi_set_named_property(env_, object_, name, value);
     return *this;
   }
-  Fields& Number(const char* name, double value) { return Value(name, NumberValue(env_, value)); }
-  Fields& Flag(const char* name, bool value) { return Value(name, FlagValue(env_, value)); }
-  Fields& Mask(const char* name, uint64_t value) { return Value(name, MaskValue(env_, value)); }
+  ObjectValue& Number(const char* name, double value) {
+    return Value(name, NumberValue(env_, value));
+  }
+  ObjectValue& Flag(const char* name, bool value) { return Value(name, FlagValue(env_, value)); }
+  ObjectValue& Mask(const char* name, uint64_t value) {
+    return Value(name, MaskValue(env_, value));
+  }
 
   Napi::Value value() const { return {env_, object_}; }
 
@@ -100,29 +112,6 @@ Napi::Value ExternalValue(napi_env env, void* data, std::unique_ptr<Owner> owner
   // Without its tag no callback would accept it.
   if (napi_type_tag_object(env, external, &tag) != napi_ok) return {};
   return {env, external};
-}
-
-// A function that an addon exports.
-struct Export {
-  const char* name;
-  Napi::Value (*function)(const Napi::CallbackInfo& info);
-};
-
-inline napi_value CallExport(napi_env env, napi_callback_info info) {
-  const Napi::CallbackInfo call(env, info);
-  return static_cast<const Export*>(call.Data())->function(call);
-}
-
-// `table` must live as long as the process.
-inline Napi::Object AddExports(Napi::Object exports, std::span<const Export> table) {
-  napi_env env = exports.Env();
-  for (const Export& entry : table) {
-    napi_value function = nullptr;
-    napi_create_function(env, entry.name, NAPI_AUTO_LENGTH, CallExport, const_cast<Export*>(&entry),
-                         &function);
-    napi_set_named_property(env, exports, entry.name, function);
-  }
-  return exports;
 }
 
 }  // namespace postcopy

@@ -6,7 +6,6 @@
 
 namespace postcopy::guest {
 
-// In the order of PATTERNS in src/guest/workload.ts.
 enum class Pattern : uint32_t { kIdle, kSweep, kRandom, kZipf, kChase };
 
 struct Workload {

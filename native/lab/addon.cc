@@ -3,29 +3,55 @@
 #include <napi.h>
 
 #include "calls.h"
-#include "common/values.h"
+#include "common/exports.h"
+#include "program.h"
+#include "responder.h"
 #include "signals.h"
 
 namespace postcopy::lab {
 namespace {
 
-constexpr Export kExports[] = {
+constexpr Export kFunctions[] = {
     {"syscallNumbers", SyscallNumbers},
     {"syscall", Syscall},
     {"addressOf", AddressOf},
     {"peek", Peek},
     {"poke", Poke},
-    {"programStart", ProgramStart},
+    {kProgramStart, ProgramStart},
     {"programInfo", ProgramInfo},
     {"programOutcomes", ProgramOutcomes},
     {"programSamples", ProgramSamples},
     {"programRaise", ProgramRaise},
     {"userSignals", UserSignals},
-    {"responderStart", ResponderStart},
+    {kResponderStart, ResponderStart},
     {"responderStop", ResponderStop},
     {"responderInfo", ResponderInfo},
-    {"receiveAndPlace", ReceiveAndPlace},
+    {kReceiveAndPlace, ReceiveAndPlace},
 };
+
+constexpr RowExport kRows[] = {kSweepStep, kOutcome};
+
+constexpr ConstantExport kConstants[] = {
+    {"step.load", StepKind::kLoad},
+    {"step.store", StepKind::kStore},
+    {"step.sweep", StepKind::kSweep},
+    {"step.syscall", StepKind::kSyscall},
+    {"step.fork", StepKind::kFork},
+    {"step.fill", StepKind::kFill},
+    {"step.sleep", StepKind::kSleep},
+    {"step.awaitFlag", StepKind::kAwait},
+    {"step.raiseFlag", StepKind::kRaise},
+    {"step.memcpy", StepKind::kMemcpy},
+    {"policy.record", SignalPolicy::kRecord},
+    {"policy.copy", SignalPolicy::kCopy},
+    {"policy.unprotect", SignalPolicy::kUnprotect},
+    {"waiting.blocking", Waiting::kBlocking},
+    {"waiting.poll", Waiting::kPoll},
+    {"waiting.epoll", Waiting::kEpoll},
+    {"waiting.busy", Waiting::kBusy},
+};
+
+constexpr Interface kInterface{kFunctions, kRows, kConstants};
 
 }  // namespace
 
@@ -35,7 +61,7 @@ Napi::Object Init(Napi::Env, Napi::Object exports) {
     return true;
   }();
   static_cast<void>(installed);
-  return AddExports(exports, kExports);
+  return AddExports(exports, kInterface);
 }
 
 NODE_API_MODULE(lab, Init)

@@ -11,6 +11,7 @@
 
 #include "calls.h"
 #include "common/args.h"
+#include "common/call_numbers.h"
 #include "common/sys.h"
 #include "common/uapi.h"
 
@@ -68,13 +69,17 @@ int64_t ReceiveAndPlace(int socket, const Placement& wanted) noexcept {
 
 }  // namespace
 
-// receiveAndPlace(fd, dst, alias, bounce, runBytes, totalBytes): nanoseconds of this thread or
-// -errno.
+// receiveAndPlace(fd, numbers): nanoseconds of this thread or -errno.
 Napi::Value ReceiveAndPlace(const Napi::CallbackInfo& info) {
   Args args(info);
-  const Placement wanted{args.Fd(0, "fd"),           args.Number(1, "dst"),
-                         args.Number(2, "alias"),    args.Number(3, "bounce"),
-                         args.Number(4, "runBytes"), args.Number(5, "totalBytes")};
+  const int fd = args.Fd(0, "fd");
+  CallNumbers<kReceiveAndPlace> numbers(args, 1);
+  const Placement wanted{.fd = fd,
+                         .dst = numbers.Number<"dst">(),
+                         .alias = numbers.Number<"alias">(),
+                         .bounce = numbers.Number<"bounce">(),
+                         .run_bytes = numbers.Number<"runBytes">(),
+                         .total_bytes = numbers.Number<"totalBytes">()};
   args.Require(wanted.run_bytes > 0, "runBytes", "more than 0");
   if (!args.ok()) return {};
   int ends[2];

@@ -112,7 +112,7 @@ bool Argument(const Napi::Value& value, long* out) {
 }  // namespace
 
 Napi::Value SyscallNumbers(const Napi::CallbackInfo& info) {
-  Fields numbers(info.Env());
+  ObjectValue numbers(info.Env());
   for (const auto& [name, number] : kNumbers) numbers.Number(name, static_cast<double>(number));
   return numbers.value();
 }

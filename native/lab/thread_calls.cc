@@ -2,13 +2,15 @@
 // see thread.h. A process of the lab ends with exit_group, which does not wait for blocked threads.
 #include <sched.h>
 
-#include <array>
 #include <cstddef>
+#include <iterator>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "calls.h"
 #include "common/args.h"
+#include "common/call_numbers.h"
 #include "common/thread.h"
 #include "common/values.h"
 #include "program.h"
@@ -18,7 +20,8 @@
 namespace postcopy::lab {
 namespace {
 
-constexpr size_t kStepStride = 8;
+constexpr size_t kStepStride = Row<kSweepStep>::kStride;
+static_assert(kStepStride == 1 + std::size(Step{}.args));
 constexpr double kLargest = 0x1p63;
 
 // Decodes the steps in `numbers`; a RangeError for an invalid one.
@@ -39,19 +42,21 @@ std::vector<Step> StepsOf(Args& args, std::span<const double> numbers) {
 
 }  // namespace
 
-// programStart(steps, samples, policy, fd, source, cpu, takeSignals): a handle or -errno.
+// programStart(steps, numbers): a handle or -errno.
 Napi::Value ProgramStart(const Napi::CallbackInfo& info) {
   Args args(info);
-  const auto numbers = args.Float64s(0, "steps", kStepStride);
-  const auto samples = static_cast<size_t>(args.Number(1, "samples", 1U << 26));
+  const auto encoded = args.Float64s(0, "steps", kStepStride);
+  CallNumbers<kProgramStart> numbers(args, 1);
+  const auto samples = static_cast<size_t>(numbers.Number<"samples">(1U << 26));
   ProgramOptions options;
-  options.policy = static_cast<SignalPolicy>(args.Number(2, "policy", 2));
-  options.fd = args.Int(3, "fd");
-  options.source = args.Number(4, "source");
-  options.cpu = args.Int(5, "cpu");
-  options.take_signals = args.Flag(6, "takeSignals");
+  options.policy = static_cast<SignalPolicy>(
+      numbers.Number<"policy">(static_cast<uint64_t>(SignalPolicy::kUnprotect)));
+  options.fd = numbers.Int<"fd">();
+  options.source = numbers.Number<"source">();
+  options.cpu = numbers.Int<"cpu">();
+  options.take_signals = numbers.Flag<"takeSignals">();
   args.Require(options.cpu < CPU_SETSIZE, "cpu", "less than 1024");
-  const std::vector<Step> steps = StepsOf(args, numbers);
+  const std::vector<Step> steps = StepsOf(args, encoded);
   if (!args.ok()) return {};
   auto program = Program::Create(steps, samples, options);
   if (program == nullptr) return Result(args, -ENOMEM);
@@ -60,28 +65,36 @@ Napi::Value ProgramStart(const Napi::CallbackInfo& info) {
   return NewHandle(info.Env(), std::move(program));
 }
 
-// [thread id (0: not begun), finished, faults that the signal policy resolved]
+// The thread id is 0 before the program begins.
 Napi::Value ProgramInfo(const Napi::CallbackInfo& info) {
   Args args(info);
   const auto program = args.Object<Program>(0, "program");
   if (!args.ok()) return {};
   const Shared& shared = program->shared();
-  return ListValue(args.env(),
-                   {Result(args, shared.thread_id.load()), Result(args, shared.finished.load()),
-                    Result(args, shared.fault_signals.load())});
+  return ObjectValue(args.env())
+      .Number("threadId", shared.thread_id.load())
+      .Flag("finished", shared.finished.load() != 0)
+      .Number("faultSignals", shared.fault_signals.load())
+      .value();
 }
 
-// Per step: state, value, signal, code, address, nanoseconds.
+// A row for each step.
 Napi::Value ProgramOutcomes(const Napi::CallbackInfo& info) {
+  using OutcomeRow = Row<kOutcome>;
   Args args(info);
   const auto program = args.Object<Program>(0, "program");
   if (!args.ok()) return {};
-  std::vector<double> out;
-  for (const Outcome& outcome : program->outcomes()) {
-    out.insert(out.end(),
-               {static_cast<double>(outcome.state.load()), static_cast<double>(outcome.value),
-                static_cast<double>(outcome.signal), static_cast<double>(outcome.code),
-                static_cast<double>(outcome.address), static_cast<double>(outcome.nanoseconds)});
+  const std::span<Outcome> outcomes = program->outcomes();
+  std::vector<double> out(outcomes.size() * OutcomeRow::kStride);
+  for (size_t i = 0; i < outcomes.size(); ++i) {
+    const Outcome& outcome = outcomes[i];
+    const OutcomeRow row(&out[i * OutcomeRow::kStride]);
+    row.Set<"state">(outcome.state.load());
+    row.Set<"value">(outcome.value);
+    row.Set<"signal">(outcome.signal);
+    row.Set<"code">(outcome.code);
+    row.Set<"address">(outcome.address);
+    row.Set<"nanoseconds">(outcome.nanoseconds);
   }
   return Float64ArrayValue(args.env(), out);
 }
@@ -109,16 +122,18 @@ Napi::Value UserSignals(const Napi::CallbackInfo& info) {
   return NumberValue(info.Env(), UserSignalCount());
 }
 
-// responderStart(fd, waiting, cpu, batch, pageBytes, source): a handle or -errno.
+// responderStart(fd, numbers): a handle or -errno.
 Napi::Value ResponderStart(const Napi::CallbackInfo& info) {
   Args args(info);
   ResponderOptions options;
   options.fd = args.Fd(0, "fd");
-  options.waiting = static_cast<Waiting>(args.Number(1, "waiting", 3));
-  options.cpu = args.Int(2, "cpu");
-  options.batch = static_cast<uint32_t>(args.Number(3, "batch", UINT32_MAX));
-  options.page_bytes = args.Number(4, "pageBytes");
-  options.source = args.Number(5, "source");
+  CallNumbers<kResponderStart> numbers(args, 1);
+  options.waiting =
+      static_cast<Waiting>(numbers.Number<"waiting">(static_cast<uint64_t>(Waiting::kBusy)));
+  options.cpu = numbers.Int<"cpu">();
+  options.batch = static_cast<uint32_t>(numbers.Number<"batch">(UINT32_MAX));
+  options.page_bytes = numbers.Number<"pageBytes">();
+  options.source = numbers.Number<"source">();
   args.Require(options.page_bytes > 0, "pageBytes", "more than 0");
   args.Require(options.cpu < CPU_SETSIZE, "cpu", "less than 1024");
   if (!args.ok()) return {};
@@ -135,17 +150,17 @@ Napi::Value ResponderStop(const Napi::CallbackInfo& info) {
   return {};
 }
 
-// [thread id, messages, reads, refusals, last error]
 Napi::Value ResponderInfo(const Napi::CallbackInfo& info) {
   Args args(info);
   const auto responder = args.Object<Responder>(0, "responder");
   if (!args.ok()) return {};
-  const std::array<double, 5> out{static_cast<double>(responder->thread_id.load()),
-                                  static_cast<double>(responder->messages.load()),
-                                  static_cast<double>(responder->reads.load()),
-                                  static_cast<double>(responder->refusals.load()),
-                                  static_cast<double>(responder->last_error.load())};
-  return NumbersValue(args.env(), out);
+  return ObjectValue(args.env())
+      .Number("threadId", responder->thread_id.load())
+      .Number("messages", static_cast<double>(responder->messages.load()))
+      .Number("reads", static_cast<double>(responder->reads.load()))
+      .Number("refusals", static_cast<double>(responder->refusals.load()))
+      .Number("lastError", static_cast<double>(responder->last_error.load()))
+      .value();
 }
 
 }  // namespace postcopy::lab

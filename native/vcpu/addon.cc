@@ -2,14 +2,17 @@
 #include <napi.h>
 
 #include "calls.h"
-#include "common/values.h"
+#include "common/content.h"
+#include "common/exports.h"
+#include "common/workload.h"
+#include "vcpu.h"
 
 namespace postcopy::guest {
 namespace {
 
-constexpr Export kExports[] = {
+constexpr Export kFunctions[] = {
     {"machineCreate", MachineCreate},
-    {"machineConfigure", MachineConfigure},
+    {kMachineConfigure, MachineConfigure},
     {"machineStart", MachineStart},
     {"machineStop", MachineStop},
     {"machineQuit", MachineQuit},
@@ -25,15 +28,31 @@ constexpr Export kExports[] = {
     {"vcpuThreadId", VcpuThreadId},
     {"vcpuSave", VcpuSave},
     {"vcpuLoad", VcpuLoad},
-    {"vcpuReadStats", VcpuReadStats},
+    {kVcpuReadStats, VcpuReadStats},
     {"vcpuReadHistogram", VcpuReadHistogram},
     {"checksum", ChecksumOf},
 };
 
+constexpr RowExport kRows[] = {kFinding, kSealedPage, kVcpuState};
+
+constexpr ConstantExport kConstants[] = {
+    {"pattern.idle", Pattern::kIdle},           {"pattern.sweep", Pattern::kSweep},
+    {"pattern.random", Pattern::kRandom},       {"pattern.zipf", Pattern::kZipf},
+    {"pattern.chase", Pattern::kChase},         {"activity.stopped", Activity::kStopped},
+    {"activity.running", Activity::kRunning},   {"activity.idle", Activity::kIdle},
+    {"activity.finished", Activity::kFinished}, {"activity.failed", Activity::kFailed},
+    {"verdict.lost", Verdict::kLost},           {"verdict.misplaced", Verdict::kMisplaced},
+    {"verdict.stale", Verdict::kStale},         {"verdict.torn", Verdict::kTorn},
+    {"verdict.corrupt", Verdict::kCorrupt},     {"block.ram", Block::kRam},
+    {"block.ledger", Block::kLedger},           {"histogram.buckets", TouchHistogram::kBuckets},
+};
+
+constexpr Interface kInterface{kFunctions, kRows, kConstants};
+
 }  // namespace
 
 Napi::Object Init(Napi::Env, Napi::Object exports) {
-  return AddExports(exports, kExports);
+  return AddExports(exports, kInterface);
 }
 
 NODE_API_MODULE(vcpu, Init)

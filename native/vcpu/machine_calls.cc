@@ -4,6 +4,7 @@
 
 #include "calls.h"
 #include "common/args.h"
+#include "common/call_numbers.h"
 #include "common/region_lease.h"
 #include "common/values.h"
 #include "machine.h"
@@ -20,17 +21,20 @@ const RegionLease* LeaseOf(Args& args, size_t index, const char* name) {
   return lease;
 }
 
-// Six numbers for each finding.
 Napi::Value FindingsArray(napi_env env, const std::vector<Finding>& findings) {
-  std::vector<double> fields;
-  for (const Finding& finding : findings) {
-    fields.insert(
-        fields.end(),
-        {static_cast<double>(finding.verdict), static_cast<double>(finding.block),
-         static_cast<double>(finding.offset_bytes), static_cast<double>(finding.length_bytes),
-         static_cast<double>(finding.got), static_cast<double>(finding.expected)});
+  using FindingRow = Row<kFinding>;
+  std::vector<double> numbers(findings.size() * FindingRow::kStride);
+  for (size_t i = 0; i < findings.size(); ++i) {
+    const Finding& finding = findings[i];
+    const FindingRow row(&numbers[i * FindingRow::kStride]);
+    row.Set<"verdict">(finding.verdict);
+    row.Set<"block">(finding.block);
+    row.Set<"offsetBytes">(finding.offset_bytes);
+    row.Set<"lengthBytes">(finding.length_bytes);
+    row.Set<"got">(finding.got);
+    row.Set<"expected">(finding.expected);
   }
-  return Float64ArrayValue(env, fields);
+  return Float64ArrayValue(env, numbers);
 }
 
 }  // namespace
@@ -64,15 +68,16 @@ Napi::Value MachineCreate(const Napi::CallbackInfo& info) {
 Napi::Value MachineConfigure(const Napi::CallbackInfo& info) {
   Args args(info);
   const auto machine = args.Object<Machine>(0, "machine");
+  CallNumbers<kMachineConfigure> numbers(args, 1);
   Workload workload;
   workload.pattern =
-      static_cast<Pattern>(args.Number(1, "pattern", static_cast<uint64_t>(Pattern::kChase)));
-  workload.writes_percent = static_cast<uint32_t>(args.Number(2, "writesPercent", 100));
-  workload.fill_percent = static_cast<uint32_t>(args.Number(3, "fillPercent", 100));
-  workload.hot_pages = args.Number(4, "hotPages");
-  workload.touches_limit = args.Number(5, "touches");
-  workload.rate = static_cast<double>(args.Number(6, "rate"));
-  workload.seed = args.Number(7, "seed");
+      static_cast<Pattern>(numbers.Number<"pattern">(static_cast<uint64_t>(Pattern::kChase)));
+  workload.writes_percent = static_cast<uint32_t>(numbers.Number<"writesPercent">(100));
+  workload.fill_percent = static_cast<uint32_t>(numbers.Number<"fillPercent">(100));
+  workload.hot_pages = numbers.Number<"hotPages">();
+  workload.touches_limit = numbers.Number<"touches">();
+  workload.rate = static_cast<double>(numbers.Number<"rate">());
+  workload.seed = numbers.Number<"seed">();
   if (!args.ok()) return {};
   return Result(args, machine->Configure(workload));
 }
@@ -122,11 +127,13 @@ Napi::Value MachineVerify(const Napi::CallbackInfo& info) {
   const auto machine = args.Object<Machine>(0, "machine");
   const auto seals = args.Float64s(1, "sealed", 0);
   if (!args.ok()) return {};
+  using SealRow = Row<kSealedPage>;
   std::vector<SealedPage> sealed;
-  for (size_t at = 0; at + 1 < seals.size(); at += 2) {
+  for (size_t at = 0; at + SealRow::kStride <= seals.size(); at += SealRow::kStride) {
+    const SealRow row(&seals[at]);
     SealedPage seal{};
-    args.Require(ToInteger(seals[at], 0, UINT32_MAX, &seal.page) &&
-                     ToInteger(seals[at + 1], 0, UINT32_MAX, &seal.checksum) &&
+    args.Require(ToInteger(row.Get<"page">(), 0, UINT32_MAX, &seal.page) &&
+                     ToInteger(row.Get<"checksum">(), 0, UINT32_MAX, &seal.checksum) &&
                      seal.page < machine->memory().ram_bytes() / kPageBytes,
                  "sealed", "pages of ram with their checksums");
     sealed.push_back(seal);
@@ -161,7 +168,7 @@ Napi::Value MachineTakeScanResult(const Napi::CallbackInfo& info) {
   const ScanResult result = machine->TakeScanResult();
   std::array<double, kVerdicts> counts{};
   for (size_t i = 0; i < kVerdicts; ++i) counts[i] = static_cast<double>(result.counts[i]);
-  return Fields(info.Env())
+  return ObjectValue(info.Env())
       .Flag("complete", result.complete)
       .Number("pages", static_cast<double>(result.pages))
       .Value("counts", NumbersValue(info.Env(), counts))

@@ -23,7 +23,6 @@ struct VcpuState {
   uint64_t filled;  // pages of the slice that were written before the start
 };
 
-// In the order of ACTIVITIES in src/guest/vcpu-stats.ts.
 enum class Activity : uint32_t { kStopped, kRunning, kIdle, kFinished, kFailed };
 
 class Vcpu {

@@ -4,13 +4,13 @@
 
 #include "calls.h"
 #include "common/args.h"
+#include "common/call_numbers.h"
 #include "machine.h"
 
 namespace postcopy::guest {
 namespace {
 
-constexpr size_t kStateWords = 7;
-constexpr size_t kStatsFields = 11;
+using StateRow = Row<kVcpuState, uint64_t>;
 
 // The index of a vCPU of the machine.
 struct VcpuArgument {
@@ -34,16 +34,17 @@ Napi::Value VcpuSave(const Napi::CallbackInfo& info) {
   Args args(info);
   const auto machine = args.Object<Machine>(0, "machine");
   const VcpuArgument vcpu(args, machine);
-  const auto words = args.Uint64s(2, "state", kStateWords);
+  const auto words = args.Uint64s(2, "state", StateRow::kStride);
   if (!args.ok()) return {};
   const VcpuState state = machine->SaveVcpu(vcpu.index);
-  words[0] = state.generator.random;
-  words[1] = state.generator.position;
-  words[2] = state.touches;
-  words[3] = state.reads;
-  words[4] = state.writes;
-  words[5] = state.failed_checks;
-  words[6] = state.filled;
+  const StateRow row(words.data());
+  row.Set<"random">(state.generator.random);
+  row.Set<"position">(state.generator.position);
+  row.Set<"touches">(state.touches);
+  row.Set<"reads">(state.reads);
+  row.Set<"writes">(state.writes);
+  row.Set<"failedChecks">(state.failed_checks);
+  row.Set<"filled">(state.filled);
   return {};
 }
 
@@ -51,36 +52,44 @@ Napi::Value VcpuLoad(const Napi::CallbackInfo& info) {
   Args args(info);
   const auto machine = args.Object<Machine>(0, "machine");
   const VcpuArgument vcpu(args, machine);
-  const auto words = args.Uint64s(2, "state", kStateWords);
+  const auto words = args.Uint64s(2, "state", StateRow::kStride);
   if (!args.ok()) return {};
-  const VcpuState state{{words[0], words[1]}, words[2], words[3], words[4], words[5], words[6]};
+  const StateRow row(words.data());
+  const VcpuState state{
+      .generator = {.random = row.Get<"random">(), .position = row.Get<"position">()},
+      .touches = row.Get<"touches">(),
+      .reads = row.Get<"reads">(),
+      .writes = row.Get<"writes">(),
+      .failed_checks = row.Get<"failedChecks">(),
+      .filled = row.Get<"filled">()};
   return Result(args, machine->LoadVcpu(vcpu.index, state));
 }
 
-// In the order of `readVcpuStats` in src/guest/vcpu-stats.ts.
+// (machine, vcpu, numbers)
 Napi::Value VcpuReadStats(const Napi::CallbackInfo& info) {
   Args args(info);
   const auto machine = args.Object<Machine>(0, "machine");
   const VcpuArgument vcpu(args, machine);
-  const auto out = args.Float64s(2, "out", kStatsFields);
+  CallNumbers<kVcpuReadStats> numbers(args, 2);
   if (!args.ok()) return {};
   const VcpuStats& stats = machine->vcpus()[vcpu.index]->stats();
   timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
   const double now_ns = static_cast<double>(now.tv_sec) * 1e9 + static_cast<double>(now.tv_nsec);
-  out[0] = static_cast<double>(machine->ActivityOf(vcpu.index));
-  out[1] = static_cast<double>(stats.touches.Get());
-  out[2] = static_cast<double>(stats.reads.Get());
-  out[3] = static_cast<double>(stats.writes.Get());
-  out[4] = static_cast<double>(stats.failed_checks.Get());
-  out[5] = static_cast<double>(stats.blocktime_ns.Get()) / 1000;
-  out[6] = static_cast<double>(stats.max_touch_ns.Get());
+  numbers.Set<"activity">(machine->ActivityOf(vcpu.index));
+  numbers.Set<"touches">(stats.touches.Get());
+  numbers.Set<"reads">(stats.reads.Get());
+  numbers.Set<"writes">(stats.writes.Get());
+  numbers.Set<"failedChecks">(stats.failed_checks.Get());
+  numbers.Set<"blocktimeUs">(static_cast<double>(stats.blocktime_ns.Get()) / 1000);
+  numbers.Set<"maxTouchNs">(stats.max_touch_ns.Get());
   const uint64_t since_ns = stats.touching_since_ns.Get();
   const uint64_t touching = stats.touching.Get();
-  out[7] = static_cast<double>(touching) - 1;
-  out[8] = touching == 0 ? 0 : std::max(0.0, (now_ns - static_cast<double>(since_ns)) / 1000);
-  out[9] = machine->vcpus()[vcpu.index]->slice().first;
-  out[10] = machine->vcpus()[vcpu.index]->slice().count;
+  numbers.Set<"touchedPage">(static_cast<double>(touching) - 1);
+  numbers.Set<"touchedForUs">(
+      touching == 0 ? 0 : std::max(0.0, (now_ns - static_cast<double>(since_ns)) / 1000));
+  numbers.Set<"firstPage">(machine->vcpus()[vcpu.index]->slice().first);
+  numbers.Set<"pageCount">(machine->vcpus()[vcpu.index]->slice().count);
   return {};
 }
 

@@ -5,13 +5,17 @@
 import { constants } from 'node:os'
 import { KernelError, PeerError } from '../errors.js'
 import {
+  AssembleCall,
   assembleRecords,
   AssembleStop,
+  Assembly,
   createHostPageAssembly,
   type HostPageAssembly,
   hugePageShortage,
   kernelError,
+  LoadCall,
   loadRecords,
+  PlaceCall,
   placeRecords,
   PlaceStop,
   type Userfaultfd,
@@ -29,8 +33,9 @@ export class Placement {
   readonly #pageCount: number
   #discardedPages = 0
   readonly #counters: Counters
-  /** Results of the native loops. */
-  readonly #result = new Float64Array(6)
+  readonly #loading = new LoadCall()
+  readonly #placing = new PlaceCall()
+  readonly #assembling = new AssembleCall()
   /** One record built from its parts, so that every page is placed by the same code. */
   readonly #record = new Uint8Array(RECORD_HEAD_BYTES + TARGET_PAGE_SIZE)
   /**
@@ -237,20 +242,14 @@ export class Placement {
 
   #load(target: DestinationBlock, bytes: Uint8Array, start: number, end: number): number {
     const { block, received, zeroed } = target
-    const taken = loadRecords(
-      block.region,
-      block.lengthBytes,
-      received.bytes,
-      zeroed.bytes,
-      bytes,
-      start,
-      end,
-      this.#result,
-    )
-    const [normal = 0, zero = 0] = this.#result
-    this.#counters.normalPages += normal
-    this.#counters.zeroPages += zero
-    this.#counters.precopiedPages += normal + zero
+    const call = this.#loading
+    call.usedLength = block.lengthBytes
+    call.start = start
+    call.end = end
+    const taken = loadRecords(block.region, received.bytes, zeroed.bytes, bytes, call)
+    this.#counters.normalPages += call.normalPages
+    this.#counters.zeroPages += call.zeroPages
+    this.#counters.precopiedPages += call.normalPages + call.zeroPages
     return taken
   }
 
@@ -262,23 +261,17 @@ export class Placement {
     end: number,
   ): number {
     const { block, received } = target
-    const taken = placeRecords(
-      uffd,
-      block.region,
-      block.lengthBytes,
-      received.bytes,
-      bytes,
-      start,
-      end,
-      this.#result,
-    )
-    const [normal = 0, zero = 0, errno = 0, offset = 0, calls = 0, stop = 0] = this.#result
-    this.#counters.normalPages += normal
-    this.#counters.zeroPages += zero
-    this.#counters.placeCalls += calls
-    if (stop === PlaceStop.DUPLICATE) this.#refuse(target, offset)
-    if (stop === PlaceStop.IOCTL) {
-      throw kernelError(-errno, 'ioctl', `UFFDIO_COPY, "${block.name}" + ${offset}`)
+    const call = this.#placing
+    call.usedLength = block.lengthBytes
+    call.start = start
+    call.end = end
+    const taken = placeRecords(uffd, block.region, received.bytes, bytes, call)
+    this.#counters.normalPages += call.normalPages
+    this.#counters.zeroPages += call.zeroPages
+    this.#counters.placeCalls += call.ioctls
+    if (call.stop === PlaceStop.DUPLICATE) this.#refuse(target, call.offset)
+    if (call.stop === PlaceStop.IOCTL) {
+      throw kernelError(-call.errno, 'ioctl', `UFFDIO_COPY, "${block.name}" + ${call.offset}`)
     }
     return taken
   }
@@ -286,35 +279,31 @@ export class Placement {
   #assemble(
     uffd: Userfaultfd,
     target: DestinationBlock,
-    { staging, state }: HostPageAssembly,
+    assembly: HostPageAssembly,
     bytes: Uint8Array,
     start: number,
     end: number,
   ): number {
     const { block, received } = target
+    const { staging, state } = assembly
+    const call = this.#assembling
+    call.usedLength = block.lengthBytes
+    call.end = end
     let at = start
     for (;;) {
-      at += assembleRecords(
-        staging,
-        state,
-        block.lengthBytes,
-        received.bytes,
-        bytes,
-        at,
-        end,
-        this.#result,
-      )
-      const [normal = 0, zero = 0, stop = 0] = this.#result
-      this.#counters.normalPages += normal
-      this.#counters.zeroPages += zero
-      const [hostPage = -1, seen = 0] = state
-      if (stop !== AssembleStop.NONE) this.#refuse(target, hostPage * block.hostPageSize)
+      call.start = at
+      at += assembleRecords(assembly, received.bytes, bytes, call)
+      this.#counters.normalPages += call.normalPages
+      this.#counters.zeroPages += call.zeroPages
+      const hostPage = state[Assembly.hostPage] ?? -1
+      const seen = state[Assembly.seenPages] ?? 0
+      if (call.stop !== AssembleStop.NONE) this.#refuse(target, hostPage * block.hostPageSize)
       if (hostPage === -1 || seen < block.hostPages) return at - start
       const offset = hostPage * block.hostPageSize
       placeOnce(uffd, target, offset, () => uffd.copy(block.region.address + offset, staging))
       this.#counters.placeCalls += 1
       received.setRange(hostPage * block.hostPages, (hostPage + 1) * block.hostPages)
-      state[0] = -1
+      state[Assembly.hostPage] = -1
     }
   }
 

@@ -1,6 +1,6 @@
 /** A RAM block in a sparse file: zero pages and discarded pages are holes. */
 import { closeSync, fsyncSync, ftruncateSync } from 'node:fs'
-import { isZero, kernelError, MemoryRegion, storeRecords } from '../kernel/index.js'
+import { isZero, kernelError, MemoryRegion, StoreCall, storeRecords } from '../kernel/index.js'
 import { PageBitmap } from '../ram/index.js'
 import { RamFlag } from '../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
@@ -32,8 +32,7 @@ export class BlockFile {
   readonly #zeroed: PageBitmap
   /** A mapping used only to punch holes; its memory is never accessed. */
   readonly #region: MemoryRegion
-  /** Results of the native loop: pages, zero pages, errno, offset. */
-  readonly #result = new Float64Array(4)
+  readonly #storing = new StoreCall()
   /** One record built from its parts, so that every page is written by the same code. */
   readonly #record = new Uint8Array(RECORD_HEAD_BYTES + TARGET_PAGE_SIZE)
 
@@ -96,22 +95,16 @@ export class BlockFile {
     start: number,
     end: number,
   ): { taken: number; normal: number; zero: number } {
-    const taken = storeRecords(
-      this.#fd,
-      this.lengthBytes,
-      this.received.bytes,
-      this.#zeroed.bytes,
-      bytes,
-      start,
-      end,
-      this.#result,
-    )
-    const [normal = 0, zero = 0, errno = 0, offset = 0] = this.#result
-    if (errno !== 0) {
-      const where = `${this.file} (RAM block "${this.name}") + ${offset}`
-      throw kernelError(-errno, 'pwrite', where)
+    const call = this.#storing
+    call.usedLength = this.lengthBytes
+    call.start = start
+    call.end = end
+    const taken = storeRecords(this.#fd, this.received.bytes, this.#zeroed.bytes, bytes, call)
+    if (call.errno !== 0) {
+      const where = `${this.file} (RAM block "${this.name}") + ${call.offset}`
+      throw kernelError(-call.errno, 'pwrite', where)
     }
-    return { taken, normal, zero }
+    return { taken, normal: call.normalPages, zero: call.zeroPages }
   }
 
   /** Takes a page from a record with a name. */

@@ -2,7 +2,7 @@
  * Packs dirty pages into `ram` sections. A sweep covers all blocks. Requested pages are sent before
  * it, and the sweep continues after the last of them (protocol section 3.1).
  */
-import { packPages, sendPages } from '../kernel/index.js'
+import { PackCall, SendCall, packPages, sendPages } from '../kernel/index.js'
 import type { ChannelName, Counters } from '../migration/index.js'
 import type { TrackedBlock } from '../ram/index.js'
 import { ElementType, RamFlag, SECTION_FOOTER } from '../stream/index.js'
@@ -56,8 +56,8 @@ export class RamSender {
   readonly #ahead: PageQueue
   readonly #blocks: readonly TrackedBlock[]
   readonly #counters: Counters
-  /** Results of packPages and sendPages, see there. */
-  readonly #packed = new Float64Array(6)
+  readonly #packing = new PackCall()
+  readonly #sending = new SendCall()
   /** Where the sweep continues. */
   #blockIndex = 0
   #page = 0
@@ -241,7 +241,7 @@ export class RamSender {
       const before = this.remainingPages
       const range = { from: this.#page, to: tracked.block.pageCount, maxPages: left }
       at = this.#pack('main', out, at, tracked, range, direct)
-      const [nextPage = 0] = this.#packed
+      const { nextPage } = direct === undefined ? this.#packing : this.#sending
       this.#page = nextPage
       left -= before - this.remainingPages
       // Stopped early: the buffer, batch or socket is full, or the destination has sent something.
@@ -261,26 +261,26 @@ export class RamSender {
     direct?: DirectSend,
   ): number {
     const { block, dirty } = tracked
-    const options = {
-      from,
-      to,
-      maxPages: Math.min(maxPages, to - from),
-      hostPages: this.#postcopy ? block.hostPages : 1,
-      name: tracked === this.#lastBlock[channel] ? undefined : block.nameBytes,
-    }
+    const call = direct === undefined ? this.#packing : this.#sending
+    call.from = from
+    call.to = to
+    call.maxPages = Math.min(maxPages, to - from)
+    call.hostPages = this.#postcopy ? block.hostPages : 1
+    call.outOffset = at
+    const name = tracked === this.#lastBlock[channel] ? undefined : block.nameBytes
     const room = out.subarray(0, out.length - TAIL_BYTES)
-    const packed = this.#packed
     let end: number
     if (direct === undefined) {
-      end = at + packPages(block.region, dirty.bytes, options, room, at, packed)
+      end = at + packPages(block.region, dirty.bytes, name, room, this.#packing)
     } else {
-      const sendOptions = { ...options, fd: direct.fd, piecePages: PIECE_PAGES }
-      end = sendPages(block.region, dirty.bytes, sendOptions, room, at, packed)
-      const [, , , sentBytes = 0, unsentFrom = 0] = packed
-      direct.sentBytes += sentBytes
-      direct.unsentFrom = unsentFrom
+      const sending = this.#sending
+      sending.fd = direct.fd
+      sending.piecePages = PIECE_PAGES
+      end = sendPages(block.region, dirty.bytes, name, room, sending)
+      direct.sentBytes += sending.sentBytes
+      direct.unsentFrom = sending.unsentFrom
     }
-    const [, normal = 0, zero = 0] = packed
+    const { normalPages: normal, zeroPages: zero } = call
     if (normal + zero > 0) this.#lastBlock[channel] = tracked
     this.#counters.normalPages += normal
     this.#counters.zeroPages += zero
