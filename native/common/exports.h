@@ -31,7 +31,6 @@ struct Export {
 
 struct RowExport {
   template <size_t kFields>
-  // NOLINTNEXTLINE(google-explicit-constructor): a layout is meant to convert
   constexpr RowExport(const RowLayout<kFields>& layout) noexcept
       : name(layout.row), fields(layout.fields.names) {}
 

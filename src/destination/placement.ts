@@ -22,11 +22,15 @@ import {
 } from '../kernel/index.js'
 import type { ChannelName, Counters } from '../migration/index.js'
 import { checkDiscards, populate, type RamBlock } from '../ram/index.js'
-import { RamFlag } from '../stream/index.js'
+import {
+  RAM_PAGE_RECORD_BYTES,
+  RAM_RECORD_HEAD_BYTES,
+  RAM_ZERO_RECORD_BYTES,
+  RamFlag,
+} from '../stream/index.js'
+import { writeRamRecordHead } from '../stream/internal.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import type { DestinationBlock } from './block.js'
-
-const RECORD_HEAD_BYTES = 8
 
 export class Placement {
   readonly #blocks: readonly DestinationBlock[]
@@ -37,7 +41,7 @@ export class Placement {
   readonly #placing = new PlaceCall()
   readonly #assembling = new AssembleCall()
   /** One record built from its parts, so that every page is placed by the same code. */
-  readonly #record = new Uint8Array(RECORD_HEAD_BYTES + TARGET_PAGE_SIZE)
+  readonly #record = new Uint8Array(RAM_PAGE_RECORD_BYTES)
   /**
    * By channel, the incomplete host page of each block whose host pages are larger than target
    * pages.
@@ -186,21 +190,25 @@ export class Placement {
     bytes: Uint8Array,
     start: number,
   ): void {
-    this.#record.set(bytes.subarray(start, start + TARGET_PAGE_SIZE), RECORD_HEAD_BYTES)
-    this.#single(channel, target, offset + RamFlag.page + RamFlag.continue, this.#record.length)
+    this.#record.set(bytes.subarray(start, start + TARGET_PAGE_SIZE), RAM_RECORD_HEAD_BYTES)
+    this.#single(channel, target, RamFlag.page, offset, RAM_PAGE_RECORD_BYTES)
   }
 
   zero(channel: ChannelName, target: DestinationBlock, offset: number): void {
-    this.#record[RECORD_HEAD_BYTES] = 0
-    this.#single(channel, target, offset + RamFlag.zero + RamFlag.continue, RECORD_HEAD_BYTES + 1)
+    this.#record[RAM_RECORD_HEAD_BYTES] = 0
+    this.#single(channel, target, RamFlag.zero, offset, RAM_ZERO_RECORD_BYTES)
   }
 
-  #single(channel: ChannelName, target: DestinationBlock, head: number, lengthBytes: number): void {
-    const view = new DataView(this.#record.buffer)
-    view.setUint32(0, Math.floor(head / 2 ** 32))
-    view.setUint32(4, head % 2 ** 32)
+  #single(
+    channel: ChannelName,
+    target: DestinationBlock,
+    kind: typeof RamFlag.page | typeof RamFlag.zero,
+    offset: number,
+    lengthBytes: number,
+  ): void {
+    writeRamRecordHead(this.#record, kind, offset)
     const taken = this.records(channel, target, this.#record, 0, lengthBytes)
-    if (taken !== lengthBytes) this.#refuse(target, head - (head % TARGET_PAGE_SIZE))
+    if (taken !== lengthBytes) this.#refuse(target, offset)
   }
 
   /** Resolves a fault on a received page: it is in `zeroed`, or was placed just now. */

@@ -8,6 +8,7 @@ import { PackCall, packPages } from '../kernel/index.js'
 import { createCounters, now, runWorker, workerInput } from '../migration/index.js'
 import { PageBitmap, RamBlock } from '../ram/index.js'
 import type { Owed } from '../source/index.js'
+import { RAM_PAGE_RECORD_BYTES } from '../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { ParkDirectory } from './directory.js'
 import type { SpillNotice, SpillWorkerData } from './spill.js'
@@ -36,7 +37,7 @@ function spill(store: VmStore, { blocks: shared, ...identity }: Owed): void {
   )
   store.takeDevices(identity.devices, 'postcopy')
   store.commitDevices()
-  const batch = new Uint8Array(BATCH_PAGES * (8 + TARGET_PAGE_SIZE))
+  const batch = new Uint8Array(BATCH_PAGES * RAM_PAGE_RECORD_BYTES)
   const call = new PackCall()
   call.hostPages = 1
   call.maxPages = BATCH_PAGES

@@ -18,6 +18,14 @@ import * as kernel from '../../src/kernel/native.js'
 import { PageRange, ScanFlag } from '../../src/kernel/pagemap.js'
 import { AssembleStop, PlaceStop } from '../../src/kernel/pages.js'
 import {
+  MAX_RECORD_NAME_BYTES,
+  RAM_PAGE_RECORD_BYTES,
+  RAM_RECORD_HEAD_BYTES,
+  RAM_ZERO_RECORD_BYTES,
+  RamFlag,
+} from '../../src/stream/index.js'
+import { TARGET_PAGE_SIZE } from '../../src/units.js'
+import {
   differences,
   inOrder,
   type DeclaredInterface,
@@ -58,6 +66,16 @@ const declared: Record<'postcopy' | 'vcpu' | 'lab', DeclaredInterface> = {
       event: UffdEvent,
       placeStop: PlaceStop,
       assembleStop: AssembleStop,
+      record: {
+        targetPageBytes: TARGET_PAGE_SIZE,
+        headerBytes: RAM_RECORD_HEAD_BYTES,
+        pageBytes: RAM_PAGE_RECORD_BYTES,
+        zeroBytes: RAM_ZERO_RECORD_BYTES,
+        maxNameBytes: MAX_RECORD_NAME_BYTES,
+        zero: RamFlag.zero,
+        page: RamFlag.page,
+        continue: RamFlag.continue,
+      },
     },
   },
   vcpu: {
