@@ -2,9 +2,9 @@
 //
 // A call with many numbers takes them in one Float64Array: its arguments, then its results. The
 // caller uses the array again for the next call. A list is an array of rows with the same fields.
-// Each layout is declared once in C++ (calls.h of the addon) and once in TypeScript (native.ts of the
-// room). test/kernel/interface.test.ts compares the two by the function `nativeInterface` that every
-// addon exports (exports.h).
+// Each layout is declared once in C++ (calls.h of the addon) and once in TypeScript (native.ts of
+// the room). test/kernel/interface.test.ts compares the two by the function `nativeInterface` that
+// every addon exports (exports.h).
 #pragma once
 
 #include <algorithm>
