@@ -1,6 +1,6 @@
 /**
  * The least time that this host needs for the work of a postcopy. A program in C++
- * (`native/bench/`) does only that work, between two processes. Benchmarks quote ratios to it.
+ * (`native/floor/`) does only that work, between two processes. Benchmarks quote ratios to it.
  */
 import { execFile } from 'node:child_process'
 import { PostcopyError } from '../errors.js'

@@ -4,7 +4,8 @@
  * touches guest memory itself.
  */
 import { PostcopyError } from '../errors.js'
-import { EVENT_STRIDE, UffdEvent, type Userfaultfd } from '../kernel/index.js'
+import { EVENT_STRIDE, FaultEvent, UffdEvent, type Userfaultfd } from '../kernel/index.js'
+import { rowOf } from '../kernel/internal.js'
 import type { Counters } from '../migration/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import type { DestinationBlock } from './block.js'
@@ -13,6 +14,9 @@ import type { Placement } from './placement.js'
 
 /** Room for threads that wait at the same time; doubles as needed. */
 const INITIAL_WAITERS = 64
+
+/** Fields of a waiter. */
+const Waiter = rowOf('waiter', ['blockIndex', 'page', 'threadId', 'sinceMs'])
 
 /** Requests one host page from the source. */
 export type RequestPage = (target: DestinationBlock, offset: number) => void
@@ -25,8 +29,7 @@ export class FaultService {
   readonly #counters: Counters
   readonly #requestPage: RequestPage
   #stopWatching: (() => void) | undefined
-  /** Waiters, four numbers each: block index, first page, thread id, start of the wait (ms). */
-  #waiters = new Float64Array(INITIAL_WAITERS * 4)
+  #waiters = new Float64Array(INITIAL_WAITERS * Waiter.stride)
   #waiting = 0
 
   constructor(
@@ -92,14 +95,15 @@ export class FaultService {
     if (this.#waiting === 0) return
     const time = performance.now()
     for (let index = this.#waiting - 1; index >= 0; index -= 1) {
-      const at = index * 4
-      const target = this.#blocks[this.#waiters[at] ?? -1]
-      const page = this.#waiters[at + 1] ?? 0
+      const at = index * Waiter.stride
+      const target = this.#blocks[this.#waiters[at + Waiter.blockIndex] ?? -1]
+      const page = this.#waiters[at + Waiter.page] ?? 0
       if (target?.received.test(page) !== true) continue
-      const sinceMs = this.#waiters[at + 3] ?? time
-      this.#log.end(this.#waiters[at + 2] ?? 0, sinceMs, time)
+      const sinceMs = this.#waiters[at + Waiter.sinceMs] ?? time
+      this.#log.end(this.#waiters[at + Waiter.threadId] ?? 0, sinceMs, time)
       this.#waiting -= 1
-      this.#waiters.copyWithin(at, this.#waiting * 4, this.#waiting * 4 + 4)
+      const last = this.#waiting * Waiter.stride
+      this.#waiters.copyWithin(at, last, last + Waiter.stride)
     }
   }
 
@@ -108,8 +112,9 @@ export class FaultService {
     const time = performance.now()
     for (let index = 0; index < count; index += 1) {
       const at = index * EVENT_STRIDE
-      if (events[at] !== UffdEvent.PAGEFAULT) continue
-      this.#fault(events[at + 2] ?? 0, events[at + 3] ?? 0, time)
+      if (events[at + FaultEvent.type] !== UffdEvent.PAGEFAULT) continue
+      const address = events[at + FaultEvent.address] ?? 0
+      this.#fault(address, events[at + FaultEvent.threadId] ?? 0, time)
     }
   }
 
@@ -146,16 +151,16 @@ export class FaultService {
   }
 
   #wait(blockIndex: number, page: number, threadId: number, time: number): void {
-    const at = this.#waiting * 4
+    const at = this.#waiting * Waiter.stride
     if (at === this.#waiters.length) {
       const wider = new Float64Array(this.#waiters.length * 2)
       wider.set(this.#waiters)
       this.#waiters = wider
     }
-    this.#waiters[at] = blockIndex
-    this.#waiters[at + 1] = page
-    this.#waiters[at + 2] = threadId
-    this.#waiters[at + 3] = time
+    this.#waiters[at + Waiter.blockIndex] = blockIndex
+    this.#waiters[at + Waiter.page] = page
+    this.#waiters[at + Waiter.threadId] = threadId
+    this.#waiters[at + Waiter.sinceMs] = time
     this.#waiting += 1
     this.#log.begin(threadId, time)
   }

@@ -5,34 +5,43 @@
 import { constants } from 'node:os'
 import { KernelError, PeerError } from '../errors.js'
 import {
+  AssembleCall,
   assembleRecords,
   AssembleStop,
+  Assembly,
   createHostPageAssembly,
   type HostPageAssembly,
   hugePageShortage,
   kernelError,
+  LoadCall,
   loadRecords,
+  PlaceCall,
   placeRecords,
   PlaceStop,
   type Userfaultfd,
 } from '../kernel/index.js'
 import type { ChannelName, Counters } from '../migration/index.js'
 import { checkDiscards, populate, type RamBlock } from '../ram/index.js'
-import { RamFlag } from '../stream/index.js'
+import {
+  RAM_PAGE_RECORD_BYTES,
+  RAM_RECORD_HEAD_BYTES,
+  RAM_ZERO_RECORD_BYTES,
+  RamFlag,
+} from '../stream/index.js'
+import { writeRamRecordHead } from '../stream/internal.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import type { DestinationBlock } from './block.js'
-
-const RECORD_HEAD_BYTES = 8
 
 export class Placement {
   readonly #blocks: readonly DestinationBlock[]
   readonly #pageCount: number
   #discardedPages = 0
   readonly #counters: Counters
-  /** Results of the native loops. */
-  readonly #result = new Float64Array(6)
+  readonly #loading = new LoadCall()
+  readonly #placing = new PlaceCall()
+  readonly #assembling = new AssembleCall()
   /** One record built from its parts, so that every page is placed by the same code. */
-  readonly #record = new Uint8Array(RECORD_HEAD_BYTES + TARGET_PAGE_SIZE)
+  readonly #record = new Uint8Array(RAM_PAGE_RECORD_BYTES)
   /**
    * By channel, the incomplete host page of each block whose host pages are larger than target
    * pages.
@@ -181,21 +190,25 @@ export class Placement {
     bytes: Uint8Array,
     start: number,
   ): void {
-    this.#record.set(bytes.subarray(start, start + TARGET_PAGE_SIZE), RECORD_HEAD_BYTES)
-    this.#single(channel, target, offset + RamFlag.page + RamFlag.continue, this.#record.length)
+    this.#record.set(bytes.subarray(start, start + TARGET_PAGE_SIZE), RAM_RECORD_HEAD_BYTES)
+    this.#single(channel, target, RamFlag.page, offset, RAM_PAGE_RECORD_BYTES)
   }
 
   zero(channel: ChannelName, target: DestinationBlock, offset: number): void {
-    this.#record[RECORD_HEAD_BYTES] = 0
-    this.#single(channel, target, offset + RamFlag.zero + RamFlag.continue, RECORD_HEAD_BYTES + 1)
+    this.#record[RAM_RECORD_HEAD_BYTES] = 0
+    this.#single(channel, target, RamFlag.zero, offset, RAM_ZERO_RECORD_BYTES)
   }
 
-  #single(channel: ChannelName, target: DestinationBlock, head: number, lengthBytes: number): void {
-    const view = new DataView(this.#record.buffer)
-    view.setUint32(0, Math.floor(head / 2 ** 32))
-    view.setUint32(4, head % 2 ** 32)
+  #single(
+    channel: ChannelName,
+    target: DestinationBlock,
+    kind: typeof RamFlag.page | typeof RamFlag.zero,
+    offset: number,
+    lengthBytes: number,
+  ): void {
+    writeRamRecordHead(this.#record, kind, offset)
     const taken = this.records(channel, target, this.#record, 0, lengthBytes)
-    if (taken !== lengthBytes) this.#refuse(target, head - (head % TARGET_PAGE_SIZE))
+    if (taken !== lengthBytes) this.#refuse(target, offset)
   }
 
   /** Resolves a fault on a received page: it is in `zeroed`, or was placed just now. */
@@ -237,20 +250,14 @@ export class Placement {
 
   #load(target: DestinationBlock, bytes: Uint8Array, start: number, end: number): number {
     const { block, received, zeroed } = target
-    const taken = loadRecords(
-      block.region,
-      block.lengthBytes,
-      received.bytes,
-      zeroed.bytes,
-      bytes,
-      start,
-      end,
-      this.#result,
-    )
-    const [normal = 0, zero = 0] = this.#result
-    this.#counters.normalPages += normal
-    this.#counters.zeroPages += zero
-    this.#counters.precopiedPages += normal + zero
+    const call = this.#loading
+    call.usedLength = block.lengthBytes
+    call.start = start
+    call.end = end
+    const taken = loadRecords(block.region, received.bytes, zeroed.bytes, bytes, call)
+    this.#counters.normalPages += call.normalPages
+    this.#counters.zeroPages += call.zeroPages
+    this.#counters.precopiedPages += call.normalPages + call.zeroPages
     return taken
   }
 
@@ -262,23 +269,17 @@ export class Placement {
     end: number,
   ): number {
     const { block, received } = target
-    const taken = placeRecords(
-      uffd,
-      block.region,
-      block.lengthBytes,
-      received.bytes,
-      bytes,
-      start,
-      end,
-      this.#result,
-    )
-    const [normal = 0, zero = 0, errno = 0, offset = 0, calls = 0, stop = 0] = this.#result
-    this.#counters.normalPages += normal
-    this.#counters.zeroPages += zero
-    this.#counters.placeCalls += calls
-    if (stop === PlaceStop.DUPLICATE) this.#refuse(target, offset)
-    if (stop === PlaceStop.IOCTL) {
-      throw kernelError(-errno, 'ioctl', `UFFDIO_COPY, "${block.name}" + ${offset}`)
+    const call = this.#placing
+    call.usedLength = block.lengthBytes
+    call.start = start
+    call.end = end
+    const taken = placeRecords(uffd, block.region, received.bytes, bytes, call)
+    this.#counters.normalPages += call.normalPages
+    this.#counters.zeroPages += call.zeroPages
+    this.#counters.placeCalls += call.ioctls
+    if (call.stop === PlaceStop.DUPLICATE) this.#refuse(target, call.offset)
+    if (call.stop === PlaceStop.IOCTL) {
+      throw kernelError(-call.errno, 'ioctl', `UFFDIO_COPY, "${block.name}" + ${call.offset}`)
     }
     return taken
   }
@@ -286,35 +287,31 @@ export class Placement {
   #assemble(
     uffd: Userfaultfd,
     target: DestinationBlock,
-    { staging, state }: HostPageAssembly,
+    assembly: HostPageAssembly,
     bytes: Uint8Array,
     start: number,
     end: number,
   ): number {
     const { block, received } = target
+    const { staging, state } = assembly
+    const call = this.#assembling
+    call.usedLength = block.lengthBytes
+    call.end = end
     let at = start
     for (;;) {
-      at += assembleRecords(
-        staging,
-        state,
-        block.lengthBytes,
-        received.bytes,
-        bytes,
-        at,
-        end,
-        this.#result,
-      )
-      const [normal = 0, zero = 0, stop = 0] = this.#result
-      this.#counters.normalPages += normal
-      this.#counters.zeroPages += zero
-      const [hostPage = -1, seen = 0] = state
-      if (stop !== AssembleStop.NONE) this.#refuse(target, hostPage * block.hostPageSize)
+      call.start = at
+      at += assembleRecords(assembly, received.bytes, bytes, call)
+      this.#counters.normalPages += call.normalPages
+      this.#counters.zeroPages += call.zeroPages
+      const hostPage = state[Assembly.hostPage] ?? -1
+      const seen = state[Assembly.seenPages] ?? 0
+      if (call.stop !== AssembleStop.NONE) this.#refuse(target, hostPage * block.hostPageSize)
       if (hostPage === -1 || seen < block.hostPages) return at - start
       const offset = hostPage * block.hostPageSize
       placeOnce(uffd, target, offset, () => uffd.copy(block.region.address + offset, staging))
       this.#counters.placeCalls += 1
       received.setRange(hostPage * block.hostPages, (hostPage + 1) * block.hostPages)
-      state[0] = -1
+      state[Assembly.hostPage] = -1
     }
   }
 

@@ -1,8 +1,9 @@
 /** Describes what the check of guest RAM found. */
 import { assertNever } from '../units.js'
+import { FindingRow } from './native.js'
 
 /**
- * In the order of `Verdict` in native/content.h.
+ * In the order of `Verdict` in native/common/content.h.
  *
  * - `lost`: zero, although it was written
  * - `misplaced`: has the content of another page
@@ -14,7 +15,8 @@ import { assertNever } from '../units.js'
 export const VERDICTS = ['lost', 'misplaced', 'stale', 'torn', 'corrupt'] as const
 export type PageVerdict = (typeof VERDICTS)[number]
 
-const BLOCKS = ['ram', 'ledger'] as const
+/** In the order of `Block` in native/common/content.h. */
+export const BLOCKS = ['ram', 'ledger'] as const
 
 /** One error in guest RAM. */
 export interface Finding {
@@ -31,21 +33,17 @@ export interface Finding {
   readonly expected: number
 }
 
-const FINDING_STRIDE = 6
-
 /** Decodes findings in the addon's format. */
 export function decodeFindings(numbers: Float64Array): Finding[] {
   const findings: Finding[] = []
-  for (let at = 0; at + FINDING_STRIDE <= numbers.length; at += FINDING_STRIDE) {
-    const [verdict = 0, block = 0, offsetBytes = 0, lengthBytes = 0, got = 0, expected = 0] =
-      numbers.subarray(at, at + FINDING_STRIDE)
+  for (let at = 0; at + FindingRow.stride <= numbers.length; at += FindingRow.stride) {
     findings.push({
-      verdict: VERDICTS[verdict] ?? 'corrupt',
-      block: BLOCKS[block] ?? 'ram',
-      offsetBytes,
-      lengthBytes,
-      got,
-      expected,
+      verdict: VERDICTS[numbers[at + FindingRow.verdict] ?? -1] ?? 'corrupt',
+      block: BLOCKS[numbers[at + FindingRow.block] ?? -1] ?? 'ram',
+      offsetBytes: numbers[at + FindingRow.offsetBytes] ?? 0,
+      lengthBytes: numbers[at + FindingRow.lengthBytes] ?? 0,
+      got: numbers[at + FindingRow.got] ?? 0,
+      expected: numbers[at + FindingRow.expected] ?? 0,
     })
   }
   return findings

@@ -1,6 +1,6 @@
 /**
  * A machine that can be migrated: RAM blocks `ram` and `ledger`, vCPUs on their own threads, a
- * queue and a block device. The content of its RAM can be verified, see native/content.h.
+ * queue and a block device. The content of its RAM can be verified, see native/common/content.h.
  */
 import { PostcopyError, StateError } from '../errors.js'
 import { checkOptions } from '../kernel/internal.js'

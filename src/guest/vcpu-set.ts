@@ -6,7 +6,13 @@ import type { MemoryRegion } from '../kernel/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import type { Seal } from './devices/device.js'
 import { decodeFindings, type Finding } from './findings.js'
-import { addon, type MachineHandle, type NativeScanResult } from './native.js'
+import {
+  ConfigureCall,
+  SealedPage,
+  addon,
+  type MachineHandle,
+  type NativeScanResult,
+} from './native.js'
 import { until } from './poll.js'
 import { TouchHistogram, readVcpuStats, type VcpuStats } from './vcpu-stats.js'
 import { IDLE_WORKLOAD, PATTERNS, formatWorkload, type Workload } from './workload.js'
@@ -57,16 +63,15 @@ export class VcpuSet {
       return formatWorkload(workload) === formatWorkload(this.#workload)
     }
     const { pattern, writesPercent, fillPercent, hotBytes, touches, rate, seed } = workload
-    const result = addon().machineConfigure(
-      this.#machine,
-      PATTERNS.indexOf(pattern),
-      writesPercent,
-      fillPercent,
-      Math.floor(hotBytes / TARGET_PAGE_SIZE),
-      touches,
-      rate,
-      seed,
-    )
+    const call = new ConfigureCall()
+    call.pattern = PATTERNS.indexOf(pattern)
+    call.writesPercent = writesPercent
+    call.fillPercent = fillPercent
+    call.hotPages = Math.floor(hotBytes / TARGET_PAGE_SIZE)
+    call.touches = touches
+    call.rate = rate
+    call.seed = seed
+    const result = addon().machineConfigure(this.#machine, call.numbers)
     this.#check(result)
     this.#workload = workload
     return true
@@ -116,9 +121,13 @@ export class VcpuSet {
    * @throws StateError `ERR_STATE_BUSY` while vCPUs or another scan run
    */
   async verify(seals: readonly Seal[], signal?: AbortSignal): Promise<ScanReport> {
-    const pairs = Float64Array.from(seals.flatMap(({ page, checksum }) => [page, checksum]))
+    const sealed = new Float64Array(seals.length * SealedPage.stride)
+    seals.forEach(({ page, checksum }, index) => {
+      sealed[index * SealedPage.stride + SealedPage.page] = page
+      sealed[index * SealedPage.stride + SealedPage.checksum] = checksum
+    })
     const { pages, counts, findings } = await this.#scan(
-      () => addon().machineVerify(this.#machine, pairs),
+      () => addon().machineVerify(this.#machine, sealed),
       signal,
     )
     return { pages, counts, findings: decodeFindings(findings) }

@@ -1,7 +1,7 @@
 /** Counters of running vCPUs, read without stopping them. */
-import { addon, type MachineHandle } from './native.js'
+import { StatsCall, addon, type MachineHandle } from './native.js'
 
-/** In the order of `Activity` in native/vcpu.h. */
+/** In the order of `Activity` in native/vcpu/vcpu.h. */
 export const ACTIVITIES = ['stopped', 'running', 'idle', 'finished', 'failed'] as const
 
 /**
@@ -29,18 +29,16 @@ export interface VcpuStats {
   readonly pageCount: number
 }
 
-const STATS_FIELDS = 11
-
 /** Each counter is consistent in itself; different counters may be a few touches apart. */
 export function readVcpuStats(machine: MachineHandle, vcpu: number): VcpuStats {
-  const fields = new Float64Array(STATS_FIELDS)
-  addon().vcpuReadStats(machine, vcpu, fields)
-  const [activity = 0, touches = 0, reads = 0, writes = 0, failedChecks = 0] = fields
-  const [blocktimeUs = 0, maxTouchNs = 0, page = -1, sinceUs = 0, firstPage = 0, pageCount = 0] =
-    fields.subarray(5)
+  const stats = new StatsCall()
+  addon().vcpuReadStats(machine, vcpu, stats.numbers)
+  const { touches, reads, writes, failedChecks, blocktimeUs, maxTouchNs, firstPage, pageCount } =
+    stats
+  const { touchedPage: page, touchedForUs: sinceUs } = stats
   return {
     threadId: addon().vcpuThreadId(machine, vcpu),
-    activity: ACTIVITIES[activity] ?? 'stopped',
+    activity: ACTIVITIES[stats.activity] ?? 'stopped',
     touches,
     reads,
     writes,
@@ -54,7 +52,8 @@ export function readVcpuStats(machine: MachineHandle, vcpu: number): VcpuStats {
 }
 
 const LINEAR_BUCKETS = 16
-const BUCKETS = 38 * LINEAR_BUCKETS
+/** As many as the addon has. */
+export const BUCKETS = 38 * LINEAR_BUCKETS
 
 /** Durations of touches: 16 buckets per power of two nanoseconds, so each is 6 % wide. */
 export class TouchHistogram {

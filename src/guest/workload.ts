@@ -5,7 +5,7 @@
 import { PostcopyError } from '../errors.js'
 import { TARGET_PAGE_SIZE, formatByteSize, parseByteSize } from '../units.js'
 
-/** In the order of `Pattern` in native/workload.h. */
+/** In the order of `Pattern` in native/common/workload.h. */
 export const PATTERNS = ['idle', 'sweep', 'random', 'zipf', 'chase'] as const
 
 /**

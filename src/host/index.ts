@@ -4,7 +4,7 @@ export { availableHugePages, createMemoryGroup, HostChanges, sleepMs } from './h
 export type { MemoryGroup } from './host-changes.js'
 export { readHost } from './host.js'
 export type { Fingerprint, Host } from './host.js'
-export { labNative } from './native.js'
+export { PlacementCall, labNative } from './native.js'
 export type { RawArgument } from './native.js'
 export { isOlder, missingFor } from './needs.js'
 export type { Missing, Needs } from './needs.js'

@@ -3,7 +3,16 @@ import { readFileSync } from 'node:fs'
 import { constants } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { PostcopyError } from '../errors.js'
-import { labNative } from './native.js'
+import {
+  OutcomeRow,
+  ProgramCall,
+  ResponderCall,
+  SignalPolicy,
+  StepKind,
+  SweepStep,
+  labNative,
+  waitingMethods,
+} from './native.js'
 import type { NativeProgram, NativeResponder, RawArgument } from './native.js'
 import { addressOf, must, outcomeName, syscallNumber } from './raw.js'
 
@@ -31,26 +40,29 @@ export interface SweepOptions {
 /** Makes steps. All addresses are of this process. */
 export const step = {
   /** Reads a byte from user mode. */
-  load: (address: number): Step => ({ kind: 1, args: [address] }),
+  load: (address: number): Step => ({ kind: StepKind.load, args: [address] }),
   /** Writes a byte from user mode. */
-  store: (address: number, value: number): Step => ({ kind: 2, args: [address, value] }),
+  store: (address: number, value: number): Step => ({
+    kind: StepKind.store,
+    args: [address, value],
+  }),
   /** Reads or writes many places, and records the time of each. */
   sweep: (address: number, options: SweepOptions): Step => {
     const { strideBytes, count, write = false, order = 1, sample = true } = options
     return {
-      kind: 3,
+      kind: StepKind.sweep,
       args: [address, strideBytes, count, write ? 1 : 0, order],
       samples: sample ? count : 0,
     }
   },
   /** A system call: faults in its buffers are faults inside the kernel. */
   syscall: (name: string, ...args: RawArgument[]): Step => ({
-    kind: 4,
+    kind: StepKind.syscall,
     args: [syscallNumber(name), ...args.map(toNumber)],
     keep: args,
   }),
   /** fork(2): the child runs these steps and exits with status 0. */
-  fork: (...inChild: Step[]): Step => ({ kind: 5, args: [inChild.length], inChild }),
+  fork: (...inChild: Step[]): Step => ({ kind: StepKind.fork, args: [inChild.length], inChild }),
   /** Calls a filling ioctl until `totalBytes` are done, `runBytes` at a time. */
   fill: (
     fd: number,
@@ -60,13 +72,13 @@ export const step = {
     runBytes: number,
     totalBytes: number,
     mode = 0,
-  ): Step => ({ kind: 6, args: [fd, request, dst, src, runBytes, totalBytes, mode] }),
-  sleep: (milliseconds: number): Step => ({ kind: 7, args: [milliseconds] }),
+  ): Step => ({ kind: StepKind.fill, args: [fd, request, dst, src, runBytes, totalBytes, mode] }),
+  sleep: (milliseconds: number): Step => ({ kind: StepKind.sleep, args: [milliseconds] }),
   /** Waits until a flag (0 to 15) is at least `value`. */
-  awaitFlag: (flag: number, value = 1): Step => ({ kind: 8, args: [flag, value] }),
-  raiseFlag: (flag: number, value = 1): Step => ({ kind: 9, args: [flag, value] }),
+  awaitFlag: (flag: number, value = 1): Step => ({ kind: StepKind.awaitFlag, args: [flag, value] }),
+  raiseFlag: (flag: number, value = 1): Step => ({ kind: StepKind.raiseFlag, args: [flag, value] }),
   memcpy: (dst: number, src: number, bytes: number): Step => ({
-    kind: 10,
+    kind: StepKind.memcpy,
     args: [dst, src, bytes],
   }),
 }
@@ -108,37 +120,48 @@ export class LabThread {
   constructor(steps: readonly Step[], options: ThreadOptions = {}) {
     this.#steps = flatten(steps)
     this.#keep = this.#steps.flatMap((each) => [...(each.keep ?? [])])
-    const encoded = new Float64Array(this.#steps.length * 8)
+    const encoded = new Float64Array(this.#steps.length * SweepStep.stride)
     let samples = 0
     this.#steps.forEach((each, index) => {
-      encoded.set([each.kind, ...each.args], index * 8)
-      if (each.kind === 3) {
+      const at = index * SweepStep.stride
+      encoded.set([each.kind, ...each.args], at)
+      if (each.kind === StepKind.sweep) {
         const wanted = each.samples ?? 0
-        encoded[index * 8 + 6] = wanted === 0 ? -1 : samples
+        encoded[at + SweepStep.sampleAt] = wanted === 0 ? -1 : samples
         samples += wanted
       }
     })
     const { cpu = -1, takeSignals = false, onFault = 'record' } = options
     const copy = typeof onFault === 'object' ? onFault.copy : undefined
-    const policy = copy !== undefined ? 1 : onFault === 'unprotect' ? 2 : 0
-    const { fd, source } = copy ?? { fd: -1, source: 0 }
-    const made = labNative().programStart(encoded, samples, policy, fd, source, cpu, takeSignals)
+    const call = new ProgramCall()
+    call.samples = samples
+    call.policy =
+      copy !== undefined
+        ? SignalPolicy.copy
+        : onFault === 'unprotect'
+          ? SignalPolicy.unprotect
+          : SignalPolicy.record
+    call.fd = copy?.fd ?? -1
+    call.source = copy?.source ?? 0
+    call.cpu = cpu
+    call.takeSignals = takeSignals ? 1 : 0
+    const made = labNative().programStart(encoded, call.numbers)
     if (typeof made === 'number') must(made, 'thread')
     this.#program = made as NativeProgram
   }
 
   /** 0 until it runs. */
   get threadId(): number {
-    return labNative().programInfo(this.#program)[0]
+    return labNative().programInfo(this.#program).threadId
   }
 
   get finished(): boolean {
-    return labNative().programInfo(this.#program)[1] === 1
+    return labNative().programInfo(this.#program).finished
   }
 
   /** Faults that the handler resolved (`onFault`). */
   get handledFaults(): number {
-    return labNative().programInfo(this.#program)[2]
+    return labNative().programInfo(this.#program).faultSignals
   }
 
   /** State letter of /proc: `S` in a fault, `D` while an event is unread, `R`; or `gone`. */
@@ -149,7 +172,7 @@ export class LabThread {
   /** Results of all steps, including those of forked children. */
   get results(): StepResult[] {
     const numbers = labNative().programOutcomes(this.#program)
-    return this.#steps.map((_, index) => stepResult(numbers.subarray(index * 6, index * 6 + 6)))
+    return this.#steps.map((_, index) => stepResult(numbers, index * OutcomeRow.stride))
   }
 
   /** One step's result. */
@@ -202,7 +225,7 @@ export class LabThread {
 }
 
 export interface ResponderOptions {
-  waiting: 'blocking' | 'poll' | 'epoll' | 'busy'
+  waiting: (typeof waitingMethods)[number]
   cpu?: number
   /** Messages for each read(2); default 1. */
   batch?: number
@@ -220,14 +243,13 @@ export class LabResponder {
   constructor(fd: number, options: ResponderOptions) {
     const { waiting, cpu = -1, batch = 1, pageBytes = 4096, source } = options
     this.source = source
-    const made = labNative().responderStart(
-      fd,
-      ['blocking', 'poll', 'epoll', 'busy'].indexOf(waiting),
-      cpu,
-      batch,
-      pageBytes,
-      source === undefined ? 0 : addressOf(source),
-    )
+    const call = new ResponderCall()
+    call.waiting = waitingMethods.indexOf(waiting)
+    call.cpu = cpu
+    call.batch = batch
+    call.pageBytes = pageBytes
+    call.source = source === undefined ? 0 : addressOf(source)
+    const made = labNative().responderStart(fd, call.numbers)
     if (typeof made === 'number') must(made, 'responder thread')
     this.#responder = made as NativeResponder
   }
@@ -239,8 +261,8 @@ export class LabResponder {
     refusals: number
     lastError: string
   } {
-    const [threadId, messages, reads, refusals, last] = labNative().responderInfo(this.#responder)
-    return { threadId, messages, reads, refusals, lastError: outcomeName(last) }
+    const { lastError, ...numbers } = labNative().responderInfo(this.#responder)
+    return { ...numbers, lastError: outcomeName(lastError) }
   }
 
   /** Ends the thread: after the next message if `blocking`, else soon. */
@@ -266,8 +288,13 @@ export function threadState(threadId: number): string {
 
 const signalNames = new Map(Object.entries(constants.signals).map(([name, value]) => [value, name]))
 
-function stepResult(numbers: Float64Array): StepResult {
-  const [state = 0, value = 0, signal = 0, code = 0, address = 0, nanoseconds = 0] = numbers
+function stepResult(numbers: Float64Array, at: number): StepResult {
+  const state = numbers[at + OutcomeRow.state] ?? 0
+  const value = numbers[at + OutcomeRow.value] ?? 0
+  const signal = numbers[at + OutcomeRow.signal] ?? 0
+  const code = numbers[at + OutcomeRow.code] ?? 0
+  const address = numbers[at + OutcomeRow.address] ?? 0
+  const nanoseconds = numbers[at + OutcomeRow.nanoseconds] ?? 0
   const outcome =
     state < 2
       ? 'not done'
@@ -281,7 +308,7 @@ function stepResult(numbers: Float64Array): StepResult {
 function flatten(steps: readonly Step[]): Step[] {
   return steps.flatMap((each) => {
     const inChild = flatten(each.inChild ?? [])
-    const self = each.kind === 5 ? { ...each, args: [inChild.length] } : each
+    const self = each.kind === StepKind.fork ? { ...each, args: [inChild.length] } : each
     return [self, ...inChild]
   })
 }

@@ -5,9 +5,10 @@
 import { native } from './load.js'
 
 /**
- * Finds runs of set pages and writes them as pairs: start, end (exclusive).
+ * Finds runs of set pages.
  *
- * @param out - room for `out.length / 2` runs; if it is full, continue from the last end
+ * @param out - takes the runs ({@link PageRun}, `end` exclusive); if it is full, continue from the
+ *   last end
  * @returns the number of runs
  */
 export function findRuns(bitmap: Uint8Array, from: number, to: number, out: Float64Array): number {

@@ -1,19 +1,35 @@
-/** The layout of userfaultfd messages in {@link Userfaultfd.events}. */
+/**
+ * The layout of userfaultfd messages in {@link Userfaultfd.events}. The fields are indexes from the
+ * start of a message: `events[index * EVENT_STRIDE + FaultEvent.address]`.
+ */
+import { rowOf } from './layout.js'
 
-/** Numbers per event in {@link Userfaultfd.events}: type and up to three values. */
-export const EVENT_STRIDE = 4
+/**
+ * Fields of a page fault: flags are {@link FaultFlag}; the thread id is 0 without `THREAD_ID`. The
+ * type is in the same place in all messages.
+ */
+export const FaultEvent = rowOf('faultEvent', ['type', 'flags', 'address', 'threadId'])
+/** Fields of FORK: descriptor of the child's userfaultfd. */
+export const ForkEvent = rowOf('forkEvent', ['type', 'childFd'])
+/** Fields of REMAP. */
+export const RemapEvent = rowOf('remapEvent', ['type', 'from', 'to', 'length'])
+/** Fields of REMOVE and UNMAP. */
+export const RangeEvent = rowOf('rangeEvent', ['type', 'start', 'end'])
 
-/** First number of an event (`UFFD_EVENT_…`); the comments name the numbers that follow. */
+/** Numbers per event in {@link Userfaultfd.events}, whatever its type. */
+export const EVENT_STRIDE = FaultEvent.stride
+
+/** The type of an event (`UFFD_EVENT_…`). */
 export const UffdEvent = {
-  /** flags ({@link FaultFlag}), address, thread id (0 without `THREAD_ID`) */
+  /** {@link FaultEvent} */
   PAGEFAULT: 0x12,
-  /** descriptor of the child's userfaultfd */
+  /** {@link ForkEvent} */
   FORK: 0x13,
-  /** from, to, length */
+  /** {@link RemapEvent} */
   REMAP: 0x14,
-  /** start, end */
+  /** {@link RangeEvent} */
   REMOVE: 0x15,
-  /** start, end */
+  /** {@link RangeEvent} */
   UNMAP: 0x16,
 } as const
 

@@ -1,5 +1,6 @@
 import { kernelError } from './check.js'
 import { native } from './load.js'
+import { GuardCall } from './native.js'
 import type { NativeFaultGuard } from './native.js'
 import { type Userfaultfd, userfaultfdHandle } from './userfaultfd.js'
 
@@ -60,16 +61,11 @@ export class FaultGuard {
     for (const range of ranges) {
       const { address, lengthBytes, before, after, pageSizeBytes = 4096 } = range
       const { received = none, zeroed = none } = range
-      native().guardDescribe(
-        this.#handle,
-        address,
-        lengthBytes,
-        before,
-        after,
-        pageSizeBytes,
-        received,
-        zeroed,
-      )
+      const call = new GuardCall()
+      call.address = address
+      call.length = lengthBytes
+      call.pageSizeBytes = pageSizeBytes
+      native().guardDescribe(this.#handle, before, after, received, zeroed, call.numbers)
       this.#ranges.set(address, range)
     }
   }

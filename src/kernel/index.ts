@@ -9,7 +9,15 @@ export { hugePageShortage } from './region-hints.js'
 export { MemoryRegion } from './memory-region.js'
 export type { FileRegionOptions, RegionOptions } from './memory-region.js'
 export type { Advice } from './advice.js'
-export { EVENT_STRIDE, FaultFlag, UffdEvent } from './events.js'
+export {
+  EVENT_STRIDE,
+  FaultEvent,
+  FaultFlag,
+  ForkEvent,
+  RangeEvent,
+  RemapEvent,
+  UffdEvent,
+} from './events.js'
 export { Userfaultfd } from './userfaultfd.js'
 export type {
   CopyOptions,
@@ -20,11 +28,21 @@ export type {
 } from './userfaultfd.js'
 export { FaultGuard } from './fault-guard.js'
 export type { GuardedRange } from './fault-guard.js'
+export {
+  AssembleCall,
+  Assembly,
+  LoadCall,
+  PackCall,
+  PageRun,
+  PlaceCall,
+  SendCall,
+  StoreCall,
+} from './native.js'
 export type { OpenMethod } from './native.js'
 export type { UserfaultfdOptions } from './open-userfaultfd.js'
 export { featureNames } from './features.js'
 export type { FeatureName, IoctlName } from './features.js'
-export { SCAN_STRIDE, categoriesOf } from './pagemap.js'
+export { PageRange, SCAN_STRIDE, categoriesOf } from './pagemap.js'
 export type { PageCategory, ScanOptions, ScanResult } from './pagemap.js'
 export {
   clearBits,
@@ -49,7 +67,7 @@ export {
   sendPages,
   storeRecords,
 } from './pages.js'
-export type { HostPageAssembly, PackOptions, SendOptions } from './pages.js'
+export type { HostPageAssembly } from './pages.js'
 export {
   closeFd,
   duplicateFd,

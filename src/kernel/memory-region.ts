@@ -18,7 +18,7 @@ import {
   kernelError,
 } from './check.js'
 import { native } from './load.js'
-import { regionKinds } from './native.js'
+import { ScanCall, regionKinds } from './native.js'
 import type { Failure, NativeRegion, NativeRegionInfo, RegionKind, RegionLease } from './native.js'
 import { categoryMask, scanFlags, scanOptionNames } from './pagemap.js'
 import type { ScanOptions, ScanResult } from './pagemap.js'
@@ -276,24 +276,22 @@ export class MemoryRegion {
     checkOptions(options, scanOptionNames)
     const { offset = 0, all = [], any = [], inverted = [], out, maxPages = 0 } = options
     const { length = this.lengthBytes - offset, report = [...all, ...any] } = options
-    const count = native().pagemapScan(
-      this.#open(),
-      offset,
-      length,
-      scanFlags(options),
-      maxPages,
-      categoryMask(inverted),
-      categoryMask(all),
-      categoryMask(any),
-      categoryMask(report),
-      out,
-    )
+    const call = new ScanCall()
+    call.offset = offset
+    call.length = length
+    call.flags = scanFlags(options)
+    call.maxPages = maxPages
+    call.inverted = categoryMask(inverted)
+    call.all = categoryMask(all)
+    call.any = categoryMask(any)
+    call.report = categoryMask(report)
+    const count = native().pagemapScan(this.#open(), out, call.numbers)
     check(count, 'ioctl', () => `PAGEMAP_SCAN, ${this.#at(offset)}, ${length}`, scanHint)
-    return { count, next: out[out.length - 1] ?? 0 }
+    return { count, next: call.next }
   }
 
   /**
-   * Lends the mapping to another addon (native/region_lease.h). It stays mapped while the addon
+   * Lends the mapping to another addon (native/common/region_lease.h). It stays mapped while the addon
    * holds the lease; a lease that no addon took does not keep it mapped.
    */
   lease(): RegionLease {

@@ -1,7 +1,10 @@
 /**
  * What `postcopy.node` exports. Functions return a count or `-errno`; they throw `TypeError` and
  * `RangeError` for arguments only. Handles belong to the thread that made them.
+ *
+ * A function with many numbers takes them in one array, which the class of that call names.
  */
+import { callNumbers, rowOf, type Numbers } from './layout.js'
 
 declare const tag: unique symbol
 
@@ -17,11 +20,11 @@ export interface NativeUserfaultfd {
 export interface NativeWatch {
   readonly [tag]: 'watch'
 }
-/** A native thread that ends the process, see native/fault_guard.h. */
+/** A native thread that ends the process, see native/addon/fault_guard.h. */
 export interface NativeFaultGuard {
   readonly [tag]: 'fault-guard'
 }
-/** A mapping lent to another addon, see native/region_lease.h. */
+/** A mapping lent to another addon, see native/common/region_lease.h. */
 export interface RegionLease {
   readonly [tag]: 'lease'
 }
@@ -67,19 +70,80 @@ type Region = NativeRegion
 type Uffd = NativeUserfaultfd
 type Info = NativeUserfaultfdInfo
 
-/** The pages to pack, the output buffer, and the array for the results. */
-export type Packing = [
-  region: NativeRegion,
-  bitmap: Uint8Array,
-  from: number,
-  to: number,
-  hostPages: number,
-  maxPages: number,
-  name: Uint8Array | undefined,
-  out: Uint8Array,
-  outOffset: number,
-  result: Float64Array,
-]
+/** Numbers of {@link NativeAddon.packPages}. */
+export class PackCall extends callNumbers(
+  'packPages',
+  ['from', 'to', 'hostPages', 'maxPages', 'outOffset'],
+  ['nextPage', 'normalPages', 'zeroPages'],
+) {}
+
+/** Numbers of {@link NativeAddon.sendPages}. */
+export class SendCall extends callNumbers(
+  'sendPages',
+  ['from', 'to', 'hostPages', 'maxPages', 'outOffset', 'fd', 'piecePages'],
+  ['nextPage', 'normalPages', 'zeroPages', 'sentBytes', 'unsentFrom', 'interrupted'],
+) {}
+
+/** Numbers of {@link NativeAddon.loadRecords}. */
+export class LoadCall extends callNumbers(
+  'loadRecords',
+  ['usedLength', 'start', 'end'],
+  ['normalPages', 'zeroPages'],
+) {}
+
+/** Numbers of {@link NativeAddon.assembleRecords}. */
+export class AssembleCall extends callNumbers(
+  'assembleRecords',
+  ['usedLength', 'start', 'end'],
+  ['normalPages', 'zeroPages', 'stop'],
+) {}
+
+/** Numbers of {@link NativeAddon.placeRecords}. */
+export class PlaceCall extends callNumbers(
+  'placeRecords',
+  ['usedLength', 'start', 'end'],
+  ['normalPages', 'zeroPages', 'errno', 'offset', 'ioctls', 'stop'],
+) {}
+
+/** Numbers of {@link NativeAddon.storeRecords}. */
+export class StoreCall extends callNumbers(
+  'storeRecords',
+  ['usedLength', 'start', 'end'],
+  ['normalPages', 'zeroPages', 'errno', 'offset'],
+) {}
+
+/** Numbers of {@link NativeAddon.pagemapScan}. */
+export class ScanCall extends callNumbers(
+  'pagemapScan',
+  ['offset', 'length', 'flags', 'maxPages', 'inverted', 'all', 'any', 'report'],
+  ['next'],
+) {}
+
+/** Numbers of {@link NativeAddon.guardDescribe}. */
+export class GuardCall extends callNumbers(
+  'guardDescribe',
+  ['address', 'length', 'pageSizeBytes'],
+  [],
+) {}
+
+/** A run of pages in the output of {@link NativeAddon.bitmapRuns}. */
+export const PageRun = rowOf('pageRun', ['start', 'end'])
+
+/** The first numbers of the state of {@link NativeAddon.assembleRecords}. */
+export const Assembly = rowOf('assembly', ['hostPage', 'seenPages', 'dataPages'])
+
+/** `UFFDIO_REGISTER_MODE_…` */
+export const RegisterMode = { missing: 1, writeProtect: 2, minor: 4 } as const
+/** `UFFDIO_…_MODE_DONTWAKE` of every ioctl that fills pages. */
+export const FillMode = { dontWake: 1 } as const
+/** `UFFDIO_COPY_MODE_WP` */
+export const CopyMode = { writeProtect: 2 } as const
+/** `UFFDIO_CONTINUE_MODE_WP` */
+export const ContinueMode = { writeProtect: 2 } as const
+/** `UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES` */
+export const MoveMode = { allowSourceHoles: 2 } as const
+/** `UFFDIO_WRITEPROTECT_MODE_WP` and `…_DONTWAKE` */
+export const WriteProtectMode = { enable: 1, dontWake: 2 } as const
 
 export interface NativeAddon {
   /** An array names the system call that failed: `[-errno, name]`. */
@@ -100,19 +164,8 @@ export interface NativeAddon {
 
   /** Sets bits of `bitmap`; returns how many were clear. */
   pagemapScanDirty(region: Region, lengthBytes: number, bitmap: Uint8Array, arm: boolean): number
-  /** Writes triples to `out`; its last element becomes the offset to continue from. */
-  pagemapScan(
-    region: Region,
-    offset: number,
-    length: number,
-    flags: number,
-    maxPages: number,
-    inverted: number,
-    all: number,
-    any: number,
-    report: number,
-    out: Float64Array,
-  ): number
+  /** The number of ranges in `out` (PageRange in pagemap.ts). */
+  pagemapScan(region: Region, out: Float64Array, numbers: Numbers<'pagemapScan'>): number
 
   /** The features of the kernel, or `-errno`. */
   uffdProbe(door: number, userModeOnly: boolean): bigint | number
@@ -121,42 +174,23 @@ export interface NativeAddon {
   uffdAttach(id: number): Uffd | number
   uffdInfo(uffd: Uffd): Info
   uffdClose(uffd: Uffd): void
-  /** The mask of ioctls, or `-errno`. */
-  uffdRegister(
-    uffd: Uffd,
-    address: number,
-    length: number,
-    missing: boolean,
-    writeProtect: boolean,
-    minor: boolean,
-  ): bigint | number
+  /** The mask of ioctls, or `-errno`; `mode` is of {@link RegisterMode}. */
+  uffdRegister(uffd: Uffd, address: number, length: number, mode: number): bigint | number
   uffdUnregister(uffd: Uffd, address: number, length: number): number
-  uffdCopy(uffd: Uffd, dst: number, src: Uint8Array, dontWake: boolean, protect: boolean): number
-  uffdMove(
-    uffd: Uffd,
-    dst: number,
-    src: number,
-    length: number,
-    dontWake: boolean,
-    allowSourceHoles: boolean,
-  ): number
-  uffdZeropage(uffd: Uffd, dst: number, length: number, dontWake: boolean): number
-  uffdContinue(
-    uffd: Uffd,
-    start: number,
-    length: number,
-    dontWake: boolean,
-    protect: boolean,
-  ): number
-  uffdPoison(uffd: Uffd, start: number, length: number, dontWake: boolean): number
+  /** `mode`: {@link FillMode}, {@link CopyMode}. */
+  uffdCopy(uffd: Uffd, dst: number, src: Uint8Array, mode: number): number
+  /** `mode`: {@link FillMode}, {@link MoveMode}. */
+  uffdMove(uffd: Uffd, dst: number, src: number, length: number, mode: number): number
+  /** `mode`: {@link FillMode}. */
+  uffdZeropage(uffd: Uffd, dst: number, length: number, mode: number): number
+  /** `mode`: {@link FillMode}, {@link ContinueMode}. */
+  uffdContinue(uffd: Uffd, start: number, length: number, mode: number): number
+  /** `mode`: {@link FillMode}. */
+  uffdPoison(uffd: Uffd, start: number, length: number, mode: number): number
   uffdWake(uffd: Uffd, start: number, length: number): number
-  uffdWriteProtect(
-    uffd: Uffd,
-    start: number,
-    length: number,
-    enable: boolean,
-    dontWake: boolean,
-  ): number
+  /** `mode`: {@link WriteProtectMode}. */
+  uffdWriteProtect(uffd: Uffd, start: number, length: number, mode: number): number
+  /** The number of messages in `events` (events.ts). */
   uffdRead(uffd: Uffd, events: Float64Array): number
   /** Passes libuv's status to `listener`. */
   watchStart(uffd: Uffd, listener: (status: number) => void, ref: boolean): NativeWatch | number
@@ -165,60 +199,59 @@ export interface NativeAddon {
   guardStart(uffd: Uffd, threadId: number): NativeFaultGuard | number
   guardDescribe(
     guard: NativeFaultGuard,
-    address: number,
-    length: number,
     before: string,
     after: string,
-    pageSizeBytes: number,
     received: Uint8Array,
     zeroed: Uint8Array,
+    numbers: Numbers<'guardDescribe'>,
   ): void
   guardBegin(guard: NativeFaultGuard): void
   guardStop(guard: NativeFaultGuard): void
 
-  packPages(...packing: Packing): number
-  sendPages(...sending: [...packing: Packing, fd: number, piecePages: number]): number
+  packPages(
+    region: Region,
+    bitmap: Uint8Array,
+    name: Uint8Array | undefined,
+    out: Uint8Array,
+    numbers: Numbers<'packPages'>,
+  ): number
+  sendPages(
+    region: Region,
+    bitmap: Uint8Array,
+    name: Uint8Array | undefined,
+    out: Uint8Array,
+    numbers: Numbers<'sendPages'>,
+  ): number
   loadRecords(
     region: Region,
-    usedLength: number,
     received: Uint8Array,
     zeroed: Uint8Array,
     bytes: Uint8Array,
-    start: number,
-    end: number,
-    result: Float64Array,
+    numbers: Numbers<'loadRecords'>,
   ): number
   placeRecords(
     uffd: Uffd,
     region: Region,
-    usedLength: number,
     received: Uint8Array,
     bytes: Uint8Array,
-    start: number,
-    end: number,
-    result: Float64Array,
+    numbers: Numbers<'placeRecords'>,
   ): number
   storeRecords(
     fd: number,
-    usedLength: number,
     received: Uint8Array,
     zeroed: Uint8Array,
     bytes: Uint8Array,
-    start: number,
-    end: number,
-    result: Float64Array,
+    numbers: Numbers<'storeRecords'>,
   ): number
   assembleRecords(
     staging: Uint8Array,
     state: Int32Array,
-    usedLength: number,
     received: Uint8Array,
     bytes: Uint8Array,
-    start: number,
-    end: number,
-    result: Float64Array,
+    numbers: Numbers<'assembleRecords'>,
   ): number
 
+  /** The number of runs in `out` ({@link PageRun}). */
   bitmapRuns(bitmap: Uint8Array, from: number, to: number, out: Float64Array): number
   bitmapFindNext(bitmap: Uint8Array, from: number, to: number): number
   bitmapCount(bitmap: Uint8Array, from: number, to: number): number

@@ -1,4 +1,5 @@
 /** Names for `PAGEMAP_SCAN` (Linux 6.7), Documentation/admin-guide/mm/pagemap.rst. */
+import { rowOf } from './layout.js'
 
 /** `PAGE_IS_…`. `WRITTEN` means "not write-protected": every page is, before the first arming. */
 const categories = {
@@ -14,8 +15,14 @@ const categories = {
 
 export type PageCategory = keyof typeof categories
 
-/** Numbers per range in the output of {@link MemoryRegion.scan}: start, end, categories. */
-export const SCAN_STRIDE = 3
+/** Fields of a range in the output of {@link MemoryRegion.scan}; categories: {@link categoriesOf}. */
+export const PageRange = rowOf('pageRange', ['start', 'end', 'categories'])
+
+/** Numbers per range in the output of {@link MemoryRegion.scan}. */
+export const SCAN_STRIDE = PageRange.stride
+
+/** `PM_SCAN_WP_MATCHING` and `PM_SCAN_CHECK_WPASYNC` */
+export const ScanFlag = { writeProtect: 1, requireAsync: 2 } as const
 
 /** What to look for; see {@link MemoryRegion.scan}. An omitted condition matches every page. */
 export interface ScanOptions {
@@ -43,7 +50,7 @@ export interface ScanOptions {
   requireAsync?: boolean
   /** Stop after this many matching pages; default 0, no limit. */
   maxPages?: number
-  /** Takes the ranges, {@link SCAN_STRIDE} numbers each; its last number becomes `next`. */
+  /** Takes the ranges ({@link PageRange}), {@link SCAN_STRIDE} numbers each. */
   out: Float64Array
 }
 
@@ -75,12 +82,13 @@ export function categoryMask(names: readonly PageCategory[]): number {
   }, 0)
 }
 
-/** The names in the third number of a range. */
+/** The names in the categories of a {@link PageRange}. */
 export function categoriesOf(mask: number): ReadonlySet<PageCategory> {
   const names = Object.keys(categories) as PageCategory[]
   return new Set(names.filter((name) => Math.floor(mask / categories[name]) % 2 === 1))
 }
 
 export function scanFlags(options: ScanOptions): number {
-  return (options.writeProtect === true ? 1 : 0) + (options.requireAsync === true ? 2 : 0)
+  const { writeProtect = false, requireAsync = false } = options
+  return (writeProtect ? ScanFlag.writeProtect : 0) | (requireAsync ? ScanFlag.requireAsync : 0)
 }

@@ -8,27 +8,12 @@
 import { readlinkSync } from 'node:fs'
 import { check, checkOptions } from './check.js'
 import { native } from './load.js'
-import type { Packing } from './native.js'
+import { Assembly } from './native.js'
+import type { AssembleCall, LoadCall, PackCall, PlaceCall, SendCall, StoreCall } from './native.js'
 import { checkScan, regionHandle } from './memory-region.js'
 import type { MemoryRegion } from './memory-region.js'
 import { userfaultfdHandle } from './userfaultfd.js'
 import type { Userfaultfd } from './userfaultfd.js'
-
-export interface PackOptions {
-  /** First target page. */
-  from: number
-  /** End: the target page after the last one. */
-  to: number
-  /**
-   * Target pages per host page; default 1. A larger host page is packed only if all of it fits.
-   * `from` and `to` must be aligned to host pages.
-   */
-  hostPages?: number
-  /** Stop after this many target pages. Default: no limit. */
-  maxPages?: number
-  /** The block's name, if the first record has to carry it. The other records have `CONTINUE`. */
-  name?: Uint8Array | undefined
-}
 
 /**
  * Takes set pages out of `bitmap` and writes their records to `out`.
@@ -36,7 +21,12 @@ export interface PackOptions {
  * Reads the region's memory, so a missing page blocks this thread. If the region is a read-only
  * file, it reads the file with pread(2) instead: an unreadable page is then an error, not a SIGBUS.
  *
- * @param result - at least 3 long: next page to look at, pages, zero pages
+ * @param name - the block's name, if the first record has to carry it. The other records have
+ *   `CONTINUE`
+ * @param call - arguments: target pages `[from, to)`; `hostPages`, target pages per host page: one
+ *   larger than 1 is packed only if all of it fits, and `from` and `to` must be aligned to it;
+ *   `maxPages`, target pages after which to stop; `outOffset`. Results: `nextPage` to look at,
+ *   `normalPages`, `zeroPages`
  * @returns bytes written
  * @throws KernelError `EIO`, …: the file cannot be read; `ENODATA`: it was truncated. Earlier pages
  *   are no longer in `bitmap`, and their records are in `out`
@@ -44,21 +34,17 @@ export interface PackOptions {
 export function packPages(
   region: MemoryRegion,
   bitmap: Uint8Array,
-  options: PackOptions,
+  name: Uint8Array | undefined,
   out: Uint8Array,
-  outOffset: number,
-  result: Float64Array,
+  call: PackCall,
 ): number {
-  const packed = native().packPages(...packing(region, bitmap, options, out, outOffset, result))
-  return checkRead(packed, region, result)
+  const packed = native().packPages(regionHandle(region), bitmap, name, out, call.numbers)
+  return checkRead(packed, region, call)
 }
 
 /** Throws for a failed pread(2), which reads the pages of a region that is a read-only file. */
-function checkRead(packed: number, region: MemoryRegion, result: Float64Array): number {
-  const page = (): string => {
-    const offset = (result[0] ?? 0) * 4096
-    return `${pathOf(region.fd)}, 4096 bytes at offset ${offset}`
-  }
+function checkRead(packed: number, region: MemoryRegion, call: PackCall | SendCall): number {
+  const page = (): string => `${pathOf(region.fd)}, 4096 bytes at offset ${call.nextPage * 4096}`
   const hint = (code: string): string =>
     code === 'ENODATA' ? 'the file is shorter than its RAM: it was truncated' : 'it cannot be read'
   return check(packed, 'pread', page, hint)
@@ -73,33 +59,14 @@ export function pathOf(fd: number): string {
   }
 }
 
-function packing(
-  region: MemoryRegion,
-  bitmap: Uint8Array,
-  options: PackOptions,
-  out: Uint8Array,
-  outOffset: number,
-  result: Float64Array,
-): Packing {
-  const { from, to, hostPages = 1, maxPages = Number.MAX_SAFE_INTEGER, name } = options
-  const handle = regionHandle(region)
-  return [handle, bitmap, from, to, hostPages, maxPages, name, out, outOffset, result]
-}
-
-export interface SendOptions extends PackOptions {
-  /** A stream socket. */
-  fd: number
-  /** Pages in a piece; each piece is packed and then sent. */
-  piecePages: number
-}
-
 /**
  * Packs pages as {@link packPages} does, and sends every piece but the last at once, while the CPU
  * cache still holds it. Bytes of `out` before `outOffset` are sent first. Never waits: stops early
  * if the socket takes no more bytes or is readable.
  *
- * @param result - at least 6 long: next page to look at, pages, zero pages, bytes sent, start of
- *   the unsent rest in `out`, 1 if it stopped early
+ * @param call - as of {@link packPages}. More arguments: `fd` of a stream socket; `piecePages`, the
+ *   pages in a piece. More results: `sentBytes`; `unsentFrom`, the start of the unsent rest in
+ *   `out`; `interrupted`, 1 if it stopped early
  * @returns end of the unsent rest in `out`. A socket error is not reported here: sending the rest
  *   fails with it
  * @throws KernelError as {@link packPages}
@@ -107,58 +74,44 @@ export interface SendOptions extends PackOptions {
 export function sendPages(
   region: MemoryRegion,
   bitmap: Uint8Array,
-  options: SendOptions,
+  name: Uint8Array | undefined,
   out: Uint8Array,
-  outOffset: number,
-  result: Float64Array,
+  call: SendCall,
 ): number {
-  const packed = packing(region, bitmap, options, out, outOffset, result)
-  const end = native().sendPages(...packed, options.fd, options.piecePages)
-  return checkRead(end, region, result)
+  const end = native().sendPages(regionHandle(region), bitmap, name, out, call.numbers)
+  return checkRead(end, region, call)
 }
 
 /**
  * Precopy: writes records into memory. A zero page that was not received before is not touched,
  * except in huge pages.
  *
- * @param usedLength - of the block, whole pages, not more than the region
  * @param received - page set
  * @param zeroed - page set: received, and known to be zeros
- * @param bytes - records in `[start, end)`
- * @param result - at least 2 long: pages, zero pages
+ * @param bytes - has the records
+ * @param call - arguments: `usedLength` of the block, whole pages, not more than the region; the
+ *   range `[start, end)` of the records in `bytes`. Results: `normalPages`, `zeroPages`
  * @returns bytes consumed
  * @throws KernelError `EACCES` if the region is not writable
  */
 export function loadRecords(
   region: MemoryRegion,
-  usedLength: number,
   received: Uint8Array,
   zeroed: Uint8Array,
   bytes: Uint8Array,
-  start: number,
-  end: number,
-  result: Float64Array,
+  call: LoadCall,
 ): number {
-  const consumed = native().loadRecords(
-    regionHandle(region),
-    usedLength,
-    received,
-    zeroed,
-    bytes,
-    start,
-    end,
-    result,
-  )
+  const consumed = native().loadRecords(regionHandle(region), received, zeroed, bytes, call.numbers)
   return check(consumed, 'write', () => `region ${region.id}`)
 }
 
-/** Sixth number of {@link placeRecords}: why it stopped. */
+/** The result `stop` of {@link placeRecords}: why it stopped. */
 export const PlaceStop = {
   /** No complete record of the accepted kinds is left. */
   NONE: 0,
   /** The next page is marked as received. */
   DUPLICATE: 1,
-  /** The kernel refused: errno in the third number. EAGAIN: an event must be read first. */
+  /** The kernel refused, with `errno`. EAGAIN: an event must be read first. */
   IOCTL: 2,
 } as const
 
@@ -170,50 +123,41 @@ export const PlaceStop = {
  * that record and all later ones keep their bytes.
  *
  * @param received - page set; marked once placed
- * @param result - at least 6 long: pages, zero pages, errno (0 or positive), offset of the page at
- *   which it stopped, ioctls, {@link PlaceStop}
+ * @param call - arguments as of {@link loadRecords}. Results: `normalPages`, `zeroPages`; `errno` (0
+ *   or positive); `offset` of the page at which it stopped; `ioctls`; `stop` ({@link PlaceStop})
  * @returns bytes consumed
  */
 export function placeRecords(
   uffd: Userfaultfd,
   region: MemoryRegion,
-  usedLength: number,
   received: Uint8Array,
   bytes: Uint8Array,
-  start: number,
-  end: number,
-  result: Float64Array,
+  call: PlaceCall,
 ): number {
   return native().placeRecords(
     userfaultfdHandle(uffd),
     regionHandle(region),
-    usedLength,
     received,
     bytes,
-    start,
-    end,
-    result,
+    call.numbers,
   )
 }
 
 /**
  * Like {@link loadRecords}, but writes into a sparse file, at the block's offsets.
  *
- * @param result - at least 4 long: pages, zero pages, errno (0 or positive), offset of the page
- *   that was not written
+ * @param call - arguments as of {@link loadRecords}. Results: `normalPages`, `zeroPages`; `errno` (0
+ *   or positive); `offset` of the page that was not written
  * @returns bytes consumed
  */
 export function storeRecords(
   fd: number,
-  usedLength: number,
   received: Uint8Array,
   zeroed: Uint8Array,
   bytes: Uint8Array,
-  start: number,
-  end: number,
-  result: Float64Array,
+  call: StoreCall,
 ): number {
-  return native().storeRecords(fd, usedLength, received, zeroed, bytes, start, end, result)
+  return native().storeRecords(fd, received, zeroed, bytes, call.numbers)
 }
 
 /** Gathers the target pages of one larger host page. */
@@ -221,21 +165,22 @@ export interface HostPageAssembly {
   /** Content of the host page, valid once it is complete. */
   staging: Uint8Array
   /**
-   * Index of the host page or -1, number of target pages seen, number of those that are not zero,
-   * then one bit for each target page seen. The host page is complete when all its target pages
-   * were seen. Set the first number to -1 to begin the next one.
+   * {@link Assembly}: `hostPage`, the index of the host page or -1; `seenPages`, the number of target
+   * pages seen; `dataPages`, the number of those that are not zero. One bit for each target page
+   * seen follows. The host page is complete when all its target pages were seen. Set `hostPage` to
+   * -1 to begin the next one.
    */
   state: Int32Array
 }
 
 export function createHostPageAssembly(hostPageBytes: number): HostPageAssembly {
   const hostPages = hostPageBytes / 4096
-  const state = new Int32Array(3 + Math.ceil(hostPages / 32))
-  state[0] = -1
+  const state = new Int32Array(Assembly.stride + Math.ceil(hostPages / 32))
+  state[Assembly.hostPage] = -1
   return { staging: new Uint8Array(hostPageBytes), state }
 }
 
-/** Third number of {@link assembleRecords}: why it stopped. */
+/** The result `stop` of {@link assembleRecords}: why it stopped. */
 export const AssembleStop = {
   /** The host page is complete, or no complete record of the accepted kinds is left. */
   NONE: 0,
@@ -249,23 +194,19 @@ export const AssembleStop = {
  * Postcopy with larger host pages: gathers the records of one host page, in any order. Stops after
  * the record that completes it.
  *
- * @param staging - one host page, see {@link HostPageAssembly}
- * @param state - see {@link HostPageAssembly}
+ * @param assembly - staging has the length of one host page
  * @param received - page set, read only: mark the host page when it is placed
- * @param result - at least 3 long: pages, zero pages, {@link AssembleStop}
+ * @param call - arguments as of {@link loadRecords}. Results: `normalPages`, `zeroPages`; `stop`
+ *   ({@link AssembleStop})
  * @returns bytes consumed
  */
 export function assembleRecords(
-  staging: Uint8Array,
-  state: Int32Array,
-  usedLength: number,
+  { staging, state }: HostPageAssembly,
   received: Uint8Array,
   bytes: Uint8Array,
-  start: number,
-  end: number,
-  result: Float64Array,
+  call: AssembleCall,
 ): number {
-  return native().assembleRecords(staging, state, usedLength, received, bytes, start, end, result)
+  return native().assembleRecords(staging, state, received, bytes, call.numbers)
 }
 
 /**

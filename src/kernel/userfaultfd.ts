@@ -5,7 +5,15 @@ import { NO_HANDLE_HINT, check, checkOptions, closedError, kernelError } from '.
 import { featuresFromMask, ioctlsFromMask } from './features.js'
 import type { FeatureName, IoctlName } from './features.js'
 import { native } from './load.js'
-import { openMethods } from './native.js'
+import {
+  ContinueMode,
+  CopyMode,
+  FillMode,
+  MoveMode,
+  RegisterMode,
+  WriteProtectMode,
+  openMethods,
+} from './native.js'
 import type { NativeUserfaultfd, NativeWatch, OpenMethod } from './native.js'
 import { openUserfaultfd, userfaultfdOptionNames } from './open-userfaultfd.js'
 import type { UserfaultfdOptions } from './open-userfaultfd.js'
@@ -47,6 +55,10 @@ const forgotten = new FinalizationRegistry<number>((id) => {
   )
 })
 
+function fillMode(options: FillOptions | undefined): number {
+  return options?.dontWake === true ? FillMode.dontWake : 0
+}
+
 /** For the other files of this folder: the handle of an open userfaultfd. */
 export let userfaultfdHandle: (uffd: Userfaultfd) => NativeUserfaultfd
 
@@ -76,8 +88,8 @@ export class Userfaultfd {
   readonly userModeOnly: boolean
   readonly door: OpenMethod
   /**
-   * The events of the last {@link Userfaultfd.read}, {@link EVENT_STRIDE} numbers each. Always the
-   * same array.
+   * The events of the last {@link Userfaultfd.read}, {@link EVENT_STRIDE} numbers each; see
+   * {@link FaultEvent}. Always the same array.
    */
   readonly events = new Float64Array(MOST_EVENTS * EVENT_STRIDE)
   #handle: NativeUserfaultfd | undefined
@@ -134,14 +146,11 @@ export class Userfaultfd {
   ): ReadonlySet<IoctlName> {
     checkOptions(modes, ['missing', 'writeProtect', 'minor'])
     const { missing = false, writeProtect = false, minor = false } = modes
-    const answer = native().uffdRegister(
-      this.#open(),
-      address,
-      length,
-      missing,
-      writeProtect,
-      minor,
-    )
+    const mode =
+      (missing ? RegisterMode.missing : 0) |
+      (writeProtect ? RegisterMode.writeProtect : 0) |
+      (minor ? RegisterMode.minor : 0)
+    const answer = native().uffdRegister(this.#open(), address, length, mode)
     if (typeof answer === 'bigint') return ioctlsFromMask(answer)
     const names = Object.entries({ missing, writeProtect, minor })
     const set = names.flatMap(([name, on]) => (on ? [name] : [])).join(' | ')
@@ -170,8 +179,8 @@ export class Userfaultfd {
    * @see ioctl_userfaultfd(2), UFFDIO_COPY. Linux 4.3; hugetlb and shmem since 4.11
    */
   copy(dst: HostAddress | number, src: Uint8Array, options?: CopyOptions): number {
-    const { dontWake = false, writeProtect = false } = options ?? {}
-    const result = native().uffdCopy(this.#open(), dst, src, dontWake, writeProtect)
+    const mode = fillMode(options) | (options?.writeProtect === true ? CopyMode.writeProtect : 0)
+    const result = native().uffdCopy(this.#open(), dst, src, mode)
     return check(result, 'ioctl', () => `UFFDIO_COPY, ${hex(dst)}, ${src.length}`)
   }
 
@@ -182,7 +191,7 @@ export class Userfaultfd {
    * @throws KernelError `EINVAL` on hugetlb: copy zeros there
    */
   zeropage(dst: HostAddress | number, length: number, options?: FillOptions): number {
-    const result = native().uffdZeropage(this.#open(), dst, length, options?.dontWake ?? false)
+    const result = native().uffdZeropage(this.#open(), dst, length, fillMode(options))
     return check(result, 'ioctl', () => `UFFDIO_ZEROPAGE, ${hex(dst)}, ${length}`)
   }
 
@@ -194,8 +203,9 @@ export class Userfaultfd {
    *   memory
    */
   continue(start: HostAddress | number, length: number, options?: CopyOptions): number {
-    const { dontWake = false, writeProtect = false } = options ?? {}
-    const result = native().uffdContinue(this.#open(), start, length, dontWake, writeProtect)
+    const isProtected = options?.writeProtect === true
+    const mode = fillMode(options) | (isProtected ? ContinueMode.writeProtect : 0)
+    const result = native().uffdContinue(this.#open(), start, length, mode)
     return check(result, 'ioctl', () => `UFFDIO_CONTINUE, ${hex(start)}, ${length}`)
   }
 
@@ -212,8 +222,9 @@ export class Userfaultfd {
     length: number,
     options?: MoveOptions,
   ): number {
-    const { dontWake = false, allowSourceHoles = false } = options ?? {}
-    const result = native().uffdMove(this.#open(), dst, src, length, dontWake, allowSourceHoles)
+    const mayHaveHoles = options?.allowSourceHoles === true
+    const mode = fillMode(options) | (mayHaveHoles ? MoveMode.allowSourceHoles : 0)
+    const result = native().uffdMove(this.#open(), dst, src, length, mode)
     return check(result, 'ioctl', () => `UFFDIO_MOVE, ${hex(dst)}, ${hex(src)}, ${length}`)
   }
 
@@ -222,7 +233,7 @@ export class Userfaultfd {
    * Linux 6.6.
    */
   poison(start: HostAddress | number, length: number, options?: FillOptions): number {
-    const result = native().uffdPoison(this.#open(), start, length, options?.dontWake ?? false)
+    const result = native().uffdPoison(this.#open(), start, length, fillMode(options))
     return check(result, 'ioctl', () => `UFFDIO_POISON, ${hex(start)}, ${length}`)
   }
 
@@ -246,7 +257,8 @@ export class Userfaultfd {
     options: { enable: boolean; dontWake?: boolean },
   ): void {
     const { enable, dontWake = false } = options
-    const result = native().uffdWriteProtect(this.#open(), start, length, enable, dontWake)
+    const mode = (enable ? WriteProtectMode.enable : 0) | (dontWake ? WriteProtectMode.dontWake : 0)
+    const result = native().uffdWriteProtect(this.#open(), start, length, mode)
     check(result, 'ioctl', () => `UFFDIO_WRITEPROTECT, ${hex(start)}, ${length}, ${enable}`)
   }
 

@@ -1,13 +1,18 @@
 /** A RAM block in a sparse file: zero pages and discarded pages are holes. */
 import { closeSync, fsyncSync, ftruncateSync } from 'node:fs'
-import { isZero, kernelError, MemoryRegion, storeRecords } from '../kernel/index.js'
+import { isZero, kernelError, MemoryRegion, StoreCall, storeRecords } from '../kernel/index.js'
 import { PageBitmap } from '../ram/index.js'
-import { RamFlag } from '../stream/index.js'
+import {
+  RAM_PAGE_RECORD_BYTES,
+  RAM_RECORD_HEAD_BYTES,
+  RAM_ZERO_RECORD_BYTES,
+  RamFlag,
+} from '../stream/index.js'
+import { writeRamRecordHead } from '../stream/internal.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { checksumBlock } from './checksum.js'
 import { readAt } from './read-at.js'
 
-const RECORD_HEAD_BYTES = 8
 /** How many zero pages are skipped in one step. */
 const SKIPPED_PAGES = 256
 
@@ -32,10 +37,9 @@ export class BlockFile {
   readonly #zeroed: PageBitmap
   /** A mapping used only to punch holes; its memory is never accessed. */
   readonly #region: MemoryRegion
-  /** Results of the native loop: pages, zero pages, errno, offset. */
-  readonly #result = new Float64Array(4)
+  readonly #storing = new StoreCall()
   /** One record built from its parts, so that every page is written by the same code. */
-  readonly #record = new Uint8Array(RECORD_HEAD_BYTES + TARGET_PAGE_SIZE)
+  readonly #record = new Uint8Array(RAM_PAGE_RECORD_BYTES)
 
   /** @param fd - of a new file; this object owns it from now on */
   static create(fd: number, block: BlockFileOptions): BlockFile {
@@ -96,39 +100,35 @@ export class BlockFile {
     start: number,
     end: number,
   ): { taken: number; normal: number; zero: number } {
-    const taken = storeRecords(
-      this.#fd,
-      this.lengthBytes,
-      this.received.bytes,
-      this.#zeroed.bytes,
-      bytes,
-      start,
-      end,
-      this.#result,
-    )
-    const [normal = 0, zero = 0, errno = 0, offset = 0] = this.#result
-    if (errno !== 0) {
-      const where = `${this.file} (RAM block "${this.name}") + ${offset}`
-      throw kernelError(-errno, 'pwrite', where)
+    const call = this.#storing
+    call.usedLength = this.lengthBytes
+    call.start = start
+    call.end = end
+    const taken = storeRecords(this.#fd, this.received.bytes, this.#zeroed.bytes, bytes, call)
+    if (call.errno !== 0) {
+      const where = `${this.file} (RAM block "${this.name}") + ${call.offset}`
+      throw kernelError(-call.errno, 'pwrite', where)
     }
-    return { taken, normal, zero }
+    return { taken, normal: call.normalPages, zero: call.zeroPages }
   }
 
   /** Takes a page from a record with a name. */
   page(offset: number, bytes: Uint8Array, start: number): void {
-    this.#record.set(bytes.subarray(start, start + TARGET_PAGE_SIZE), RECORD_HEAD_BYTES)
-    this.#single(offset + RamFlag.page + RamFlag.continue, this.#record.length)
+    this.#record.set(bytes.subarray(start, start + TARGET_PAGE_SIZE), RAM_RECORD_HEAD_BYTES)
+    this.#single(RamFlag.page, offset, RAM_PAGE_RECORD_BYTES)
   }
 
   zero(offset: number): void {
-    this.#record[RECORD_HEAD_BYTES] = 0
-    this.#single(offset + RamFlag.zero + RamFlag.continue, RECORD_HEAD_BYTES + 1)
+    this.#record[RAM_RECORD_HEAD_BYTES] = 0
+    this.#single(RamFlag.zero, offset, RAM_ZERO_RECORD_BYTES)
   }
 
-  #single(head: number, lengthBytes: number): void {
-    const view = new DataView(this.#record.buffer)
-    view.setUint32(0, Math.floor(head / 2 ** 32))
-    view.setUint32(4, head % 2 ** 32)
+  #single(
+    kind: typeof RamFlag.page | typeof RamFlag.zero,
+    offset: number,
+    lengthBytes: number,
+  ): void {
+    writeRamRecordHead(this.#record, kind, offset)
     this.records(this.#record, 0, lengthBytes)
   }
 

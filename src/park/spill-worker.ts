@@ -4,10 +4,11 @@
  */
 import { parentPort } from 'node:worker_threads'
 import { PostcopyError, errorToRecord } from '../errors.js'
-import { packPages } from '../kernel/index.js'
+import { PackCall, packPages } from '../kernel/index.js'
 import { createCounters, now, runWorker, workerInput } from '../migration/index.js'
 import { PageBitmap, RamBlock } from '../ram/index.js'
 import type { Owed } from '../source/index.js'
+import { RAM_PAGE_RECORD_BYTES } from '../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { ParkDirectory } from './directory.js'
 import type { SpillNotice, SpillWorkerData } from './spill.js'
@@ -37,14 +38,17 @@ function spill(store: VmStore, { blocks: shared, ...identity }: Owed): void {
   )
   store.takeDevices(identity.devices, 'postcopy')
   store.commitDevices()
-  const batch = new Uint8Array(BATCH_PAGES * (8 + TARGET_PAGE_SIZE))
-  const packed = new Float64Array(3)
+  const batch = new Uint8Array(BATCH_PAGES * RAM_PAGE_RECORD_BYTES)
+  const call = new PackCall()
+  call.hostPages = 1
+  call.maxPages = BATCH_PAGES
+  call.outOffset = 0
   for (const [index, { name, region, pageCount }] of blocks.entries()) {
     // Packing clears bits. The shared bitmap belongs to the source, so this uses a copy.
     const left = new PageBitmap(pageCount, shared[index]?.owed).copy()
-    for (let from = 0; from < pageCount; from = packed[0] ?? pageCount) {
-      const range = { from, to: pageCount, maxPages: BATCH_PAGES }
-      const lengthBytes = packPages(region, left.bytes, range, batch, 0, packed)
+    call.to = pageCount
+    for (call.from = 0; call.from < pageCount; call.from = call.nextPage) {
+      const lengthBytes = packPages(region, left.bytes, undefined, batch, call)
       if (lengthBytes === 0) break
       store.records(name, batch, 0, lengthBytes)
     }

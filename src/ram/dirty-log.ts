@@ -7,7 +7,7 @@
  * the page, which takes tens of microseconds a page. With a user-mode-only userfaultfd, a system
  * call that writes to guest memory fails with EFAULT instead of waiting.
  */
-import { EVENT_STRIDE, scanDirty, Userfaultfd } from '../kernel/index.js'
+import { EVENT_STRIDE, FaultEvent, scanDirty, Userfaultfd } from '../kernel/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { PageBitmap } from './page-bitmap.js'
 import type { RamBlock } from './ram-block.js'
@@ -104,7 +104,7 @@ class SyncLog implements DirtyLog {
 
   #noteWrites(count: number): void {
     for (let index = 0; index < count; index += 1) {
-      const address = this.#uffd.events[index * EVENT_STRIDE + 2] ?? 0
+      const address = this.#uffd.events[index * EVENT_STRIDE + FaultEvent.address] ?? 0
       for (const { block, written } of this.#blocks) {
         const offset = address - block.region.address
         if (offset < 0 || offset >= block.lengthBytes) continue

@@ -7,6 +7,7 @@ import {
   countBits,
   findNext,
   findRuns,
+  PageRun,
   mergeBits,
   roundOut,
   setBits,
@@ -77,14 +78,15 @@ export class PageBitmap {
 
   /** Runs of set pages as `[start, end)`, ascending. */
   *runs(): Generator<readonly [start: number, end: number]> {
-    const out = new Float64Array(RUNS_A_CALL * 2)
+    const out = new Float64Array(RUNS_A_CALL * PageRun.stride)
     for (let from = 0; from < this.pageCount;) {
       const count = findRuns(this.bytes, from, this.pageCount, out)
       for (let index = 0; index < count; index += 1) {
-        yield [out[index * 2] ?? 0, out[index * 2 + 1] ?? 0]
+        const at = index * PageRun.stride
+        yield [out[at + PageRun.start] ?? 0, out[at + PageRun.end] ?? 0]
       }
       if (count < RUNS_A_CALL) return
-      from = out[count * 2 - 1] ?? this.pageCount
+      from = out[(count - 1) * PageRun.stride + PageRun.end] ?? this.pageCount
     }
   }
 

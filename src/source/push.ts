@@ -2,16 +2,10 @@
 import type { Counters, Parameters } from '../migration/index.js'
 import type { Signal } from './signal.js'
 import type { TrackedBlock } from '../ram/index.js'
-import { encode, encodePing } from '../stream/index.js'
+import { RAM_PAGE_RECORD_BYTES, encode, encodePing } from '../stream/index.js'
 import type { SourceLink } from './link.js'
 import { PushWindow } from './push-window.js'
-import {
-  BATCH_PAGES,
-  RECORD_BYTES,
-  type RamSender,
-  type DirectSend,
-  batchLength,
-} from './ram-sender.js'
+import { BATCH_PAGES, type RamSender, type DirectSend, batchLength } from './ram-sender.js'
 import { ReadAhead } from './read-ahead.js'
 import type { Replay } from './replay.js'
 import { RequestRate } from './request-rate.js'
@@ -208,9 +202,12 @@ export class Push {
     }
     const windowBytes = this.#window.bytesFor(this.#queueMs(begunAt))
     const batchBytes = Math.min(windowBytes * BATCH_SHARE, this.#limitedBytes)
-    const batchPages = Math.max(1, Math.min(BATCH_PAGES, Math.floor(batchBytes / RECORD_BYTES)))
+    const batchPages = Math.max(
+      1,
+      Math.min(BATCH_PAGES, Math.floor(batchBytes / RAM_PAGE_RECORD_BYTES)),
+    )
     const roomBytes = windowBytes - this.#window.outstandingBytes
-    const isFull = batchPages * RECORD_BYTES > roomBytes
+    const isFull = batchPages * RAM_PAGE_RECORD_BYTES > roomBytes
     if (isFull && !this.#window.isStalled(PONG_MS, performance.now())) {
       this.#window.full(performance.now())
       // All outstanding bytes may be requested pages, which were sent without a ping.
@@ -236,7 +233,7 @@ export class Push {
     const end = this.#ram.packPart(out.subarray(0, out.length - PING_BYTES), batchPages, direct)
     if (end === 0) return 0
     const bytes = batchLength(end, direct)
-    if (this.#window.unpingedBytes + bytes < (batchPages * RECORD_BYTES) / 2) {
+    if (this.#window.unpingedBytes + bytes < (batchPages * RAM_PAGE_RECORD_BYTES) / 2) {
       this.#window.count(bytes)
       return end
     }
@@ -247,7 +244,7 @@ export class Push {
   /** How many pages may be sent ahead now: one batch, so that few are requested in the meantime. */
   get #aheadPages(): number {
     const roomBytes = this.#window.bytesFor(AHEAD_QUEUE_MS) - this.#window.outstandingBytes
-    return Math.max(0, Math.min(BATCH_PAGES, Math.floor(roomBytes / RECORD_BYTES)))
+    return Math.max(0, Math.min(BATCH_PAGES, Math.floor(roomBytes / RAM_PAGE_RECORD_BYTES)))
   }
 
   /** Packs requested pages, and those expected to be requested next. */

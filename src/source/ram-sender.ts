@@ -2,11 +2,19 @@
  * Packs dirty pages into `ram` sections. A sweep covers all blocks. Requested pages are sent before
  * it, and the sweep continues after the last of them (protocol section 3.1).
  */
-import { packPages, sendPages } from '../kernel/index.js'
+import { PackCall, SendCall, packPages, sendPages } from '../kernel/index.js'
 import type { ChannelName, Counters } from '../migration/index.js'
 import type { TrackedBlock } from '../ram/index.js'
-import { ElementType, RamFlag, SECTION_FOOTER } from '../stream/index.js'
-import { TARGET_PAGE_SIZE } from '../units.js'
+import {
+  MAX_RECORD_NAME_BYTES,
+  RAM_PAGE_RECORD_BYTES,
+  SECTION_HEAD_BYTES,
+} from '../stream/index.js'
+import {
+  RAM_SECTION_TAIL_BYTES,
+  writeRamSectionHead,
+  writeRamSectionTail,
+} from '../stream/internal.js'
 import { PageQueue } from './page-queue.js'
 import type { Replay } from './replay.js'
 
@@ -19,14 +27,6 @@ export const BUFFER_PAGES = 256
 const PIECE_PAGES = 64
 /** Most pages per batch; smaller batches cost more turns of the event loop, and more pongs. */
 export const BATCH_PAGES = 1024
-
-/** Element type and section id, before the records. */
-const HEAD_BYTES = 5
-/** End mark, footer type and section id, after the records. */
-const TAIL_BYTES = 13
-/** u64 with flags, then the page. The first record of a block has its name, too. */
-export const RECORD_BYTES = 8 + TARGET_PAGE_SIZE
-const MAX_NAME_BYTES = 256
 
 /** A piece of the END section: bytes to send, and whether they complete the section. */
 export interface EndPiece {
@@ -56,8 +56,8 @@ export class RamSender {
   readonly #ahead: PageQueue
   readonly #blocks: readonly TrackedBlock[]
   readonly #counters: Counters
-  /** Results of packPages and sendPages, see there. */
-  readonly #packed = new Float64Array(6)
+  readonly #packing = new PackCall()
+  readonly #sending = new SendCall()
   /** Where the sweep continues. */
   #blockIndex = 0
   #page = 0
@@ -84,7 +84,12 @@ export class RamSender {
   /** Bytes of a buffer for `pages` target pages, and for at least one host page of any block. */
   batchBytes(pages: number): number {
     const most = Math.max(pages, ...this.#blocks.map(({ block }) => block.hostPages))
-    return HEAD_BYTES + MAX_NAME_BYTES + most * RECORD_BYTES + TAIL_BYTES
+    return (
+      SECTION_HEAD_BYTES +
+      MAX_RECORD_NAME_BYTES +
+      most * RAM_PAGE_RECORD_BYTES +
+      RAM_SECTION_TAIL_BYTES
+    )
   }
 
   /** Counts the pages to send again, after the bitmaps were changed elsewhere. */
@@ -142,9 +147,9 @@ export class RamSender {
    */
   packPart(out: Uint8Array, maxPages: number, direct?: DirectSend): number {
     const before = this.remainingPages
-    const start = writeHead(out, this.sectionId, ElementType.sectionPart)
+    const start = writeRamSectionHead(out, 'part', this.sectionId)
     const end = this.#packSweep(out, start, maxPages, direct)
-    return this.remainingPages === before ? 0 : writeTail(out, this.sectionId, end)
+    return this.remainingPages === before ? 0 : writeRamSectionTail(out, end, this.sectionId)
   }
 
   /**
@@ -153,17 +158,17 @@ export class RamSender {
    * @returns bytes to send; 0 if no requested page is owed any more
    */
   packRequested(out: Uint8Array, aheadPages = 0): number {
-    const start = writeHead(out, this.sectionId, ElementType.sectionPart)
+    const start = writeRamSectionHead(out, 'part', this.sectionId)
     let end = this.#packQueue(this.#requested, 'main', out, start)
     if (end > start) end = this.#packQueue(this.#ahead, 'main', out, end, aheadPages)
-    return end === start ? 0 : writeTail(out, this.sectionId, end)
+    return end === start ? 0 : writeRamSectionTail(out, end, this.sectionId)
   }
 
   /** Fills `out` with one PART of up to `maxPages` guessed pages; 0 if there are none. */
   packAhead(out: Uint8Array, maxPages: number): number {
-    const start = writeHead(out, this.sectionId, ElementType.sectionPart)
+    const start = writeRamSectionHead(out, 'part', this.sectionId)
     const end = this.#packQueue(this.#ahead, 'main', out, start, maxPages)
-    return end === start ? 0 : writeTail(out, this.sectionId, end)
+    return end === start ? 0 : writeRamSectionTail(out, end, this.sectionId)
   }
 
   /**
@@ -176,7 +181,7 @@ export class RamSender {
 
   /** Fills `out` with one PART of the next `maxPages` pages of a replay; 0 if it is over. */
   packReplay(out: Uint8Array, replay: Replay, maxPages: number): number {
-    const start = writeHead(out, this.sectionId, ElementType.sectionPart)
+    const start = writeRamSectionHead(out, 'part', this.sectionId)
     let at = start
     for (let left = maxPages; left > 0;) {
       const run = replay.peek()
@@ -190,7 +195,7 @@ export class RamSender {
       left -= packed
       this.#counters.replayedPages += packed / run.tracked.block.hostPages
     }
-    return at === start ? 0 : writeTail(out, this.sectionId, at)
+    return at === start ? 0 : writeRamSectionTail(out, at, this.sectionId)
   }
 
   #packQueue(
@@ -222,10 +227,10 @@ export class RamSender {
    * @param first - whether this is the first piece
    */
   packEnd(out: Uint8Array, first: boolean): EndPiece {
-    const start = first ? writeHead(out, this.sectionId, ElementType.sectionEnd) : 0
+    const start = first ? writeRamSectionHead(out, 'end', this.sectionId) : 0
     const end = this.#packSweep(out, start, Infinity)
     const complete = this.remainingPages === 0
-    return { lengthBytes: complete ? writeTail(out, this.sectionId, end) : end, complete }
+    return { lengthBytes: complete ? writeRamSectionTail(out, end, this.sectionId) : end, complete }
   }
 
   #packSweep(out: Uint8Array, start: number, maxPages: number, direct?: DirectSend): number {
@@ -241,7 +246,7 @@ export class RamSender {
       const before = this.remainingPages
       const range = { from: this.#page, to: tracked.block.pageCount, maxPages: left }
       at = this.#pack('main', out, at, tracked, range, direct)
-      const [nextPage = 0] = this.#packed
+      const { nextPage } = direct === undefined ? this.#packing : this.#sending
       this.#page = nextPage
       left -= before - this.remainingPages
       // Stopped early: the buffer, batch or socket is full, or the destination has sent something.
@@ -261,26 +266,26 @@ export class RamSender {
     direct?: DirectSend,
   ): number {
     const { block, dirty } = tracked
-    const options = {
-      from,
-      to,
-      maxPages: Math.min(maxPages, to - from),
-      hostPages: this.#postcopy ? block.hostPages : 1,
-      name: tracked === this.#lastBlock[channel] ? undefined : block.nameBytes,
-    }
-    const room = out.subarray(0, out.length - TAIL_BYTES)
-    const packed = this.#packed
+    const call = direct === undefined ? this.#packing : this.#sending
+    call.from = from
+    call.to = to
+    call.maxPages = Math.min(maxPages, to - from)
+    call.hostPages = this.#postcopy ? block.hostPages : 1
+    call.outOffset = at
+    const name = tracked === this.#lastBlock[channel] ? undefined : block.nameBytes
+    const room = out.subarray(0, out.length - RAM_SECTION_TAIL_BYTES)
     let end: number
     if (direct === undefined) {
-      end = at + packPages(block.region, dirty.bytes, options, room, at, packed)
+      end = at + packPages(block.region, dirty.bytes, name, room, this.#packing)
     } else {
-      const sendOptions = { ...options, fd: direct.fd, piecePages: PIECE_PAGES }
-      end = sendPages(block.region, dirty.bytes, sendOptions, room, at, packed)
-      const [, , , sentBytes = 0, unsentFrom = 0] = packed
-      direct.sentBytes += sentBytes
-      direct.unsentFrom = unsentFrom
+      const sending = this.#sending
+      sending.fd = direct.fd
+      sending.piecePages = PIECE_PAGES
+      end = sendPages(block.region, dirty.bytes, name, room, sending)
+      direct.sentBytes += sending.sentBytes
+      direct.unsentFrom = sending.unsentFrom
     }
-    const [, normal = 0, zero = 0] = packed
+    const { normalPages: normal, zeroPages: zero } = call
     if (normal + zero > 0) this.#lastBlock[channel] = tracked
     this.#counters.normalPages += normal
     this.#counters.zeroPages += zero
@@ -295,25 +300,4 @@ interface PageRange {
   readonly from: number
   readonly to: number
   readonly maxPages: number
-}
-
-function writeHead(out: Uint8Array, sectionId: number, type: number): number {
-  out[0] = type
-  writeU32(out, 1, sectionId)
-  return HEAD_BYTES
-}
-
-function writeTail(out: Uint8Array, sectionId: number, at: number): number {
-  out.fill(0, at, at + 7)
-  out[at + 7] = RamFlag.endOfSection
-  out[at + 8] = SECTION_FOOTER
-  writeU32(out, at + 9, sectionId)
-  return at + TAIL_BYTES
-}
-
-function writeU32(out: Uint8Array, at: number, value: number): void {
-  out[at] = value >>> 24
-  out[at + 1] = value >>> 16
-  out[at + 2] = value >>> 8
-  out[at + 3] = value
 }

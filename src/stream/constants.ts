@@ -152,6 +152,18 @@ export const RamFlag = {
 
 /** Mask of the flag bits. */
 export const RAM_FLAGS_MASK = TARGET_PAGE_SIZE - 1
+/** Bytes of a `ram` record before its name or content: u64 offset with flags. */
+export const RAM_RECORD_HEAD_BYTES = 8
+/** A page without the name of its block. */
+export const RAM_PAGE_RECORD_BYTES = RAM_RECORD_HEAD_BYTES + TARGET_PAGE_SIZE
+/** A zero page without the name of its block. */
+export const RAM_ZERO_RECORD_BYTES = RAM_RECORD_HEAD_BYTES + 1
+/** The longest name of a block, with its length byte. */
+export const MAX_RECORD_NAME_BYTES = 256
+/** Bytes of a PART or END section before its data: u8 type, u32 section id. */
+export const SECTION_HEAD_BYTES = 5
+/** Bytes of a section's footer: u8 type, u32 section id. */
+export const SECTION_FOOTER_BYTES = 5
 /** The idstr of the section that carries guest memory, and its only version. */
 export const RAM_SECTION = 'ram'
 export const RAM_SECTION_VERSION = 4

@@ -1,2 +1,8 @@
 /** For the other folders of `src`; not part of the public interface. */
 export { JsonReader } from './json-reader.js'
+export {
+  RAM_SECTION_TAIL_BYTES,
+  writeRamRecordHead,
+  writeRamSectionHead,
+  writeRamSectionTail,
+} from './ram-section.js'

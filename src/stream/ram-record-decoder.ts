@@ -7,14 +7,19 @@
  */
 import { TARGET_PAGE_SIZE, hex } from '../units.js'
 import { INCOMPLETE } from './channel-decoder.js'
-import { RAM_FLAGS_MASK, RamFlag } from './constants.js'
+import {
+  RAM_FLAGS_MASK,
+  RAM_PAGE_RECORD_BYTES,
+  RAM_RECORD_HEAD_BYTES,
+  RAM_ZERO_RECORD_BYTES,
+  RamFlag,
+} from './constants.js'
 import { refuse } from './errors.js'
 import type { RamHandler } from './handler.js'
 import type { RamBlockTable } from './ram-block-table.js'
 import { u32At } from './reader.js'
 import type { RamBlockInfo } from './types.js'
 
-const HEADER_BYTES = 8
 const CONTINUED_PAGE = RamFlag.page | RamFlag.continue
 const CONTINUED_ZERO = RamFlag.zero | RamFlag.continue
 
@@ -72,7 +77,7 @@ export class RamRecordDecoder {
   }
 
   #record(bytes: Uint8Array, start: number, end: number, base: number): number {
-    if (end - start < HEADER_BYTES) return INCOMPLETE
+    if (end - start < RAM_RECORD_HEAD_BYTES) return INCOMPLETE
     const high = u32At(bytes, start)
     const low = u32At(bytes, start + 4)
     const flags = low & RAM_FLAGS_MASK
@@ -82,12 +87,12 @@ export class RamRecordDecoder {
       }
       this.atEndOfSection = true
       this.#handler.ramEndOfSection?.()
-      return start + HEADER_BYTES
+      return start + RAM_RECORD_HEAD_BYTES
     }
     const kind = flags & ~RamFlag.continue
     if (kind !== RamFlag.page && kind !== RamFlag.zero) refuseFlags(flags, base + start)
 
-    let at = start + HEADER_BYTES
+    let at = start + RAM_RECORD_HEAD_BYTES
     const block = this.#block(bytes, at, end, flags, base + start)
     if (block === undefined) return INCOMPLETE
     if ((flags & RamFlag.continue) === 0) at += 1 + (bytes[at] ?? 0)
@@ -149,10 +154,10 @@ export class RamRecordDecoder {
 
 /** Whether the next record is complete and {@link RamHandler.ramRecords} may take it. */
 function isContinuedRecord(bytes: Uint8Array, at: number, end: number): boolean {
-  if (end - at <= HEADER_BYTES) return false
+  if (end - at < RAM_ZERO_RECORD_BYTES) return false
   const flags = u32At(bytes, at + 4) & RAM_FLAGS_MASK
   if (flags === CONTINUED_ZERO) return true
-  return flags === CONTINUED_PAGE && end - at >= HEADER_BYTES + TARGET_PAGE_SIZE
+  return flags === CONTINUED_PAGE && end - at >= RAM_PAGE_RECORD_BYTES
 }
 
 function refuseFlags(flags: number, streamOffset: number): never {

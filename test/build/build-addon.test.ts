@@ -68,7 +68,7 @@ class Clone {
   /** Makes a source newer than the built files. */
   change(laterMs = 60_000): void {
     const later = new Date(Date.now() + laterMs)
-    utimesSync(join(this.folder, 'native/addon.cc'), later, later)
+    utimesSync(join(this.folder, 'native/addon/addon.cc'), later, later)
   }
 
   moveTo(folder: string): void {

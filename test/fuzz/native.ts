@@ -12,7 +12,7 @@ const BUILD = 'build-cmake-fuzz'
 const MAX_BYTES = 512
 const COMPILERS = ['clang++', 'clang++-14']
 
-/** Each is `native/fuzz/fuzz_NAME.cc`, called `native-NAME`. */
+/** Each is `native/fuzz/NAME.cc`, called `native-NAME`. */
 export const nativeTargets: readonly string[] = ['native-bitmap', 'native-pack', 'native-receive']
 
 /** @returns why the programs cannot be built here; undefined if they are built */

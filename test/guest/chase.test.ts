@@ -23,7 +23,7 @@ describe('A vCPU of the addon', () => {
         const ledger = kernel.regionCreate(0, 4096, false, 'ledger')
         const machine = guest.machineCreate(kernel.regionLease(ram), kernel.regionLease(ledger), 1, 2)
         // The pattern "chase", every page filled.
-        guest.machineConfigure(machine, 4, 0, 100, 0, 0, 0, 1)
+        guest.machineConfigure(machine, new Float64Array([4, 0, 100, 0, 0, 0, 1]))
         guest.machineFill(machine)
         while (guest.machineScanRunning(machine)) await sleep(1)
         guest.machineStart(machine)

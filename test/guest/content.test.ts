@@ -13,7 +13,7 @@ function mix(value: bigint): bigint {
   return x ^ (x >> 31n)
 }
 
-/** native/content.h in TypeScript. */
+/** native/common/content.h in TypeScript. */
 function pageOf(seed: bigint, page: bigint, version: bigint, link: bigint): Uint8Array {
   const key = mix(seed ^ mix(1n))
   const stamp = mix(key ^ ((page << 32n) | version))

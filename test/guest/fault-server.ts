@@ -1,6 +1,6 @@
 /** A worker that serves missing pages of guest RAM from other regions of this process. */
 import { parentPort, workerData } from 'node:worker_threads'
-import { EVENT_STRIDE, MemoryRegion, Userfaultfd } from '../../src/kernel/index.js'
+import { EVENT_STRIDE, FaultEvent, MemoryRegion, Userfaultfd } from '../../src/kernel/index.js'
 
 export interface ServedBlock {
   /** Region with the content. */
@@ -23,7 +23,8 @@ const uffd = Userfaultfd.attach(id)
 const sources = blocks.map((block) => MemoryRegion.attach(block.source))
 
 uffd.watch((count) => {
-  for (let event = 0; event < count; event += 1) place(uffd.events[event * EVENT_STRIDE + 2] ?? 0)
+  for (let event = 0; event < count; event += 1)
+    place(uffd.events[event * EVENT_STRIDE + FaultEvent.address] ?? 0)
 })
 
 function place(address: number): void {

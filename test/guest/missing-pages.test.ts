@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { StateError } from '../../src/errors.js'
 import { addon } from '../../src/guest/native.js'
+import { FaultEvent } from '../../src/kernel/index.js'
 import { TARGET_PAGE_SIZE } from '../../src/units.js'
 import { lendHugePages } from '../support/huge-pages.js'
 import { requires } from '../support/requires.js'
@@ -100,7 +101,7 @@ describe('a guest whose RAM is missing', () => {
     })
     assert.equal(destination.running, true)
     assert.equal(uffd.read(), 1)
-    assert.equal(uffd.events[3], id, 'the message names the thread')
+    assert.equal(uffd.events[FaultEvent.threadId], id, 'the message names the thread')
 
     const stopping = destination.stop()
     assert.throws(

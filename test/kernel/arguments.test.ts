@@ -62,6 +62,17 @@ function script(addon: string, folder: string): string {
     const raw = new Set(['syscall', 'peek', 'poke', 'programStart', 'responderStart', 'receiveAndPlace'])
     const firstIsDescriptor = /^(fd|socket(Set|Get|Outstanding|Send)|storeRecords|responderStart|receiveAndPlace)/
     const isStatus = (value) => Number.isInteger(value) && value >= 0 && value <= 255
+    const layouts = addon.nativeInterface().calls
+    const strangeNumbers = strange.filter((value) => typeof value === 'number')
+    function numbersOf(name) {
+      const { arguments: names, results } = layouts[name]
+      const fields = names.map((field) => {
+        if (field === 'fd') return Number(pick(descriptors))
+        if (raw.has(name)) return pick(strangeNumbers.filter((value) => !(value >= 1)))
+        return pick(below(3) === 0 ? strangeNumbers : numbers)
+      })
+      return Float64Array.from([...fields, ...results.map(() => NaN)])
+    }
     function argument(name, index) {
       // A valid status would end the script.
       if (name === 'processExit') return pick(strange.filter((value) => !isStatus(value)))
@@ -69,8 +80,9 @@ function script(addon: string, folder: string): string {
       if (index === 1 && name === 'fdSpin') return pick(descriptors)
       if (index === 2 && name === 'fdSpin') return pick([0, -1, 100, NaN])
       // Functions with a descriptor after other arguments.
-      if ((index === 3 && /^region(Read|Write)File$/.test(name)) || (index === 10 && name === 'sendPages'))
-        return pick(descriptors)
+      if (index === 3 && /^region(Read|Write)File$/.test(name)) return pick(descriptors)
+      // Functions that take their numbers in an array.
+      if (layouts[name] !== undefined && below(3) === 0) return numbersOf(name)
       const kind = below(raw.has(name) ? 2 : 4)
       if (kind === 0) return pick(strange.filter((value) => !raw.has(name) || typeof value !== 'number' || !(value >= 1)))
       if (kind === 1) return pick(arrays)()

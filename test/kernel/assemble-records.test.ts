@@ -1,5 +1,11 @@
 import assert from 'node:assert/strict'
-import { AssembleStop, assembleRecords, createHostPageAssembly } from '../../src/kernel/index.js'
+import {
+  AssembleCall,
+  AssembleStop,
+  Assembly,
+  assembleRecords,
+  createHostPageAssembly,
+} from '../../src/kernel/index.js'
 import { pageContent } from '../support/memory-kinds.js'
 import {
   concat,
@@ -15,15 +21,19 @@ const hostPages = 40
 const pages = 3 * hostPages
 
 function makeAssembly() {
-  const { staging, state } = createHostPageAssembly(hostPages * 4096)
-  const [received, result] = [pageSet(pages), new Float64Array(3)]
+  const assembly = createHostPageAssembly(hostPages * 4096)
+  const [received, call] = [pageSet(pages), new AssembleCall()]
+  call.usedLength = pages * 4096
   return {
-    staging,
-    state,
+    ...assembly,
     received,
-    result,
-    take: (bytes: Uint8Array, start = 0, end = bytes.length) =>
-      assembleRecords(staging, state, pages * 4096, received, bytes, start, end, result),
+    call,
+    result: () => [call.normalPages, call.zeroPages, call.stop],
+    take: (bytes: Uint8Array, start = 0, end = bytes.length) => {
+      call.start = start
+      call.end = end
+      return assembleRecords(assembly, received, bytes, call)
+    },
   }
 }
 
@@ -47,8 +57,8 @@ describe('assembleRecords', () => {
       const host = concat(wholeHostPage(1, order))
       const bytes = concat([host, ...wholeHostPage(2, [0, 1])])
       assert.equal(take(bytes), host.length)
-      assert.deepEqual([...state.subarray(0, 3)], [1, hostPages, (hostPages * 4) / 5])
-      assert.deepEqual([...result], [(hostPages * 4) / 5, hostPages / 5, AssembleStop.NONE])
+      assert.deepEqual([...state.subarray(0, Assembly.stride)], [1, hostPages, (hostPages * 4) / 5])
+      assert.deepEqual(result(), [(hostPages * 4) / 5, hostPages / 5, AssembleStop.NONE])
       for (const index of ascending) {
         const expected = index % 5 === 4 ? new Uint8Array(4096) : pageContent(hostPages + index)
         assert.deepEqual(staging.subarray(index * 4096, (index + 1) * 4096), expected)
@@ -56,9 +66,9 @@ describe('assembleRecords', () => {
       // The caller places the page and marks it.
       assert.deepEqual(pagesIn(received), [])
 
-      state[0] = -1
+      state[Assembly.hostPage] = -1
       assert.equal(take(bytes, host.length), bytes.length - host.length)
-      assert.deepEqual([...state.subarray(0, 3)], [2, 2, 2])
+      assert.deepEqual([...state.subarray(0, Assembly.stride)], [2, 2, 2])
     })
   }
 
@@ -71,18 +81,18 @@ describe('assembleRecords', () => {
     }
     at += take(bytes, at)
     assert.equal(at, bytes.length)
-    assert.equal(state[1], hostPages)
+    assert.equal(state[Assembly.seenPages], hostPages)
   })
 
   it('stops before a page of another host page', () => {
-    const { state, result, take } = makeAssembly()
+    const { state, call, result, take } = makeAssembly()
     const first = concat(wholeHostPage(1, [0, 1, 2]))
     const bytes = concat([first, ...wholeHostPage(0, [3])])
     assert.equal(take(bytes), first.length)
-    assert.deepEqual([...result], [3, 0, AssembleStop.OTHER_HOST_PAGE])
-    assert.deepEqual([...state.subarray(0, 3)], [1, 3, 3])
+    assert.deepEqual(result(), [3, 0, AssembleStop.OTHER_HOST_PAGE])
+    assert.deepEqual([...state.subarray(0, Assembly.stride)], [1, 3, 3])
     assert.equal(take(bytes, first.length), 0)
-    assert.equal(result[2], AssembleStop.OTHER_HOST_PAGE)
+    assert.equal(call.stop, AssembleStop.OTHER_HOST_PAGE)
   })
 
   it('does not accept a page twice, so that no host page is completed with a hole', () => {
@@ -90,36 +100,38 @@ describe('assembleRecords', () => {
     const first = concat(wholeHostPage(1, [33]))
     const bytes = concat([first, first])
     assert.equal(take(bytes), first.length)
-    assert.deepEqual([...result], [1, 0, AssembleStop.DUPLICATE])
-    assert.equal(state[1], 1)
+    assert.deepEqual(result(), [1, 0, AssembleStop.DUPLICATE])
+    assert.equal(state[Assembly.seenPages], 1)
   })
 
   it('does not accept a page of a host page that is complete or received', () => {
-    const { received, result, take } = makeAssembly()
+    const { received, call, take } = makeAssembly()
     const whole = concat(wholeHostPage(0, ascending))
     assert.equal(take(whole), whole.length)
     assert.equal(take(whole), 0)
-    assert.equal(result[2], AssembleStop.DUPLICATE)
+    assert.equal(call.stop, AssembleStop.DUPLICATE)
     received.set(pageSet(pages, 2 * hostPages))
     assert.equal(take(zeroRecord(2 * hostPages)), 0)
-    assert.equal(result[2], AssembleStop.DUPLICATE)
+    assert.equal(call.stop, AssembleStop.DUPLICATE)
   })
 
   it('leaves everything else to the decoder', () => {
     for (const [what, foreign] of foreignRecords(pages)) {
-      const { state, result, take } = makeAssembly()
+      const { state, call, take } = makeAssembly()
       const good = zeroRecord(3)
       assert.equal(take(concat([good, foreign])), good.length, what)
-      assert.equal(result[2], AssembleStop.NONE, what)
-      assert.equal(state[1], 1, what)
+      assert.equal(call.stop, AssembleStop.NONE, what)
+      assert.equal(state[Assembly.seenPages], 1, what)
     }
   })
 
   it('rejects inconsistent arguments', () => {
-    const { staging, state, received, result } = makeAssembly()
+    const { staging, state, received, call: numbers } = makeAssembly()
     const bytes = new Uint8Array(9)
-    const call = (stage: Uint8Array, words: Int32Array, used: number) =>
-      assembleRecords(stage, words, used, received, bytes, 0, 9, result)
+    const call = (stage: Uint8Array, words: Int32Array, used: number) => {
+      Object.assign(numbers, { usedLength: used, start: 0, end: 9 })
+      return assembleRecords({ staging: stage, state: words }, received, bytes, numbers)
+    }
     assert.throws(() => call(staging.subarray(1), state, pages * 4096), RangeError)
     assert.throws(() => call(new Uint8Array(0), state, 0), RangeError)
     assert.throws(() => call(staging, state.subarray(1), pages * 4096), RangeError)

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import net from 'node:net'
-import { duplicateFd, packPages, sendPages } from '../../src/kernel/index.js'
-import type { PackOptions, SendOptions } from '../../src/kernel/index.js'
+import { PackCall, SendCall, duplicateFd, packPages, sendPages } from '../../src/kernel/index.js'
 import { cleanups } from '../support/cleanup.js'
 import { makeRegion, pageContent } from '../support/memory-kinds.js'
 import { decodeRecords, pageSet, pagesIn } from '../support/records.js'
@@ -19,12 +18,22 @@ function filledRegion() {
   return region
 }
 
-function pack(bitmap: Uint8Array, options: Partial<PackOptions>, room = 2 ** 20, at = 0) {
+interface PackOptions {
+  from?: number
+  to?: number
+  hostPages?: number
+  maxPages?: number
+  name?: Uint8Array
+}
+
+const wholeRegion = { from: 0, to: pages, hostPages: 1, maxPages: pages }
+
+function pack(bitmap: Uint8Array, options: PackOptions, room = 2 ** 20, at = 0) {
   const out = new Uint8Array(room)
-  const result = new Float64Array(3)
-  const all = { from: 0, to: pages, ...options }
-  const bytes = packPages(filledRegion(), bitmap, all, out, at, result)
-  const [next, normal, zero] = result
+  const { name: blockName, ...numbers } = options
+  const call = Object.assign(new PackCall(), wholeRegion, { outOffset: at }, numbers)
+  const bytes = packPages(filledRegion(), bitmap, blockName, out, call)
+  const { nextPage: next, normalPages: normal, zeroPages: zero } = call
   return { records: decodeRecords(out.subarray(at, at + bytes)), bytes, next, normal, zero, out }
 }
 
@@ -144,10 +153,15 @@ describe('packPages', () => {
     }
     assert.throws(() => pack(bitmap.subarray(1), {}), RangeError)
     assert.throws(() => pack(bitmap, {}, 10, 11), RangeError)
+    for (const field of ['from', 'to', 'hostPages', 'maxPages']) {
+      for (const value of [NaN, -1, 0.5, Infinity, 2 ** 53]) {
+        const message = `${field} must be an integer of at least 0 and in range`
+        assert.throws(() => pack(bitmap, { [field]: value }), { name: 'RangeError', message })
+      }
+    }
     const region = makeRegion('anon', 1)
     region.close()
-    const closed = () =>
-      packPages(region, bitmap, { from: 0, to: 1 }, new Uint8Array(1), 0, new Float64Array(3))
+    const closed = () => packPages(region, bitmap, undefined, new Uint8Array(1), new PackCall())
     assert.throws(closed, { code: 'ERR_CLOSED' })
   })
 })
@@ -181,18 +195,20 @@ async function received(socket: net.Socket, lengthBytes: number): Promise<Buffer
 describe('sendPages', () => {
   const head = [1, 2, 3, 4, 5]
 
-  function send(bitmap: Uint8Array, options: Partial<SendOptions> & { fd: number }) {
+  function send(bitmap: Uint8Array, options: PackOptions & { fd: number; piecePages?: number }) {
     const out = new Uint8Array(2 ** 20)
     out.set(head)
-    const result = new Float64Array(6)
-    const all = { from: 0, to: pages, piecePages: 8, ...options }
-    const end = sendPages(filledRegion(), bitmap, all, out, head.length, result)
-    const [next, normal, zero, sentBytes = 0, unsentFrom = 0, stopped] = result
+    const { name: blockName, ...numbers } = options
+    const defaults = { ...wholeRegion, piecePages: 8, outOffset: head.length }
+    const call = Object.assign(new SendCall(), defaults, numbers)
+    const end = sendPages(filledRegion(), bitmap, blockName, out, call)
+    const { nextPage: next, normalPages: normal, zeroPages: zero } = call
+    const { sentBytes, unsentFrom, interrupted: stopped } = call
     return { rest: out.subarray(unsentFrom, end), next, normal, zero, sentBytes, stopped }
   }
 
   /** The output of packPages for the same pages. */
-  function packed(bitmap: Uint8Array, options: Partial<PackOptions> = {}): Buffer {
+  function packed(bitmap: Uint8Array, options: PackOptions = {}): Buffer {
     const { out, bytes } = pack(bitmap.slice(), options)
     return Buffer.concat([Buffer.from(head), out.subarray(0, bytes)])
   }
@@ -246,10 +262,10 @@ describe('sendPages', () => {
     for (let page = 0; page < 4096; page += 1) region.write(page * 4096, pageContent(page))
     const bitmap = new Uint8Array(512).fill(0xff)
     const out = new Uint8Array(2 ** 20)
-    const result = new Float64Array(6)
-    const options = { from: 0, to: 4096, fd, piecePages: 64 }
-    const end = sendPages(region, bitmap, options, out, 0, result)
-    const [next = 0, , , sentBytes = 0, unsentFrom = 0, stopped] = result
+    const range = { from: 0, to: 4096, hostPages: 1, maxPages: 4096, outOffset: 0 }
+    const call = Object.assign(new SendCall(), range, { fd, piecePages: 64 })
+    const end = sendPages(region, bitmap, undefined, out, call)
+    const { nextPage: next, sentBytes, unsentFrom, interrupted: stopped } = call
     assert.equal(stopped, 1)
     assert(next < 4096 && end > unsentFrom, `${next} pages, ${end - unsentFrom} bytes left`)
     const bytes = Buffer.concat([await received(there, sentBytes), out.subarray(unsentFrom, end)])

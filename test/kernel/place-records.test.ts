@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { PlaceStop, placeRecords, setBits } from '../../src/kernel/index.js'
+import { LoadCall, PlaceCall, PlaceStop, placeRecords, setBits } from '../../src/kernel/index.js'
 import type { MemoryRegion, Userfaultfd } from '../../src/kernel/index.js'
 import { bytesAt, describeKinds, makeRegion, pageContent } from '../support/memory-kinds.js'
 import { Parked, nextEvents, nextFaults, openUffd } from '../support/park.js'
@@ -20,7 +20,7 @@ class Target {
   readonly region: MemoryRegion
   readonly uffd: Userfaultfd
   readonly received = pageSet(pages)
-  readonly result = new Float64Array(6)
+  readonly call = new PlaceCall()
 
   constructor(kind: 'anon' | 'memfd', uffd = openUffd()) {
     this.region = makeRegion(kind, pages)
@@ -29,8 +29,16 @@ class Target {
   }
 
   place(bytes: Uint8Array, start = 0, end = bytes.length): number {
-    const { uffd, region, received, result } = this
-    return placeRecords(uffd, region, used, received, bytes, start, end, result)
+    const { uffd, region, received, call } = this
+    call.usedLength = used
+    call.start = start
+    call.end = end
+    return placeRecords(uffd, region, received, bytes, call)
+  }
+
+  get result(): number[] {
+    const { normalPages, zeroPages, errno, offset, ioctls, stop } = this.call
+    return [normalPages, zeroPages, errno, offset, ioctls, stop]
   }
 
   content(page: number): Uint8Array {
@@ -50,7 +58,7 @@ describeKinds('placeRecords', ['anon', 'memfd'], (kind) => {
     const run = Array.from({ length: 10 }, (_, i) => pageRecord(3 + i, pageContent(i)))
     const bytes = concat([new Uint8Array(7), ...run, zeroRecord(20), zeroRecord(21)])
     assert.equal(target.place(bytes, 7), bytes.length - 7)
-    assert.deepEqual([...target.result], [10, 2, 0, 0, 2, PlaceStop.NONE])
+    assert.deepEqual(target.result, [10, 2, 0, 0, 2, PlaceStop.NONE])
     for (let i = 0; i < 10; i += 1) assert.deepEqual(target.content(3 + i), pageContent(i))
     assert.deepEqual(target.content(21), new Uint8Array(4096))
     assert.deepEqual(pagesIn(target.received), [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 20, 21])
@@ -71,7 +79,7 @@ describeKinds('placeRecords', ['anon', 'memfd'], (kind) => {
       pageRecord(31, pageContent(31)),
     ])
     assert.equal(target.place(bytes), bytes.length)
-    assert.deepEqual([...target.result], [6, 3, 0, 0, 8, PlaceStop.NONE])
+    assert.deepEqual(target.result, [6, 3, 0, 0, 8, PlaceStop.NONE])
     for (const page of [5, 6, 7, 8, 10, 31]) {
       assert.deepEqual(target.content(page), pageContent(page))
     }
@@ -85,7 +93,7 @@ describeKinds('placeRecords', ['anon', 'memfd'], (kind) => {
     const bytes = concat([pageRecord(2, pageContent(2)), pageRecord(3, pageContent(3)), last])
     const consumed = 2 * 4104
     assert.equal(target.place(bytes), consumed)
-    assert.deepEqual([...target.result], [2, 0, 0, 4 * 4096, 1, PlaceStop.DUPLICATE])
+    assert.deepEqual(target.result, [2, 0, 0, 4 * 4096, 1, PlaceStop.DUPLICATE])
     assert.deepEqual(bytes.subarray(consumed), last)
     assert.deepEqual(target.present(), [2, 3])
   })
@@ -94,7 +102,7 @@ describeKinds('placeRecords', ['anon', 'memfd'], (kind) => {
     const target = new Target(kind as 'anon')
     const twice = concat([zeroRecord(4), zeroRecord(4)])
     assert.equal(target.place(twice), 9)
-    assert.deepEqual([...target.result], [0, 1, 0, 4 * 4096, 1, PlaceStop.DUPLICATE])
+    assert.deepEqual(target.result, [0, 1, 0, 4 * 4096, 1, PlaceStop.DUPLICATE])
   })
 
   for (const blocker of [0, 1, 5, 9]) {
@@ -134,7 +142,7 @@ describeKinds('placeRecords', ['anon', 'memfd'], (kind) => {
     target.uffd.zeropage(target.region.address + 6 * 4096, 4096)
     const bytes = concat([zeroRecord(4), zeroRecord(5), zeroRecord(6), zeroRecord(7)])
     assert.equal(target.place(bytes), 18)
-    assert.deepEqual([...target.result], [0, 2, 17, 6 * 4096, 2, PlaceStop.IOCTL])
+    assert.deepEqual(target.result, [0, 2, 17, 6 * 4096, 2, PlaceStop.IOCTL])
     assert.deepEqual(pagesIn(target.received), [4, 5])
   })
 
@@ -144,7 +152,7 @@ describeKinds('placeRecords', ['anon', 'memfd'], (kind) => {
     for (const bytes of [pageRecord(1, pageContent(1)), zeroRecord(1)]) {
       const before = bytes.slice()
       assert.equal(target.place(bytes), 0)
-      assert.deepEqual([...target.result], [0, 0, 2, 4096, 1, PlaceStop.IOCTL])
+      assert.deepEqual(target.result, [0, 0, 2, 4096, 1, PlaceStop.IOCTL])
       assert.deepEqual(bytes, before)
     }
     assert.deepEqual(pagesIn(target.received), [])
@@ -157,7 +165,7 @@ describeKinds('placeRecords', ['anon', 'memfd'], (kind) => {
       const rest = concat([foreign, pageRecord(3, pageContent(3))])
       const bytes = concat([good, rest])
       assert.equal(target.place(bytes), good.length, what)
-      assert.equal(target.result[5], PlaceStop.NONE, what)
+      assert.equal(target.call.stop, PlaceStop.NONE, what)
       assert.deepEqual(bytes.subarray(good.length), rest, what)
       assert.deepEqual(target.present(), [1, 2], what)
     }
@@ -231,7 +239,7 @@ describe('placeRecords', () => {
     const bytes = concat([1, 2, 3].map((page) => pageRecord(page, pageContent(page))))
     const before = bytes.slice()
     assert.equal(target.place(bytes), 0)
-    assert.deepEqual([...target.result], [0, 0, 11 /* EAGAIN */, 4096, 1, PlaceStop.IOCTL])
+    assert.deepEqual(target.result, [0, 0, 11 /* EAGAIN */, 4096, 1, PlaceStop.IOCTL])
     assert.deepEqual(bytes, before)
     await nextEvents(uffd, 1)
     assert.equal(await remover.result, 'done')
@@ -241,16 +249,22 @@ describe('placeRecords', () => {
 
   it('rejects inconsistent arguments', () => {
     const target = new Target('anon')
-    const { uffd, region, received, result } = target
+    const { uffd, region, received } = target
     const bytes = new Uint8Array(64)
-    const call = (length: number, set: Uint8Array, start: number, end: number, out = result) =>
-      placeRecords(uffd, region, length, set, bytes, start, end, out)
+    const call = (length: number, set: Uint8Array, start: number, end: number) => {
+      Object.assign(target.call, { usedLength: length, start, end })
+      return placeRecords(uffd, region, set, bytes, target.call)
+    }
     assert.throws(() => call(used + 4096, pageSet(pages + 8), 0, 64), RangeError)
     assert.throws(() => call(used - 1, received, 0, 64), RangeError)
     assert.throws(() => call(used, received.subarray(1), 0, 64), RangeError)
     assert.throws(() => call(used, received, 0, 65), RangeError)
     assert.throws(() => call(used, received, 2, 1), RangeError)
-    assert.throws(() => call(used, received, 0, 64, new Float64Array(5)), RangeError)
+    // @ts-expect-error the numbers of another function, which are fewer
+    assert.throws(() => placeRecords(uffd, region, received, bytes, new LoadCall()), RangeError)
+    assert.throws(() => call(NaN, received, 0, 64), /^RangeError: usedLength must be /)
+    assert.throws(() => call(used, received, NaN, 64), /^RangeError: start must be /)
+    assert.throws(() => call(used, received, 0, 0.5), /^RangeError: end must be /)
     uffd.close()
     assert.throws(() => call(used, received, 0, 64), { code: 'ERR_CLOSED' })
   })

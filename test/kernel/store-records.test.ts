@@ -16,14 +16,15 @@ describe('records that are stored in a file', () => {
     // ulimit counts in units of 512 bytes: the limit is in the middle of the second page.
     const { stdout } = runNode(
       `import { openSync } from 'node:fs'
-       import { storeRecords } from ${kernel}
+       import { StoreCall, storeRecords } from ${kernel}
        import { concat, pageRecord } from ${records}
        const bytes = concat([pageRecord(0, new Uint8Array(4096).fill(1)), pageRecord(1, new Uint8Array(4096).fill(2))])
        const received = new Uint8Array(1)
-       const result = new Float64Array(4)
+       const call = Object.assign(new StoreCall(), { usedLength: 8192, start: 0, end: bytes.length })
        const fd = openSync(${JSON.stringify(file)}, 'w+')
-       storeRecords(fd, 8192, received, new Uint8Array(1), bytes, 0, bytes.length, result)
-       console.log(JSON.stringify([received[0], ...result]))`,
+       storeRecords(fd, received, new Uint8Array(1), bytes, call)
+       const { normalPages, zeroPages, errno, offset } = call
+       console.log(JSON.stringify([received[0], normalPages, zeroPages, errno, offset]))`,
       [],
       { prefix: ['sh', '-c', 'ulimit -f 12; exec "$@"', 'sh'] },
     )

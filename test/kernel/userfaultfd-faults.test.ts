@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { FaultFlag } from '../../src/kernel/index.js'
+import { EVENT_STRIDE, FaultEvent, FaultFlag } from '../../src/kernel/index.js'
 import {
   allKinds,
   bytesAt,
@@ -158,7 +158,10 @@ describe('Events', () => {
     const count = uffd.read()
     assert.equal(count, 6)
     assert.equal(uffd.events, events)
-    const pages = Array.from({ length: count }, (_, i) => (events[i * 4 + 2] ?? 0) - region.address)
+    const pages = Array.from(
+      { length: count },
+      (_, i) => (events[i * EVENT_STRIDE + FaultEvent.address] ?? 0) - region.address,
+    )
     assert.deepEqual(
       pages.sort((a, b) => a - b),
       [0, 4096, 8192, 12288, 16384, 20480],

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
+import { EVENT_STRIDE, FaultEvent } from '../../src/kernel/index.js'
 import { makeRegion } from '../support/memory-kinds.js'
 import { runNode } from '../support/node-script.js'
 import { Parked, nextFaults, openUffd } from '../support/park.js'
@@ -30,7 +31,7 @@ describe('Userfaultfd.watch', () => {
     const seen: number[] = []
     const stop = uffd.watch((count) => {
       for (let i = 0; i < count; i += 1) {
-        const address = uffd.events[i * 4 + 2] ?? 0
+        const address = uffd.events[i * EVENT_STRIDE + FaultEvent.address] ?? 0
         seen.push(address - region.address)
         uffd.zeropage(address, 4096)
       }
@@ -88,7 +89,7 @@ describe('Userfaultfd.watch', () => {
        uffd.watch((count) => {
          for (let i = 0; i < count; i += 1) {
            page.fill(faults += 1)
-           uffd.copy(uffd.events[i * 4 + 2], page)
+           uffd.copy(uffd.events[i * ${EVENT_STRIDE} + ${FaultEvent.address}], page)
          }
        })
        parentPort.postMessage('ready')

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import {
   FaultFlag,
+  PageRange,
+  PageRun,
   SCAN_STRIDE,
   categoriesOf,
   countBits,
@@ -14,7 +16,9 @@ import { Parked, nextFaults, openUffd } from '../support/park.js'
 function runsOf(bitmap: Uint8Array): number[][] {
   const out = new Float64Array(2000)
   const count = findRuns(bitmap, 0, bitmap.length * 8, out)
-  return Array.from({ length: count }, (_, i) => [...out.subarray(i * 2, i * 2 + 2)])
+  return Array.from({ length: count }, (_, i) => [
+    ...out.subarray(i * PageRun.stride, (i + 1) * PageRun.stride),
+  ])
 }
 
 /** A userfaultfd with WP_ASYNC; skips the test if the kernel cannot do it for this memory. */
@@ -118,7 +122,7 @@ describe('MemoryRegion.scan', () => {
   it('reports ranges by category, and continues where it stopped', () => {
     const region = makeRegion('anon', 16)
     for (const page of [1, 2, 5, 9, 14]) region.touch(page * 4096, 1, 'write')
-    const out = new Float64Array(2 * SCAN_STRIDE + 1)
+    const out = new Float64Array(2 * SCAN_STRIDE)
     const found: [number, number][] = []
     let offset = 0
     let scans = 0
@@ -148,7 +152,7 @@ describe('MemoryRegion.scan', () => {
     const out = new Float64Array(10)
     assert.deepEqual(region.scan({ all: ['PRESENT'], maxPages: 3, out }), { count: 1, next: 12288 })
     const absent = region.scan({ all: ['PRESENT'], inverted: ['PRESENT'], report: [], out })
-    assert.deepEqual([absent.count, out[0], out[1]], [1, 16384, 32768])
+    assert.deepEqual([absent.count, out[PageRange.start], out[PageRange.end]], [1, 16384, 32768])
     assert.throws(() => region.scan({ requireAsync: true, all: ['WRITTEN'], out }), {
       code: 'EPERM',
     })

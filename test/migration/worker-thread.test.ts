@@ -95,7 +95,7 @@ describe('A worker that is terminated during calls of an addon', () => {
       'that start programs of the lab',
       'lab',
       `const turn = () => {
-         const program = addon.programStart(new Float64Array([7, 0, 0, 0, 0, 0, 0, 0]), 1, 0, -1, 0, -1, false)
+         const program = addon.programStart(new Float64Array([7, 0, 0, 0, 0, 0, 0, 0]), new Float64Array([1, 0, -1, 0, -1, 0]))
          if (typeof program === 'number') return
          addon.programInfo(program); addon.programOutcomes(program); addon.syscallNumbers()
        }`,

@@ -8,11 +8,10 @@
  * failed checks, pages filled.
  */
 import { type Reader, Writer } from '../../stream/index.js'
+import { VcpuState } from '../native.js'
 import type { VcpuSet } from '../vcpu-set.js'
 import { PATTERNS, formatWorkload, type Workload } from '../workload.js'
 import { refuseState, type Device } from './device.js'
-
-const STATE_WORDS = 7
 
 export class VcpuDevice implements Device {
   readonly idstr = 'vcpu'
@@ -31,7 +30,7 @@ export class VcpuDevice implements Device {
     const out = new Writer().u32(this.#vcpus.count).u32(this.#vcpus.pageCount)
     out.u8(PATTERNS.indexOf(pattern)).u8(writesPercent).u8(fillPercent)
     out.u64(hotBytes).u64(touches).u64(rate).u64(seed)
-    const words = new BigUint64Array(STATE_WORDS)
+    const words = new BigUint64Array(VcpuState.stride)
     this.#vcpus.save(this.instanceId, words)
     for (const word of words) out.u32(Number(word >> 32n)).u32(Number(word & 0xffffffffn))
     return out.take()
@@ -54,12 +53,12 @@ export class VcpuDevice implements Device {
         `runs ${formatWorkload(workload)}, the others ${formatWorkload(this.#vcpus.workload)}`,
       )
     }
-    const words = new BigUint64Array(STATE_WORDS)
+    const words = new BigUint64Array(VcpuState.stride)
     words.forEach((_, i) => {
       words[i] = (BigInt(state.u32()) << 32n) | BigInt(state.u32())
     })
     if (!this.#vcpus.load(this.instanceId, words)) {
-      refuseState(this, `its position ${words[1] ?? 0n} is outside of its pages`)
+      refuseState(this, `its position ${words[VcpuState.position] ?? 0n} is outside of its pages`)
     }
   }
 

@@ -13,7 +13,7 @@ import {
   syscall,
 } from '../index.js'
 import type { Curve, Lab } from '../index.js'
-import { labNative } from '../../host/index.js'
+import { PlacementCall, labNative } from '../../host/index.js'
 import { mustRegister } from '../serve.js'
 
 const pageBytes = 4096
@@ -44,7 +44,13 @@ function placeOnce(lab: Lab, path: (typeof paths)[number], runPages: number, bou
   }
   const into = path === 'buffer and COPY' ? 0 : alias
   const runBytes = runPages * pageBytes
-  const ns = labNative().receiveAndPlace(uffd.fd, address, into, bounce, runBytes, lengthBytes)
+  const call = new PlacementCall()
+  call.dst = address
+  call.alias = into
+  call.bounce = bounce
+  call.runBytes = runBytes
+  call.totalBytes = lengthBytes
+  const ns = labNative().receiveAndPlace(uffd.fd, call.numbers)
   must(ns, path)
   uffd.close()
   syscall('munmap', address, lengthBytes)
