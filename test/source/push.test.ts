@@ -88,6 +88,27 @@ describe('Push', () => {
       rig.channel.finishWrites()
     })
     assert.equal(rig.stream.pages[3], 'ram:1')
+    assert.equal(rig.counters.postcopyBytes, rig.channel.bytes.length)
+  })
+
+  it('keeps requests while the kernel takes no bytes on the preempt channel', async () => {
+    const block = filled(8)
+    const rig = new Rig([block], { 'x-read-ahead-pages': 0 })
+    const urgent = new RecordingChannel()
+    const during = (): void => {
+      urgent.keepsWrites = true
+      rig.request(block, 7, 5, 3, 1)
+      assert.equal(urgent.written.length, 3)
+      urgent.keepsWrites = false
+      urgent.finishWrites()
+    }
+    await whileLoading(rig, during, rig.connect(urgent))
+    assert.deepEqual(
+      decodeRecords(urgent.bytes).map(({ page }) => page),
+      [7, 5, 3, 1],
+    )
+    const sent = urgent.bytes.length + rig.channel.bytes.length
+    assert.equal(rig.counters.postcopyBytes, sent)
   })
 
   it('sends requested pages on the preempt channel, and no others there', async () => {
@@ -215,6 +236,14 @@ describe('Push', () => {
     assert(longest < 3 * RECORD_BYTES, `a batch of ${longest} bytes`)
     const tookMs = rig.clock.ms - begunAt
     assert(tookMs > 1700 && tookMs < 2400, `${tookMs} ms instead of two seconds`)
+  })
+
+  it('keeps to a bandwidth of less than a page in a tenth of a second', async () => {
+    const rig = new Rig([filled(12)], { 'max-postcopy-bandwidth': 4 * RECORD_BYTES })
+    const begunAt = rig.clock.ms
+    await rig.run()
+    const tookMs = rig.clock.ms - begunAt
+    assert(tookMs > 2500 && tookMs < 3200, `${tookMs} ms instead of three seconds`)
   })
 
   it('ends with the reason for which the migration cannot continue, and serves no more', async () => {

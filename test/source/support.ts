@@ -3,6 +3,8 @@ import { MemoryRegion } from '../../src/kernel/index.js'
 import type { TrackedBlock } from '../../src/ram/dirty-log.js'
 import { PageBitmap } from '../../src/ram/page-bitmap.js'
 import { RamBlock } from '../../src/ram/ram-block.js'
+import { createCounters } from '../../src/migration/counters.js'
+import { RamSender } from '../../src/source/ram-sender.js'
 import { StreamDecoder, StreamFeeder } from '../../src/stream/index.js'
 import { cleanups } from '../support/cleanup.js'
 
@@ -96,5 +98,30 @@ export class SourceStream {
   /** Bytes of an incomplete element. */
   get leftoverBytes(): number {
     return this.#feeder.leftoverBytes
+  }
+}
+
+/** Bytes of a PART besides its records, of a page and of a zero page with their headers. */
+export const FRAME_BYTES = 18
+export const RECORD_BYTES = 8 + PAGE
+export const ZERO_RECORD_BYTES = 9
+
+/** A RamSender of blocks, and what a destination would decode. */
+export function senderOf(blocks: readonly TrackedBlock[]) {
+  const counters = createCounters()
+  const ram = new RamSender(blocks, counters)
+  ram.recount()
+  const stream = new SourceStream(blocks)
+  const out = new Uint8Array(ram.batchBytes(64))
+  return {
+    ram,
+    counters,
+    stream,
+    /** Sends what `pack` makes. @returns the pages of it */
+    send: (pack: (out: Uint8Array) => number, room = out): string[] => {
+      const before = stream.pages.length
+      stream.push(room.slice(0, pack(room)))
+      return stream.pages.slice(before)
+    },
   }
 }
