@@ -118,7 +118,8 @@ describe('DeviceLoader with a package', () => {
     const { loading, log, errors } = loader({ loadDevice: () => 1e6 })
     loading.loadPackage(packaged, 0)
     assert.deepEqual(log, ['load-failed'])
-    assert.match(errors[0]?.message ?? '', /1000000/)
+    assert.equal(errors[0]?.kind, 'machine')
+    assert.match(errors[0].message, /1000000/)
   })
 
   it('answers nothing if the machine is incomplete', () => {

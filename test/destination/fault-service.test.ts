@@ -90,6 +90,8 @@ describe('FaultService', () => {
     ram.received.set(1)
     service.settle()
     assert.deepEqual([service.waiting, faultsLogged()], [2, 2])
+    service.settle()
+    assert.deepEqual([service.waiting, faultsLogged()], [2, 2], 'nothing has arrived')
     ram.received.set(3)
     service.settle()
     assert.deepEqual([service.waiting, faultsLogged()], [1, 3])
@@ -106,7 +108,7 @@ describe('FaultService', () => {
       faults(...messages)
     }
     assert.equal(service.waiting, 300)
-    ram.received.setRange(0, 299)
+    ram.received.setRange(1, 300)
     service.settle()
     assert.deepEqual([service.waiting, faultsLogged()], [1, 299])
   })

@@ -76,15 +76,18 @@ describe('MissingPages', () => {
     assert.deepEqual(messages(), ['ram:1', 'ram:1', 'ram:2'])
   })
 
-  it('wakes the threads that wait when memory is disarmed', async () => {
+  it('wakes the threads that wait when memory is disarmed, and handles no more faults', async () => {
     const ram = discardedBlock(8)
-    const { missing, written, arm } = missingPages({ blocks: [ram] })
+    const { missing, written, counters, arm, uffd } = missingPages({ blocks: [ram] })
     arm()
     const requested = written()
     const thread = new Parked(ram.block.region, 'read', PAGE)
     await requested
     missing.disarm()
     assert.equal(await thread.result, 'done')
+    injectFaults(uffd(), faultAt(ram, 2))
+    missing.afterRead(LONG_READ_BYTES)
+    assert.equal(counters.faults, 1, 'no fault is handled after that')
   })
 
   it('takes over memory that an earlier worker has armed', async () => {

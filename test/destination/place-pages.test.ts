@@ -69,6 +69,12 @@ describe('Placement before memory is armed', () => {
     placement.page('main', ram, 2 * PAGE, bytes, 3)
     placement.zero('main', ram, 3 * PAGE)
     assert.deepEqual(fills(ram), [0, 0, 8, 0])
+    for (const place of [
+      () => placement.page('main', ram, 4 * PAGE, bytes, 3),
+      () => placement.zero('main', ram, 4 * PAGE),
+    ]) {
+      assert.throws(place, { code: 'ERR_PEER_PAGE' }, 'after the block')
+    }
     assert.deepEqual([...ram.received.runs()], [[2, 4]])
   })
 

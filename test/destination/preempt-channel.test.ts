@@ -54,6 +54,7 @@ describe('PreemptChannel', () => {
     assert.deepEqual(log, [])
     start()
     assert.deepEqual(log, ['page 3', 'placed'])
+    start()
     connection.receive(zeroRecord(5))
     assert.deepEqual(log.slice(2), ['zero 5', 'placed'])
   })
