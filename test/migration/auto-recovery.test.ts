@@ -32,15 +32,20 @@ describe('AutoRecovery', () => {
     assert.equal(tries(), 5)
   })
 
-  it('keeps its longest delay after any number of tries', () => {
-    const { auto, timers } = recovery({ 'x-recover-delay': 1, 'x-recover-delay-max': 10_000 })
-    for (let time = 0; time < 2000; time += 1) {
+  for (const [first, last] of [
+    [1, 10_000],
+    [0, 0],
+  ] as const) {
+    it(`keeps a delay of ${last} ms after any number of tries, from ${first} ms on`, () => {
+      const { auto, timers } = recovery({ 'x-recover-delay': first, 'x-recover-delay-max': 10_000 })
+      for (let time = 0; time < 2000; time += 1) {
+        auto.paused(broken)
+        timers.fire()
+      }
       auto.paused(broken)
-      timers.fire()
-    }
-    auto.paused(broken)
-    assert.deepEqual(timers.delaysMs, [10_000])
-  })
+      assert.deepEqual(timers.delaysMs, [last])
+    })
+  }
 
   it('begins with the first delay again after a recovery', () => {
     const { auto, timers } = recovery({ 'x-recover-delay': 100 })

@@ -30,6 +30,10 @@ class Own extends Migration {
     return this.recordHookError(error)
   }
 
+  get reason(): string | undefined {
+    return this.endedByOwner?.message
+  }
+
   end(reason: ReturnType<typeof workerLost>): void {
     this.endByOwner(reason)
     this.settleByOwner()
@@ -76,6 +80,7 @@ describe('Migration', () => {
     const migration = new Own()
     migration.end(workerLost('source', undefined))
     migration.end(workerLost('destination', undefined))
+    assert.match(migration.reason ?? '', /source/)
     await assert.rejects(migration.done, { message: /source/ })
   })
 

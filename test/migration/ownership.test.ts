@@ -45,6 +45,14 @@ describe('the owner of a machine', () => {
     own(other, migration(), 'source')()
   })
 
+  it('is one migration also of a machine without memory', () => {
+    const one = Object.assign(Object.create(machine()) as MigratableMachine, { blocks: [] })
+    const release = own(one, migration(), 'source')
+    assert.throws(() => own(one, migration(), 'source'), busy)
+    release()
+    own(one, migration(), 'source')()
+  })
+
   it('can release twice, which does not release a later owner', () => {
     const one = machine()
     const release = own(one, migration(), 'source')

@@ -70,6 +70,7 @@ describe('SourceGate', () => {
     assert.deepEqual(log, [])
     source.receive(sourceBytes.subarray(20))
     assert.deepEqual(log, [], 'not inside of the read')
+    source.receive(Uint8Array.of(0))
     await accepted()
     assert.deepEqual(log, ['accept source'])
     assert.deepEqual(timers.delaysMs, [])
@@ -79,7 +80,7 @@ describe('SourceGate', () => {
       end: () => undefined,
       close: () => undefined,
     })
-    assert.deepEqual(seen, [sourceBytes.length])
+    assert.deepEqual(seen, [sourceBytes.length + 1])
   })
 
   it('passes on later connections, then silent earlier ones, and closes all others', async () => {

@@ -86,7 +86,11 @@ describe('a manifest', () => {
     'has a block of parts of pages': withBlocks({ ...ram, lengthBytes: PAGE + 1 }),
     'has a block of parts of its huge pages': withBlocks({ ...ram, pageSizeBytes: 16 * PAGE }),
     'has pages of half a target page': withBlocks({ ...ram, pageSizeBytes: PAGE / 2 }),
-    'has a page size that is no power of 2': withBlocks({ ...ram, pageSizeBytes: 3 * PAGE }),
+    'has a page size that is no power of 2': withBlocks({
+      ...ram,
+      lengthBytes: 6 * PAGE,
+      pageSizeBytes: 3 * PAGE,
+    }),
     'has a block without a name': withBlocks({ ...ram, name: '' }),
     'has a name of 256 bytes': withBlocks({ ...ram, name: 'x'.repeat(256) }),
     'has a name of wider characters': withBlocks({ ...ram, name: '\u0100' }),
@@ -124,6 +128,12 @@ describe('untrusted JSON', () => {
       message: /more than 524288 lists and objects/,
     })
     parseFields(nested(2 ** 19 - 2), PATH, FORMAT)
+  })
+
+  it('is an object', () => {
+    for (const text of ['[]', 'null', '5']) {
+      assert.throws(() => parseFields(text, PATH, FORMAT), { message: /must be an object/ })
+    }
   })
 
   it('is quoted in part only', () => {

@@ -67,13 +67,11 @@ describe('DiscardAnnouncer', () => {
   })
 
   it('leaves out what is sent before the devices, until the guest is stopped', () => {
-    const block = tracked(8)
-    const { announce, rest } = announcer(
-      [block],
-      [{ block: 'ram', offset: 2 * PAGE, lengthBytes: 2 * PAGE }],
-    )
-    assert.deepEqual(announce(), discard('ram', [0, 2], [4, 8]))
-    block.dirty.clear(2)
+    const blocks = [tracked(8), tracked(8, 1, 'rom')]
+    const range = { block: 'ram', offset: 2 * PAGE, lengthBytes: 2 * PAGE }
+    const { announce, rest } = announcer(blocks, [range])
+    assert.deepEqual(announce(), [...discard('ram', [0, 2], [4, 8]), ...discard('rom', [0, 8])])
+    blocks[0]?.dirty.clear(2)
     assert.deepEqual(rest(), discard('ram', [3, 4]))
   })
 

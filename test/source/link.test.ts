@@ -174,7 +174,9 @@ describe('a broken SourceLink', () => {
   it('knows of a failure before the connection reports its close', () => {
     const { link, channel } = linkTo()
     channel.breakOff('ETIMEDOUT')
+    assert.equal(link.trySendBatch(fill(1)), 0)
     assert.equal(link.broken?.code, 'ETIMEDOUT')
+    assert.equal(channel.written.length, 0)
   })
 
   for (const code of ['ECONNRESET', 'EPIPE']) {

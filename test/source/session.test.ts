@@ -1,9 +1,5 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
-import net from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { createCounters } from '../../src/migration/counters.js'
 import { type Capabilities, resolveOptions } from '../../src/migration/options.js'
 import type { TrackedBlock } from '../../src/ram/dirty-log.js'
@@ -11,6 +7,7 @@ import { Session } from '../../src/source/session.js'
 import { tick } from '../../src/source/signal.js'
 import * as stream from '../../src/stream/index.js'
 import { cleanups } from '../support/cleanup.js'
+import { listen } from './peer.js'
 import { PAGE, SourceStream, pagesOf, tracked } from './support.js'
 
 const LONG_MS = 30_000
@@ -46,28 +43,12 @@ function receive(session: Session, build: (out: stream.Writer) => void): void {
 
 /** A session that is connected to a destination, which the test is. */
 async function connected(blocks: readonly TrackedBlock[], capabilities?: Partial<Capabilities>) {
-  const directory = mkdtempSync(join(tmpdir(), 'postcopy-session-'))
-  const path = join(directory, 'socket')
-  const sockets: net.Socket[] = []
-  const server = net.createServer((socket) => void sockets.push(socket)).listen(path)
-  cleanups.add(() => {
-    for (const socket of sockets) socket.destroy()
-    server.close()
-    rmSync(directory, { recursive: true })
-  })
-  await once(server, 'listening')
-  const session = sessionOf(blocks, path, capabilities)
-  const [link] = await Promise.all([session.connect(), once(server, 'connection')])
-  const [socket] = sockets
+  const peer = await listen()
+  const session = sessionOf(blocks, peer.path, capabilities)
+  const [link] = await Promise.all([session.connect(), once(peer.server, 'connection')])
+  const [socket] = peer.sockets
   assert(socket !== undefined)
-  return {
-    session,
-    link,
-    socket,
-    sockets,
-    server,
-    answer: (build: (out: stream.Writer) => void) => socket.write(stream.encode(build)),
-  }
+  return { ...peer, session, link, socket }
 }
 
 describe('the verdict of a Session', () => {
@@ -110,9 +91,9 @@ describe('the verdict of a Session', () => {
 
 describe('Session.waitFor', () => {
   it('ends with a message that makes the condition true', async () => {
-    const { session, answer } = await connected([tracked(4)])
+    const { session, socket } = await connected([tracked(4)])
     const answered = session.waitFor(() => session.push.packageLoaded, LONG_MS)
-    answer((out) => stream.encodePong(out, stream.PingValue.packageLoaded))
+    socket.write(stream.encode((out) => stream.encodePong(out, stream.PingValue.packageLoaded)))
     assert.equal(await answered, true)
   })
 
@@ -182,11 +163,18 @@ describe('Session.sendAll', () => {
       )
       assert.equal(sockets.length, preempt ? 2 : 1)
       const [, urgent] = sockets
-      if (urgent === undefined) return
+      if (urgent === undefined) {
+        receive(session, (out) => stream.encodeShut(out, 0))
+        session.check()
+        return
+      }
       const [mark] = (await once(urgent, 'data')) as [Uint8Array]
       assert.deepEqual(new Uint8Array(mark), stream.encode(stream.encodeRamEndOfSection))
       // Once everything is sent, the destination may close it.
+      const isClosed = session.signal.wait()
       urgent.destroy()
+      await isClosed
+      session.check()
       receive(session, (out) => stream.encodeShut(out, 0))
       await session.confirmed()
     })

@@ -24,11 +24,12 @@ describe('Signal', () => {
     assert.deepEqual(woken, ['first'])
   })
 
-  it('ends a wait after its timeout, and forgets it', async () => {
+  it('ends a wait after its timeout, and no other wait', async () => {
     const signal = new Signal()
     const woken: string[] = []
+    const short = signal.wait(1)
     const long = signal.wait().then(() => woken.push('long'))
-    await signal.wait(1)
+    await short
     assert.equal(woken.length, 0)
     signal.notify()
     await long

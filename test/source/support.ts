@@ -53,7 +53,7 @@ export function pagesOf(name: string, first: number, end: number): string[] {
 
 /** Decodes what a source sends after its block list. */
 export class SourceStream {
-  /** `PART`, `END`, `EOF`, `ping`, `ram:3` (a page), `ram:3 zero`. */
+  /** `PART`, `END`, `EOF`, `RECV_BITMAP`, `RESUME`, `ping`, `ram:3` (a page), `ram:3 zero`. */
   readonly elements: string[] = []
   /** Values of the pings, in order. */
   readonly pings: number[] = []
@@ -66,6 +66,8 @@ export class SourceStream {
         sectionPart: add('PART'),
         sectionEnd: add('END'),
         endOfStream: add('EOF'),
+        recvBitmap: add('RECV_BITMAP'),
+        resume: add('RESUME'),
         ramPage: (name, offset) => void this.elements.push(`${name}:${offset / PAGE}`),
         ramZero: (name, offset) => void this.elements.push(`${name}:${offset / PAGE} zero`),
         ping: (value) => {
