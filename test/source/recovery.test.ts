@@ -35,9 +35,14 @@ function blockIn({ unsent = [], confirmed = [], available }: State): SourceBlock
 }
 
 /**
- * A recovery from a destination that sends these messages, and then answers RESUME and the end.
+ * A recovery from a destination that sends these messages, and then answers RESUME and, if it
+ * `confirms`, the end.
  */
-async function recover(block: SourceBlock, messages: readonly ((out: stream.Writer) => void)[]) {
+async function recover(
+  block: SourceBlock,
+  messages: readonly ((out: stream.Writer) => void)[] = [],
+  confirms = true,
+) {
   const { path, server, sockets } = await listen()
   const { capabilities, parameters } = resolveOptions({ capabilities: { 'postcopy-ram': true } })
   const log: string[] = []
@@ -63,7 +68,9 @@ async function recover(block: SourceBlock, messages: readonly ((out: stream.Writ
     received.push(bytes)
     const last = received.elements.at(-1)
     if (last === 'RESUME') socket.write(stream.encode(stream.encodeResumeAck))
-    if (last === 'EOF') socket.write(stream.encode((out) => stream.encodeShut(out, 0)))
+    if (last !== 'EOF') return
+    if (confirms) socket.write(stream.encode((out) => stream.encodeShut(out, 0)))
+    else socket.destroy()
   })
   for (const message of messages) socket.write(stream.encode(message))
   return { recovery, running, log, received, counters, socket }
@@ -132,14 +139,23 @@ describe('Recovery', () => {
   }
 
   it('stays paused when its connection closes', async () => {
-    const { running, log, socket } = await recover(blockIn({}), [])
+    const { running, log, socket } = await recover(blockIn({}))
     socket.destroy()
     await running
     assert.equal(log.at(-1), 'postcopy-paused: ERR_CONNECTION_CLOSED')
   })
 
+  it('stays paused if the end is not confirmed', async () => {
+    const { running, log, received } = await recover(blockIn({}), [has(0)], false)
+    await running
+    assert.equal(received.elements.at(-1), 'EOF')
+    assert.deepEqual(log.slice(-2), ['postcopy-active', 'postcopy-paused: ERR_CONNECTION_CLOSED'])
+  })
+
   it('can be paused while it waits for an answer', async () => {
-    const { recovery, running, log } = await recover(blockIn({}), [])
+    const { recovery, running, log, socket } = await recover(blockIn({}))
+    // The request for the received bitmap: the source is connected and waits.
+    await once(socket, 'data')
     recovery.pause()
     await running
     assert.equal(log.at(-1), 'postcopy-paused: ERR_CONNECTION_PAUSED')
