@@ -1,25 +1,26 @@
 import assert from 'node:assert/strict'
-import { ReturnPath, type ReturnPathEvents } from '../../src/source/return-path.js'
+import { PhaseMachine } from '../../src/migration/phases.js'
+import { type SourcePhase, sourcePhases } from '../../src/source/phases.js'
+import { ReturnPath, type ReturnPathActions } from '../../src/source/return-path.js'
 import * as stream from '../../src/stream/index.js'
 import { PAGE, tracked } from './support.js'
 
-function returnPath(recovers = false) {
+function returnPath(phase: SourcePhase = 'pushing') {
   const blocks = [tracked(16), tracked(16, 4, 'rom')]
   const log: string[] = []
-  const events: ReturnPathEvents = {
+  const actions: ReturnPathActions = {
     pong: (value) => void log.push(`pong ${value}`),
-    pagesRequested: ({ block }, first, end) => void log.push(`${block.name} ${first} to ${end}`),
+    queuePages: ({ block }, first, end) => void log.push(`${block.name} ${first} to ${end}`),
+    keepBitmap: ({ block }, bitmap) =>
+      void log.push(`${block.name} has ${bitmap.count()} of ${bitmap.pageCount}`),
+    claim: () => void log.push('resumed'),
     changed: () => void log.push('changed'),
   }
-  if (recovers) {
-    events.received = ({ block }, bitmap) => {
-      log.push(`${block.name} has ${bitmap.count()} of ${bitmap.pageCount}`)
-    }
-    events.resumeAcknowledged = () => void log.push('resumed')
-  }
-  const path = new ReturnPath(blocks, events)
+  const phases = new PhaseMachine(sourcePhases, phase, () => undefined)
+  const path = new ReturnPath(blocks, phases, actions)
   return {
     path,
+    phases,
     log,
     receive: (build: (out: stream.Writer) => void): number => {
       const bytes = stream.encode(build)
@@ -79,18 +80,48 @@ describe('ReturnPath', () => {
     assert.throws(() => receive((out) => stream.encodePong(out, 1)), { code: 'ERR_PEER_PROTOCOL' })
   })
 
-  it('takes the answers of a recovery only in a recovery', () => {
-    const bitmap = (out: stream.Writer): void =>
-      stream.encodeRecvBitmap(out, 'ram', Uint8Array.of(7, 1))
-    const { receive, log } = returnPath(true)
+  const bitmap = (out: stream.Writer): void =>
+    stream.encodeRecvBitmap(out, 'ram', Uint8Array.of(7, 1))
+  const request = (out: stream.Writer): void => stream.encodePageRequest(out, 'ram', 0, PAGE)
+
+  it('takes a received bitmap after the connection of a recovery, and its answer to RESUME', () => {
+    const { receive, phases, log } = returnPath('recover-bitmaps')
     receive(bitmap)
+    phases.take('POSTCOPY_RESUME')
     receive(stream.encodeResumeAck)
     assert.deepEqual(log, ['ram has 4 of 16', 'changed', 'resumed', 'changed'])
-    for (const message of [bitmap, stream.encodeResumeAck]) {
-      assert.throws(() => returnPath().receive(message), {
-        code: 'ERR_PEER_PROTOCOL',
-        message: /outside of a recovery/,
-      })
+    assert.equal(phases.phase, 'pushing')
+  })
+
+  it('takes requests in every phase with a connection, and stays in it', () => {
+    for (const phase of Object.keys(sourcePhases) as SourcePhase[]) {
+      const isConnected = !/^(none|paused|cancel|completed|failed)/.test(phase)
+      const { receive, phases, log } = returnPath(phase)
+      if (isConnected) {
+        receive(request)
+        assert.deepEqual(log, ['ram 0 to 1', 'changed'], phase)
+      } else {
+        assert.throws(() => receive(request), { code: 'ERR_PEER_PROTOCOL' }, phase)
+      }
+      assert.equal(phases.phase, phase)
+    }
+  })
+
+  it('rejects the messages of a recovery in every other phase', () => {
+    for (const phase of Object.keys(sourcePhases) as SourcePhase[]) {
+      for (const [message, only] of [
+        [bitmap, 'recover-bitmaps'],
+        [stream.encodeResumeAck, 'recover-resume'],
+      ] as const) {
+        if (phase === only) continue
+        const { receive, log } = returnPath(phase)
+        const { state } = sourcePhases[phase]
+        assert.throws(() => receive(message), {
+          code: 'ERR_PEER_PROTOCOL',
+          message: new RegExp(`not valid in ${state} \\(phase ${phase}\\)`),
+        })
+        assert.deepEqual(log, [])
+      }
     }
   })
 })

@@ -2,7 +2,9 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createCounters } from '../../src/migration/counters.js'
 import { type Capabilities, resolveOptions } from '../../src/migration/options.js'
+import { PhaseMachine } from '../../src/migration/phases.js'
 import type { TrackedBlock } from '../../src/ram/dirty-log.js'
+import { sourcePhases } from '../../src/source/phases.js'
 import { Session } from '../../src/source/session.js'
 import { tick } from '../../src/source/signal.js'
 import * as stream from '../../src/stream/index.js'
@@ -20,6 +22,7 @@ function sessionOf(
   const resolved = resolveOptions({ capabilities: { 'postcopy-ram': true, ...capabilities } })
   const session = new Session(
     blocks,
+    new PhaseMachine(sourcePhases, 'precopy', () => undefined),
     {
       uri: { type: 'unix', path },
       tls: undefined,
@@ -29,6 +32,7 @@ function sessionOf(
       signal: new AbortController().signal,
     },
     createCounters(),
+    {},
   )
   session.ram.recount()
   cleanups.add(() => session.close())
