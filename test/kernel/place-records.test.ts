@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
-import { LoadCall, PlaceCall, PlaceStop, placeRecords, setBits } from '../../src/kernel/index.js'
+import { PlaceCall, PlaceStop, placeRecords, setBits } from '../../src/kernel/index.js'
 import type { MemoryRegion, Userfaultfd } from '../../src/kernel/index.js'
 import { bytesAt, describeKinds, makeRegion, pageContent } from '../support/memory-kinds.js'
 import { Parked, nextEvents, nextFaults, openUffd } from '../support/park.js'
@@ -260,8 +260,9 @@ describe('placeRecords', () => {
     assert.throws(() => call(used, received.subarray(1), 0, 64), RangeError)
     assert.throws(() => call(used, received, 0, 65), RangeError)
     assert.throws(() => call(used, received, 2, 1), RangeError)
-    // @ts-expect-error the numbers of another function, which are fewer
-    assert.throws(() => placeRecords(uffd, region, received, bytes, new LoadCall()), RangeError)
+    const numbers = { value: new Float64Array(target.call.numbers.length - 1) }
+    const short = Object.create(PlaceCall.prototype, { numbers }) as PlaceCall
+    assert.throws(() => placeRecords(uffd, region, received, bytes, short), RangeError)
     assert.throws(() => call(NaN, received, 0, 64), /^RangeError: usedLength must be /)
     assert.throws(() => call(used, received, NaN, 64), /^RangeError: start must be /)
     assert.throws(() => call(used, received, 0, 0.5), /^RangeError: end must be /)
