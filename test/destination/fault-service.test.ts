@@ -169,6 +169,6 @@ describe('FaultService', () => {
     read(uffd.read())
     injectFaults(uffd, { address: 0x1000, threadId: 1 })
     read(uffd.read())
-    assert.deepEqual(log, ['batch', 'a fault at 0x1000 is in no RAM block'])
+    assert.deepEqual(log, ['batch', 'a fault at 0x1000 is outside all RAM blocks'])
   })
 })

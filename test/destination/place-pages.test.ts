@@ -138,7 +138,7 @@ describe('Placement after memory is armed', () => {
     take(concat([pageRecord(0, page(5)), zeroRecord(1)]))
     assert.throws(() => take(pageRecord(0, page(6))), {
       code: 'ERR_PEER_PAGE',
-      message: /the page at 0 of "ram" came again/,
+      message: /the page at 0 of "ram" was received twice/,
     })
     assert.throws(() => take(zeroRecord(0)), { code: 'ERR_PEER_PAGE' })
     assert.deepEqual([...bytesAt(ram.block.region, 0, 1)], [5])

@@ -79,9 +79,9 @@ describe('the owner of a machine', () => {
   })
 
   for (const [role, state, text] of [
-    ['source', 'completed', /has left by another migration/],
-    ['source', 'active', /is being sent/],
-    ['destination', 'active', /is being received/],
+    ['source', 'completed', /was migrated away by another migration/],
+    ['source', 'active', /another migration is sending the machine/],
+    ['destination', 'active', /another migration is receiving the machine/],
   ] as const) {
     it(`is named by what it does: ${role}, ${state}`, () => {
       const one = machine()

@@ -87,11 +87,11 @@ describe('PhaseMachine', () => {
     assert.equal(phases.accepts('RAM'), false)
     assert.throws(() => phases.check('RAM'), {
       code: 'ERR_STATE_COMMAND',
-      message: /a RAM section before its time has no place here/,
+      message: /a RAM section before its time is not valid in this phase/,
     })
     assert.throws(() => machine('end').phases.take('RAM'), {
       code: 'ERR_STATE_COMMAND',
-      message: /RAM has no place here/,
+      message: /RAM is not valid in this phase/,
     })
   })
 

@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { incomingPhases } from '../../src/destination/phases.js'
-import { type PhaseTable, PhaseMachine } from '../../src/migration/phases.js'
+import type { PhaseTable } from '../../src/migration/phases.js'
 import { successors } from '../../src/migration/states.js'
 import { parkPhases } from '../../src/park/phases.js'
 import { sourcePhases } from '../../src/source/phases.js'
@@ -92,81 +92,5 @@ describe('the phases of an end', () => {
         incomingPhases[phase as keyof typeof parkPhases],
     )
     assert.deepEqual(differing, ['to-recover', 'recover-setup', 'recover'])
-  })
-})
-
-describe('a phase machine', () => {
-  const table: PhaseTable<'a' | 'b' | 'c', 'go' | 'stay' | 'fail' | 'STOP', 'first' | 'last'> = {
-    a: {
-      state: 'setup',
-      on: { go: { to: 'b', do: ['first'], then: ['last'] }, stay: { to: 'a' }, fail: { to: 'c' } },
-    },
-    b: { state: 'active', on: { STOP: { error: 'stopping it here' } } },
-    c: { state: 'failed', on: {} },
-  }
-
-  function machine() {
-    const seen: string[] = []
-    const phases = new PhaseMachine(table, 'a', (state) => seen.push(state))
-    const note = (action: string) => () => void seen.push(action)
-    return { phases, seen, actions: { first: note('first'), last: note('last') } }
-  }
-
-  it('runs the actions of the table before and after it announces the next state', () => {
-    const { phases, seen, actions } = machine()
-    phases.take('stay')
-    phases.take('go', actions)
-    assert.deepEqual([phases.phase, seen], ['b', ['first', 'active', 'last']])
-  })
-
-  it('refuses every other event, with the text of the table if there is one', () => {
-    const { phases, seen, actions } = machine()
-    assert.throws(() => phases.take('STOP'), {
-      message: 'STOP is not valid in this phase (state a)',
-    })
-    phases.take('go', actions)
-    assert.throws(
-      () => phases.take('STOP'),
-      /stopping it here is not valid in this phase \(state b\)/,
-    )
-    assert.throws(() => phases.check('STOP'), { code: 'ERR_STATE_COMMAND' })
-    assert.throws(() => phases.check('go'), { code: 'ERR_STATE_TRANSITION' })
-    assert.equal(seen.length, 3)
-  })
-
-  it('stays in its phase when an action throws', () => {
-    const { phases, seen } = machine()
-    const first = () => {
-      throw new Error('not possible')
-    }
-    assert.throws(() => phases.take('go', { first }), /not possible/)
-    assert.deepEqual([phases.phase, seen], ['a', []])
-  })
-
-  it('keeps a failure that occurs while an action runs', () => {
-    const { phases, seen } = machine()
-    const first = () => phases.take('fail')
-    assert.throws(() => phases.take('go', { first }), { code: 'ERR_STATE_TRANSITION' })
-    assert.deepEqual([phases.phase, seen], ['c', ['failed']])
-  })
-
-  it('announces a failure that leads to another phase of the same state', () => {
-    const seen: unknown[] = []
-    const phases = new PhaseMachine<'a' | 'b', 'fail' | 'ignore', never>(
-      {
-        a: { state: 'postcopy-paused', on: { fail: { to: 'b' }, ignore: { to: 'a' } } },
-        b: { state: 'postcopy-paused', on: {} },
-      },
-      'a',
-      (state, error) => seen.push([state, error]),
-    )
-    phases.take('ignore', {}, 'not announced')
-    phases.take('fail', {}, 'why')
-    assert.deepEqual(seen, [['postcopy-paused', 'why']])
-  })
-
-  it('does not omit an action', () => {
-    const { phases } = machine()
-    assert.throws(() => phases.take('go'), /go in a lacks first/)
   })
 })

@@ -16,7 +16,7 @@ describe('the error of a source that has handed the guest over', () => {
     assert.equal(error.cause, broken)
     assert.match(
       error.message,
-      /only where it has failed or is gone, start the guest here \(cont\)/,
+      /start the guest here \(cont\) only if the destination has failed or has ended/,
     )
   })
 
@@ -29,26 +29,26 @@ describe('the error of a source that has handed the guest over', () => {
     [
       'if the guest may be there',
       paused('unknown'),
-      /^reset\. The guest was sent, but .* recover at both ends; only where it has failed/,
+      /^reset\. The guest was sent, but .* recover at both ends; start the guest elsewhere only if the destination has failed/,
       /may be closed \(quit -f\)/,
     ],
     [
       'if the guest and all its pages may be there',
       paused('unknown', true),
-      /recover at both ends; where its migration is completed.*\(quit -f\)/,
+      /recover at both ends; if its migration is completed.*\(quit -f\)/,
       undefined,
     ],
     [
       'if the guest is there, maybe with all its pages',
       paused('elsewhere', true),
-      /^reset\. Every page was sent, .*recover at both ends; where its migration is completed/,
-      /may the guest be started/,
+      /^reset\. Every page was sent, .*recover at both ends; if its migration is completed/,
+      /start the guest/,
     ],
     [
       'if another source has sent the guest',
       paused('unknown', false, true),
       /^reset\. The destination has not answered the recovery/,
-      /may the guest be started/,
+      /start the guest/,
     ],
   ]
   for (const [when, error, text, never] of cases) {
