@@ -21,7 +21,7 @@ import {
   refuseRecover,
 } from '../migration/index.js'
 import { parseUri, serverCredentials } from '../net/index.js'
-import type { Spill, SpillEnd } from '../park/index.js'
+import type { SpillEnd } from '../park/index.js'
 import type { Source } from '../source/index.js'
 import { Incoming } from './incoming.js'
 import type { MonitoredMachine } from './monitored-machine.js'
@@ -66,7 +66,7 @@ export interface MonitorOptions {
   incoming?: boolean
   /** As in `DestinationOptions`. */
   userModeOnly?: boolean
-  /** Where outgoing postcopies write what they owe: DIR, see {@link Spill}. */
+  /** Where outgoing postcopies write what they owe: DIR, see `Spill`. */
   spill?: string
   /** As in `TrustOptions`, for `spill`. */
   allowForeignDirectory?: boolean

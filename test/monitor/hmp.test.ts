@@ -72,7 +72,10 @@ describe('HMP commands', () => {
   })
 
   it('are explained one by one', async () => {
-    assert.match(await type(monitor, 'help migrate_incoming'), /^migrate_incoming URI {2}wait for/)
+    assert.match(
+      await type(monitor, 'help migrate_incoming'),
+      /^migrate_incoming URI {2}listen for/,
+    )
     assert.match(await type(monitor, '? info status'), /^info status {2}\w/)
     assert.equal(await type(monitor, 'help info'), await type(monitor, 'info'))
   })

@@ -94,7 +94,7 @@ describe('the monitor', () => {
         message: /no guest has been received/,
       })
     }
-    await assert.rejects(type(there, `migrate ${uri}`), /no guest has arrived/)
+    await assert.rejects(type(there, `migrate ${uri}`), /no guest has been received yet/)
     await assert.rejects(type(there, `migrate_incoming ${uri}`), { code: 'ERR_STATE_INCOMING' })
     await assert.rejects(type(here, 'migrate_start_postcopy'), { code: 'ERR_STATE_NO_MIGRATION' })
 

@@ -65,7 +65,7 @@ describe('inspecting a stream', () => {
     assert(at > 0)
     bytes[at + 8] = 0x39
     const report = await inspect(bytes)
-    assert.match(report.oddities.join(), /does not fit/)
+    assert.match(report.oddities.join(), /does not match the device state/)
     assert.equal(report.devices?.sections, undefined)
   })
 
@@ -164,7 +164,7 @@ describe('postcopy park, resume and inspect', () => {
     [['park', '--to', 'x'], /either a URI to listen on, or --from/],
     [['park', 'tcp:127.0.0.1:0'], /--to DIR is missing/],
     [['park', '--recover', 'x.incomplete'], /--recover takes a URI/],
-    [['park', 'unix:/nowhere/x', '--recover', '/nowhere'], /no \.incomplete directory/],
+    [['park', 'unix:/nowhere/x', '--recover', '/nowhere'], /is not a \.incomplete directory/],
     [['park', 'exec:cat', '--to', 'x'], /not a migration URI/],
     [['resume', 'x'], /missing required argument 'uri'/],
     [['resume', '/nowhere', 'unix:/nowhere'], /is not a parked VM: .* \[ENOENT\]/],

@@ -61,7 +61,7 @@ describe('a manifest', () => {
   it('of a later postcopy is rejected with advice', () => {
     assert.throws(() => decodeManifest(textOf({ formatVersion: 2 }), PATH), {
       code: 'ERR_PARKED_VERSION',
-      message: /format version 2; this postcopy knows 1/,
+      message: /format version 2, but this postcopy supports version 1: use a newer postcopy/,
     })
   })
 
