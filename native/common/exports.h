@@ -88,16 +88,17 @@ inline napi_value DescribeInterface(napi_env env, napi_callback_info info) {
 // `exported` must live as long as the process.
 inline Napi::Object AddExports(Napi::Object exports, const Interface& exported) {
   napi_env env = exports.Env();
-  napi_value function = nullptr;
   for (const Export& entry : exported.functions) {
+    napi_value function = nullptr;
     napi_create_function(env, entry.name, NAPI_AUTO_LENGTH, CallExport, const_cast<Export*>(&entry),
                          &function);
     napi_set_named_property(env, exports, entry.name, function);
   }
   constexpr const char* kName = "nativeInterface";
+  napi_value describe = nullptr;
   napi_create_function(env, kName, NAPI_AUTO_LENGTH, DescribeInterface,
-                       const_cast<Interface*>(&exported), &function);
-  napi_set_named_property(env, exports, kName, function);
+                       const_cast<Interface*>(&exported), &describe);
+  napi_set_named_property(env, exports, kName, describe);
   return exports;
 }
 

@@ -54,7 +54,7 @@ class Destination {
 
   size_t PlaceRuns(Incoming* in) noexcept {
     const Placed placed = PlaceLoop(pager_, ram_.address(), Bitmap(received_), in).Run();
-    if (placed.stop == PlaceStop::kDuplicate) Die("A page came twice: this is a bug.");
+    if (placed.stop == PlaceStop::kDuplicate) Die("A page was received twice: this is a bug.");
     if (placed.stop == PlaceStop::kIoctl) Die("A run of pages could not be placed", placed.error);
     return placed.normal + placed.zero;
   }

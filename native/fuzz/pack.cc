@@ -92,14 +92,15 @@ void Check(const Setting& setting, std::span<const uint8_t> bytes, size_t from, 
     const uint64_t offset = word - flags;
     at += kRecordHeaderBytes;
     const bool named = first && !setting.name.empty();
-    Demand(((flags & kFlagContinue) == 0) == named, "a name where none belongs, or none");
+    Demand(((flags & kFlagContinue) == 0) == named, "the name is missing, or not expected");
     if (named) {
       Demand(bytes[at] == setting.name.size(), "another name");
       Demand(std::memcmp(&bytes[at + 1], setting.name.data(), setting.name.size()) == 0, "name");
       at += 1 + setting.name.size();
     }
     const size_t page = offset / kTargetPageBytes;
-    Demand(page >= from && page < to && !Bitmap(*seen).Test(page), "a page of elsewhere, or again");
+    Demand(page >= from && page < to && !Bitmap(*seen).Test(page),
+           "a page outside of the range, or sent again");
     Bitmap(*seen).Set(page);
     const uint8_t* content = setting.memory.data() + offset;
     if ((flags & kFlagPage) != 0) {

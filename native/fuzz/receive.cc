@@ -136,7 +136,7 @@ void Place(std::vector<uint8_t> bytes, Input* input) {
   // Bytes that were not consumed are passed again, so they must be unchanged.
   Demand(std::equal(bytes.begin() + static_cast<ptrdiff_t>(in.at), bytes.end(),
                     original.begin() + static_cast<ptrdiff_t>(in.at)),
-         "the records behind were changed");
+         "the records after it were changed");
   Record record;
   Demand(placed.stop != PlaceStop::kNone || in.Peek(&record) == 0, "stopped without a reason");
 }
@@ -172,7 +172,7 @@ void Assemble(std::vector<uint8_t> bytes, size_t host_pages) {
     const auto stop = assembly.Run(Bitmap(pages.received), &in, &loaded);
     if (stop != AssembleLoop::kNone || state[0] < 0 || !assembly.Complete()) break;
     const size_t first = static_cast<size_t>(state[0]) * host_pages;
-    Demand(first + host_pages <= kPages, "a host page of elsewhere");
+    Demand(first + host_pages <= kPages, "a host page outside of the region");
     std::memcpy(memory.data() + first * kTargetPageBytes, staging.data(), staging.size());
     Bitmap(pages.received).SetRange(first, first + host_pages);
     state[0] = -1;

@@ -94,7 +94,7 @@ export class Clone {
     if (source === undefined || isAtRest(source.state)) return
     if (source.state === 'postcopy-active') {
       const text =
-        'the guest runs and needs the rest of its memory: sending it now; a second signal ends this process at once'
+        'the guest runs and needs the rest of its memory: sending it now; a second signal ends this process at once, and the guest waits for missing pages until resume --recover'
       this.#status.note(text)
       source.setParameters({ 'x-push-after-quiet-ms': 0 })
       return

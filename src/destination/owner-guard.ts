@@ -54,7 +54,7 @@ const WHILE_LOADING = `The guest does not run here: ${TAKE_BACK}`
 
 /** Also true after `Destination.close()`. */
 const AFTER_LOADING =
-  `No other thread can recover the migration. The guest does not run here: ${TAKE_BACK}. ` +
+  `No other thread can recover the migration. The guest does not run here any more: ${TAKE_BACK}. ` +
   'Do not touch guest RAM on the main thread after the devices are loaded and before the migration is complete'
 
 /** The cause if the worker ends without running JavaScript again. */

@@ -305,7 +305,9 @@ export class Placement {
       this.#counters.zeroPages += call.zeroPages
       const hostPage = state[Assembly.hostPage] ?? -1
       const seen = state[Assembly.seenPages] ?? 0
-      if (call.stop !== AssembleStop.NONE) this.#refuse(target, hostPage * block.hostPageSize)
+      if (call.stop !== AssembleStop.NONE) {
+        this.#refuse(target, hostPage === -1 ? undefined : hostPage * block.hostPageSize)
+      }
       if (hostPage === -1 || seen < block.hostPages) return at - start
       const offset = hostPage * block.hostPageSize
       placeOnce(uffd, target, offset, () => uffd.copy(block.region.address + offset, staging))
@@ -315,14 +317,17 @@ export class Placement {
     }
   }
 
-  #refuse(target: DestinationBlock, offset: number): never {
+  /** @param offset - of the page, or of the incomplete host page; undefined if there is none */
+  #refuse(target: DestinationBlock, offset: number | undefined): never {
     const { name, hostPageSize } = target.block
-    throw new PeerError(
-      'ERR_PEER_PAGE',
-      hostPageSize === TARGET_PAGE_SIZE
-        ? `the page at ${offset} of "${name}" was received twice in postcopy; the first copy is kept`
-        : `the source sent a page twice, or a page of another host page, before the host page at ${offset} of "${name}" was complete`,
-    )
+    let text = `a page of "${name}" was received again after its host page was placed; the first copy is kept`
+    if (offset !== undefined) {
+      text =
+        hostPageSize === TARGET_PAGE_SIZE
+          ? `the page at ${offset} of "${name}" was received twice in postcopy; the first copy is kept`
+          : `the source sent a page twice, or a page of another host page, before the host page at ${offset} of "${name}" was complete`
+    }
+    throw new PeerError('ERR_PEER_PAGE', text)
   }
 }
 

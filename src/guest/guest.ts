@@ -231,7 +231,9 @@ export class Guest implements MigratableMachine {
       throw deviceError(`${nameOf(device)}: version ${version} instead of ${device.version}`)
     }
     if (!this.#blank.has(nameOf(device))) {
-      throw deviceError(`${nameOf(device)}: its state was sent twice`)
+      throw deviceError(
+        `${nameOf(device)}: it has a state already (sent twice, or the guest was not created as incoming)`,
+      )
     }
     const reader = new Reader(data)
     device.load(reader)

@@ -64,7 +64,7 @@ function deviceRemedy(error: string, { kernel, userNamespace, hostUid }: Confine
 function absenceRemedy(confinement: Confinement): string {
   if (confinement.seccompFilter) return filterRemedy(confinement)
   return confinement.deviceNode
-    ? 'removing the filter that hides userfaultfd(2) from this process: the kernel has it, because /dev/userfaultfd exists'
+    ? 'removing the sandbox that hides userfaultfd(2) from this process: the kernel has it, because /dev/userfaultfd exists'
     : 'a kernel with CONFIG_USERFAULTFD'
 }
 

@@ -55,8 +55,29 @@ const forgotten = new FinalizationRegistry<number>((id) => {
   )
 })
 
-function fillMode(options: FillOptions | undefined): number {
-  return options?.dontWake === true ? FillMode.dontWake : 0
+const COPY_BITS = { ...FillMode, ...CopyMode }
+const CONTINUE_BITS = { ...FillMode, ...ContinueMode }
+const MOVE_BITS = { ...FillMode, ...MoveMode }
+
+/**
+ * The mode of an ioctl.
+ *
+ * @param bits - the bit of each option
+ * @throws TypeError for an option that is not a boolean
+ */
+function modeOf<Name extends string>(
+  options: { readonly [Option in Name]?: boolean } | undefined,
+  bits: Readonly<Record<Name, number>>,
+): number {
+  let mode = 0
+  for (const name in bits) {
+    const value: unknown = options?.[name]
+    if (value === true) mode |= bits[name]
+    else if (value !== undefined && value !== false) {
+      throw new TypeError(`${name} must be a boolean`)
+    }
+  }
+  return mode
 }
 
 /** For the other files of this folder: the handle of an open userfaultfd. */
@@ -145,15 +166,12 @@ export class Userfaultfd {
     modes: RegisterModes,
   ): ReadonlySet<IoctlName> {
     checkOptions(modes, ['missing', 'writeProtect', 'minor'])
-    const { missing = false, writeProtect = false, minor = false } = modes
-    const mode =
-      (missing ? RegisterMode.missing : 0) |
-      (writeProtect ? RegisterMode.writeProtect : 0) |
-      (minor ? RegisterMode.minor : 0)
+    const mode = modeOf(modes, RegisterMode)
     const answer = native().uffdRegister(this.#open(), address, length, mode)
     if (typeof answer === 'bigint') return ioctlsFromMask(answer)
-    const names = Object.entries({ missing, writeProtect, minor })
-    const set = names.flatMap(([name, on]) => (on ? [name] : [])).join(' | ')
+    const set = Object.entries(modes)
+      .flatMap(([name, on]) => (on ? [name] : []))
+      .join(' | ')
     throw kernelError(
       answer,
       'ioctl',
@@ -179,8 +197,7 @@ export class Userfaultfd {
    * @see ioctl_userfaultfd(2), UFFDIO_COPY. Linux 4.3; hugetlb and shmem since 4.11
    */
   copy(dst: HostAddress | number, src: Uint8Array, options?: CopyOptions): number {
-    const mode = fillMode(options) | (options?.writeProtect === true ? CopyMode.writeProtect : 0)
-    const result = native().uffdCopy(this.#open(), dst, src, mode)
+    const result = native().uffdCopy(this.#open(), dst, src, modeOf(options, COPY_BITS))
     return check(result, 'ioctl', () => `UFFDIO_COPY, ${hex(dst)}, ${src.length}`)
   }
 
@@ -191,7 +208,7 @@ export class Userfaultfd {
    * @throws KernelError `EINVAL` on hugetlb: copy zeros there
    */
   zeropage(dst: HostAddress | number, length: number, options?: FillOptions): number {
-    const result = native().uffdZeropage(this.#open(), dst, length, fillMode(options))
+    const result = native().uffdZeropage(this.#open(), dst, length, modeOf(options, FillMode))
     return check(result, 'ioctl', () => `UFFDIO_ZEROPAGE, ${hex(dst)}, ${length}`)
   }
 
@@ -203,8 +220,7 @@ export class Userfaultfd {
    *   memory
    */
   continue(start: HostAddress | number, length: number, options?: CopyOptions): number {
-    const isProtected = options?.writeProtect === true
-    const mode = fillMode(options) | (isProtected ? ContinueMode.writeProtect : 0)
+    const mode = modeOf(options, CONTINUE_BITS)
     const result = native().uffdContinue(this.#open(), start, length, mode)
     return check(result, 'ioctl', () => `UFFDIO_CONTINUE, ${hex(start)}, ${length}`)
   }
@@ -222,8 +238,7 @@ export class Userfaultfd {
     length: number,
     options?: MoveOptions,
   ): number {
-    const mayHaveHoles = options?.allowSourceHoles === true
-    const mode = fillMode(options) | (mayHaveHoles ? MoveMode.allowSourceHoles : 0)
+    const mode = modeOf(options, MOVE_BITS)
     const result = native().uffdMove(this.#open(), dst, src, length, mode)
     return check(result, 'ioctl', () => `UFFDIO_MOVE, ${hex(dst)}, ${hex(src)}, ${length}`)
   }
@@ -233,7 +248,7 @@ export class Userfaultfd {
    * Linux 6.6.
    */
   poison(start: HostAddress | number, length: number, options?: FillOptions): number {
-    const result = native().uffdPoison(this.#open(), start, length, fillMode(options))
+    const result = native().uffdPoison(this.#open(), start, length, modeOf(options, FillMode))
     return check(result, 'ioctl', () => `UFFDIO_POISON, ${hex(start)}, ${length}`)
   }
 
@@ -256,8 +271,9 @@ export class Userfaultfd {
     length: number,
     options: { enable: boolean; dontWake?: boolean },
   ): void {
-    const { enable, dontWake = false } = options
-    const mode = (enable ? WriteProtectMode.enable : 0) | (dontWake ? WriteProtectMode.dontWake : 0)
+    const { enable } = options
+    if (typeof enable !== 'boolean') throw new TypeError('enable must be a boolean')
+    const mode = modeOf(options, WriteProtectMode)
     const result = native().uffdWriteProtect(this.#open(), start, length, mode)
     check(result, 'ioctl', () => `UFFDIO_WRITEPROTECT, ${hex(start)}, ${length}, ${enable}`)
   }

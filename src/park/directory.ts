@@ -88,7 +88,7 @@ export class ParkDirectory {
       refuseExisting(
         parent,
         basename(target),
-        'the complete VM would be moved there: rename or remove it',
+        'the complete VM would be moved there: rename what is there',
       )
       const own = parent.openDirectory(basename(path))
       return new ParkDirectory(target, parent, own, basename(path))

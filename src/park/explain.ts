@@ -146,5 +146,5 @@ function needs(vm: ParkedVm): string {
       pageSizeBytes > TARGET_PAGE_SIZE ? ` in pages of ${formatByteSize(pageSizeBytes)}` : ''
     return `"${printable(name)}" of ${formatByteSize(lengthBytes)}${pages}`
   })
-  return `It takes a "${printable(vm.machineType)}" with the RAM blocks ${blocks.join(', ')}: start QEMU with the options of the parked one, and postcopy-ram on. Give --page-size if only this QEMU has huge pages, or if the VM was parked by precopy`
+  return `It takes a "${printable(vm.machineType)}" with the RAM blocks ${blocks.join(', ')}: start QEMU with the options of the parked one, and postcopy-ram on. Give --page-size if this QEMU has huge pages and the parked one had none, or was parked by precopy`
 }

@@ -86,7 +86,7 @@ describe('device state', () => {
     const queue = stateOf(source, 'queue')
     assert.throws(() => load(destination, { ...queue, version: 2 }), refused(/version 2 instead/))
     load(destination, queue)
-    assert.throws(() => load(destination, queue), refused(/its state was sent twice/))
+    assert.throws(() => load(destination, queue), refused(/it has a state already \(sent twice/))
   })
 
   it('of a machine of another size is rejected', async () => {

@@ -171,7 +171,7 @@ describe('a process with a destination', () => {
       ended,
       /the destination worker ended\)\. The guest does not run here: if the source/,
     )
-    assert.doesNotMatch(ended.output, /recover|Do not touch/)
+    assert.doesNotMatch(ended.output, /any more|recover|Do not touch/)
   })
 
   for (const [how, stop] of [

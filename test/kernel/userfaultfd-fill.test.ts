@@ -177,3 +177,26 @@ describe('Fills while an event is unread', () => {
     assert.equal(uffd.continue(region.address + 8192, 4096), 4096)
   })
 })
+
+describe('the options of a userfaultfd', () => {
+  it('are booleans, and any other type is rejected before the ioctl', () => {
+    const region = makeRegion('anon', 1)
+    const uffd = openUffd()
+    const { address, lengthBytes } = region
+    // As from JavaScript, where the types are not checked.
+    const one = 1 as unknown as boolean
+    uffd.register(address, lengthBytes, { missing: true })
+    const wrong: Record<string, () => unknown> = {
+      missing: () => uffd.register(address, lengthBytes, { missing: one }),
+      dontWake: () => uffd.zeropage(address, lengthBytes, { dontWake: one }),
+      writeProtect: () => uffd.copy(address, new Uint8Array(4096), { writeProtect: one }),
+      allowSourceHoles: () => uffd.move(address, address, lengthBytes, { allowSourceHoles: one }),
+      enable: () => uffd.writeProtect(address, lengthBytes, { enable: one }),
+    }
+    for (const [name, call] of Object.entries(wrong)) {
+      assert.throws(call, { name: 'TypeError', message: `${name} must be a boolean` })
+    }
+    const isPresent = region.mincore(0, lengthBytes)[0]
+    assert.equal(isPresent, 0, 'no page was placed')
+  })
+})

@@ -63,11 +63,11 @@ describe('the soak', () => {
     const cases: readonly (readonly [Ends, ReturnType<typeof outcomeOf> | RegExp])[] = [
       [{ source: 'completed', destination: 'completed', ...there }, 'moved'],
       [{ source: 'completed', destination: 'completed', ...nowhere }, /no guest runs/],
-      [{ source: 'completed', destination: 'failed', ...nowhere }, /cannot be/],
-      [{ source: 'completed', destination: 'gone', ...nowhere }, /cannot be/],
+      [{ source: 'completed', destination: 'failed', ...nowhere }, /impossible states/],
+      [{ source: 'completed', destination: 'gone', ...nowhere }, /impossible states/],
       [{ source: 'postcopy-paused', destination: 'completed', ...there }, 'unconfirmed'],
       [{ source: 'postcopy-recover', destination: 'completed', ...there }, 'unconfirmed'],
-      [{ source: 'postcopy-recover', destination: 'failed', ...nowhere }, /cannot be/],
+      [{ source: 'postcopy-recover', destination: 'failed', ...nowhere }, /impossible states/],
       [{ source: 'postcopy-paused', destination: 'postcopy-paused', ...there }, 'paused'],
       [{ source: 'postcopy-paused', destination: 'postcopy-paused', ...nowhere }, /no guest runs/],
       [
@@ -86,7 +86,7 @@ describe('the soak', () => {
       ],
       [{ source: 'failed', destination: 'failed', ...here }, 'stayed'],
       [{ source: 'failed', destination: 'failed', ...nowhere }, 'stopped'],
-      [{ source: 'failed', destination: 'postcopy-paused', ...here }, /cannot be/],
+      [{ source: 'failed', destination: 'postcopy-paused', ...here }, /impossible states/],
     ]
     for (const [ends, expected] of cases) {
       const { source, destination, runsHere, runsThere } = ends

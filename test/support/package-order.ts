@@ -1,9 +1,10 @@
 /**
- * Preloaded into the process of a destination (`--import FILE?worker` or `?main`): fixes which of its
- * threads is first after the package has arrived.
+ * Preloaded into a process (`--import FILE?source`, `?worker` or `?main`): fixes the order of threads at
+ * the switch.
  *
- * - `?worker`: the worker ends the migration before the main thread gets the package
- * - `?main`: the main thread takes the guest before the worker reads on
+ * - `?source`, at a source: `postcopy-device` is announced after the last bytes of the package are sent
+ * - `?worker`, at a destination: the worker ends the migration before the main thread gets the package
+ * - `?main`, at a destination: the main thread takes the guest before the worker reads on
  */
 import { EventEmitter } from 'node:events'
 import { Worker, isMainThread, parentPort } from 'node:worker_threads'
@@ -11,6 +12,7 @@ import { Claim } from '../../src/destination/claim.js'
 import type { DestinationNotice, DestinationWorkerData } from '../../src/destination/protocol.js'
 import { isAtRest } from '../../src/migration/states.js'
 import { workerInput } from '../../src/migration/worker-input.js'
+import type { SourceNotice } from '../../src/source/protocol.js'
 
 const first = new URL(import.meta.url).search
 
@@ -48,5 +50,16 @@ function holdWorker(): void {
   }
 }
 
+/** The source announces the state first, and sends the last bytes in the same turn of its event loop. */
+function announceLate(): void {
+  if (parentPort === null) return
+  const post = parentPort.postMessage.bind(parentPort)
+  parentPort.postMessage = (notice: SourceNotice, transfer) => {
+    if (notice.type !== 'state' || notice.state !== 'postcopy-device') post(notice, transfer)
+    else setImmediate(() => post(notice, transfer))
+  }
+}
+
+if (!isMainThread && first === '?source') announceLate()
 if (isMainThread && first === '?worker') holdMain()
 if (!isMainThread && first === '?main') holdWorker()

@@ -50,7 +50,12 @@ export async function guestsOn(
   options: GuestPairOptions = {},
 ): Promise<GuestPair> {
   const { workload = 'random:writes=50,rate=200', parameters = SLOW } = options
-  const source = guestOn(hosts.a, 'source', [...machineOf(options), '--workload', workload])
+  const source = guestOn(
+    hosts.a,
+    'source',
+    [...machineOf(options), '--workload', workload],
+    options.packageOrder === undefined ? [] : preload('source'),
+  )
   const destination = waitingOn(hosts.b, options)
   for (const [name, value] of Object.entries(parameters)) {
     await Promise.all(
@@ -64,10 +69,14 @@ function machineOf({ ram = '16M', capabilities = ['postcopy-ram'] }: GuestPairOp
   return ['--ram', ram, '--vcpus', '2', ...capabilities.flatMap((name) => ['--capability', name])]
 }
 
+/** Node's flags that fix the order of threads, see package-order.ts. */
+function preload(order: 'source' | 'main' | 'worker'): string[] {
+  return ['--import', new URL(`./package-order.js?${order}`, import.meta.url).href]
+}
+
 function waitingOn(host: Host, options: GuestPairOptions): GuestProcess {
   const { packageOrder } = options
-  const preload = new URL(`./package-order.js?${packageOrder}`, import.meta.url).href
-  const flags = packageOrder === undefined ? [] : ['--import', preload]
+  const flags = packageOrder === undefined ? [] : preload(packageOrder)
   return guestOn(host, 'destination', [...machineOf(options), '--incoming', 'defer'], flags)
 }
 
