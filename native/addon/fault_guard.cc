@@ -72,6 +72,8 @@ void FaultGuard::Describe(uint64_t start, Range range) {
 void FaultGuard::Begin() noexcept {
   {
     const std::lock_guard lock(mutex_);
+    // After Stop() the bitmaps may be gone.
+    if (state_ == State::kStopped) return;
     for (auto& [start, range] : ranges_) {
       range.received.Freeze();
       range.zeroed.Freeze();

@@ -190,4 +190,21 @@ describe('a fault guard', () => {
       }`
     assertPrinted(body, ['RangeError', 'RangeError', 'RangeError'])
   })
+
+  it('that was stopped does not read its bitmaps when it is garbage collected', () => {
+    // So large that the memory of a collected bitmap is unmapped.
+    const script = guarded(`
+      const stopped = () => {
+        const received = new Uint8Array(64 * 2 ** 20)
+        const range = { address, lengthBytes: 8192, before: '', after: '', received }
+        new FaultGuard(uffd, 0, [range]).stop()
+      }
+      stopped()
+      for (let turn = 0; turn < 10; turn += 1) {
+        globalThis.gc()
+        await new Promise((resolve) => setTimeout(resolve, 10))
+      }
+      console.log('collected')`)
+    assert.equal(runNode(script, ['--expose-gc']).stdout, 'collected\n')
+  })
 })
