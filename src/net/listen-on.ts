@@ -113,7 +113,7 @@ async function isOtherFile(path: string): Promise<boolean> {
 }
 
 function noSocket(path: string, cause: unknown): ConnectionError {
-  const text = `cannot listen on unix:${path}: a file that is not a socket exists there, and was left unchanged: give another path`
+  const text = `cannot listen on unix:${path}: a file that is not a socket exists there; it was left unchanged: give another path`
   return new ConnectionError('EADDRINUSE', text, { cause })
 }
 
