@@ -61,7 +61,7 @@ describe('the command that continues a migration', () => {
     assert.equal(nextCommand(['park'], { allowForeignDirectory: false }), 'postcopy park')
   })
 
-  it('has a placeholder for the host when the listener is on all addresses', () => {
+  it('names HOST, for the user to fill in, when the listener is on all addresses', () => {
     for (const host of ['0.0.0.0', '[::]', '0', '[0:0::0]', '[::ffff:0.0.0.0]']) {
       assert.equal(uriForPeer(`tcp:${host}:1`), 'tcp:HOST:1')
     }

@@ -86,7 +86,7 @@ describe('RamSender in precopy', () => {
     assert.equal(stream.leftoverBytes, 0)
   })
 
-  it('sends a page that was written behind its position in the next round only', () => {
+  it('sends a page again only in the next round if it was written after it was sent', () => {
     const block = tracked(4)
     const { ram, send } = senderOf([block])
     const sweep = (pages: number): string[] => send((out) => ram.packPart(out, pages))
