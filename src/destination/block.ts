@@ -1,5 +1,7 @@
 /** A RAM block at the destination, with the state of each of its pages. */
+import { PeerError } from '../errors.js'
 import { PageBitmap, RamBlock } from '../ram/index.js'
+import { TARGET_PAGE_SIZE } from '../units.js'
 import type { SharedBlock } from './protocol.js'
 
 export interface DestinationBlock {
@@ -31,4 +33,21 @@ export function attachBlocks(shared: readonly SharedBlock[]): DestinationBlock[]
       precopied: new PageBitmap(pageCount, precopied),
     }
   })
+}
+
+export function isComplete(blocks: readonly DestinationBlock[]): boolean {
+  return blocks.every(({ block, received }) => received.count() === block.pageCount)
+}
+
+/** @throws PeerError naming the first page that was not received */
+export function checkComplete(blocks: readonly DestinationBlock[]): void {
+  for (const { block, received } of blocks) {
+    const missing = block.pageCount - received.count()
+    if (missing === 0) continue
+    const page = received.firstInNeither(received)
+    throw new PeerError(
+      'ERR_PEER_INCOMPLETE',
+      `the source ended the migration, but ${missing} pages of "${block.name}" are missing, the first at ${page * TARGET_PAGE_SIZE}`,
+    )
+  }
 }

@@ -21,7 +21,6 @@ import {
   type Userfaultfd,
 } from '../kernel/index.js'
 import type { ChannelName, Counters } from '../migration/index.js'
-import { checkDiscards, populate, type RamBlock } from '../ram/index.js'
 import {
   RAM_PAGE_RECORD_BYTES,
   RAM_RECORD_HEAD_BYTES,
@@ -34,8 +33,6 @@ import type { DestinationBlock } from './block.js'
 
 export class Placement {
   readonly #blocks: readonly DestinationBlock[]
-  readonly #pageCount: number
-  #discardedPages = 0
   readonly #counters: Counters
   readonly #loading = new LoadCall()
   readonly #placing = new PlaceCall()
@@ -54,70 +51,7 @@ export class Placement {
 
   constructor(blocks: readonly DestinationBlock[], counters: Counters) {
     this.#blocks = blocks
-    this.#pageCount = blocks.reduce((sum, { block }) => sum + block.pageCount, 0)
     this.#counters = counters
-  }
-
-  /**
-   * Allocates huge pages before a source can connect, which takes seconds if there are many. They
-   * count against a control group's limit from now on. So a shortage fails the destination while
-   * the source still has the guest. Discarded pages are freed again, see placeOnce.
-   *
-   * @throws KernelError `ENOMEM`
-   */
-  async reserve(): Promise<void> {
-    for (const { block } of this.#blocks) {
-      if (isOnHugePages(block)) await populate(block.region, block.lengthBytes)
-    }
-  }
-
-  /**
-   * Empties all RAM, as a destination does at ADVISE (protocol section 2.1). Huge pages stay
-   * allocated: each of their target pages is later overwritten, also with zeros, or discarded.
-   */
-  empty(): void {
-    for (const { block, received, zeroed } of this.#blocks) {
-      if (!isOnHugePages(block)) block.region.discard(0, block.lengthBytes)
-      received.clearRange(0, block.pageCount)
-      zeroed.clearRange(0, block.pageCount)
-    }
-  }
-
-  /** Keeps missing pages missing: a transparent huge page would fill them with zeros. */
-  forbidHugePages(): void {
-    for (const { block } of this.#blocks) {
-      if (block.hostPages === 1) block.region.adviseHugePages('NOHUGEPAGE', block.lengthBytes)
-    }
-  }
-
-  /**
-   * Not for files: a discard inside one of their huge pages may only fill the range with zeros. It
-   * would then not be missing in the next migration.
-   */
-  allowHugePages(): void {
-    for (const { block } of this.#blocks) {
-      if (block.region.kind === 'anon') block.region.adviseHugePages('HUGEPAGE', block.lengthBytes)
-    }
-  }
-
-  /** Makes a range missing again. @throws PeerError if it is not whole host pages, or too many */
-  discard(target: DestinationBlock, start: number, lengthBytes: number): void {
-    const { block } = target
-    if (start % block.hostPageSize !== 0 || lengthBytes % block.hostPageSize !== 0) {
-      throw new PeerError(
-        'ERR_PEER_DISCARD',
-        `discard of ${lengthBytes} bytes at ${start} of "${block.name}" is not whole host pages of ${block.hostPageSize}`,
-      )
-    }
-    const from = start / TARGET_PAGE_SIZE
-    const to = from + lengthBytes / TARGET_PAGE_SIZE
-    this.#discardedPages += to - from
-    this.#counters.discardedPages = this.#discardedPages
-    checkDiscards(this.#discardedPages, this.#pageCount)
-    block.region.discard(start, lengthBytes)
-    target.received.clearRange(from, to)
-    target.zeroed.clearRange(from, to)
-    target.discarded.setRange(from, to)
   }
 
   /**
@@ -230,24 +164,6 @@ export class Placement {
     zeroed.clearRange(page, page + block.hostPages)
   }
 
-  /** Whether every page was received. */
-  get complete(): boolean {
-    return this.#blocks.every(({ block, received }) => received.count() === block.pageCount)
-  }
-
-  /** @throws PeerError naming the first page that was not received */
-  checkComplete(): void {
-    for (const { block, received } of this.#blocks) {
-      const missing = block.pageCount - received.count()
-      if (missing === 0) continue
-      const page = received.firstInNeither(received)
-      throw new PeerError(
-        'ERR_PEER_INCOMPLETE',
-        `the source ended the migration, but ${missing} pages of "${block.name}" are missing, the first at ${page * TARGET_PAGE_SIZE}`,
-      )
-    }
-  }
-
   #load(target: DestinationBlock, bytes: Uint8Array, start: number, end: number): number {
     const { block, received, zeroed } = target
     const call = this.#loading
@@ -329,10 +245,6 @@ export class Placement {
     }
     throw new PeerError('ERR_PEER_PAGE', text)
   }
-}
-
-function isOnHugePages({ region }: RamBlock): boolean {
-  return region.pageSizeBytes > TARGET_PAGE_SIZE
 }
 
 /**

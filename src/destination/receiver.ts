@@ -31,8 +31,9 @@ import {
   checkPageSizes,
   findBlock,
 } from './agreement.js'
-import type { DestinationBlock } from './block.js'
+import { checkComplete, type DestinationBlock } from './block.js'
 import type { FaultLog } from './fault-log.js'
+import { IncomingRam } from './incoming-ram.js'
 import { type IncomingActions, IncomingSession } from './incoming-session.js'
 import { MissingPages, type MissingPagesOptions } from './missing-pages.js'
 import type { IncomingEvent } from './phases.js'
@@ -71,6 +72,7 @@ export class Receiver {
   readonly #blocks: readonly DestinationBlock[]
   readonly #options: ReceiverOptions
   readonly #counters: Counters
+  readonly #ram: IncomingRam
   readonly #placement: Placement
   readonly #session: IncomingSession
   readonly #decoder: StreamDecoder
@@ -89,6 +91,7 @@ export class Receiver {
     this.#blocks = blocks
     this.#options = options
     this.#counters = counters
+    this.#ram = new IncomingRam(blocks, counters)
     this.#placement = new Placement(blocks, counters)
     const { resumption, parameters } = options
     this.#announced = resumption?.announced.blocks ?? []
@@ -143,7 +146,7 @@ export class Receiver {
   /** Call before listening. @throws KernelError `ENOMEM` if there are too few huge pages */
   async begin(): Promise<void> {
     if (this.#session.phases.accepts('recover')) this.#session.phases.take('recover')
-    else await this.#placement.reserve()
+    else await this.#ram.reserve()
   }
 
   /** Call when the listener is open. */
@@ -243,13 +246,13 @@ export class Receiver {
       ramDiscard: (name, ranges) => {
         const target = this.#target(name)
         take('POSTCOPY_RAM_DISCARD', {
-          beginDiscards: () => this.#placement.forbidHugePages(),
+          beginDiscards: () => this.#ram.forbidHugePages(),
           discard: () => this.#discard(target, ranges),
         })
       },
       packaged: (blob, streamOffset) =>
         take('PACKAGED', {
-          beginDiscards: () => this.#placement.forbidHugePages(),
+          beginDiscards: () => this.#ram.forbidHugePages(),
           arm: () => {
             checkListen(blob, streamOffset)
             this.#missing.arm()
@@ -288,7 +291,7 @@ export class Receiver {
   #checkComplete(): void {
     const isPostcopy = this.#session.phases.is('listening', 'running')
     if (isPostcopy && this.#missing.isPreemptOpen) return
-    this.#placement.checkComplete()
+    checkComplete(this.#blocks)
   }
 
   #ramHandler(channel: ChannelName): RamHandler {
@@ -323,7 +326,7 @@ export class Receiver {
     }
     checkPageSizes(this.#blocks, summary, targetPageSize)
     this.#missing.open()
-    this.#placement.empty()
+    this.#ram.empty()
   }
 
   #ramBlocks(announced: readonly RamBlockInfo[]): void {
@@ -337,12 +340,12 @@ export class Receiver {
     checkBlocks(this.#blocks, announced)
     this.#announced = announced
     this.#host.announced({ ramSectionId: this.#ramSectionId, blocks: announced })
-    if (isWithoutAdvise) this.#placement.empty()
+    if (isWithoutAdvise) this.#ram.empty()
   }
 
   #discard(target: DestinationBlock, ranges: Float64Array): void {
     for (let at = 0; at < ranges.length; at += 2) {
-      this.#placement.discard(target, ranges[at] ?? 0, ranges[at + 1] ?? 0)
+      this.#ram.discard(target, ranges[at] ?? 0, ranges[at + 1] ?? 0)
     }
   }
 
@@ -352,7 +355,7 @@ export class Receiver {
     phases.take('whole', {
       disarm: () => {
         this.#missing.disarm()
-        this.#placement.allowHugePages()
+        this.#ram.allowHugePages()
       },
       confirm: () => {
         this.#counters.endedAt = now()

@@ -1,41 +1,30 @@
 import assert from 'node:assert/strict'
 import { constants } from 'node:os'
-import { attachBlocks } from '../../src/destination/block.js'
+import type { DestinationBlock } from '../../src/destination/block.js'
 import { Placement } from '../../src/destination/placement.js'
 import { PeerError } from '../../src/errors.js'
 import { type MemoryRegion, type Userfaultfd, kernelError } from '../../src/kernel/index.js'
 import { createCounters } from '../../src/migration/counters.js'
-import { PageBitmap } from '../../src/ram/page-bitmap.js'
-import { makeRegion } from '../support/memory-kinds.js'
 import { openUffd } from '../support/park.js'
 import { concat, pageRecord } from '../support/records.js'
+import { destinationBlock } from './support.js'
 
 const PAGES = 8
 
 interface Rig {
   region: MemoryRegion
   placement: Placement
-  target: ReturnType<typeof attachBlocks>[number]
+  target: DestinationBlock
 }
 
 /** One RAM block of 8 target pages, with host pages of `hostPages` target pages. */
 function rig(hostPages: number): Rig {
-  const region = makeRegion('anon', PAGES)
-  const bits = (): Uint8Array => new PageBitmap(PAGES).bytes
-  const [target] = attachBlocks([
-    {
-      name: 'ram',
-      regionId: region.id,
-      lengthBytes: region.lengthBytes,
-      pageSizeBytes: hostPages * 4096,
-      received: bits(),
-      zeroed: bits(),
-      requested: bits(),
-      precopied: bits(),
-    },
-  ])
-  assert(target !== undefined)
-  return { region, target, placement: new Placement([target], createCounters()) }
+  const target = destinationBlock(PAGES, hostPages)
+  return {
+    region: target.block.region,
+    target,
+    placement: new Placement([target], createCounters()),
+  }
 }
 
 /** The same, armed, with no page received. */

@@ -4,7 +4,7 @@ import { EVENT_STRIDE, UffdEvent, type Userfaultfd } from '../../src/kernel/inde
 import { PageBitmap } from '../../src/ram/page-bitmap.js'
 import { ReturnPathDecoder } from '../../src/stream/index.js'
 import { cleanups } from '../support/cleanup.js'
-import { makeRegion } from '../support/memory-kinds.js'
+import { bytesAt, makeRegion } from '../support/memory-kinds.js'
 
 export const PAGE = 4096
 
@@ -93,4 +93,14 @@ export function returnPathMessages(bytes: Uint8Array, targets: readonly NamedBlo
   )
   assert.equal(decoder.write(bytes), bytes.length, 'an incomplete message')
   return messages
+}
+
+export const page = (fill: number): Uint8Array => new Uint8Array(PAGE).fill(fill)
+
+/** The first byte of each page. */
+export function fillsOf({ block }: DestinationBlock): number[] {
+  return Array.from(
+    { length: block.pageCount },
+    (_, at) => bytesAt(block.region, at * PAGE, 1)[0] ?? -1,
+  )
 }
