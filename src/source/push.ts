@@ -45,6 +45,8 @@ export interface PushOptions {
   readonly signal: Signal
   /** The current parameters; they may change. */
   readonly parameters: () => Parameters
+  /** Whether the destination still loads the devices: its guest does not run yet. */
+  readonly isLoading: () => boolean
   /** Throws the reason if the migration cannot continue. */
   readonly check: () => void
   /** What to push before all other pages, if known. */
@@ -52,12 +54,11 @@ export interface PushOptions {
 }
 
 export class Push {
-  /** The destination has loaded the devices: its guest runs. */
-  packageLoaded = false
   readonly #ram: RamSender
   readonly #counters: Counters
   readonly #signal: Signal
   readonly #parameters: () => Parameters
+  readonly #isLoading: () => boolean
   readonly #check: () => void
   readonly #replay: Replay | undefined
   readonly #window = new PushWindow()
@@ -67,11 +68,12 @@ export class Push {
   /** Set during {@link run}: sends requested pages if that needs no waiting. @returns bytes sent */
   #serve: (() => number) | undefined
 
-  constructor({ ram, counters, signal, parameters, check, replay }: PushOptions) {
+  constructor({ ram, counters, signal, parameters, isLoading, check, replay }: PushOptions) {
     this.#ram = ram
     this.#counters = counters
     this.#signal = signal
     this.#parameters = parameters
+    this.#isLoading = isLoading
     this.#check = check
     this.#replay = replay
   }
@@ -278,7 +280,7 @@ export class Push {
   #holdBackMs(begunAt: number, quietMs: number): number {
     const time = performance.now()
     // Until the devices are loaded the guest is stopped, and loading may request pages.
-    const loadingMs = this.packageLoaded ? 0 : begunAt + LOADING_MS - time
+    const loadingMs = this.#isLoading() ? begunAt + LOADING_MS - time : 0
     const untilQuietMs = Math.max(begunAt, this.#lastRequestAt) + quietMs - time
     return Math.max(loadingMs, untilQuietMs)
   }

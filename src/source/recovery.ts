@@ -88,7 +88,6 @@ export class Recovery {
         claim: () => host.claimed(),
       },
     )
-    this.#session.push.packageLoaded = true
   }
 
   /** Never throws: the last state tells the result, and all resources are released before it. */

@@ -117,7 +117,7 @@ export class Sender {
         pageOrder,
       },
       counters,
-      { changed: () => this.#noteReturnPath() },
+      { loaded: () => this.#loaded() },
     )
   }
 
@@ -274,7 +274,6 @@ export class Sender {
     for (const { dirty, owed } of this.#blocks) owed.bytes.set(dirty.bytes)
     this.#session.ram.beginPostcopy()
     await this.#handOver(link, encodeSwitch(devices, this.#session.ram.sectionId), 'postcopy')
-    this.#noteReturnPath()
     link.write(encode((out) => encodePing(out, PingValue.afterPackage)))
   }
 
@@ -312,12 +311,6 @@ export class Sender {
     if (this.#phases.is('precopy-sent')) this.#countDowntime()
     // SHUT 0 implies that the devices are loaded, even if the pong was never sent.
     if (this.#phases.is('package-sent')) this.#loaded()
-  }
-
-  /** Called after each read of the return path. */
-  #noteReturnPath(): void {
-    if (!this.#phases.is('package-sent') || !this.#session.push.packageLoaded) return
-    this.#loaded()
   }
 
   #loaded(): void {

@@ -37,7 +37,10 @@ export interface SessionOptions {
 }
 
 /** What the destination's messages do beyond the session. */
-export type SessionActions = Partial<Pick<ReturnPathActions, 'keepBitmap' | 'claim' | 'changed'>>
+export interface SessionActions extends Pick<ReturnPathActions, 'keepBitmap' | 'claim'> {
+  /** The destination has loaded the package. */
+  readonly loaded?: () => void
+}
 
 export class Session {
   readonly ram: RamSender
@@ -64,6 +67,7 @@ export class Session {
     counters: Counters,
     actions: SessionActions,
   ) {
+    const { loaded, ...messages } = actions
     this.#options = options
     this.#counters = counters
     this.ram = new RamSender(blocks, counters, options.ramSectionId)
@@ -72,6 +76,7 @@ export class Session {
       counters,
       signal: this.signal,
       parameters: options.parameters,
+      isLoading: () => phases.accepts('loaded'),
       check: () => this.check(),
       replay: Replay.of(options.pageOrder, blocks),
     })
@@ -79,11 +84,11 @@ export class Session {
     let heardPong = false
     let heardRequest = false
     this.returnPath = new ReturnPath(blocks, phases, {
-      ...actions,
+      ...messages,
       pong: (value) => {
         heardPong = true
         this.push.pong(value)
-        if (value === PingValue.packageLoaded) this.push.packageLoaded = true
+        if (value === PingValue.packageLoaded && phases.accepts('loaded')) loaded?.()
       },
       queuePages: (tracked, first, end) => {
         heardRequest = true
@@ -93,7 +98,6 @@ export class Session {
         this.#hasAnswered = true
         // Does not wake an idle loop: the thread whose page was just sent needs the processor more.
         const isOver = this.push.serve() && !heardPong && this.returnPath.shutStatus === undefined
-        actions.changed?.()
         if (!isOver) this.signal.notify()
         // A thread that has received a page soon faults on the next one.
         else if (heardRequest) this.#link?.spin(options.parameters()['x-spin-us'])

@@ -21,6 +21,8 @@ export class Rig {
   /** Called when the push waits. */
   onWait: (timeoutMs: number) => void = () => undefined
   failure: Error | undefined
+  /** The destination loads the devices. */
+  isLoading = false
   readonly #stream: SourceStream
   #heard = 0
   #answered = 0
@@ -40,12 +42,12 @@ export class Rig {
       counters: this.counters,
       signal: this.signal,
       parameters: () => resolved,
+      isLoading: () => this.isLoading,
       check: () => {
         if (this.failure !== undefined) throw this.failure
       },
       replay,
     })
-    this.push.packageLoaded = true
     this.#stream = new SourceStream(blocks)
     this.link = this.connect(this.channel)
   }
@@ -92,10 +94,10 @@ export async function whileLoading(
   during: () => void,
   urgentLink?: SourceLink,
 ): Promise<void> {
-  rig.push.packageLoaded = false
+  rig.isLoading = true
   rig.onWait = () => {
-    if (!rig.push.packageLoaded) during()
-    rig.push.packageLoaded = true
+    if (rig.isLoading) during()
+    rig.isLoading = false
   }
   await rig.run(urgentLink)
 }

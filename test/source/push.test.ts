@@ -130,7 +130,7 @@ describe('Push', () => {
 
   it('pushes nothing while the devices are loaded, for a limited time', async () => {
     const rig = new Rig([tracked(4)])
-    rig.push.packageLoaded = false
+    rig.isLoading = true
     const sentBefore: number[] = []
     rig.onWait = () => sentBefore.push(rig.channel.written.length)
     await rig.run()
@@ -249,7 +249,7 @@ describe('Push', () => {
   it('ends with the reason for which the migration cannot continue, and serves no more', async () => {
     const block = tracked(8)
     const rig = new Rig([block])
-    rig.push.packageLoaded = false
+    rig.isLoading = true
     rig.onWait = () => {
       rig.failure = new Error('gone')
     }

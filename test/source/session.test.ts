@@ -4,7 +4,7 @@ import { createCounters } from '../../src/migration/counters.js'
 import { type Capabilities, resolveOptions } from '../../src/migration/options.js'
 import { PhaseMachine } from '../../src/migration/phases.js'
 import type { TrackedBlock } from '../../src/ram/dirty-log.js'
-import { sourcePhases } from '../../src/source/phases.js'
+import { type SourcePhase, sourcePhases } from '../../src/source/phases.js'
 import { Session } from '../../src/source/session.js'
 import { tick } from '../../src/source/signal.js'
 import * as stream from '../../src/stream/index.js'
@@ -14,15 +14,27 @@ import { PAGE, SourceStream, pagesOf, tracked } from './support.js'
 
 const LONG_MS = 30_000
 
+interface Setting {
+  readonly path: string
+  readonly capabilities: Partial<Capabilities>
+  readonly phase: SourcePhase
+  readonly loaded: () => void
+}
+
 function sessionOf(
   blocks: readonly TrackedBlock[],
-  path = '/nowhere',
-  capabilities: Partial<Capabilities> = {},
+  {
+    path = '/nowhere',
+    capabilities = {},
+    phase = 'pushing',
+    loaded = () => undefined,
+  }: Partial<Setting> = {},
 ): Session {
+  const phases = new PhaseMachine(sourcePhases, phase, () => undefined)
   const resolved = resolveOptions({ capabilities: { 'postcopy-ram': true, ...capabilities } })
   const session = new Session(
     blocks,
-    new PhaseMachine(sourcePhases, 'precopy', () => undefined),
+    phases,
     {
       uri: { type: 'unix', path },
       tls: undefined,
@@ -32,7 +44,12 @@ function sessionOf(
       signal: new AbortController().signal,
     },
     createCounters(),
-    {},
+    {
+      loaded: () => {
+        phases.take('loaded', { claim: () => undefined })
+        loaded()
+      },
+    },
   )
   session.ram.recount()
   cleanups.add(() => session.close())
@@ -46,9 +63,9 @@ function receive(session: Session, build: (out: stream.Writer) => void): void {
 }
 
 /** A session that is connected to a destination, which the test is. */
-async function connected(blocks: readonly TrackedBlock[], capabilities?: Partial<Capabilities>) {
+async function connected(blocks: readonly TrackedBlock[], setting: Partial<Setting> = {}) {
   const peer = await listen()
-  const session = sessionOf(blocks, peer.path, capabilities)
+  const session = sessionOf(blocks, { ...setting, path: peer.path })
   const [link] = await Promise.all([session.connect(), once(peer.server, 'connection')])
   const [socket] = peer.sockets
   assert(socket !== undefined)
@@ -96,8 +113,9 @@ describe('the verdict of a Session', () => {
 describe('Session.waitFor', () => {
   it('ends with a message that makes the condition true', async () => {
     const { session, socket } = await connected([tracked(4)])
-    const answered = session.waitFor(() => session.push.packageLoaded, LONG_MS)
-    socket.write(stream.encode((out) => stream.encodePong(out, stream.PingValue.packageLoaded)))
+    const answered = session.waitFor(() => session.returnPath.shutStatus !== undefined, LONG_MS)
+    socket.write(stream.encode((out) => stream.encodeShut(out, 0)))
+    session.everythingSent()
     assert.equal(await answered, true)
   })
 
@@ -111,7 +129,7 @@ describe('Session.waitFor', () => {
 describe('the messages of a Session', () => {
   it('wake what waits, except requests that were served at once', async () => {
     const block = tracked(8)
-    const { session, link, socket } = await connected([block])
+    const { session, link, socket } = await connected([block], { phase: 'package-sent' })
     session.ram.beginPostcopy()
     const running = session.push.run(link, undefined)
     await tick()
@@ -125,19 +143,26 @@ describe('the messages of a Session', () => {
     receive(session, (out) => stream.encodePong(out, 1))
     await tick()
     assert.equal(woken, 1)
-    session.push.packageLoaded = true
-    session.signal.notify()
+    receive(session, (out) => stream.encodePong(out, stream.PingValue.packageLoaded))
     socket.resume()
     await running
     assert.equal(session.ram.remainingPages, 0)
   })
 
-  it('let the push begin when the devices are loaded', () => {
-    const session = sessionOf([tracked(4)])
-    receive(session, (out) => stream.encodePong(out, stream.PingValue.devicesLoaded))
-    assert.equal(session.push.packageLoaded, false)
-    receive(session, (out) => stream.encodePong(out, stream.PingValue.packageLoaded))
-    assert.equal(session.push.packageLoaded, true)
+  it('report that the package is loaded, only after it was sent', () => {
+    for (const [phase, reports] of [
+      ['precopy', []],
+      ['package-sent', ['loaded']],
+      ['pushing', []],
+    ] as const) {
+      const log: string[] = []
+      const loaded = (): void => void log.push('loaded')
+      const session = sessionOf([tracked(4)], { phase, loaded })
+      receive(session, (out) => stream.encodePong(out, stream.PingValue.devicesLoaded))
+      assert.deepEqual(log, [])
+      receive(session, (out) => stream.encodePong(out, stream.PingValue.packageLoaded))
+      assert.deepEqual(log, reports, phase)
+    }
   })
 })
 
@@ -145,7 +170,7 @@ describe('Session.sendAll', () => {
   for (const preempt of [false, true]) {
     it(`ends the stream after the last page${preempt ? ', and the preempt channel' : ''}`, async () => {
       const block = tracked(4)
-      const made = await connected([block], { 'postcopy-preempt': preempt })
+      const made = await connected([block], { capabilities: { 'postcopy-preempt': preempt } })
       const { session, link, socket, sockets, server } = made
       const received = new SourceStream([block])
       const isEnded = new Promise<void>((resolve) => {
@@ -158,7 +183,6 @@ describe('Session.sendAll', () => {
       await session.openUrgentLink()
       await second
       session.ram.beginPostcopy()
-      session.push.packageLoaded = true
       await session.sendAll(link)
       await isEnded
       assert.deepEqual(
@@ -185,7 +209,9 @@ describe('Session.sendAll', () => {
   }
 
   it('needs the preempt channel until everything is sent', async () => {
-    const { session, sockets, server } = await connected([tracked(4)], { 'postcopy-preempt': true })
+    const { session, sockets, server } = await connected([tracked(4)], {
+      capabilities: { 'postcopy-preempt': true },
+    })
     const second = once(server, 'connection')
     await session.openUrgentLink()
     await second
@@ -199,7 +225,9 @@ describe('Session.sendAll', () => {
   })
 
   it('rejects a destination that writes to the preempt channel', async () => {
-    const { session, sockets, server } = await connected([tracked(4)], { 'postcopy-preempt': true })
+    const { session, sockets, server } = await connected([tracked(4)], {
+      capabilities: { 'postcopy-preempt': true },
+    })
     const second = once(server, 'connection')
     await session.openUrgentLink()
     await second
