@@ -22,7 +22,13 @@ export type Cell<Phase extends string, Action extends string> =
       readonly error: string
     }
 
-export interface PhaseRow<Phase extends string, Event extends string, Action extends string> {
+/**
+ * An element of the stream has an upper-case name, and an event of this program a lower-case one. It
+ * decides which error a rejected event gives, see {@link PhaseMachine.check}.
+ */
+export type EventName = Uppercase<string> | Lowercase<string>
+
+export interface PhaseRow<Phase extends string, Event extends EventName, Action extends string> {
   /** The migration state that users see in this phase. */
   readonly state: MigrationState
   /** Every other event is rejected. */
@@ -31,12 +37,12 @@ export interface PhaseRow<Phase extends string, Event extends string, Action ext
 
 export type PhaseTable<
   Phase extends string,
-  Event extends string,
+  Event extends EventName,
   Action extends string,
 > = Readonly<Record<Phase, PhaseRow<Phase, Event, Action>>>
 
 /** @returns undefined if the phase rejects the event */
-export function stepOf<Phase extends string, Event extends string, Action extends string>(
+export function stepOf<Phase extends string, Event extends EventName, Action extends string>(
   table: PhaseTable<Phase, Event, Action>,
   phase: Phase,
   event: Event,
@@ -51,7 +57,7 @@ export function stepOf<Phase extends string, Event extends string, Action extend
 export type StateChanged = (state: MigrationState, error: unknown) => void
 
 /** Changes phase only as its table allows. */
-export class PhaseMachine<Phase extends string, Event extends string, Action extends string> {
+export class PhaseMachine<Phase extends string, Event extends EventName, Action extends string> {
   readonly #table: PhaseTable<Phase, Event, Action>
   readonly #stateChanged: StateChanged
   #phase: Phase
@@ -101,15 +107,8 @@ export class PhaseMachine<Phase extends string, Event extends string, Action ext
     const from = this.#phase
     const step = stepOf(this.#table, from, event)
     if (step === undefined) this.#refuse(event)
-    const perform = (action: Action): void => {
-      const act = actions?.[action]
-      if (act === undefined) {
-        throw new PostcopyError('ERR_INTERNAL', `${event} in ${from} lacks ${action}`)
-      }
-      act()
-    }
     for (const action of step.do ?? []) {
-      perform(action)
+      perform(action, actions, event, from)
       if (this.#phase !== from) throw notPossible(event, this.#phase)
     }
     const { state } = this
@@ -117,7 +116,7 @@ export class PhaseMachine<Phase extends string, Event extends string, Action ext
     // A failure is announced also if the state is the one before: paused again, for another reason.
     const isNews = this.state !== state || (error !== undefined && step.to !== from)
     if (isNews) this.#stateChanged(this.state, error)
-    step.then?.forEach(perform)
+    for (const action of step.then ?? []) perform(action, actions, event, from)
   }
 
   #refuse(event: Event): never {
@@ -127,6 +126,19 @@ export class PhaseMachine<Phase extends string, Event extends string, Action ext
     const what = cell !== undefined && 'error' in cell ? cell.error : event
     throw new StateError('ERR_STATE_COMMAND', `${what} is not valid in this phase`, phase)
   }
+}
+
+function perform<Action extends string>(
+  action: Action,
+  actions: Readonly<Partial<Record<Action, () => void>>> | undefined,
+  event: string,
+  phase: string,
+): void {
+  const act = actions?.[action]
+  if (act === undefined) {
+    throw new PostcopyError('ERR_INTERNAL', `${event} in ${phase} lacks ${action}`)
+  }
+  act()
 }
 
 function notPossible(event: string, phase: string): StateError {

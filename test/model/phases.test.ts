@@ -5,12 +5,12 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { incomingPhases } from '../../src/destination/phases.js'
-import type { PhaseTable } from '../../src/migration/phases.js'
+import type { EventName, PhaseTable } from '../../src/migration/phases.js'
 import { successors } from '../../src/migration/states.js'
 import { parkPhases } from '../../src/park/phases.js'
 import { sourcePhases } from '../../src/source/phases.js'
 
-type AnyTable = PhaseTable<string, string, string>
+type AnyTable = PhaseTable<string, EventName, string>
 
 const tables: Readonly<Record<string, { table: AnyTable; begins: readonly string[] }>> = {
   source: { table: sourcePhases, begins: ['none', 'paused'] },
