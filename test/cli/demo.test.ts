@@ -157,7 +157,9 @@ describe('postcopy demo', () => {
     const picture = await readFile(path, 'utf8')
     assert.match(picture, /^<svg xmlns="http:\/\/www\.w3\.org\/2000\/svg" /)
     // The same five charts, each with a place of its own.
-    const places = [...picture.matchAll(/<svg x="24" y="(\d+)" width="960" height="\d+"/g)]
+    const places = [
+      ...picture.matchAll(/<g transform="translate\(24, (\d+)\)"><svg width="960" height="\d+"/g),
+    ]
     const tops = places.map(([, y]) => Number(y))
     assert.equal(tops.length, 5)
     assert.deepEqual(

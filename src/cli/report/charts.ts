@@ -16,6 +16,8 @@ export const colors = {
   missing: '#8888884d',
 } as const
 
+export type PageKind = Exclude<keyof typeof colors, 'missing'>
+
 /** The page's own text colour: dark or light, as the reader prefers. */
 const INK = 'currentColor'
 export const CHART_WIDTH = 960
@@ -27,8 +29,14 @@ const axisLabel = { color: INK }
 const axisLine = { lineStyle: { color: INK, opacity: 0.5 } }
 const splitLine = { lineStyle: { color: INK, opacity: 0.12 } }
 
+/** A whole picture, {@link CHART_WIDTH} wide. */
+export interface Picture {
+  readonly heightPx: number
+  readonly svg: string
+}
+
 /** One square per cell, row by row from the block's start; one path for all cells of a colour. */
-export function pageMap({ cells }: BlockArrivals): string {
+export function pageMap({ cells }: BlockArrivals): Picture {
   const columns = Math.min(MAP_COLUMNS, cells.length)
   const paths = new Map<string, string>()
   cells.forEach((cell, index) => {
@@ -40,7 +48,13 @@ export function pageMap({ cells }: BlockArrivals): string {
     paths.set(color, (paths.get(color) ?? '') + square)
   })
   const body = [...paths].map(([color, path]) => `<path fill="${color}" d="${path}"/>`).join('\n')
-  return svg(Math.ceil(cells.length / columns) * MAP_CELL, body)
+  const heightPx = Math.ceil(cells.length / columns) * MAP_CELL
+  return {
+    heightPx,
+    svg:
+      `<svg width="${CHART_WIDTH}" height="${heightPx}" xmlns="http://www.w3.org/2000/svg" ` +
+      `viewBox="0 0 ${CHART_WIDTH} ${heightPx}">\n${body}\n</svg>`,
+  }
 }
 
 /** The colour of most pages in the cell. Requested pages are rare, so a single one shows. */
@@ -61,7 +75,7 @@ function mix(from: string, to: string, share: number): string {
 }
 
 /** @param buckets - bucket i counts the faults of 2^(i/2) to 2^((i+1)/2) microseconds */
-export function latencyHistogram(buckets: readonly number[]): string {
+export function latencyHistogram(buckets: readonly number[]): Picture {
   const first = Math.max(0, buckets.findIndex((faults) => faults > 0) - 1)
   const last = buckets.findLastIndex((faults) => faults > 0) + 2
   return draw(260, {
@@ -96,7 +110,7 @@ function duration(us: number): string {
 }
 
 /** Bytes on the wire, and faults, over time. */
-export function rateChart(samples: readonly Sample[], milestones: readonly Milestone[]): string {
+export function rateChart(samples: readonly Sample[], milestones: readonly Milestone[]): Picture {
   const faults = samples.map((sample, index) => {
     const before = samples[index - 1]
     const elapsedMs = sample.atMs - (before?.atMs ?? 0)
@@ -127,7 +141,7 @@ export function rateChart(samples: readonly Sample[], milestones: readonly Miles
 }
 
 /** The guest's work over time, on either host. */
-export function workChart(samples: readonly Sample[], milestones: readonly Milestone[]): string {
+export function workChart(samples: readonly Sample[], milestones: readonly Milestone[]): Picture {
   return draw(260, {
     ...timeline(),
     yAxis: { type: 'value', name: 'touches/ms', nameTextStyle: axisLabel, axisLabel, splitLine },
@@ -187,14 +201,6 @@ function marks(milestones: readonly Milestone[]): Record<string, unknown> {
   }
 }
 
-function draw(heightPx: number, option: EChartsCoreOption): string {
-  return drawSvg(CHART_WIDTH, heightPx, option)
-}
-
-function svg(heightPx: number, body: string): string {
-  const size = `width="${CHART_WIDTH}" height="${heightPx}"`
-  return (
-    `<svg ${size} xmlns="http://www.w3.org/2000/svg" version="1.1" ` +
-    `viewBox="0 0 ${CHART_WIDTH} ${heightPx}">\n${body}\n</svg>`
-  )
+function draw(heightPx: number, option: EChartsCoreOption): Picture {
+  return { heightPx, svg: drawSvg(CHART_WIDTH, heightPx, option) }
 }

@@ -3,7 +3,7 @@ import { release } from 'node:os'
 import { escapeHtml } from '../../view/index.js'
 import type { RunResult } from '../demo/run.js'
 import { type DemoVerdict, summaryRows } from '../demo/summary.js'
-import { colors } from './charts.js'
+import { type PageKind, colors } from './charts.js'
 import { type ReportSettings, type Section, describeSettings, sectionsOf } from './sections.js'
 
 export function renderReport(
@@ -53,14 +53,15 @@ svg { width: 100%; height: auto; display: block; margin: .6rem 0; }
 footer { margin-top: 2.5rem; }
 `
 
-const legend = `<p class="key dim">${(['precopied', 'requested', 'pushed'] as const)
-  .map((kind) => `<i style="background:${colors[kind]}"></i>${kind}`)
-  .join('')}</p>`
+function key(kinds: readonly PageKind[]): string {
+  const entries = kinds.map((kind) => `<i style="background:${colors[kind]}"></i>${kind}`)
+  return `<p class="key dim">${entries.join('')}</p>`
+}
 
-function render({ title, text, hasLegend = false, charts }: Section): string {
-  const parts = charts.map(({ caption, svg }) =>
+function render({ title, text, legend, charts }: Section): string {
+  const parts = charts.map(({ caption, picture: { svg } }) =>
     caption === undefined ? svg : `<p class="dim">${escapeHtml(caption)}</p>\n${svg}`,
   )
-  const body = [...(hasLegend ? [legend] : []), ...parts].join('\n')
+  const body = [...(legend === undefined ? [] : [key(legend)]), ...parts].join('\n')
   return `<section>\n<h2>${title}</h2>\n<p class="dim">${text}</p>\n${body}\n</section>\n`
 }

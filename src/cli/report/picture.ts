@@ -2,7 +2,7 @@
 import { escapeHtml } from '../../view/index.js'
 import type { RunResult } from '../demo/run.js'
 import type { DemoVerdict } from '../demo/summary.js'
-import { CHART_WIDTH, colors } from './charts.js'
+import { CHART_WIDTH, type PageKind, type Picture, colors } from './charts.js'
 import { type ReportSettings, describeSettings, sectionsOf } from './sections.js'
 
 /** Readable on white and on black: a picture does not know the colour of its page. */
@@ -28,7 +28,7 @@ class Sheet {
     this.text(text, ' font-size="17" font-weight="600"')
   }
 
-  legend(kinds: readonly (keyof typeof colors)[]): void {
+  legend(kinds: readonly PageKind[]): void {
     this.#y += LINE
     kinds.forEach((kind, index) => {
       const x = MARGIN + index * 130
@@ -39,13 +39,10 @@ class Sheet {
     })
   }
 
-  /** @param svg - a whole picture, {@link CHART_WIDTH} wide */
-  chart(svg: string): void {
-    const [, heightPx = '0'] = /viewBox="0 0 \d+ (\d+)"/.exec(svg) ?? []
+  chart({ heightPx, svg }: Picture): void {
     this.#y += 6
-    const place = `<svg x="${MARGIN}" y="${this.#y}" width="${CHART_WIDTH}" height="${heightPx}"`
-    this.#parts.push(svg.replace(/<svg width="[^"]*" height="[^"]*"/, place))
-    this.#y += Number(heightPx)
+    this.#parts.push(`<g transform="translate(${MARGIN}, ${this.#y})">${svg}</g>`)
+    this.#y += heightPx
   }
 
   toString(): string {
@@ -70,12 +67,12 @@ export function renderPicture(
     ` font-size="17" font-weight="600" fill="${color}"`,
   )
   sheet.text(describeSettings(settings))
-  for (const { title, hasLegend = false, charts } of sectionsOf(result)) {
+  for (const { title, legend, charts } of sectionsOf(result)) {
     sheet.title(title)
-    if (hasLegend) sheet.legend(['precopied', 'requested', 'pushed'])
-    for (const { caption, svg } of charts) {
+    if (legend !== undefined) sheet.legend(legend)
+    for (const { caption, picture } of charts) {
       if (caption !== undefined) sheet.text(caption)
-      sheet.chart(svg)
+      sheet.chart(picture)
     }
   }
   return sheet.toString()

@@ -2,20 +2,21 @@
 import type { BlockArrivals } from '../../monitor/index.js'
 import type { RunResult } from '../demo/run.js'
 import { count } from '../demo/summary.js'
-import { latencyHistogram, pageMap, rateChart, workChart } from './charts.js'
-
-export interface Chart {
-  readonly caption?: string
-  /** A whole picture, `CHART_WIDTH` wide. */
-  readonly svg: string
-}
+import {
+  type PageKind,
+  type Picture,
+  latencyHistogram,
+  pageMap,
+  rateChart,
+  workChart,
+} from './charts.js'
 
 export interface Section {
   readonly title: string
   readonly text: string
-  /** The colours of its charts need a legend. */
-  readonly hasLegend?: boolean
-  readonly charts: readonly Chart[]
+  /** What the colours of its charts mean. */
+  readonly legend?: readonly PageKind[]
+  readonly charts: readonly { readonly caption?: string; readonly picture: Picture }[]
 }
 
 /** The demo's settings, shown in the report. */
@@ -32,8 +33,8 @@ export function sectionsOf({ samples, milestones, arrivals, info }: RunResult): 
     {
       title: 'How each page was received',
       text: 'Guest RAM in the order of addresses. A cell is red if at least one of its pages was requested.',
-      hasLegend: true,
-      charts: arrivals.map((block) => ({ caption: describeBlock(block), svg: pageMap(block) })),
+      legend: ['precopied', 'requested', 'pushed'],
+      charts: arrivals.map((block) => ({ caption: describeBlock(block), picture: pageMap(block) })),
     },
   ]
   const buckets = info['x-postcopy-latency-us']?.buckets ?? []
@@ -41,7 +42,7 @@ export function sectionsOf({ samples, milestones, arrivals, info }: RunResult): 
     sections.push({
       title: 'How long the guest waited for a page',
       text: 'Page faults at the destination, from the fault until its page is placed. Each bar begins at 1.4 times the duration of the previous one.',
-      charts: [{ svg: latencyHistogram(buckets) }],
+      charts: [{ picture: latencyHistogram(buckets) }],
     })
   }
   if (samples.length > 1) {
@@ -49,12 +50,12 @@ export function sectionsOf({ samples, milestones, arrivals, info }: RunResult): 
       {
         title: 'What was sent',
         text: 'Bytes on the wire and page faults, sampled every 50 ms.',
-        charts: [{ svg: rateChart(samples, milestones) }],
+        charts: [{ picture: rateChart(samples, milestones) }],
       },
       {
         title: 'What the guest did during the migration',
         text: 'Pages that the vCPUs touched and checked, first at the source, then at the destination.',
-        charts: [{ svg: workChart(samples, milestones) }],
+        charts: [{ picture: workChart(samples, milestones) }],
       },
     )
   }
