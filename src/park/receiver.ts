@@ -273,13 +273,12 @@ export class ParkReceiver {
             this.#session.returnPath.queueBitmap(name, received.bytes)
           },
         }),
-      resume: () =>
-        take('POSTCOPY_RESUME', {
-          acknowledge: () => {
-            this.#session.phases.take('taken')
-            this.#session.returnPath.send(encodeResumeAck)
-          },
-        }),
+      resume: () => {
+        const { phases, returnPath } = this.#session
+        take('POSTCOPY_RESUME', { acknowledge: () => returnPath.send(encodeResumeAck) })
+        // No other thread has to take the guest.
+        phases.take('taken')
+      },
     }
   }
 
