@@ -18,7 +18,7 @@ export interface OutgoingHost {
   spilled(end: SpillEnd): void
 }
 
-export interface OutgoingOptions {
+interface OutgoingOptions {
   readonly uri: string
   readonly capabilities: Readonly<Capabilities>
   readonly parameters: Readonly<Parameters>
@@ -111,8 +111,12 @@ export class Outgoing {
 
   /** @throws StateError unless it is `postcopy-paused`; PostcopyError `ERR_INVALID_URI` */
   async recover(uri: string): Promise<void> {
-    if (this.#source === undefined) refuseRecover('none')
-    await this.#source?.recover(uri)
+    const source = this.#source
+    if (source === undefined) {
+      refuseRecover('none')
+      return
+    }
+    await source.recover(uri)
   }
 
   /** Whether {@link takeBack} can take the guest back. */

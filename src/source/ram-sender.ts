@@ -246,7 +246,7 @@ export class RamSender {
       const before = this.remainingPages
       const range = { from: this.#page, to: tracked.block.pageCount, maxPages: left }
       at = this.#pack('main', out, at, tracked, range, direct)
-      const { nextPage } = direct === undefined ? this.#packing : this.#sending
+      const { nextPage } = this.#callFor(direct)
       this.#page = nextPage
       left -= before - this.remainingPages
       // Stopped early: the buffer, batch or socket is full, or the destination has sent something.
@@ -257,16 +257,20 @@ export class RamSender {
     return at
   }
 
+  #callFor(direct: DirectSend | undefined): PackCall | SendCall {
+    return direct === undefined ? this.#packing : this.#sending
+  }
+
   #pack(
     channel: ChannelName,
     out: Uint8Array,
     at: number,
     tracked: TrackedBlock,
-    { from, to, maxPages }: PageRange,
+    { from, to, maxPages }: PackRange,
     direct?: DirectSend,
   ): number {
     const { block, dirty } = tracked
-    const call = direct === undefined ? this.#packing : this.#sending
+    const call = this.#callFor(direct)
     call.from = from
     call.to = to
     call.maxPages = Math.min(maxPages, to - from)
@@ -296,7 +300,7 @@ export class RamSender {
 }
 
 /** Target pages `[from, to)`; at most `maxPages` of them are sent. */
-interface PageRange {
+interface PackRange {
   readonly from: number
   readonly to: number
   readonly maxPages: number
