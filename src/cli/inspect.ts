@@ -10,7 +10,7 @@ import {
   type StreamReport,
 } from '../park/index.js'
 import { printable, printableJson } from '../printable.js'
-import { TARGET_PAGE_SIZE, formatByteSize } from '../units.js'
+import { TARGET_PAGE_SIZE, formatByteSize, hex } from '../units.js'
 import { statUserFile } from '../user-files.js'
 import { foreignDirectoryOption } from './options.js'
 import { output } from './output.js'
@@ -70,7 +70,7 @@ function stream(report: StreamReport): string {
   const { ramSections, commands, devices, packagePings, descriptionBytes } = report
   const sections = `${ramSections.start} START, ${ramSections.part} PART, ${ramSections.end} END`
   const named = Object.entries(commands).map(([name, times]) => `${name} ${times}`)
-  const pings = packagePings?.map((value) => `0x${value.toString(16)}`).join(', ')
+  const pings = packagePings?.map(hex).join(', ')
   return text([
     `a ${report.way} stream of a ${printable(report.machineType ?? 'machine of unknown type')}, ${count(report.lengthBytes)} bytes`,
     ...report.configuration.map((subsection) => `configuration: ${printableJson(subsection)}`),
@@ -128,7 +128,7 @@ function deviceLines(
 ): string[] {
   if (lengthBytes === undefined) return ['devices: none']
   const whole = `devices: ${count(lengthBytes)} bytes`
-  if (sections === undefined) return [`${whole}; their single lengths are not recorded`]
+  if (sections === undefined) return [`${whole}; the length of each section is not recorded`]
   return [
     `${whole}, ${sections.length} sections`,
     table(

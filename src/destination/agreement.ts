@@ -2,7 +2,7 @@
 import { PeerError } from '../errors.js'
 import { RamBlock } from '../ram/index.js'
 import type { RamBlockInfo } from '../stream/index.js'
-import { TARGET_PAGE_SIZE } from '../units.js'
+import { TARGET_PAGE_SIZE, hex } from '../units.js'
 import type { DestinationBlock } from './block.js'
 
 /** @throws PeerError `ERR_PEER_MACHINE` */
@@ -25,7 +25,7 @@ export function checkPageSizes(
   if (summary === own && targetPageSize === TARGET_PAGE_SIZE) return
   throw new PeerError(
     'ERR_PEER_PAGE_SIZE',
-    `page sizes differ: the source has ${hex(summary)} with target pages of ${String(targetPageSize)}, this end has ${hex(own)} with ${TARGET_PAGE_SIZE}`,
+    `page sizes differ: the source has ${orNone(summary)} with target pages of ${String(targetPageSize)}, this end has ${hex(own)} with ${TARGET_PAGE_SIZE}`,
   )
 }
 
@@ -62,6 +62,6 @@ export function capabilityMismatch(text: string): PeerError {
   return new PeerError('ERR_PEER_CAPABILITY', `${text}: set it to the same value on both ends`)
 }
 
-function hex(value: number | undefined): string {
-  return value === undefined ? 'none' : `0x${value.toString(16)}`
+function orNone(value: number | undefined): string {
+  return value === undefined ? 'none' : hex(value)
 }

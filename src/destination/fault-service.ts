@@ -7,7 +7,7 @@ import { PostcopyError } from '../errors.js'
 import { EVENT_STRIDE, FaultEvent, UffdEvent, type Userfaultfd } from '../kernel/index.js'
 import { rowOf } from '../kernel/internal.js'
 import type { Counters } from '../migration/index.js'
-import { TARGET_PAGE_SIZE } from '../units.js'
+import { TARGET_PAGE_SIZE, hex } from '../units.js'
 import type { DestinationBlock } from './block.js'
 import type { FaultLog } from './fault-log.js'
 import type { Placement } from './placement.js'
@@ -128,7 +128,7 @@ export class FaultService {
     if (target === undefined) {
       throw new PostcopyError(
         'ERR_FAULT_ADDRESS',
-        `a fault at 0x${address.toString(16)} is outside all RAM blocks`,
+        `a fault at ${hex(address)} is outside all RAM blocks`,
       )
     }
     const { block, received, requested } = target

@@ -1,5 +1,5 @@
 /** Describes what the check of guest RAM found. */
-import { assertNever } from '../units.js'
+import { assertNever, hex } from '../units.js'
 import { FindingRow } from './native.js'
 
 /**
@@ -52,7 +52,7 @@ export function decodeFindings(numbers: Float64Array): Finding[] {
 /** `ram+0x1f000: stale page, version 3 instead of 5`. */
 export function formatFinding(finding: Finding): string {
   const { verdict, block, offsetBytes, lengthBytes, got, expected } = finding
-  return `${block}+0x${offsetBytes.toString(16)}: ${describe()}`
+  return `${block}+${hex(offsetBytes)}: ${describe()}`
 
   function describe(): string {
     if (block === 'ledger') return `${verdict} ledger, ${lengthBytes} bytes: ${got} for ${expected}`
@@ -67,8 +67,8 @@ export function formatFinding(finding: Finding): string {
         return `torn page: a line of version ${got} instead of ${expected}`
       case 'corrupt':
         return lengthBytes === 1
-          ? `corrupt byte, 0x${got.toString(16)} instead of 0x${expected.toString(16)}`
-          : `corrupt page, checksum 0x${got.toString(16)} instead of 0x${expected.toString(16)}`
+          ? `corrupt byte, ${hex(got)} instead of ${hex(expected)}`
+          : `corrupt page, checksum ${hex(got)} instead of ${hex(expected)}`
       default:
         return assertNever(verdict)
     }

@@ -10,7 +10,7 @@
  */
 import type { MemoryRegion } from '../../kernel/index.js'
 import { type Reader, Writer } from '../../stream/index.js'
-import { TARGET_PAGE_SIZE } from '../../units.js'
+import { TARGET_PAGE_SIZE, hex } from '../../units.js'
 import { QUEUE_PAGES } from '../layout.js'
 import { addon } from '../native.js'
 import { refuseState, type Device, type Seal } from './device.js'
@@ -97,8 +97,8 @@ export class QueueDevice implements Device {
       if (got !== checksum) {
         refuseState(
           this,
-          `ram+${this.#pageOffset(index)} has checksum 0x${got.toString(16)}, ` +
-            `0x${checksum.toString(16)} is expected: this page of guest RAM is wrong`,
+          `ram+${this.#pageOffset(index)} has checksum ${hex(got)}, ` +
+            `${hex(checksum)} is expected: this page of guest RAM is wrong`,
         )
       }
       if (index === 0) this.#ring.set(page)
