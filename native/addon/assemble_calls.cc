@@ -13,9 +13,9 @@ Napi::Value AssembleRecords(const Napi::CallbackInfo& info) {
   const auto state =
       args.Int32s(1, "state", AssembleLoop::Words(staging.size() / kTargetPageBytes));
   RecordNumbers<kAssembleRecords> numbers(args, 4);
-  const uint64_t used_length = numbers.UsedLength(args, uint64_t{INT32_MAX} * kTargetPageBytes);
+  const uint64_t used_length = numbers.UsedLength(uint64_t{INT32_MAX} * kTargetPageBytes);
   const Bitmap received = BitmapOf(args, 2, "received", used_length);
-  Incoming in = numbers.Records(args, 3, used_length);
+  Incoming in = numbers.Records(3, used_length);
   if (!args.ok()) return {};
   args.Require(used_length % staging.size() == 0, "usedLength", "whole host pages");
   if (!args.ok()) return {};

@@ -8,15 +8,15 @@ namespace postcopy {
 
 namespace {
 
-struct PageRange {
+struct BitmapRange {
   Bytes bits;
   uint64_t from = 0;
   uint64_t to = 0;
 };
 
 // (bitmap, from, to)
-PageRange PageRangeOf(Args& args) {
-  const PageRange range{args.Uint8s(0, "bitmap"), args.Number(1, "from"), args.Number(2, "to")};
+BitmapRange BitmapRangeOf(Args& args) {
+  const BitmapRange range{args.Uint8s(0, "bitmap"), args.Number(1, "from"), args.Number(2, "to")};
   args.Require(range.from <= range.to && range.to <= range.bits.size() * 8, "from and to",
                "ascending and inside the bitmap");
   return range;
@@ -28,7 +28,7 @@ PageRange PageRangeOf(Args& args) {
 Napi::Value BitmapRuns(const Napi::CallbackInfo& info) {
   using Run = Row<kPageRun>;
   Args args(info);
-  const PageRange range = PageRangeOf(args);
+  const BitmapRange range = BitmapRangeOf(args);
   const std::span<double> out = args.Float64s(3, "out", Run::kStride);
   if (!args.ok()) return {};
   const Bitmap bitmap(range.bits);
@@ -47,7 +47,7 @@ Napi::Value BitmapRuns(const Napi::CallbackInfo& info) {
 // (bitmap, from, to): the page, or -1.
 Napi::Value BitmapFindNext(const Napi::CallbackInfo& info) {
   Args args(info);
-  const PageRange range = PageRangeOf(args);
+  const BitmapRange range = BitmapRangeOf(args);
   if (!args.ok()) return {};
   const size_t page = Bitmap(range.bits).FindNext(range.from, range.to);
   return Result(args, page == range.to ? -1 : static_cast<int64_t>(page));
@@ -55,7 +55,7 @@ Napi::Value BitmapFindNext(const Napi::CallbackInfo& info) {
 
 Napi::Value BitmapCount(const Napi::CallbackInfo& info) {
   Args args(info);
-  const PageRange range = PageRangeOf(args);
+  const BitmapRange range = BitmapRangeOf(args);
   if (!args.ok()) return {};
   return Result(args, static_cast<int64_t>(Bitmap(range.bits).Count(range.from, range.to)));
 }
@@ -63,7 +63,7 @@ Napi::Value BitmapCount(const Napi::CallbackInfo& info) {
 // (bitmap, from, to, value): pages changed.
 Napi::Value BitmapFill(const Napi::CallbackInfo& info) {
   Args args(info);
-  const PageRange range = PageRangeOf(args);
+  const BitmapRange range = BitmapRangeOf(args);
   const bool value = args.Flag(3, "value");
   if (!args.ok()) return {};
   Bitmap bitmap(range.bits);

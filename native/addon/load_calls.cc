@@ -10,10 +10,10 @@ Napi::Value LoadRecords(const Napi::CallbackInfo& info) {
   Args args(info);
   const auto region = args.Object<Region>(0, "region");
   RecordNumbers<kLoadRecords> numbers(args, 4);
-  const uint64_t used_length = numbers.UsedLength(args, args.ok() ? region->length() : 0);
+  const uint64_t used_length = numbers.UsedLength(args.ok() ? region->length() : 0);
   const Bitmap received = BitmapOf(args, 1, "received", used_length);
   const Bitmap zeroed = BitmapOf(args, 2, "zeroed", used_length);
-  Incoming in = numbers.Records(args, 3, used_length);
+  Incoming in = numbers.Records(3, used_length);
   if (!args.ok()) return {};
   if (!region->writable()) return Result(args, -EACCES);
   const size_t start = in.at;

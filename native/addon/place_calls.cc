@@ -12,9 +12,9 @@ Napi::Value PlaceRecords(const Napi::CallbackInfo& info) {
   const auto uffd = args.Object<Userfaultfd>(0, "userfaultfd");
   const auto region = args.Object<Region>(1, "region");
   RecordNumbers<kPlaceRecords> numbers(args, 4);
-  const uint64_t used_length = numbers.UsedLength(args, args.ok() ? region->length() : 0);
+  const uint64_t used_length = numbers.UsedLength(args.ok() ? region->length() : 0);
   const Bitmap received = BitmapOf(args, 2, "received", used_length);
-  Incoming in = numbers.Records(args, 3, used_length);
+  Incoming in = numbers.Records(3, used_length);
   if (!args.ok()) return {};
   args.Require(region->page_size() == kTargetPageBytes, "region",
                "of 4096-byte pages; assemble larger ones before they are placed");

@@ -14,20 +14,20 @@ class RecordNumbers : public CallNumbers<kLayout> {
   using CallNumbers<kLayout>::CallNumbers;
 
   // Whole pages.
-  uint64_t UsedLength(Args& args, uint64_t most) {
+  uint64_t UsedLength(uint64_t most) {
     const uint64_t used_length = this->template Number<"usedLength">();
-    args.Require(used_length % kTargetPageBytes == 0 && used_length <= most, "usedLength",
-                 "a multiple of 4096 and inside the memory");
+    this->args_.Require(used_length % kTargetPageBytes == 0 && used_length <= most, "usedLength",
+                        "a multiple of 4096 and inside the memory");
     return used_length;
   }
 
-  Incoming Records(Args& args, size_t bytes_index, uint64_t used_length) {
-    const Bytes bytes = args.Uint8s(bytes_index, "bytes");
+  Incoming Records(size_t bytes_index, uint64_t used_length) {
+    const Bytes bytes = this->args_.Uint8s(bytes_index, "bytes");
     const uint64_t start = this->template Number<"start">();
     const uint64_t end = this->template Number<"end">();
-    args.Require(start <= end && end <= bytes.size(), "start and end",
-                 "ascending and inside bytes");
-    if (!args.ok()) return {};
+    this->args_.Require(start <= end && end <= bytes.size(), "start and end",
+                        "ascending and inside bytes");
+    if (!this->args_.ok()) return {};
     return {.bytes = bytes.first(end), .at = start, .used_length = used_length};
   }
 

@@ -40,7 +40,7 @@ Napi::Value RegionCreate(const Napi::CallbackInfo& info) {
   const uint64_t length = args.Number(1, "lengthBytes");
   const bool alias = args.Flag(2, "alias");
   const std::string name = args.Text(3, "name");
-  args.Require(!alias || kind != RegionKind::kAnon, "alias", "asked for with a memfd only");
+  args.Require(!alias || kind != RegionKind::kAnon, "alias", "allowed with a memfd only");
   if (!args.ok()) return {};
   std::shared_ptr<Region> region;
   const char* syscall = "";

@@ -9,9 +9,9 @@
 
 namespace postcopy {
 
-// The head of the Int32Array: index of the host page (or -1), number of target pages seen, number
-// of those that are not zero. A bit for each target page seen follows.
-inline constexpr RowLayout kAssembly{"assembly", Fields{"hostPage", "seenPages", "dataPages"}};
+// The head of the Int32Array: index of the host page (or -1), number of target pages seen. A bit
+// for each target page seen follows.
+inline constexpr RowLayout kAssembly{"assembly", Fields{"hostPage", "seenPages"}};
 
 class AssembleLoop {
  public:
@@ -47,7 +47,6 @@ class AssembleLoop {
       } else {
         std::memcpy(to, in->bytes.data() + in->at + kRecordHeaderBytes, kTargetPageBytes);
         ++loaded->normal;
-        head_.Set<"dataPages">(head_.Get<"dataPages">() + 1);
       }
       head_.Set<"seenPages">(head_.Get<"seenPages">() + 1);
       in->at += length;
@@ -62,7 +61,6 @@ class AssembleLoop {
   void Begin(int32_t host_page) noexcept {
     head_.Set<"hostPage">(host_page);
     head_.Set<"seenPages">(0);
-    head_.Set<"dataPages">(0);
     seen_.ClearRange(0, host_pages_);
   }
 

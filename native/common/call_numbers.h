@@ -42,6 +42,9 @@ class CallNumbers {
     numbers_[kArguments + index] = static_cast<double>(value);
   }
 
+ protected:
+  Args& args_;
+
  private:
   static constexpr size_t kArguments = kLayout.arguments.names.size();
   static constexpr size_t kResults = kLayout.results.names.size();
@@ -53,7 +56,6 @@ class CallNumbers {
     return args_.ok() ? numbers_[index] : 0;
   }
 
-  Args& args_;
   std::span<double> numbers_;
 };
 

@@ -48,7 +48,7 @@ class Responder {
     while (placed_ < count) {
       const int result = ::poll(ready.data(), ready.size(), kSilenceMs);
       if (result < 0) Die("poll(2)", errno);
-      if (result == 0) Die("Neither a page fault nor a page has come for 30 seconds.");
+      if (result == 0) Die("Neither a page fault nor a page was received for 30 seconds.");
       if (ready[0].revents != 0) RequestPage();
       if (ready[1].revents != 0) PlacePage();
     }

@@ -130,7 +130,7 @@ export class GuardCall extends callNumbers(
 export const PageRun = rowOf('pageRun', ['start', 'end'])
 
 /** The first numbers of the state of {@link NativeAddon.assembleRecords}. */
-export const Assembly = rowOf('assembly', ['hostPage', 'seenPages', 'dataPages'])
+export const Assembly = rowOf('assembly', ['hostPage', 'seenPages'])
 
 /** `UFFDIO_REGISTER_MODE_…` */
 export const RegisterMode = { missing: 1, writeProtect: 2, minor: 4 } as const

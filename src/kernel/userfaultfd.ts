@@ -69,9 +69,10 @@ function modeOf<Name extends string>(
   options: { readonly [Option in Name]?: boolean } | undefined,
   bits: Readonly<Record<Name, number>>,
 ): number {
+  if (options === undefined) return 0
   let mode = 0
   for (const name in bits) {
-    const value: unknown = options?.[name]
+    const value: unknown = options[name]
     if (value === true) mode |= bits[name]
     else if (value !== undefined && value !== false) {
       throw new TypeError(`${name} must be a boolean`)
