@@ -70,6 +70,15 @@ describe('the script that runs the tests', () => {
     assert.equal(status, 0)
   })
 
+  it('fails if a signal ends mocha, before or after its last test', () => {
+    const kill = `process.kill(process.pid, 'SIGKILL')`
+    const before = run({ one: { code: `${passes('a')}it('b', () => ${kill})\n`, alone: true } })
+    assert.deepEqual([before.status, before.last], [1, '0 passed, 0 failed, 0 skipped'])
+    assert.match(before.output, /mocha ended with status null before its last test/)
+    const after = run({ one: { code: `${passes('a')}process.on('exit', () => ${kill})\n`, alone: true } })
+    assert.deepEqual([after.status, after.last], [1, '1 passed, 0 failed, 0 skipped'])
+  })
+
   it('fails if a test fails', () => {
     const { status, last } = run({ one: { code: passes('a') + fails('b') }, two: { code: passes('c') } })
     assert.deepEqual([status, last], [1, '2 passed, 1 failed, 0 skipped'])

@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import { setTimeout as wait } from 'node:timers/promises'
 import {
   IncomingSession,
   type IncomingSessionEvents,
@@ -7,6 +6,7 @@ import {
 import type { IncomingPhase } from '../../src/destination/phases.js'
 import { PeerError } from '../../src/errors.js'
 import { createCounters } from '../../src/migration/counters.js'
+import { RecordedTimers } from '../support/recorded-timers.js'
 import { RecordingChannel } from '../support/recording-channel.js'
 import { returnPathMessages } from './support.js'
 
@@ -145,7 +145,7 @@ describe('IncomingSession', () => {
     channel.end()
     channel.breakOff('ECONNRESET')
     channel.settle()
-    assert.deepEqual(log, ['active', 'closed', 'closed: broken by the fuzzer'])
+    assert.deepEqual(log, ['active', 'closed', 'closed: broken by the test'])
   })
 
   it('does not report a close once it is over', () => {
@@ -170,15 +170,16 @@ describe('IncomingSession', () => {
 })
 
 describe('SHUT', () => {
-  it('is the last message, after which the source may close for a while', async () => {
+  it('is the last message, after which the source may close for a while', () => {
+    const timers = new RecordedTimers()
     const { session, channel, log } = sessionIn('setup')
     session.accept(channel.asChannel)
     session.returnPath.isOpen = true
     session.shut(0)
     assert.deepEqual(returnPathMessages(channel.bytes, []), ['SHUT 0'])
     assert.deepEqual([channel.hasEnded, channel.broken], [true, false])
-    // Timers of one length end in their order.
-    await wait(LINGER_MS)
+    assert.deepEqual(timers.delaysMs, [LINGER_MS])
+    timers.fire()
     assert.equal(channel.broken, true)
     assert.deepEqual(log, ['active'])
   })

@@ -103,7 +103,7 @@ describe('PreemptChannel', () => {
     start()
     connection.breakOff('ETIMEDOUT')
     connection.settle()
-    assert.deepEqual(log, ['failed: broken by the fuzzer'])
+    assert.deepEqual(log, ['failed: broken by the test'])
   })
 
   it('fails once for bytes that are no records, from the expected connection', () => {

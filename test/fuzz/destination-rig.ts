@@ -12,7 +12,7 @@ import { resolveOptions } from '../../src/migration/options.js'
 import { type MigrationState, isAtRest } from '../../src/migration/states.js'
 import { PageBitmap } from '../../src/ram/page-bitmap.js'
 import * as stream from '../../src/stream/index.js'
-import { FakeChannel } from './fake-channel.js'
+import { FakeChannel } from '../support/fake-channel.js'
 import { Finding, demand } from './target.js'
 
 export const MACHINE_TYPE = 'fuzzed'

@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import { MemoryRegion } from '../../src/kernel/index.js'
 import type { TrackedBlock } from '../../src/ram/dirty-log.js'
 import { PageBitmap } from '../../src/ram/page-bitmap.js'
 import { RamBlock } from '../../src/ram/ram-block.js'
@@ -7,6 +6,7 @@ import { createCounters } from '../../src/migration/counters.js'
 import { RamSender } from '../../src/source/ram-sender.js'
 import { StreamDecoder, StreamFeeder } from '../../src/stream/index.js'
 import { cleanups } from '../support/cleanup.js'
+import { makeRegion } from '../support/memory-kinds.js'
 
 export const PAGE = 4096
 
@@ -22,15 +22,12 @@ export function tracked(
   name = 'ram',
   { spare = 0 }: TrackedOptions = {},
 ): TrackedBlock {
-  const region = MemoryRegion.create({ kind: 'anon', lengthBytes: (pages + spare) * PAGE })
+  const region = makeRegion('anon', pages + spare)
   const pageSizeBytes = hostPages * PAGE
   const lengthBytes = pages * PAGE
   const [block] = RamBlock.attachAll([{ name, regionId: region.id, lengthBytes, pageSizeBytes }])
   assert(block !== undefined)
-  cleanups.add(() => {
-    block.close()
-    region.close()
-  })
+  cleanups.add(() => block.close())
   const dirty = new PageBitmap(pages)
   dirty.setAll()
   return { block, dirty }

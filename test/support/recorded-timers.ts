@@ -8,19 +8,19 @@ interface Timer {
 
 /** Replaces `setTimeout` and `clearTimeout` on this thread until the test ends. */
 export class RecordedTimers {
-  readonly #pending = new Map<number, Timer>()
-  #made = 0
+  /** By what `setTimeout` has returned. */
+  readonly #pending = new Map<object, Timer>()
 
   constructor() {
     const { setTimeout, clearTimeout } = globalThis
-    const start = (run: () => void, delayMs = 0): number => {
-      this.#made += 1
-      this.#pending.set(this.#made, { delayMs, run })
-      return this.#made
+    const start = (run: () => void, delayMs = 0): object => {
+      const handle = { unref: () => handle }
+      this.#pending.set(handle, { delayMs, run })
+      return handle
     }
     Object.assign(globalThis, {
       setTimeout: start,
-      clearTimeout: (timer: number) => this.#pending.delete(timer),
+      clearTimeout: (handle: object) => this.#pending.delete(handle),
     })
     cleanups.add(() => Object.assign(globalThis, { setTimeout, clearTimeout }))
   }
@@ -34,8 +34,8 @@ export class RecordedTimers {
   fire(): void {
     const [oldest] = this.#pending
     if (oldest === undefined) throw new Error('no timer is pending')
-    const [timer, { run }] = oldest
-    this.#pending.delete(timer)
+    const [handle, { run }] = oldest
+    this.#pending.delete(handle)
     run()
   }
 }

@@ -1,5 +1,5 @@
 /** A connection without a socket that records how it is used, and may keep writes pending. */
-import { FakeChannel } from '../fuzz/fake-channel.js'
+import { FakeChannel } from './fake-channel.js'
 import { concat } from './records.js'
 
 type Written = (error: Error | null | undefined) => void

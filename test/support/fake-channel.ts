@@ -1,11 +1,11 @@
 /** A connection without a socket: the test decides what arrives, and reads what was written. */
+import assert from 'node:assert/strict'
 import { ConnectionError } from '../../src/errors.js'
 import type { Channel, ChannelEvents } from '../../src/net/channel.js'
 import { MAX_LOOK_AHEAD_BYTES } from '../../src/stream/index.js'
-import { demand } from './target.js'
 
 export class FakeChannel implements Pick<Channel, keyof Channel> {
-  readonly peer = 'the fuzzer'
+  readonly peer = 'the test'
   /** All bytes that were written. */
   readonly written: Uint8Array[] = []
   broken = false
@@ -25,7 +25,7 @@ export class FakeChannel implements Pick<Channel, keyof Channel> {
   }
 
   detectSilence(): void {
-    // There is no silence to detect: only the fuzzer sends.
+    // There is no silence to detect: only the test sends.
   }
 
   checkReturnPath(): void {
@@ -80,19 +80,19 @@ export class FakeChannel implements Pick<Channel, keyof Channel> {
 
   /** The connection is broken. */
   breakOff(code: string | undefined): void {
-    this.#close(code === undefined ? undefined : new ConnectionError(code, 'broken by the fuzzer'))
+    this.#close(code === undefined ? undefined : new ConnectionError(code, 'broken by the test'))
   }
 
   #consume(): void {
     const events = this.#events
     if (events === undefined || this.#waiting.length === 0) return
     const taken = events.consume(this.#waiting, 0, this.#waiting.length)
-    demand(
+    assert(
       Number.isInteger(taken) && taken >= 0 && taken <= this.#waiting.length,
       `took ${taken} of ${this.#waiting.length} bytes`,
     )
     this.#waiting = this.#waiting.slice(taken)
-    demand(this.#waiting.length < MAX_LOOK_AHEAD_BYTES, 'the remaining bytes are not an element')
+    assert(this.#waiting.length < MAX_LOOK_AHEAD_BYTES, 'the remaining bytes are not an element')
     events.afterRead?.()
   }
 
