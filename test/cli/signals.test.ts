@@ -1,55 +1,32 @@
+/** A signal to a command: its exit status, its last message, and what it leaves on the disk. */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
-import net from 'node:net'
+import { existsSync, readdirSync } from 'node:fs'
 import { constants } from 'node:os'
 import { join } from 'node:path'
-import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
-import { Clone } from '../../src/cli/clone.js'
-import { Scope, ScopeClosed } from '../../src/cli/scope.js'
-import { PostcopyError } from '../../src/errors.js'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Guest } from '../../src/guest/index.js'
 import { Monitor } from '../../src/monitor/index.js'
-import { ParkedVm, resume } from '../../src/park/index.js'
+import { ParkedVm } from '../../src/park/index.js'
 import { Source } from '../../src/source/source.js'
-import { parkBytes } from '../park/support.js'
+import { parkedVm } from '../park/support.js'
 import { cleanups } from '../support/cleanup.js'
 import { QmpClient } from '../support/qmp-client.js'
+import { silentListener } from '../support/silent-listener.js'
 import { TestMachine } from '../support/test-machine.js'
-import { golden } from '../stream/golden.js'
-import { Cli, MAIN, runCli, temporaryFolder } from './support.js'
+import { Cli, MAIN, temporaryFolder } from './support.js'
 
 const RUN_COMMAND = new URL('../../src/cli/run-command.js', import.meta.url).href
 
-const quiet = { note: (): void => undefined }
-
-async function parkedVm() {
-  const { folder, directory } = await parkBytes(golden('precopy'))
-  return { folder, directory }
-}
-
-/**
- * Accepts, reads, and never answers.
- *
- * @returns its URI, and `sent`, which resolves at the first byte
- */
-async function silentListener(): Promise<{ uri: string; sent: Promise<unknown> }> {
-  const path = join(await temporaryFolder(), 'silent')
-  const sockets = new Set<net.Socket>()
-  const server = net.createServer((socket) => {
-    sockets.add(socket)
-    socket.on('error', () => undefined)
-    socket.on('data', () => server.emit('sent'))
-  })
-  const sent = once(server, 'sent')
-  server.listen(path)
-  await once(server, 'listening')
-  cleanups.add(() => {
-    server.close()
-    for (const socket of sockets) socket.destroy()
-  })
-  return { uri: `unix:${path}`, sent }
+/** Queries by QMP until the package is being sent. */
+async function vmIsSent(path: string): Promise<void> {
+  const client = await QmpClient.connect({ path })
+  for (;;) {
+    const { status } = (await client.execute('query-migrate')) as { status?: string }
+    if (status === 'postcopy-device') return
+    await sleep(20)
+  }
 }
 
 describe('a signal', () => {
@@ -208,126 +185,6 @@ describe('a signal', () => {
   })
 })
 
-describe('a set-up that fails', () => {
-  it('leaves nothing of park if QMP cannot listen, and the next park can start', async () => {
-    const folder = await temporaryFolder()
-    const at = (name: string): string => join(folder, name)
-    const args = ['park', `unix:${at('migration')}`, '--to', at('vm')]
-    const { status, stderr } = await runCli([...args, '--qmp', `unix:${at('no/such/folder')}`])
-    assert.equal(status, 1)
-    assert.match(stderr, /cannot listen on/)
-    assert.deepEqual(readdirSync(folder), [])
-    const next = new Cli(args)
-    await next.seen(/waiting for a VM/)
-  })
-
-  it('leaves nothing of a guest if QMP cannot listen', async () => {
-    const folder = await temporaryFolder()
-    const at = (name: string): string => join(folder, name)
-    const { status } = await runCli([
-      ...['guest', '--ram', '8M', '--incoming', `unix:${at('migration')}`],
-      ...['--monitor', `unix:${at('hmp')}`, '--qmp', `unix:${at('no/such/folder')}`],
-    ])
-    assert.equal(status, 1)
-    assert.deepEqual(readdirSync(folder), [])
-  })
-
-  const sockets: readonly (readonly [string, readonly string[]])[] = [
-    ['guest --monitor', ['guest', '--ram', '8M', '--monitor', 'unix:AT']],
-    ['guest --qmp', ['guest', '--ram', '8M', '--monitor', 'none', '--qmp', 'unix:AT']],
-    ['guest --incoming', ['guest', '--ram', '8M', '--incoming', 'unix:AT']],
-    ['park', ['park', 'unix:AT', '--to', 'DIR']],
-    ['park --qmp', ['park', 'tcp:127.0.0.1:0', '--to', 'DIR', '--qmp', 'unix:AT']],
-    ['resume --qmp', ['resume', 'VM', 'URI', '--qmp', 'unix:AT']],
-  ]
-  for (const [title, args] of sockets) {
-    for (const kind of ['file', 'directory'] as const) {
-      it(`starts nothing if a ${kind} has the name of a socket: ${title}`, async () => {
-        const [folder, { directory: vm }] = [await temporaryFolder(), await parkedVm()]
-        const at = join(folder, 'at')
-        if (kind === 'file') writeFileSync(at, 'content')
-        else mkdirSync(at)
-        const waiting = net.createServer().listen(join(folder, 'waiting'))
-        cleanups.add(() => waiting.close())
-        let connections = 0
-        waiting.on('connection', (socket) => {
-          connections += 1
-          socket.destroy()
-        })
-        await once(waiting, 'listening')
-        const given = { AT: at, DIR: join(folder, 'dir'), VM: vm, URI: `unix:${folder}/waiting` }
-        const words = args.map((word) =>
-          Object.entries(given).reduce((text, [name, value]) => text.replace(name, value), word),
-        )
-        const { status, stderr } = await runCli(words)
-        assert.equal(status, 1, stderr)
-        assert.match(stderr, /at: a file that is not a socket exists there; .* \[EADDRINUSE\]/)
-        assert.doesNotMatch(stderr, /the guest runs|waiting for/)
-        assert.equal(connections, 0)
-        if (kind === 'file') assert.equal(readFileSync(at, 'utf8'), 'content')
-        assert.deepEqual(readdirSync(folder).sort(), ['at', 'waiting'])
-      })
-    }
-  }
-
-  it('is undone completely, in reverse order', async () => {
-    const [done, errors]: [string[], unknown[]] = [[], []]
-    const scope = new Scope((error) => errors.push(error))
-    scope.defer(() => done.push('first'))
-    await scope.use(Promise.resolve('second'), (name) => done.push(name))
-    const failure = new Error('third')
-    scope.defer(() => Promise.reject(failure))
-    await scope.close()
-    assert.deepEqual(done, ['second', 'first'])
-    assert.deepEqual(errors, [failure])
-  })
-
-  it('is undone before the scope is closed if it is still in progress', async () => {
-    const done: string[] = []
-    const scope = new Scope((error) => assert.fail(String(error)))
-    scope.defer(() => done.push('first'))
-    let make: (name: string) => void = () => undefined
-    const made = new Promise<string>((resolve) => {
-      make = resolve
-    })
-    const used = scope.use(made, async (name) => {
-      await turn()
-      done.push(name)
-    })
-    const rejected = assert.rejects(used, ScopeClosed)
-    const closing = scope.close()
-    make('second')
-    await closing
-    assert.deepEqual(done, ['second', 'first'])
-    await rejected
-  })
-
-  it('is undone and awaited if it finishes after the command was stopped', async () => {
-    const done: string[] = []
-    const scope = new Scope((error) => assert.fail(String(error)))
-    await scope.close()
-    const undo = (name: string) => async (): Promise<void> => {
-      await turn()
-      done.push(name)
-    }
-    assert.throws(() => scope.defer(undo('late')), ScopeClosed)
-    await assert.rejects(scope.use('later', undo('later')), ScopeClosed)
-    assert.throws(() => scope.throwIfClosed(), ScopeClosed)
-    await scope.close()
-    assert.deepEqual(done.sort(), ['late', 'later'])
-  })
-
-  it('reports a failed step once, and does not undo it', async () => {
-    const scope = new Scope((error) => assert.fail(String(error)))
-    const failure = new Error('no socket')
-    await assert.rejects(
-      scope.use(Promise.reject(failure), () => assert.fail('closed')),
-      failure,
-    )
-    await scope.close()
-  })
-})
-
 describe('a signal during the start of a command', () => {
   it('waits until a step in progress is undone, and stops the command', async () => {
     // Created only after the signal has arrived.
@@ -398,58 +255,3 @@ describe('a signal during the start of a command', () => {
     assert.equal(existsSync(uri.slice('unix:'.length)), false)
   })
 })
-
-describe('one of several clones', () => {
-  it('that has ended before it is awaited has a result', async () => {
-    const { directory } = await parkedVm()
-    const vm = ParkedVm.open(directory)
-    cleanups.add(() => vm.close())
-    const uri = `unix:${join(directory, 'nothing-listens')}`
-    const source = resume(vm, { uri })
-    const clone = new Clone(vm, { uri, begin: () => source, isRecovery: false }, quiet)
-    cleanups.add(() => clone.close())
-    await assert.rejects(source.done)
-    assert.equal((await clone.result).status, 'failed')
-  })
-
-  it('that cannot start does not end the others', async () => {
-    const { directory } = await parkedVm()
-    const vm = ParkedVm.open(directory)
-    cleanups.add(() => vm.close())
-    const begin = (): never => {
-      throw new PostcopyError('ERR_TEST', 'cannot begin')
-    }
-    const clone = new Clone(vm, { uri: 'unix:x', begin, isRecovery: false }, quiet)
-    const { status, error } = await clone.result
-    assert.equal(status, 'failed')
-    assert.equal(error?.code, 'ERR_TEST')
-    clone.finishOrCancel()
-    await clone.close()
-  })
-
-  it('that cannot connect leaves the others running', async () => {
-    const { directory } = await parkedVm()
-    const { uri, sent } = await silentListener()
-    const cli = new Cli(['resume', directory, `unix:${directory}/nothing`, uri, '--json'])
-    await cli.seen(/"status":"failed"/)
-    await sent
-    cli.child.kill('SIGINT')
-    cli.child.kill('SIGTERM')
-    const { stdout, stderr } = await cli.ended
-    const uris = stdout
-      .trim()
-      .split('\n')
-      .map((line) => (JSON.parse(line) as { uri: string }).uri)
-    assert.deepEqual(uris, [`unix:${directory}/nothing`, uri], stderr)
-  })
-})
-
-/** Queries by QMP until the package is being sent. */
-async function vmIsSent(path: string): Promise<void> {
-  const client = await QmpClient.connect({ path })
-  for (;;) {
-    const { status } = (await client.execute('query-migrate')) as { status?: string }
-    if (status === 'postcopy-device') return
-    await sleep(20)
-  }
-}

@@ -5,6 +5,7 @@ import { Park } from '../../src/park/index.js'
 import { StreamDecoder } from '../../src/stream/index.js'
 import { cleanups } from '../support/cleanup.js'
 import { temporaryFolder } from '../cli/support.js'
+import { golden } from '../stream/golden.js'
 
 export interface ParkedBytes {
   folder: string
@@ -22,6 +23,12 @@ export async function parkBytes(bytes: Uint8Array): Promise<ParkedBytes> {
   cleanups.add(() => park.close())
   await settled(park)
   return { folder, directory, park }
+}
+
+/** A parked VM, made from a precopy of QEMU. */
+export async function parkedVm(): Promise<{ folder: string; directory: string }> {
+  const { folder, directory } = await parkBytes(golden('precopy'))
+  return { folder, directory }
 }
 
 /** Resolves when the park has reached its last state. */

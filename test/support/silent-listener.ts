@@ -1,0 +1,29 @@
+/** A destination that never answers. */
+import { once } from 'node:events'
+import net from 'node:net'
+import { join } from 'node:path'
+import { temporaryFolder } from '../cli/support.js'
+import { cleanups } from './cleanup.js'
+
+/**
+ * Accepts, reads, and never answers.
+ *
+ * @returns its URI, and `sent`, which resolves at the first byte
+ */
+export async function silentListener(): Promise<{ uri: string; sent: Promise<unknown> }> {
+  const path = join(await temporaryFolder(), 'silent')
+  const sockets = new Set<net.Socket>()
+  const server = net.createServer((socket) => {
+    sockets.add(socket)
+    socket.on('error', () => undefined)
+    socket.on('data', () => server.emit('sent'))
+  })
+  const sent = once(server, 'sent')
+  server.listen(path)
+  await once(server, 'listening')
+  cleanups.add(() => {
+    server.close()
+    for (const socket of sockets) socket.destroy()
+  })
+  return { uri: `unix:${path}`, sent }
+}
