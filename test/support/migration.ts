@@ -15,6 +15,18 @@ export const postcopy = { 'postcopy-ram': true } as const
  * long enough that a guest that writes does so in each of them, even on a busy host.
  */
 export const noConvergence = { 'downtime-limit': 0, 'max-bandwidth': 16 * 2 ** 20 } as const
+/** One batch, and then nothing until the limit is raised. */
+export const standstill = { 'max-bandwidth': 1 } as const
+
+/** The states of both ends of a whole migration by precopy, and by postcopy. */
+export const precopyStates = {
+  source: ['none', 'setup', 'active', 'device', 'completed'],
+  destination: ['setup', 'active', 'completed'],
+}
+export const postcopyStates = {
+  source: ['none', 'setup', 'active', 'device', 'postcopy-device', 'postcopy-active', 'completed'],
+  destination: ['setup', 'active', 'postcopy-device', 'postcopy-active', 'completed'],
+}
 
 /** Listens on a port that the kernel chooses; closed after the test. */
 export async function listenFor(
