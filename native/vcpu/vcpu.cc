@@ -1,7 +1,6 @@
 #include "vcpu.h"
 
 #include <sched.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,6 +15,10 @@ namespace {
 
 // The longest delay, in a fault for example, that a paced vCPU makes up for with a burst.
 constexpr uint64_t kMaxBacklogNs = 100'000'000;
+
+// The shortest pause of a paced vCPU. At a high rate a pause between every two touches would take
+// more of the processor than the touches do.
+constexpr uint64_t kMinPauseNs = 1'000'000;
 
 uint64_t MonotonicNs() noexcept {
   timespec now;
@@ -56,7 +59,6 @@ void LowerPriority(int niceness) noexcept {
 Vcpu::Vcpu(Machine& machine, uint32_t index) noexcept : machine_(machine), index_(index) {}
 
 void Vcpu::Run() noexcept {
-  prctl(PR_SET_TIMERSLACK, 1);  // for the pace of a vCPU; the default slack is 50 us
   LowerPriority(NicenessOf(machine_.vcpus().size()));
   std::unique_lock lock(machine_.mutex_);
   thread_id_ = gettid();
@@ -125,7 +127,7 @@ void Vcpu::Execute() noexcept {
   while (machine_.keep_running() && CanRun()) {
     if (interval > 0) {
       if (static_cast<double>(now) < due) {
-        machine_.PauseUntil(static_cast<uint64_t>(due));
+        machine_.PauseUntil(std::max(static_cast<uint64_t>(due), now + kMinPauseNs));
         if (!machine_.keep_running()) break;
         now = MonotonicNs();
         sleeps_ = VoluntarySwitches();
