@@ -22,7 +22,7 @@ import {
   statesOf,
 } from '../support/migration.js'
 
-const options = { ram: '8M', vcpus: 2, workload: 'random:writes=50' }
+const options = { ram: '8M', vcpus: 2, workload: 'random:writes=50,rate=50000' }
 /** Cuts in a row; docs/testing.md uses 200. */
 const CYCLES = Number(process.env['POSTCOPY_CYCLES'] ?? 20)
 /** So slow that it can be cut in the middle. */
@@ -244,7 +244,7 @@ describe('recovery is refused', () => {
   it('by the destination of another guest; the right one is accepted afterwards', async () => {
     // Pages that the guest does not touch are never requested. So the second destination has
     // nearly no pages, and lacks the ones that the first had at its first recovery.
-    const workload = 'random:hot=1M,writes=50'
+    const workload = 'random:hot=1M,writes=50,rate=50000'
     const one = await pausedPair({ 'max-postcopy-bandwidth': 2 ** 18 }, { workload, pages: 200 })
     const other = await pausedPair({ 'max-postcopy-bandwidth': 1 }, { workload: 'sweep:hot=64K' })
     await one.source.recover(await one.destination.recover())
@@ -291,7 +291,7 @@ describe('recovery after a worker has died', () => {
   for (const memory of ['anon', 'memfd'] as const) {
     it(`at either end, at random moments, ${memory}`, async () => {
       // Pages that the guest does not touch are never requested, so postcopy outlasts this test.
-      const workload = 'random:hot=1M,writes=50'
+      const workload = 'random:hot=1M,writes=50,rate=50000'
       const { here, there } = await guestPair({ ...options, workload, memory })
       here.start()
       const workers = watchWorkers()

@@ -45,7 +45,7 @@ async function startSpilled(
 ): Promise<Spilled> {
   // Pages that the guest does not touch are neither requested nor pushed
   // until the limit is raised.
-  const options = { ram: '16M', vcpus: 2, workload: 'random:hot=2M,writes=50', memory }
+  const options = { ram: '16M', vcpus: 2, workload: 'random:hot=2M,writes=50,rate=50000', memory }
   const { here, there } = await guestPair(options)
   here.start()
   const destination = await listenFor(there, { capabilities: postcopy })
@@ -221,7 +221,7 @@ describe('a source that spills', () => {
     cleanups.add(() => there.close())
     const destination = await listenFor(there, { capabilities: postcopy })
     const owed = join(folder, 'owed')
-    const guest = ['guest', '--ram', '16M', '--workload', 'random:writes=50', '--spill', owed]
+    const guest = ['guest', '--ram', '16M', '--workload', 'random:writes=50,rate=50000', '--spill', owed]
     const cli = new Cli([...guest, '--capability', 'postcopy-ram'])
     cli.type(
       'migrate_set_parameter max-postcopy-bandwidth 1048576',

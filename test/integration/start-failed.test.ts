@@ -13,7 +13,7 @@ describe('a resumeAfterLoad that throws', () => {
     const { here, there } = await guestPair({
       ram: '16M',
       vcpus: 2,
-      workload: 'random:writes=50',
+      workload: 'random:writes=50,rate=50000',
     })
     here.start()
     const resume = there.resumeAfterLoad.bind(there)

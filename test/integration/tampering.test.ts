@@ -21,9 +21,9 @@ import {
 } from '../support/tampering-proxy.js'
 
 /** Reads and checks only, so that no write repairs a page. */
-const READING = 'random:writes=0'
+const READING = 'random:writes=0,rate=50000'
 /** Writes each page again and again, so that it is sent in precopy and in postcopy. */
-const WRITING = 'sweep:hot=2M,writes=100'
+const WRITING = 'sweep:hot=2M,writes=100,rate=50000'
 
 interface Outcome extends Pair<Guest> {
   readonly tampered: Promise<Tampered>

@@ -25,7 +25,7 @@ describe('recovery with TLS', function () {
 
   /** In postcopy, and paused on both ends. */
   async function pausedPair(directory: string) {
-    const guests = await guestPair({ ram: '8M', vcpus: 2, workload: 'random:writes=50' })
+    const guests = await guestPair({ ram: '8M', vcpus: 2, workload: 'random:writes=50,rate=50000' })
     guests.here.start()
     const parameters = { ...slow, 'tls-creds': directory }
     const pair = await startPair(guests.here, guests.there, { capabilities: postcopy, parameters })

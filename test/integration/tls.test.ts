@@ -56,7 +56,7 @@ describe('TLS', function () {
       const { here, there } = await guestPair({
         ram: '16M',
         vcpus: 2,
-        workload: 'random:writes=30',
+        workload: 'random:writes=30,rate=50000',
       })
       here.start()
       const parameters = { 'tls-creds': directory, 'max-bandwidth': 0 }

@@ -47,7 +47,7 @@ function userfaultfds(): Map<string, string> {
 const standstill = { 'max-bandwidth': 1 } as const
 /** The package is sent, and after it only the first batch of pages. */
 const stuck = { 'max-postcopy-bandwidth': 1 } as const
-const options = { ram: '4M', vcpus: 2, workload: 'random:writes=50' }
+const options = { ram: '4M', vcpus: 2, workload: 'random:writes=50,rate=50000' }
 
 /**
  * Two guests, the first of them running, and a postcopy between them that
