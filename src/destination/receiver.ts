@@ -7,7 +7,7 @@
  */
 import { ConnectionError, type PostcopyError, StateError } from '../errors.js'
 import { Userfaultfd } from '../kernel/index.js'
-import type { Channel } from '../net/index.js'
+import type { Channel, SourceListenerHost } from '../net/index.js'
 import {
   type ChannelName,
   type Counters,
@@ -67,7 +67,7 @@ export interface ReceiverOptions extends MissingPagesOptions {
   readonly resumption: Resumption | undefined
 }
 
-export class Receiver {
+export class Receiver implements SourceListenerHost {
   readonly #host: ReceiverHost
   readonly #blocks: readonly DestinationBlock[]
   readonly #options: ReceiverOptions
@@ -152,10 +152,6 @@ export class Receiver {
   /** Call when the listener is open. */
   listening(): void {
     if (this.#session.phases.accepts('listen')) this.#session.phases.take('listen')
-  }
-
-  get isOver(): boolean {
-    return this.#session.isOver
   }
 
   /** Whether the source has connected; the next connection may be its preempt channel. */

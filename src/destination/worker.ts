@@ -4,7 +4,7 @@
 import { parentPort } from 'node:worker_threads'
 import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
 import type { Userfaultfd } from '../kernel/index.js'
-import { listen, type Listener, SourceGate } from '../net/index.js'
+import { SourceListener } from '../net/index.js'
 import { raiseThreadPriority } from '../kernel/internal.js'
 import { createCounters, isAtRest, runWorker, workerInput } from '../migration/index.js'
 import { assertNever } from '../units.js'
@@ -22,7 +22,6 @@ if (port === null) {
 const data = workerInput() as DestinationWorkerData
 const claim = new Claim(data.claim)
 const blocks = attachBlocks(data.blocks)
-let listener: Listener | undefined
 let uffd: Userfaultfd | undefined
 
 function notify(notice: DestinationNotice, transfer: ArrayBuffer[] = []): void {
@@ -62,18 +61,17 @@ const receiver = new Receiver(
   new FaultLog(data.faultLog),
 )
 
-const gate = new SourceGate(data.resumption?.announced, data.parameters, {
-  accept: (channel) => receiver.accept(channel),
-  acceptEarly: (channel) => receiver.acceptEarly(channel),
-  refused: (error) => notify({ type: 'refused', error: errorToRecord(error) }),
-})
+const listener = new SourceListener(
+  { tls: data.tls, parameters: data.parameters, resume: data.resumption?.announced },
+  receiver,
+  (error) => notify({ type: 'refused', error: errorToRecord(error) }),
+)
 
 /**
  * Closes what keeps this thread alive, except for a connection on which SHUT is still to be sent.
  */
 function release(): void {
-  listener?.close()
-  gate.drop()
+  listener.close()
   uffd?.close()
   for (const { block } of blocks) block.close()
   port?.close()
@@ -104,23 +102,11 @@ process.on('uncaughtException', (error) => receiver.fail(error))
 async function receive(): Promise<void> {
   try {
     await receiver.begin()
-    listener = await listen(data.uri, {
-      tls: data.tls,
-      handshakes: data.parameters,
-      accepted: (channel) => {
-        // Not through the gate: the preempt channel may stay silent for long.
-        if (receiver.isConnected) receiver.accept(channel)
-        else gate.add(channel)
-      },
-      refused: (error) => notify({ type: 'refused', error: errorToRecord(error) }),
-    })
-    if (receiver.isOver) {
-      // It was paused meanwhile, and this thread is to end.
-      listener.close()
-      return
-    }
+    const uri = await listener.listen(data.uri)
+    // It was paused meanwhile, and this thread is to end.
+    if (uri === undefined) return
     receiver.listening()
-    notify({ type: 'listening', uri: listener.uri })
+    notify({ type: 'listening', uri })
   } catch (error) {
     receiver.fail(error)
   }

@@ -14,7 +14,7 @@
  */
 import { type IncomingActions, type IncomingEvent, IncomingSession } from '../destination/index.js'
 import { ConnectionError, PeerError, PostcopyError } from '../errors.js'
-import type { Channel } from '../net/index.js'
+import type { Channel, SourceListenerHost } from '../net/index.js'
 import { type Counters, type MigrationState, now, type Parameters } from '../migration/index.js'
 import {
   encodePong,
@@ -42,7 +42,7 @@ export interface ParkHost {
   keptWhole(): void
 }
 
-export class ParkReceiver {
+export class ParkReceiver implements SourceListenerHost {
   readonly #host: ParkHost
   readonly #store: VmStore
   readonly #parameters: Parameters
@@ -120,6 +120,11 @@ export class ParkReceiver {
   accept(channel: Channel): void {
     if (this.isConnected) this.#hold(channel)
     else this.#session.accept(channel)
+  }
+
+  /** Holds a silent connection that was made before the source's. */
+  acceptEarly(channel: Channel): void {
+    this.#hold(channel)
   }
 
   #hold(channel: Channel): void {

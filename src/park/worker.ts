@@ -4,7 +4,7 @@
  */
 import { parentPort } from 'node:worker_threads'
 import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
-import { listen, type Listener, SourceGate } from '../net/index.js'
+import { SourceListener } from '../net/index.js'
 import {
   createCounters,
   isAtRest,
@@ -25,8 +25,7 @@ if (port === null) {
 
 const data = workerInput() as ParkWorkerData
 const { origin, tls, directory, isRecovery, parameters } = data
-let listener: Listener | undefined
-let gate: SourceGate | undefined
+let listener: SourceListener | undefined
 let isOver = false
 /** Aborts the reading of a file or pipe. */
 const reading = new AbortController()
@@ -41,7 +40,6 @@ function stateChanged(state: MigrationState, error: unknown): void {
   isOver = true
   reading.abort()
   listener?.close()
-  gate?.drop()
   port?.close()
 }
 
@@ -69,28 +67,15 @@ async function park(): Promise<void> {
     if (isRecovery && store.hasAllPages) {
       receiver.finish()
     } else if ('uri' in origin) {
-      const opened = new SourceGate(isRecovery ? store.resumed : undefined, parameters, {
-        accept: (channel) => receiver.accept(channel),
-        acceptEarly: (channel) => receiver.accept(channel),
-        refused: (error) => notify({ type: 'refused', error: errorToRecord(error) }),
-      })
-      gate = opened
-      listener = await listen(origin.uri, {
-        tls,
-        handshakes: parameters,
-        accepted: (channel) => {
-          if (receiver.isConnected) receiver.accept(channel)
-          else opened.add(channel)
-        },
-        refused: (error) => notify({ type: 'refused', error: errorToRecord(error) }),
-      })
-      if (isOver) {
-        // It was stopped meanwhile, and this thread is to end.
-        listener.close()
-        return
-      }
+      const resume = isRecovery ? store.resumed : undefined
+      listener = new SourceListener({ tls, parameters, resume }, receiver, (error) =>
+        notify({ type: 'refused', error: errorToRecord(error) }),
+      )
+      const uri = await listener.listen(origin.uri)
+      // It was stopped meanwhile, and this thread is to end.
+      if (uri === undefined) return
       receiver.ready()
-      notify({ type: 'listening', uri: listener.uri })
+      notify({ type: 'listening', uri })
     } else if (input !== undefined) {
       await readFrom(origin.file, input, receiver)
     }
