@@ -6,7 +6,7 @@ import { mkdirSync } from 'node:fs'
 import os from 'node:os'
 import { join } from 'node:path'
 import { Command, InvalidArgumentError } from 'commander'
-import { endProcess, output, runCommand, writePage } from '../cli/index.js'
+import { endProcess, output, runCommand, writeReport } from '../cli/index.js'
 import { checkWritable } from '../user-files.js'
 import type { Benchmark, Outcome } from './benchmark.js'
 import { faultBenchmark } from './fault.js'
@@ -107,13 +107,13 @@ async function run(chosen: string[] | undefined, options: Options): Promise<numb
   }
   if (options.html !== undefined) {
     const { benchPage } = await import('./page.js')
-    await writePage(options.html, benchPage(host, outcomes))
+    await writeReport(options.html, benchPage(host, outcomes))
   }
   if (options.svg !== undefined) {
     const { picturesOf } = await import('./draw.js')
     for (const [{ name }, outcome] of outcomes) {
       for (const [index, svg] of picturesOf(outcome).entries()) {
-        await writePage(join(options.svg, `${name}-${index}.svg`), svg)
+        await writeReport(join(options.svg, `${name}-${index}.svg`), svg)
       }
     }
   }

@@ -9,7 +9,7 @@ import { type DemoVerdict, count, judge, summaryObject, summaryTable } from './d
 import { type GuestOptions, addGuestOptions } from './options.js'
 import { output } from './output.js'
 import type { CommandRun, RunAction } from './run-command.js'
-import { writePage } from './write-page.js'
+import { writeReport } from './write-report.js'
 
 interface DemoOptions extends GuestOptions {
   postcopyAfter: PostcopyAfter
@@ -119,7 +119,7 @@ async function conclude(result: RunResult, options: DemoOptions): Promise<number
     // Loaded only here, because drawing is a large module, and most runs do not draw.
     const { renderReport, renderPicture } = await import('./report/index.js')
     const render = /\.svg$/i.test(options.report) ? renderPicture : renderReport
-    await writePage(options.report, render(result, verdict, options))
+    await writeReport(options.report, render(result, verdict, options))
     if (options.json !== true) output.print(`  report: ${options.report}\n`)
   }
   return verdict.verified ? 0 : 1

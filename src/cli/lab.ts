@@ -21,7 +21,7 @@ import { checkWritable } from '../user-files.js'
 import { output } from './output.js'
 import type { RunAction } from './run-command.js'
 import type { Scope } from './scope.js'
-import { writePage } from './write-page.js'
+import { writeReport } from './write-report.js'
 
 interface RunOptions {
   json?: true
@@ -90,7 +90,7 @@ function defineReport(run: RunAction): Command {
         // Loaded here, because drawing is slow to load and only this command draws.
         const { reportPage } = await import('../lab/report-page.js')
         try {
-          await writePage(file, reportPage(document))
+          await writeReport(file, reportPage(document))
         } catch (error) {
           // Otherwise the results of the run would be lost.
           if (input === undefined) output.print(resultText(document, output.columns))
