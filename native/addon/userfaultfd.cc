@@ -36,9 +36,9 @@ long Transfer(int fd, unsigned long number, uint64_t dst, uint64_t src, uint64_t
 
 }  // namespace
 
-long Userfaultfd::OpenFd(Door door, bool user_mode_only) noexcept {
+long Userfaultfd::OpenFd(OpenMethod method, bool user_mode_only) noexcept {
   const int flags = O_CLOEXEC | O_NONBLOCK | (user_mode_only ? uapi::kUserModeOnly : 0);
-  if (door == Door::kSyscall) return CountOrErrno(::syscall(uapi::kSysUserfaultfd, flags));
+  if (method == OpenMethod::kSyscall) return CountOrErrno(::syscall(uapi::kSysUserfaultfd, flags));
   const UniqueFd device(::open("/dev/userfaultfd", O_RDWR | O_CLOEXEC));
   if (!device) return -errno;
   return CountOrErrno(::ioctl(device.get(), uapi::kIocNew, flags));
@@ -51,13 +51,14 @@ long Userfaultfd::Handshake(int fd, uint64_t features, uint64_t* available) noex
   return 0;
 }
 
-std::shared_ptr<Userfaultfd> Userfaultfd::Publish(UniqueFd fd, Door door, bool user_mode_only,
-                                                  uint64_t features, uint64_t available) noexcept {
+std::shared_ptr<Userfaultfd> Userfaultfd::Publish(UniqueFd fd, OpenMethod method,
+                                                  bool user_mode_only, uint64_t features,
+                                                  uint64_t available) noexcept {
   auto& registry = Registry<Userfaultfd>::Get();
   std::shared_ptr<Userfaultfd> uffd(new Userfaultfd);
   uffd->id_ = registry.NextId();
   uffd->fd_ = std::move(fd);
-  uffd->door_ = door;
+  uffd->method_ = method;
   uffd->user_mode_only_ = user_mode_only;
   uffd->features_ = features;
   uffd->available_ = available;

@@ -14,7 +14,7 @@
 
 namespace postcopy {
 
-enum class Door : uint8_t { kDevice = 0, kSyscall = 1 };
+enum class OpenMethod : uint8_t { kDevice = 0, kSyscall = 1 };
 
 class Userfaultfd {
  public:
@@ -22,11 +22,11 @@ class Userfaultfd {
 
   // Returns a descriptor or -errno. It is non-blocking, because poll() returns only POLLERR for a
   // blocking one. It is close-on-exec, because a started program would keep the ranges armed.
-  static long OpenFd(Door door, bool user_mode_only) noexcept;
+  static long OpenFd(OpenMethod method, bool user_mode_only) noexcept;
   // UFFDIO_API. *available has all features of the kernel, not only the requested ones.
   static long Handshake(int fd, uint64_t features, uint64_t* available) noexcept;
 
-  static std::shared_ptr<Userfaultfd> Publish(UniqueFd fd, Door door, bool user_mode_only,
+  static std::shared_ptr<Userfaultfd> Publish(UniqueFd fd, OpenMethod method, bool user_mode_only,
                                               uint64_t features, uint64_t available) noexcept;
   // Called without close(): the handle was collected, or its worker ended. Closing the last
   // descriptor wakes the blocked threads, and missing pages then silently read as zeros. So a
@@ -41,7 +41,7 @@ class Userfaultfd {
 
   uint64_t id() const noexcept { return id_; }
   int fd() const noexcept { return fd_.get(); }
-  Door door() const noexcept { return door_; }
+  OpenMethod method() const noexcept { return method_; }
   bool user_mode_only() const noexcept { return user_mode_only_; }
   uint64_t features() const noexcept { return features_; }
   uint64_t available() const noexcept { return available_; }
@@ -69,7 +69,7 @@ class Userfaultfd {
 
   uint64_t id_ = 0;
   UniqueFd fd_;
-  Door door_ = Door::kSyscall;
+  OpenMethod method_ = OpenMethod::kSyscall;
   bool user_mode_only_ = false;
   uint64_t features_ = 0;
   uint64_t available_ = 0;

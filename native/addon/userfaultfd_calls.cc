@@ -12,8 +12,9 @@ namespace postcopy {
 
 namespace {
 
-Door DoorOf(Args& args, size_t index) {
-  return static_cast<Door>(args.Number(index, "door", static_cast<uint64_t>(Door::kSyscall)));
+OpenMethod OpenMethodOf(Args& args, size_t index) {
+  return static_cast<OpenMethod>(
+      args.Number(index, "method", static_cast<uint64_t>(OpenMethod::kSyscall)));
 }
 
 constexpr size_t kMostEvents = 128;
@@ -70,13 +71,13 @@ long ReadEvents(int fd, std::span<double> events) noexcept {
 
 }  // namespace
 
-// (door, userModeOnly): the features that this kernel has, as a bigint, or -errno.
+// (method, userModeOnly): the features that this kernel has, as a bigint, or -errno.
 Napi::Value UffdProbe(const Napi::CallbackInfo& info) {
   Args args(info);
-  const Door door = DoorOf(args, 0);
+  const OpenMethod method = OpenMethodOf(args, 0);
   const bool user_mode_only = args.Flag(1, "userModeOnly");
   if (!args.ok()) return {};
-  const long fd = Userfaultfd::OpenFd(door, user_mode_only);
+  const long fd = Userfaultfd::OpenFd(method, user_mode_only);
   if (fd < 0) return Result(args, fd);
   const UniqueFd probe(static_cast<int>(fd));
   uint64_t available = 0;
@@ -85,21 +86,21 @@ Napi::Value UffdProbe(const Napi::CallbackInfo& info) {
   return MaskValue(args.env(), available);
 }
 
-// (door, userModeOnly, features): a handle, or -errno of the open; [-errno] of the handshake.
+// (method, userModeOnly, features): a handle, or -errno of the open; [-errno] of the handshake.
 Napi::Value UffdOpen(const Napi::CallbackInfo& info) {
   Args args(info);
-  const Door door = DoorOf(args, 0);
+  const OpenMethod method = OpenMethodOf(args, 0);
   const bool user_mode_only = args.Flag(1, "userModeOnly");
   const uint64_t features = args.Mask(2, "features");
   if (!args.ok()) return {};
-  const long opened = Userfaultfd::OpenFd(door, user_mode_only);
+  const long opened = Userfaultfd::OpenFd(method, user_mode_only);
   if (opened < 0) return Result(args, opened);
   UniqueFd fd(static_cast<int>(opened));
   uint64_t available = 0;
   const long result = Userfaultfd::Handshake(fd.get(), features, &available);
   if (result < 0) return ListValue(args.env(), {Result(args, result)});
-  return NewHandle(args.env(),
-                   Userfaultfd::Publish(std::move(fd), door, user_mode_only, features, available));
+  return NewHandle(
+      args.env(), Userfaultfd::Publish(std::move(fd), method, user_mode_only, features, available));
 }
 
 Napi::Value UffdAttach(const Napi::CallbackInfo& info) {
@@ -117,7 +118,7 @@ Napi::Value UffdInfo(const Napi::CallbackInfo& info) {
   return ObjectValue(args.env())
       .Number("id", static_cast<double>(uffd->id()))
       .Number("fd", uffd->fd())
-      .Number("door", static_cast<double>(uffd->door()))
+      .Number("method", static_cast<double>(uffd->method()))
       .Flag("userModeOnly", uffd->user_mode_only())
       .Mask("features", uffd->features())
       .Mask("available", uffd->available())

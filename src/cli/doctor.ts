@@ -65,10 +65,10 @@ function toText(report: HostReport): string {
     table.push([marks[status], title, found, enables])
   }
   const fixes = report.facts
-    .filter(({ turnOn }) => turnOn !== undefined)
-    .map(({ title, turnOn }) => `  ${title}: ${turnOn ?? ''}`)
+    .filter(({ remedy }) => remedy !== undefined)
+    .map(({ title, remedy }) => `  ${title}: ${remedy ?? ''}`)
   const status = verdictOf(report)
-  const remedy = report.facts.find(({ id }) => id === 'userfaultfd')?.turnOn ?? ''
+  const remedy = report.facts.find(({ id }) => id === 'userfaultfd')?.remedy ?? ''
   return [
     `Linux ${report.kernelRelease}, ${uid === 0 ? 'root' : `user ${uid}`}, Node ${process.versions.node}`,
     table.toString(),

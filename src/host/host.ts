@@ -16,7 +16,7 @@ export interface Fingerprint {
   user: string
   capabilities: string[]
   /** The result of each userfaultfd open method. */
-  doors: Record<string, string>
+  openMethods: Record<string, string>
   features: FeatureName[]
   unprivilegedUserfaultfd: string
   transparentHugePages: string
@@ -58,8 +58,8 @@ const configNames = [
 /** @param hide - features to treat as absent, as on an older kernel */
 export function readHost(hide: readonly FeatureName[] = []): Host {
   const privileges = readPrivileges()
-  const full = privileges.doors.find(({ error, userModeOnly }) => !error && !userModeOnly)
-  const any = full ?? privileges.doors.find(({ error }) => error === undefined)
+  const full = privileges.openMethods.find(({ error, userModeOnly }) => !error && !userModeOnly)
+  const any = full ?? privileges.openMethods.find(({ error }) => error === undefined)
   const features = new Set([...(any?.available ?? [])].filter((name) => !hide.includes(name)))
   return {
     fingerprint: fingerprintOf(privileges, [...features]),
@@ -73,7 +73,7 @@ export function readHost(hide: readonly FeatureName[] = []): Host {
 }
 
 function fingerprintOf(privileges: Privileges, features: FeatureName[]): Fingerprint {
-  const { uid, capabilities, doors, transparentHugePages: thp, hugePages } = privileges
+  const { uid, capabilities, openMethods, transparentHugePages: thp, hugePages } = privileges
   return {
     kernel: release(),
     build: version(),
@@ -84,9 +84,9 @@ function fingerprintOf(privileges: Privileges, features: FeatureName[]): Fingerp
     node: process.version,
     user: uid === 0 ? 'root' : `uid ${uid}`,
     capabilities: [...capabilities],
-    doors: Object.fromEntries(
-      doors.map(({ door, userModeOnly, error }) => [
-        `${door}${userModeOnly ? ', user-mode only' : ''}`,
+    openMethods: Object.fromEntries(
+      openMethods.map(({ method, userModeOnly, error }) => [
+        `${method}${userModeOnly ? ', user-mode only' : ''}`,
         error ?? 'opens',
       ]),
     ),

@@ -21,7 +21,7 @@ export interface HostFact {
   /** What it enables. */
   enables: string
   /** How to get it; absent if nothing needs to change. */
-  turnOn?: string | undefined
+  remedy?: string | undefined
 }
 
 export interface HostReport {
@@ -35,11 +35,12 @@ export interface HostReport {
 /** Asks the running kernel; opens and closes descriptors, changes nothing. */
 export function probeHost(): HostReport {
   const privileges = readPrivileges()
-  const features = privileges.doors.find(({ error }) => error === undefined)?.available ?? new Set()
+  const features =
+    privileges.openMethods.find(({ error }) => error === undefined)?.available ?? new Set()
   const kernelRelease = release()
   const facts = [
     userfaultfdFact(privileges),
-    ...doorFacts(privileges),
+    ...openMethodFacts(privileges),
     ...featureFacts(features),
     forkFact(privileges, features),
     pagemapFact(),
@@ -49,8 +50,8 @@ export function probeHost(): HostReport {
   return { kernelRelease, privileges, features, facts }
 }
 
-function userfaultfdFact({ doors, confinement }: Privileges): HostFact {
-  const open = doors.filter(({ error }) => error === undefined)
+function userfaultfdFact({ openMethods, confinement }: Privileges): HostFact {
+  const open = openMethods.filter(({ error }) => error === undefined)
   const full = open.some(({ userModeOnly }) => !userModeOnly)
   return {
     id: 'userfaultfd',
@@ -62,23 +63,23 @@ function userfaultfdFact({ doors, confinement }: Privileges): HostFact {
         ? 'of user code only: a system call that meets a missing page fails with EFAULT'
         : 'none',
     enables: 'post-copy: the guest runs before its memory has been received',
-    turnOn: full ? undefined : remediesFor(doors, confinement),
+    remedy: full ? undefined : remediesFor(openMethods, confinement),
   }
 }
 
-function doorFacts({ doors, confinement }: Privileges): HostFact[] {
-  return doors.map((answer) => {
-    const { door, userModeOnly, error } = answer
+function openMethodFacts({ openMethods, confinement }: Privileges): HostFact[] {
+  return openMethods.map((answer) => {
+    const { method, userModeOnly, error } = answer
     return {
-      id: `door-${door}${userModeOnly ? '-user-mode-only' : ''}`,
+      id: `open-${method}${userModeOnly ? '-user-mode-only' : ''}`,
       title:
-        door === 'device'
+        method === 'device'
           ? '/dev/userfaultfd'
           : `userfaultfd(2)${userModeOnly ? ', user-mode only' : ''}`,
       status: error === undefined ? 'ok' : 'missing',
       found: error ?? 'opens',
       enables: userModeOnly ? 'faults of user code' : 'faults of user code and of the kernel',
-      turnOn: remedyFor(answer, doors, confinement),
+      remedy: remedyFor(answer, openMethods, confinement),
     }
   })
 }
@@ -100,14 +101,14 @@ const featureUses: readonly (readonly [FeatureName, string])[] = [
 function featureFacts(features: ReadonlySet<FeatureName>): HostFact[] {
   return featureUses.map(([name, enables]) => {
     const has = features.has(name)
-    const turnOn = has ? undefined : `Linux ${featureSince(name)} or later`
+    const remedy = has ? undefined : `Linux ${featureSince(name)} or later`
     return {
       id: `feature-${name}`,
       title: `UFFD_FEATURE_${name}`,
       status: has ? 'ok' : 'missing',
       found: has ? 'yes' : 'no',
       enables,
-      turnOn,
+      remedy,
     }
   })
 }
@@ -125,7 +126,7 @@ function forkFact(
     status: has ? 'ok' : 'missing',
     found: has ? 'yes' : isOnlyThere ? 'only in this user namespace, which is not enough' : 'no',
     enables: 'following a fork (UFFD_FEATURE_EVENT_FORK); userfaultfd(2) for kernel faults',
-    turnOn: has
+    remedy: has
       ? undefined
       : confinement.userNamespace
         ? 'run outside of this user namespace'
@@ -141,7 +142,7 @@ function pagemapFact(): HostFact {
     status: error === undefined ? 'ok' : 'missing',
     found: error ?? 'works',
     enables: 'finding written pages, with WP_ASYNC',
-    turnOn: error === undefined ? undefined : 'Linux 6.7 or later, and /proc',
+    remedy: error === undefined ? undefined : 'Linux 6.7 or later, and /proc',
   }
 }
 
@@ -174,7 +175,7 @@ function hugePageFact({ hugePages, hugePageGroup, confinement }: Privileges): Ho
             hugePageGroup === undefined ? '' : `; ${describeLimit(hugePageGroup)}`
           }`,
     enables: '--memory hugetlb',
-    turnOn:
+    remedy:
       free > 0
         ? undefined
         : pool > 0 && hugePageGroup !== undefined

@@ -54,7 +54,7 @@ export interface NativeUserfaultfdInfo {
   id: number
   fd: number
   /** Index into {@link openMethods}. */
-  door: number
+  method: number
   userModeOnly: boolean
   features: bigint
   available: bigint
@@ -168,9 +168,9 @@ export interface NativeAddon {
   pagemapScan(region: Region, out: Float64Array, numbers: Numbers<'pagemapScan'>): number
 
   /** The features of the kernel, or `-errno`. */
-  uffdProbe(door: number, userModeOnly: boolean): bigint | number
+  uffdProbe(method: number, userModeOnly: boolean): bigint | number
   /** A number is the `-errno` of the open, a number in an array that of the handshake. */
-  uffdOpen(door: number, userModeOnly: boolean, features: bigint): Uffd | number | [number]
+  uffdOpen(method: number, userModeOnly: boolean, features: bigint): Uffd | number | [number]
   uffdAttach(id: number): Uffd | number
   uffdInfo(uffd: Uffd): Info
   uffdClose(uffd: Uffd): void

@@ -4,7 +4,7 @@ import type { OpenMethod } from './native.js'
 
 /** An open method, and the name of its errno; undefined: it opened. */
 export interface OpenMethodAnswer {
-  readonly door: OpenMethod
+  readonly method: OpenMethod
   readonly userModeOnly: boolean
   readonly error: string | undefined
 }
@@ -15,12 +15,12 @@ export interface OpenMethodAnswer {
  * @param answers - of all methods: together they tell a seccomp filter from missing privileges
  */
 export function remedyFor(
-  { door, userModeOnly, error }: OpenMethodAnswer,
+  { method, userModeOnly, error }: OpenMethodAnswer,
   answers: readonly OpenMethodAnswer[],
   confinement: Confinement,
 ): string | undefined {
   if (error === undefined) return undefined
-  if (door === 'device') return deviceRemedy(error, confinement)
+  if (method === 'device') return deviceRemedy(error, confinement)
   if (error === 'ENOSYS') return absenceRemedy(confinement)
   if (isRefusedByFilter(answers, confinement)) return filterRemedy(confinement)
   if (userModeOnly) return 'Linux 5.11 or later'
@@ -43,7 +43,7 @@ export function joinRemedies(remedies: readonly (string | undefined)[]): string 
 
 /** Since Linux 5.11 every user may make the user-mode-only call, so EPERM comes from a filter. */
 function isRefusedByFilter(answers: readonly OpenMethodAnswer[], { kernel }: Confinement): boolean {
-  const narrow = answers.find(({ door, userModeOnly }) => door === 'syscall' && userModeOnly)
+  const narrow = answers.find(({ method, userModeOnly }) => method === 'syscall' && userModeOnly)
   return narrow?.error === 'EPERM' && !isBefore(kernel, 5, 11)
 }
 

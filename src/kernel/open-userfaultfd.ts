@@ -20,18 +20,18 @@ export interface UserfaultfdOptions {
    */
   userModeOnly?: boolean
   /** Default: the device, then the system call. */
-  door?: OpenMethod
+  method?: OpenMethod
 }
 
 export const userfaultfdOptionNames: readonly string[] = [
   'features',
   'optional',
   'userModeOnly',
-  'door',
+  'method',
 ]
 
 interface Attempt {
-  door: OpenMethod
+  method: OpenMethod
   userModeOnly: boolean
 }
 
@@ -42,12 +42,12 @@ export interface OpenMethodReport extends Attempt {
   available: ReadonlySet<FeatureName>
 }
 
-/** Opens a userfaultfd by `door`, asks for its features, and closes it. */
-export function probeOpenMethod(door: OpenMethod, userModeOnly: boolean): OpenMethodReport {
-  const answer = native().uffdProbe(openMethods.indexOf(door), userModeOnly)
+/** Opens a userfaultfd by `method`, asks for its features, and closes it. */
+export function probeOpenMethod(method: OpenMethod, userModeOnly: boolean): OpenMethodReport {
+  const answer = native().uffdProbe(openMethods.indexOf(method), userModeOnly)
   return typeof answer === 'number'
-    ? { door, userModeOnly, error: errnoName(answer), available: new Set() }
-    : { door, userModeOnly, error: undefined, available: featuresFromMask(answer) }
+    ? { method, userModeOnly, error: errnoName(answer), available: new Set() }
+    : { method, userModeOnly, error: undefined, available: featuresFromMask(answer) }
 }
 
 /** Probes every open method. */
@@ -65,24 +65,24 @@ export function openUserfaultfd(options: UserfaultfdOptions): NativeUserfaultfd 
   for (const attempt of attempts(options)) {
     // UFFDIO_API fails if it requests a feature that the kernel lacks, and a descriptor takes it
     // only once. Therefore one descriptor asks for the features, and another one is used.
-    const answer = native().uffdProbe(openMethods.indexOf(attempt.door), attempt.userModeOnly)
+    const answer = native().uffdProbe(openMethods.indexOf(attempt.method), attempt.userModeOnly)
     if (typeof answer === 'bigint') return handshake(attempt, answer, options)
     refusals.push({ attempt, errno: answer })
   }
   // Prefer the error of the system call: the device may simply not exist.
-  const telling = refusals.find(({ attempt }) => attempt.door === 'syscall') ?? refusals[0]
-  if (telling === undefined) throw new TypeError('door must be device or syscall')
+  const telling = refusals.find(({ attempt }) => attempt.method === 'syscall') ?? refusals[0]
+  if (telling === undefined) throw new TypeError('method must be device or syscall')
   const all = refusals.map(({ attempt, errno }) => `${describe(attempt)}: ${errnoName(errno)}`)
   const hint = `${all.join(', ')}; ${openHint(options)}`
   throw kernelError(telling.errno, 'userfaultfd', describe(telling.attempt), hint)
 }
 
-function attempts({ door, userModeOnly }: UserfaultfdOptions): Attempt[] {
-  const chosen: readonly OpenMethod[] = door === undefined ? openMethods : [door]
-  const full = chosen.map((each) => ({ door: each, userModeOnly: userModeOnly ?? false }))
+function attempts({ method, userModeOnly }: UserfaultfdOptions): Attempt[] {
+  const chosen: readonly OpenMethod[] = method === undefined ? openMethods : [method]
+  const full = chosen.map((each) => ({ method: each, userModeOnly: userModeOnly ?? false }))
   if (userModeOnly !== undefined) return full
   // A device that opens always allows kernel faults, so only the system call has a second attempt.
-  return chosen.includes('syscall') ? [...full, { door: 'syscall', userModeOnly: true }] : full
+  return chosen.includes('syscall') ? [...full, { method: 'syscall', userModeOnly: true }] : full
 }
 
 function handshake(
@@ -102,8 +102,8 @@ function handshake(
     })
   }
   const wanted = featuresToMask([...features, ...optional.filter((name) => available.has(name))])
-  const { door, userModeOnly } = attempt
-  const opened = native().uffdOpen(openMethods.indexOf(door), userModeOnly, wanted)
+  const { method, userModeOnly } = attempt
+  const opened = native().uffdOpen(openMethods.indexOf(method), userModeOnly, wanted)
   if (typeof opened === 'number') throw kernelError(opened, 'userfaultfd', describe(attempt))
   if (!Array.isArray(opened)) return opened
   const names = [...featuresFromMask(wanted)].join(' | ')
@@ -111,8 +111,8 @@ function handshake(
   throw kernelError(opened[0], 'ioctl', `UFFDIO_API, ${names}`, hint)
 }
 
-function describe({ door, userModeOnly }: Attempt): string {
-  const name = door === 'device' ? '/dev/userfaultfd' : 'userfaultfd(2)'
+function describe({ method, userModeOnly }: Attempt): string {
+  const name = method === 'device' ? '/dev/userfaultfd' : 'userfaultfd(2)'
   return userModeOnly ? `${name} user-mode-only` : name
 }
 
@@ -120,15 +120,15 @@ const forkHint =
   'EVENT_FORK needs CAP_SYS_PTRACE in this process, also if another process opened the descriptor'
 
 /** Remedies for the open methods that were tried. */
-function openHint({ door, userModeOnly }: UserfaultfdOptions): string {
+function openHint({ method, userModeOnly }: UserfaultfdOptions): string {
   const answers = probeOpenMethods()
   const confinement = readConfinement()
   const tried = answers.filter(
     (answer) =>
-      (door === undefined || answer.door === door) &&
+      (method === undefined || answer.method === method) &&
       (userModeOnly === undefined ||
         answer.userModeOnly === userModeOnly ||
-        answer.door === 'device'),
+        answer.method === 'device'),
   )
   const remedies = tried.map((answer) => remedyFor(answer, answers, confinement))
   const isNarrowOpen = answers.some((answer) => answer.userModeOnly && answer.error === undefined)

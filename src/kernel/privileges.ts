@@ -18,7 +18,7 @@ export interface Privileges {
   /** Effective capabilities. CAP_SYS_PTRACE allows kernel faults and EVENT_FORK. */
   capabilities: ReadonlySet<CapabilityName>
   /** Each method to open a userfaultfd, and its result. */
-  doors: readonly OpenMethodReport[]
+  openMethods: readonly OpenMethodReport[]
   confinement: Confinement
   /** vm.unprivileged_userfaultfd: 1 lets every user handle kernel faults. */
   unprivilegedUserfaultfd: number | undefined
@@ -47,7 +47,7 @@ export function readPrivileges(): Privileges {
   return {
     uid: process.getuid?.() ?? -1,
     capabilities: effectiveCapabilities(),
-    doors: probeOpenMethods(),
+    openMethods: probeOpenMethods(),
     confinement: readConfinement(),
     unprivilegedUserfaultfd: readNumber('/proc/sys/vm/unprivileged_userfaultfd'),
     hugePages:

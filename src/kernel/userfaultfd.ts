@@ -108,7 +108,7 @@ export class Userfaultfd {
   readonly available: ReadonlySet<FeatureName>
   /** Faults inside the kernel are not handled: the system call fails with `EFAULT`. */
   readonly userModeOnly: boolean
-  readonly door: OpenMethod
+  readonly method: OpenMethod
   /**
    * The events of the last {@link Userfaultfd.read}, {@link EVENT_STRIDE} numbers each; see
    * {@link FaultEvent}. Always the same array.
@@ -125,7 +125,7 @@ export class Userfaultfd {
     this.features = featuresFromMask(info.features)
     this.available = featuresFromMask(info.available)
     this.userModeOnly = info.userModeOnly
-    this.door = openMethods[info.door] ?? 'syscall'
+    this.method = openMethods[info.method] ?? 'syscall'
     forgotten.register(this, this.id, this)
   }
 

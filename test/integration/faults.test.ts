@@ -330,7 +330,11 @@ describe('devices that touch guest RAM while they load', () => {
 
 describe('a fault report', () => {
   it('has the faults of each vCPU, and how long they took', async () => {
-    const { here, there } = await guestPair({ ram: '8M', vcpus: 2, workload: 'random:writes=50,rate=50000' })
+    const { here, there } = await guestPair({
+      ram: '8M',
+      vcpus: 2,
+      workload: 'random:writes=50,rate=50000',
+    })
     here.start()
     const { destination } = await migratePair(here, there, {
       capabilities: postcopy,

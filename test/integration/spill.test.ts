@@ -221,7 +221,15 @@ describe('a source that spills', () => {
     cleanups.add(() => there.close())
     const destination = await listenFor(there, { capabilities: postcopy })
     const owed = join(folder, 'owed')
-    const guest = ['guest', '--ram', '16M', '--workload', 'random:writes=50,rate=50000', '--spill', owed]
+    const guest = [
+      'guest',
+      '--ram',
+      '16M',
+      '--workload',
+      'random:writes=50,rate=50000',
+      '--spill',
+      owed,
+    ]
     const cli = new Cli([...guest, '--capability', 'postcopy-ram'])
     cli.type(
       'migrate_set_parameter max-postcopy-bandwidth 1048576',

@@ -22,7 +22,7 @@ const plain: Confinement = {
 const anyUser = 65534
 
 interface Report {
-  facts: { id: string; found: string; turnOn?: string }[]
+  facts: { id: string; found: string; remedy?: string }[]
 }
 
 async function doctor(options: ConfinedOptions): Promise<(id: string) => string> {
@@ -35,14 +35,14 @@ async function doctor(options: ConfinedOptions): Promise<(id: string) => string>
   return (id) => {
     const fact = facts.find((one) => one.id === id)
     assert(fact !== undefined, id)
-    return fact.turnOn ?? ''
+    return fact.remedy ?? ''
   }
 }
 
 /** The error message of an open for faults in kernel mode. */
 async function openError(options: ConfinedOptions): Promise<string> {
   const script = `import { Userfaultfd } from ${JSON.stringify(kernel)}
-    try { Userfaultfd.open({ door: 'syscall' }); console.log('opened') }
+    try { Userfaultfd.open({ method: 'syscall' }); console.log('opened') }
     catch (error) { console.log(error.code, error.message) }`
   const args = ['--input-type=module', '-e', script]
   const { stdout } = await runConfined(process.execPath, args, { timeoutMs: 60_000, ...options })
@@ -54,14 +54,14 @@ describe('advice under a seccomp filter', () => {
     it(`that returns ${errno} is to allow the call there, and names no kernel setting`, async function () {
       requires(this, 'root', 'otherUsers')
       const filtered = { uid: anyUser, seccomp: { syscalls: ['userfaultfd'], errno } }
-      const turnOn = await doctor(filtered)
-      for (const id of ['door-syscall', 'door-syscall-user-mode-only']) {
-        assert.match(turnOn(id), /^a seccomp profile that allows userfaultfd/)
-        assert.doesNotMatch(turnOn(id), /sysctl|CAP_SYS_PTRACE|Linux \d/)
+      const remedy = await doctor(filtered)
+      for (const id of ['open-syscall', 'open-syscall-user-mode-only']) {
+        assert.match(remedy(id), /^a seccomp profile that allows userfaultfd/)
+        assert.doesNotMatch(remedy(id), /sysctl|CAP_SYS_PTRACE|Linux \d/)
       }
-      assert.match(turnOn('userfaultfd'), /seccomp profile/)
-      assert.match(turnOn('userfaultfd'), /setfacl/, 'the device does not need the call')
-      assert.doesNotMatch(turnOn('userfaultfd'), /sysctl|CAP_SYS_PTRACE/)
+      assert.match(remedy('userfaultfd'), /seccomp profile/)
+      assert.match(remedy('userfaultfd'), /setfacl/, 'the device does not need the call')
+      assert.doesNotMatch(remedy('userfaultfd'), /sysctl|CAP_SYS_PTRACE/)
 
       const message = await openError(filtered)
       assert.match(message, /seccomp profile that allows userfaultfd/)
@@ -73,10 +73,10 @@ describe('advice under a seccomp filter', () => {
 describe('advice in a user namespace', () => {
   it('is for the host, because its capabilities count', async function () {
     requires(this, 'root', 'otherUsers')
-    const turnOn = await doctor({ uid: anyUser, userNamespace: 'root' })
-    assert.match(turnOn('door-syscall'), /^on the host: sysctl/)
-    assert.match(turnOn('door-device'), new RegExp(`^on the host: setfacl -m u:${anyUser}:rw`))
-    assert.match(turnOn('event-fork'), /outside of this user namespace/)
+    const remedy = await doctor({ uid: anyUser, userNamespace: 'root' })
+    assert.match(remedy('open-syscall'), /^on the host: sysctl/)
+    assert.match(remedy('open-device'), new RegExp(`^on the host: setfacl -m u:${anyUser}:rw`))
+    assert.match(remedy('event-fork'), /outside of this user namespace/)
     const open = await openError({ uid: anyUser, userNamespace: 'root' })
     assert.equal(open, 'opened', 'user-mode faults are open to all')
   })
@@ -84,8 +84,8 @@ describe('advice in a user namespace', () => {
 
 describe('the remedy for a userfaultfd that does not open', () => {
   const call = (userModeOnly: boolean, error?: string) =>
-    ({ door: 'syscall', userModeOnly, error }) as const
-  const device = (error: string) => ({ door: 'device', userModeOnly: false, error }) as const
+    ({ method: 'syscall', userModeOnly, error }) as const
+  const device = (error: string) => ({ method: 'device', userModeOnly: false, error }) as const
 
   for (const [title, answer, others, confinement, expected] of [
     ['rights', call(false, 'EPERM'), [call(true)], {}, /^sysctl .*CAP_SYS_PTRACE$/],

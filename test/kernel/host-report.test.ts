@@ -19,8 +19,8 @@ describe('probeHost', () => {
     assert.deepEqual(report.features, uffd.available)
     const fact = report.facts.find(({ id }) => id === 'userfaultfd')
     assert.equal(fact?.status, uffd.userModeOnly ? 'limited' : 'ok')
-    for (const { door, userModeOnly, error } of report.privileges.doors) {
-      const open = () => Userfaultfd.open({ door, userModeOnly })
+    for (const { method, userModeOnly, error } of report.privileges.openMethods) {
+      const open = () => Userfaultfd.open({ method, userModeOnly })
       if (error === undefined) open().close()
       else assert.throws(open, { code: error })
     }
@@ -29,9 +29,9 @@ describe('probeHost', () => {
   it('has a title and a use for each feature, and advice for each missing one', () => {
     const { facts } = probeHost()
     assert.equal(new Set(facts.map(({ id }) => id)).size, facts.length)
-    for (const { id, title, found, enables, status, turnOn } of facts) {
+    for (const { id, title, found, enables, status, remedy } of facts) {
       assert(title !== '' && found !== '' && enables !== '', id)
-      assert(status === 'ok' || turnOn !== undefined, id)
+      assert(status === 'ok' || remedy !== undefined, id)
     }
   })
 

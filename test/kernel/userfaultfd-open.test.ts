@@ -45,12 +45,12 @@ describe('Userfaultfd.open', () => {
       `import { Userfaultfd } from ${JSON.stringify(kernel)}
        const attempt = (options) => {
          try {
-           const { door, userModeOnly } = Userfaultfd.open(options)
-           console.log(door, userModeOnly)
+           const { method, userModeOnly } = Userfaultfd.open(options)
+           console.log(method, userModeOnly)
          } catch (error) { console.log(error.code, error.syscall, error.hint) }
        }
-       attempt({ door: 'syscall' })
-       attempt({ door: 'syscall', userModeOnly: false })
+       attempt({ method: 'syscall' })
+       attempt({ method: 'syscall', userModeOnly: false })
        attempt({ userModeOnly: true })
        attempt({ features: ['EVENT_FORK'] })`,
       [],
@@ -70,14 +70,17 @@ describe('Userfaultfd.open', () => {
     assert.throws(() => Userfaultfd.open({ features: ['WP_SYNC'] }), TypeError)
     // @ts-expect-error a misspelt option
     assert.throws(() => Userfaultfd.open({ feature: [] }), TypeError)
-    // @ts-expect-error a door that does not exist
-    assert.throws(() => Userfaultfd.open({ door: 'window' }), RangeError)
+    // @ts-expect-error a method that does not exist
+    assert.throws(() => Userfaultfd.open({ method: 'window' }), RangeError)
   })
 
   it('gives every handle of a process the same descriptor, open until the last is closed', () => {
     const uffd = openUffd({ features: ['THREAD_ID'] })
     const other = Userfaultfd.attach(uffd.id)
-    assert.deepEqual([other.fd, other.features, other.door], [uffd.fd, uffd.features, uffd.door])
+    assert.deepEqual(
+      [other.fd, other.features, other.method],
+      [uffd.fd, uffd.features, uffd.method],
+    )
     uffd.close()
     uffd.close()
     assert.equal(other.read(), 0)

@@ -97,10 +97,10 @@ function probe(check: () => boolean, reason: string): string | undefined {
   return check() ? undefined : reason
 }
 
-/** @param door - one open method; default: any */
-function opensForKernelFaults(door?: 'syscall'): boolean {
-  return readPrivileges().doors.some(
+/** @param method - one open method; default: any */
+function opensForKernelFaults(method?: 'syscall'): boolean {
+  return readPrivileges().openMethods.some(
     (tried) =>
-      !tried.userModeOnly && tried.error === undefined && (door ?? tried.door) === tried.door,
+      !tried.userModeOnly && tried.error === undefined && (method ?? tried.method) === tried.method,
   )
 }

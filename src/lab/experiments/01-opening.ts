@@ -68,7 +68,7 @@ export const openMatrix = experiment({
   run(lab) {
     const index = new URL('../index.js', import.meta.url).href
     const script = (device: string) => {
-      const path = join(lab.scratch, `doors-${device.replaceAll('/', '-')}.mjs`)
+      const path = join(lab.scratch, `open-methods-${device.replaceAll('/', '-')}.mjs`)
       writeFileSync(path, tryDoors(index, device), { mode: 0o644 })
       return path
     }
