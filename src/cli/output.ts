@@ -36,10 +36,16 @@ export class OutputStream {
   readonly isTerminal: boolean
   #failure: NodeJS.ErrnoException | undefined
 
-  constructor(fd: 1 | 2, standard: NodeJS.WriteStream) {
-    this.isTerminal = isatty(fd)
-    this.stream = isFile(fd) && !this.isTerminal ? new FileStream(fd) : standard
+  constructor(stream: Writable, isTerminal: boolean) {
+    this.stream = stream
+    this.isTerminal = isTerminal
     this.stream.on('error', (error) => this.#fail(error))
+  }
+
+  /** A standard stream of this process. */
+  static of(fd: 1 | 2, standard: NodeJS.WriteStream): OutputStream {
+    const isTerminal = isatty(fd)
+    return new OutputStream(isFile(fd) && !isTerminal ? new FileStream(fd) : standard, isTerminal)
   }
 
   /** The error of the first failed write. */
@@ -69,13 +75,26 @@ export class OutputStream {
 }
 
 export class Output {
-  readonly stdout: OutputStream
-  readonly #stderr: OutputStream
+  #stdout = OutputStream.of(1, process.stdout)
+  #stderr = OutputStream.of(2, process.stderr)
   #hasLine = false
 
-  constructor() {
-    this.stdout = new OutputStream(1, process.stdout)
-    this.#stderr = new OutputStream(2, process.stderr)
+  get stdout(): OutputStream {
+    return this.#stdout
+  }
+
+  /**
+   * Writes to these streams instead of those of the process.
+   *
+   * @returns a function that ends this
+   */
+  redirect(stdout: Writable, stderr: Writable): () => void {
+    const standard = [this.#stdout, this.#stderr] as const
+    this.#stdout = new OutputStream(stdout, false)
+    this.#stderr = new OutputStream(stderr, false)
+    return () => {
+      ;[this.#stdout, this.#stderr] = standard
+    }
   }
 
   /** Whether stderr is a terminal, which can show a changing line. */

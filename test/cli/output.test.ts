@@ -5,7 +5,8 @@ import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { cleanups } from '../support/cleanup.js'
 import { golden } from '../stream/golden.js'
-import { Cli, MAIN, runCli, temporaryFolder } from './support.js'
+import { runInside } from './inside.js'
+import { Cli, MAIN, temporaryFolder } from './support.js'
 
 /**
  * Runs a command in a shell, as `"$@"`.
@@ -96,7 +97,7 @@ describe('the output of a command', () => {
     })
     closeSync(fd)
     assert.deepEqual(await once(child, 'close'), [0, null])
-    assert.equal(readFileSync(file, 'utf8'), (await runCli(['lab', 'list', '--json'])).stdout)
+    assert.equal(readFileSync(file, 'utf8'), (await runInside(['lab', 'list', '--json'])).stdout)
   })
 })
 

@@ -9,7 +9,8 @@ import { QemuLog } from '../../src/cli/qemu-log.js'
 import { parkBytes } from '../park/support.js'
 import { cleanups } from '../support/cleanup.js'
 import { golden } from '../stream/golden.js'
-import { runCli, temporaryFolder } from './support.js'
+import { runInside } from './inside.js'
+import { temporaryFolder } from './support.js'
 
 const MISSING_CPU =
   "qemu-system-x86_64: Unknown savevm section or instance 'cpu_common' 1. Make sure\n"
@@ -49,7 +50,7 @@ async function refuse(
 ): Promise<string> {
   const { directory } = await parkBytes(golden('precopy'))
   const uri = await refusingQemu(lastWords, order)
-  const { status, stderr } = await runCli(['resume', directory, uri, '--qemu-log', log])
+  const { status, stderr } = await runInside(['resume', directory, uri, '--qemu-log', log])
   assert.equal(status, 1, stderr)
   assert.match(stderr, /\n +It takes a "pc-/, 'it was refused')
   return stderr
@@ -102,7 +103,7 @@ describe('resume --qemu-log', () => {
 
   it('is refused for several URIs', async () => {
     const args = ['resume', 'vm', 'unix:a', 'unix:b', '--qemu-log', 'log']
-    const { status, stderr } = await runCli(args)
+    const { status, stderr } = await runInside(args)
     assert.equal(status, 1)
     assert.equal(stderr, 'postcopy: --qemu-log works with a single URI only [ERR_USAGE]\n')
   })

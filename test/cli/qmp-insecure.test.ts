@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
-import { runCli, temporaryFolder } from './support.js'
+import { runInside } from './inside.js'
+import { temporaryFolder } from './support.js'
 
 describe('--qmp on tcp', () => {
   const commands = {
@@ -12,7 +13,7 @@ describe('--qmp on tcp', () => {
     it(`is refused by ${name} before it does anything, without --qmp-tcp-insecure`, async () => {
       const directory = join(await temporaryFolder(), 'vm')
       const own = args.map((arg) => (arg === 'DIR' ? directory : arg))
-      const { status, stdout, stderr } = await runCli(own)
+      const { status, stdout, stderr } = await runInside(own)
       assert.equal(status, 1)
       assert.equal(stdout, '')
       assert.match(stderr, /^postcopy: QMP on tcp:\S* has no password.* \[ERR_QMP_INSECURE\]/)

@@ -8,6 +8,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { Scope, ScopeClosed } from '../../src/cli/scope.js'
 import { parkedVm } from '../park/support.js'
 import { cleanups } from '../support/cleanup.js'
+import { runInside } from './inside.js'
 import { Cli, runCli, temporaryFolder } from './support.js'
 
 describe('a set-up that fails', () => {
@@ -61,7 +62,7 @@ describe('a set-up that fails', () => {
         const words = args.map((word) =>
           Object.entries(given).reduce((text, [name, value]) => text.replace(name, value), word),
         )
-        const { status, stderr } = await runCli(words)
+        const { status, stderr } = await runInside(words)
         assert.equal(status, 1, stderr)
         assert.match(stderr, /at: a file that is not a socket exists there; .* \[EADDRINUSE\]/)
         assert.doesNotMatch(stderr, /the guest runs|waiting for/)

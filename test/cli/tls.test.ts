@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { makeCredentials } from '../support/certificates.js'
 import { requires } from '../support/requires.js'
+import { runInside } from './inside.js'
 import { Cli, runCli, temporaryFolder } from './support.js'
 
 const WARNING = /postcopy: warning: guest memory crosses the network unencrypted/g
@@ -91,7 +92,7 @@ describe('TLS on the command line', function () {
   ]
   for (const [what, args, message] of refused) {
     it(`refuses ${what}`, async () => {
-      const { status, stdout, stderr } = await runCli(args)
+      const { status, stdout, stderr } = await runInside(args)
       assert.equal(status, 1)
       assert.equal(stdout, '')
       assert.match(stderr, message)

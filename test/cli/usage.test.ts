@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
+import { runInside } from './inside.js'
 import { runCli } from './support.js'
 
 interface DoctorObject {
@@ -39,7 +40,7 @@ describe('the command line', () => {
   ]
   for (const [args, pattern] of refused) {
     it(`refuses ${args.join(' ')}`, async () => {
-      const { status, stdout, stderr } = await runCli(args)
+      const { status, stdout, stderr } = await runInside(args)
       assert.equal(status, 1)
       assert.equal(stdout, '')
       assert.match(stderr, pattern)
@@ -56,7 +57,7 @@ describe('the command line', () => {
   ]
   for (const [args, command] of nested) {
     it(`refers to the help of that command: ${args.join(' ')}`, async () => {
-      const { stderr } = await runCli(args)
+      const { stderr } = await runInside(args)
       const [, named] = /; see postcopy ?(.*?) ?--help\n$/.exec(stderr) ?? []
       assert.equal(named, command, stderr)
     })
@@ -75,7 +76,7 @@ describe('the command line', () => {
       ['guest', '--ram', 'no-such-name'],
     ]
     for (const args of cases) {
-      const { status, stderr } = await runCli(args)
+      const { status, stderr } = await runInside(args)
       assert.equal(status, 1)
       assert.equal(stderr.split(/unix:\/long|no-such-name/).length, 2, stderr)
     }
@@ -100,7 +101,7 @@ describe('the command line', () => {
   })
 
   it('refuses a guest without a monitor and without QMP', async () => {
-    const { status, stderr } = await runCli(['guest', '--monitor', 'none'])
+    const { status, stderr } = await runInside(['guest', '--monitor', 'none'])
     assert.equal(status, 1)
     assert.equal(stderr, 'postcopy: --monitor none needs --qmp [ERR_INVALID_MONITOR]\n')
   })
@@ -113,7 +114,7 @@ describe('the command line', () => {
 
   for (const command of [[], ['guest'], ['demo'], ['doctor']]) {
     it(`explains ${['postcopy', ...command].join(' ')}`, async () => {
-      const { status, stdout } = await runCli([...command, '--help'])
+      const { status, stdout } = await runInside([...command, '--help'])
       assert.equal(status, 0)
       assert.match(stdout, /^Usage: postcopy/)
     })
@@ -134,7 +135,7 @@ describe('postcopy doctor', () => {
   })
 
   it('marks each feature by a word and a symbol', async () => {
-    const { stdout } = await runCli(['doctor'])
+    const { stdout } = await runInside(['doctor'])
     assert.match(
       stdout,
       /✔ ok .*Page faults of this process|! limited .*Page faults of this process/,

@@ -24,6 +24,7 @@ import { readHost } from '../../src/host/host.js'
 import { readRegularFile, readUserFile, writeUserFile } from '../../src/user-files.js'
 import { cleanups } from '../support/cleanup.js'
 import { golden } from '../stream/golden.js'
+import { runInside } from './inside.js'
 import { Cli, MAIN, runCli, temporaryFolder } from './support.js'
 
 async function makeFifo(): Promise<string> {
@@ -119,9 +120,15 @@ describe('a page that cannot be written', () => {
       const names = { ENOENT: 'nodir/x.html', EISDIR: '', ENOTDIR: 'file/x.html' }
       const file = join(folder, names[code])
       const runs = [
-        runCli([...demo, file]),
-        runCli(['lab', 'report', '--output', file]),
-        promisify(execFile)(process.execPath, [bench, 'push', '--quick', '--html', file]).then(
+        await runInside([...demo, file]),
+        await runInside(['lab', 'report', '--output', file]),
+        await promisify(execFile)(process.execPath, [
+          bench,
+          'push',
+          '--quick',
+          '--html',
+          file,
+        ]).then(
           (said) => ({ status: 0, ...said }),
           (error: unknown) => {
             const { code: status, ...said } = error as {
@@ -133,7 +140,7 @@ describe('a page that cannot be written', () => {
           },
         ),
       ]
-      for (const { status, stdout, stderr } of await Promise.all(runs)) {
+      for (const { status, stdout, stderr } of runs) {
         assert.equal(status, 1, stdout)
         assert.equal(stdout, '')
         assert.equal(stderr, `postcopy: ${file}: it cannot be written (${code}) [${code}]\n`)
@@ -151,7 +158,7 @@ describe('a page that cannot be written', () => {
   })
 
   it('does not affect the JSON object of a demo with --json', async () => {
-    const { status, stdout } = await runCli([...demo, '/dev/full', '--json'])
+    const { status, stdout } = await runInside([...demo, '/dev/full', '--json'])
     assert.equal(status, 1)
     const [line = '', ...more] = stdout.trim().split('\n')
     assert.deepEqual(more, [])
@@ -162,7 +169,7 @@ describe('a page that cannot be written', () => {
     const { experiments } = await select(await loadCatalogue(), [])
     const id = experiments[0]?.id ?? ''
     const args = ['lab', 'report', id, '--quiet', '--output', '/dev/full']
-    const { status, stdout, stderr } = await runCli(args)
+    const { status, stdout, stderr } = await runInside(args)
     assert.equal(status, 1)
     assert.match(stderr, /ENOSPC/)
     assert(stdout.includes(id), stdout)
@@ -173,7 +180,7 @@ describe('a page that cannot be written', () => {
 describe('a file that must be a regular file', () => {
   it('is refused in the lab if it is a FIFO', async () => {
     const fifo = await makeFifo()
-    const { status, stderr } = await runCli(['lab', 'run', fifo])
+    const { status, stderr } = await runInside(['lab', 'run', fifo])
     assert.equal(status, 1)
     assert.match(stderr, /is not a regular file \[ERR_LAB_UNKNOWN\]/)
   })
@@ -183,7 +190,7 @@ describe('a file that must be a regular file', () => {
     execFileSync('mkfifo', [join(folder, 'ca-cert.pem')])
     const to = join(folder, 'vm')
     const args = ['park', 'tcp:127.0.0.1:0', '--to', to, '--tls-creds', folder]
-    const { status, stderr } = await runCli(args)
+    const { status, stderr } = await runInside(args)
     assert.equal(status, 1)
     assert.match(stderr, /ca-cert\.pem.* \[ERR_TLS_CREDENTIALS\]/)
   })
@@ -207,7 +214,7 @@ describe('a file that cannot be accessed or read', () => {
   ] as const) {
     it(`is named with the reason by ${title}`, async () => {
       const loop = await makeLoop('file.mjs')
-      const { status, stderr } = await runCli(args.map((arg) => (arg === 'FILE' ? loop : arg)))
+      const { status, stderr } = await runInside(args.map((arg) => (arg === 'FILE' ? loop : arg)))
       assert.equal(status, 1)
       assert.match(stderr, pattern)
     })
@@ -272,8 +279,10 @@ describe('pipes of the shell', () => {
     const [document, folder] = [await labDocument(), await temporaryFolder()]
     const page = join(folder, 'page.html')
     const report = '"$0" "$1" lab report --input "$2" --output'
-    assert.equal(shell(`${report} /dev/null`, document).status, 0)
-    const full = shell(`${report} /dev/full`, document)
+    const write = (device: string) =>
+      runInside(['lab', 'report', '--input', document, '--output', device])
+    assert.equal((await write('/dev/null')).status, 0)
+    const full = await write('/dev/full')
     assert.equal(full.status, 1)
     assert.match(full.stderr, /\/dev\/full: it cannot be written \(ENOSPC\) \[ENOSPC\]/)
     const piped = shell(`${report} /dev/stdout | cat > "$3"`, document, page)

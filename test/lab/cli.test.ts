@@ -6,6 +6,7 @@ import { spawnSync } from 'node:child_process'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { LabDocument } from '../../src/lab/document.js'
+import { runInside } from '../cli/inside.js'
 
 const here = dirname(fileURLToPath(import.meta.url))
 const main = join(here, '../../bundle/cli/main.js')
@@ -19,8 +20,8 @@ function lab(...args: string[]): { status: number | null; stdout: string; stderr
 }
 
 describe('postcopy lab', () => {
-  it('lists the questions', () => {
-    const { status, stdout } = lab('list', 'fill')
+  it('lists the questions', async () => {
+    const { status, stdout } = await runInside(['lab', 'list', 'fill'])
     assert.equal(status, 0)
     assert.match(stdout, /copy-partial/)
     assert.match(stdout, /\d+ experiments/)
@@ -34,8 +35,9 @@ describe('postcopy lab', () => {
     assert.match(stdout, /1 as expected, 0 differs, 0 not possible here, 0 broken/)
   })
 
-  it('can treat a feature as absent', () => {
-    const { stdout } = lab('run', '--quiet', '--json', '--without', 'POISON', 'copy-over-markers')
+  it('can treat a feature as absent', async () => {
+    const words = ['--quiet', '--json', '--without', 'POISON', 'copy-over-markers']
+    const { stdout } = await runInside(['lab', 'run', ...words])
     const [row] = (JSON.parse(stdout) as LabDocument).rows
     assert.equal(row?.verdict, 'not possible here')
     assert.equal(row.reason, 'needs UFFD_FEATURE_POISON (Linux 6.6)')
@@ -62,8 +64,8 @@ describe('postcopy lab', () => {
     [['rnu'], /\[ERR_USAGE\]/],
   ]
   for (const [args, message] of refusals) {
-    it(`refuses lab ${args.slice(0, 2).join(' ').replace(main, 'A')}`, () => {
-      const { status, stderr } = lab(...args)
+    it(`refuses lab ${args.slice(0, 2).join(' ').replace(main, 'A')}`, async () => {
+      const { status, stderr } = await runInside(['lab', ...args])
       assert.equal(status, 1)
       assert.match(stderr, message)
       assert.equal(stderr.trim().split('\n').length, 1)

@@ -7,7 +7,8 @@ import { readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { inspectParked, inspectStream } from '../../src/park/index.js'
 import * as stream from '../../src/stream/index.js'
-import { runCli, temporaryFolder } from '../cli/support.js'
+import { runInside } from '../cli/inside.js'
+import { temporaryFolder } from '../cli/support.js'
 import { golden } from '../stream/golden.js'
 import * as short from '../stream/short-stream.js'
 import { runNode } from '../support/node-script.js'
@@ -108,7 +109,7 @@ describe('the bounds of inspect', () => {
     })
     truncateSync(path, 1_900_000_000)
     assert.throws(() => inspectParked(directory), { code: 'ERR_PARKED_FORMAT' })
-    const { stderr } = await runCli(['inspect', directory])
+    const { stderr } = await runInside(['inspect', directory])
     assert.match(stderr, /manifest\.json has 1900000000 bytes, the limit is 4194304/)
   })
 
@@ -157,10 +158,10 @@ describe('inspecting RAM blocks with names of Object members', () => {
       [...diskBytes],
       names.map((name) => [name, 4096]),
     )
-    const words = await runCli(['inspect', directory])
+    const words = await runInside(['inspect', directory])
     for (const name of names)
       assert.match(words.stdout, new RegExp(`${name} .* 4\\.00 KiB │$`, 'm'))
-    const json = await runCli(['inspect', directory, '--json'])
+    const json = await runInside(['inspect', directory, '--json'])
     assert.match(json.stdout, /"diskBytes":\{"__proto__":4096,"constructor":4096/)
   })
 })

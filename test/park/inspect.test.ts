@@ -3,6 +3,7 @@ import { appendFileSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describeDevices, listDevices } from '../../src/park/device-list.js'
 import { type StreamReport, inspectParked, inspectStream } from '../../src/park/index.js'
+import { runInside } from '../cli/inside.js'
 import { runCli, temporaryFolder } from '../cli/support.js'
 import { golden } from '../stream/golden.js'
 import * as short from '../stream/short-stream.js'
@@ -152,10 +153,10 @@ describe('postcopy park, resume and inspect', () => {
       [file, 'stream'],
       [directory, 'parked-vm'],
     ] as const) {
-      const words = await runCli(['inspect', path])
+      const words = await runInside(['inspect', path])
       assert.equal(words.status, 0, words.stderr)
       assert.match(words.stdout, /pc\.ram .*[\s\S]*globalstate/)
-      const json = await runCli(['inspect', path, '--json', '--verify'])
+      const json = await runInside(['inspect', path, '--json', '--verify'])
       assert.equal((JSON.parse(json.stdout) as { kind: string }).kind, kind)
     }
   })
@@ -174,7 +175,7 @@ describe('postcopy park, resume and inspect', () => {
   ]
   for (const [args, pattern] of refused) {
     it(`refuse ${args.join(' ')}`, async () => {
-      const { status, stderr } = await runCli(args)
+      const { status, stderr } = await runInside(args)
       assert.equal(status, 1)
       assert.match(stderr, pattern)
       assert.match(stderr, /^postcopy: [^\n]*\n$/)
@@ -183,10 +184,10 @@ describe('postcopy park, resume and inspect', () => {
 
   it('exit with status 1 for an invalid stream', async () => {
     const file = await save(Buffer.from('hello, world'))
-    const { status, stdout } = await runCli(['inspect', file])
+    const { status, stdout } = await runInside(['inspect', file])
     assert.equal(status, 1)
     assert.match(stdout, /odd: 0x68656c6c does not begin a migration stream/)
-    const park = await runCli(['park', '--from', file, '--to', `${file}.vm`])
+    const park = await runInside(['park', '--from', file, '--to', `${file}.vm`])
     assert.equal(park.status, 1)
     assert.match(park.stderr, /\[ERR_STREAM_MAGIC\]/)
   })

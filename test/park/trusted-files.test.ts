@@ -17,6 +17,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { Park, ParkedVm, type ParkOptions, WorkingSet } from '../../src/park/index.js'
+import { runInside } from '../cli/inside.js'
 import { Cli, runCli, temporaryFolder } from '../cli/support.js'
 import { golden } from '../stream/golden.js'
 import { cleanups } from '../support/cleanup.js'
@@ -155,9 +156,9 @@ describe('opening a parked VM', () => {
     }
     assert.throws(() => ParkedVm.open(directory), { ...untrusted, message: /user 12345/ })
     ParkedVm.open(directory, { allowForeignDirectory: true }).close()
-    const refused = await runCli(['inspect', directory])
+    const refused = await runInside(['inspect', directory])
     assert.match(refused.stderr, /--allow-foreign-directory/)
-    const taken = await runCli(['inspect', directory, '--allow-foreign-directory'])
+    const taken = await runInside(['inspect', directory, '--allow-foreign-directory'])
     assert.equal(taken.status, 0, taken.stderr)
   })
 

@@ -10,7 +10,7 @@ import {
 import { join } from 'node:path'
 import { type Manifest, ParkedVm, WorkingSet, inspectParked } from '../../src/park/index.js'
 import { decodeWorkingSet } from '../../src/park/working-set-file.js'
-import { runCli } from '../cli/support.js'
+import { runInside } from '../cli/inside.js'
 import { golden } from '../stream/golden.js'
 import { cleanups } from '../support/cleanup.js'
 import { parkBytes } from './support.js'
@@ -231,7 +231,7 @@ describe('the file of a working set', () => {
     const report = inspectParked(vm.directory)
     assert.deepEqual(report.workingSet, { pageCount: 3 })
     assert.deepEqual(report.oddities, [])
-    const { stdout } = await runCli(['inspect', vm.directory])
+    const { stdout } = await runInside(['inspect', vm.directory])
     assert.match(stdout, /^working set: 3 pages \(12\.0 KiB\), pushed first by resume$/m)
     assert.doesNotMatch(stdout, /odd/)
   })
