@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { lendHugePages } from '../support/huge-pages.js'
 import { requires } from '../support/requires.js'
-import { Cli, isAlive, runCli, temporaryFolder } from './support.js'
+import { runInside } from './inside.js'
+import { Cli, type CliResult, isAlive, runCli, temporaryFolder } from './support.js'
 
 interface DemoObject {
   status: string
@@ -23,7 +24,7 @@ interface DemoObject {
 const small = ['demo', '--json', '--ram', '64M', '--workload', 'random:writes=30,rate=50000']
 
 async function demo(...args: readonly string[]): Promise<DemoObject> {
-  const { status, stdout, stderr } = await runCli([...small, ...args])
+  const { status, stdout, stderr } = await runInside([...small, ...args])
   assert.equal(status, 0, stderr)
   const [line = '', ...more] = stdout.trim().split('\n').reverse()
   assert.deepEqual(more, [], 'only the object goes to stdout')
@@ -72,7 +73,7 @@ describe('postcopy demo --json', () => {
   })
 
   it('migrates by plain precopy with --postcopy-after never', async () => {
-    const { ram, ...object } = await demo('--postcopy-after', 'never')
+    const { ram, ...object } = await demo('--ram', '16M', '--postcopy-after', 'never')
     assert.equal(ram['postcopy-requests'], 0)
     assert.equal(ram['postcopy-bytes'], 0)
     assert.equal(object['x-pages']['precopied'], (ram['total'] ?? 0) / 4096)
@@ -80,13 +81,13 @@ describe('postcopy demo --json', () => {
   })
 
   it('verifies an idle guest, too', async () => {
-    const { status, stdout } = await runCli([...small, '--workload', 'idle'])
+    const { status, stdout } = await runInside([...small, '--ram', '16M', '--workload', 'idle'])
     assert.equal(status, 0)
     assert.equal((JSON.parse(stdout) as DemoObject).verified, true)
   })
 
   it('fails with the error code of a guest that cannot be created', async () => {
-    const { status, stdout, stderr } = await runCli([...small, '--ram', '99999G'])
+    const { status, stdout, stderr } = await runInside([...small, '--ram', '99999G'])
     assert.equal(status, 1)
     const object = JSON.parse(stdout) as DemoObject
     assert.equal(object['x-error-code'], 'ERR_INVALID_MACHINE')
@@ -97,7 +98,7 @@ describe('postcopy demo --json', () => {
   })
 
   it('exits with status 1 and prints a JSON object if the guest cannot be created', async () => {
-    const { status, stdout, stderr } = await runCli([
+    const { status, stdout, stderr } = await runInside([
       ...small,
       '--ram',
       '64M',
@@ -113,46 +114,46 @@ describe('postcopy demo --json', () => {
 })
 
 describe('postcopy demo', () => {
-  it('prints its progress and its verdict', async () => {
-    const { status, stdout, stderr } = await runCli([
-      ...['demo', '--ram', '64M', '--postcopy-after', 'now'],
-    ])
-    assert.equal(status, 0, stderr)
-    assert.match(stderr, /source> migrate -d tcp:127\.0\.0\.1:\d+\n/)
-    for (const row of ['total time', 'downtime', 'pages requested', 'fault latency', 'blocktime']) {
-      assert(stdout.includes(row), row)
-    }
-    assert.match(stdout, /✔ verified: 16,384 pages are right/)
-  })
+  describe('with --report', () => {
+    let result: CliResult
+    let page: string
 
-  it('writes a self-contained report', async () => {
-    const path = join(await temporaryFolder(), 'report.html')
-    const { status } = await runCli([
-      'demo',
-      '--ram',
-      '64M',
-      '--postcopy-after',
-      'now',
-      '--report',
-      path,
-    ])
-    assert.equal(status, 0)
-    const page = await readFile(path, 'utf8')
-    // Two page maps, and plots of fault latency, rates and work.
-    assert.equal(page.match(/<svg /g)?.length, 5)
-    assert.match(page, /verified: 16,384 pages are right/)
-    assert(!/<script|<link|<img|@import|url\((?!#)/.test(page), 'nothing is loaded')
-    const addresses = new Set(page.match(/https?:\/\/[^"]+/g))
-    assert.deepEqual([...addresses].sort(), [
-      'http://www.w3.org/1999/xlink',
-      'http://www.w3.org/2000/svg',
-    ])
+    before(async () => {
+      const path = join(await temporaryFolder(), 'report.html')
+      const args = ['demo', '--ram', '64M', '--postcopy-after', 'now', '--report', path]
+      result = await runCli(args)
+      page = await readFile(path, 'utf8').catch(() => '')
+    })
+
+    it('prints its progress and its verdict', () => {
+      const { status, stdout, stderr } = result
+      assert.equal(status, 0, stderr)
+      assert.match(stderr, /source> migrate -d tcp:127\.0\.0\.1:\d+\n/)
+      for (const row of [
+        ...['total time', 'downtime', 'pages requested', 'fault latency', 'blocktime'],
+      ]) {
+        assert(stdout.includes(row), row)
+      }
+      assert.match(stdout, /✔ verified: 16,384 pages are right/)
+    })
+
+    it('writes a self-contained report', () => {
+      // Two page maps, and plots of fault latency, rates and work.
+      assert.equal(page.match(/<svg /g)?.length, 5)
+      assert.match(page, /verified: 16,384 pages are right/)
+      assert(!/<script|<link|<img|@import|url\((?!#)/.test(page), 'nothing is loaded')
+      const addresses = new Set(page.match(/https?:\/\/[^"]+/g))
+      assert.deepEqual([...addresses].sort(), [
+        'http://www.w3.org/1999/xlink',
+        'http://www.w3.org/2000/svg',
+      ])
+    })
   })
 
   it('writes one picture if the name of the report ends with .svg', async () => {
     const path = join(await temporaryFolder(), 'report.svg')
     const args = ['demo', '--ram', '16M', '--postcopy-after', 'now', '--report', path]
-    const { status } = await runCli(args)
+    const { status } = await runInside(args)
     assert.equal(status, 0)
     const picture = await readFile(path, 'utf8')
     assert.match(picture, /^<svg xmlns="http:\/\/www\.w3\.org\/2000\/svg" /)
@@ -171,10 +172,10 @@ describe('postcopy demo', () => {
   })
 
   const moments: readonly (readonly [string, readonly string[], RegExp])[] = [
-    ['while it starts', [], /runs in process/],
+    ['while it starts', ['--ram', '32M'], /runs in process/],
     ['in precopy', ['--postcopy-after', 'never'], /precopy: /],
     ['in postcopy', ['--postcopy-after', 'now'], /postcopy: the guest runs/],
-    ['at the end', ['--postcopy-after', 'now'], /destination> verify/],
+    ['at the end', ['--ram', '32M', '--postcopy-after', 'now'], /destination> verify/],
   ]
   for (const [moment, args, pattern] of moments) {
     it(`leaves no process running after SIGTERM ${moment}`, async () => {
@@ -190,7 +191,7 @@ describe('postcopy demo', () => {
   }
 
   it('leaves no process running when it is killed', async () => {
-    const cli = new Cli(['demo', '--ram', '64M', '--postcopy-after', 'now'])
+    const cli = new Cli(['demo', '--ram', '16M', '--postcopy-after', 'now'])
     const [, source, destination] = await cli.seen(/runs in process (\d+); process (\d+) waits/)
     cli.child.kill('SIGKILL')
     await cli.ended
