@@ -4,7 +4,9 @@ import { MigrationRun, type RunOptions, type RunResult } from '../../src/cli/dem
 import { judge, summaryObject } from '../../src/cli/demo/summary.js'
 import { cleanups } from '../support/cleanup.js'
 
-const common = ['--ram', '32M', '--vcpus', '1']
+const common = ['--ram', '16M', '--vcpus', '1']
+/** A guest that leaves most of a processor to the migration. */
+const slow = ['--workload', 'random:rate=20000']
 
 function guests(sourceArgs: readonly string[], destinationArgs: readonly string[]) {
   const source = new GuestProcess('source', [...common, ...sourceArgs])
@@ -32,7 +34,7 @@ function watch(options: Partial<RunOptions> = {}): RunOptions & { notes: string[
 describe('a migration of the demo', () => {
   it('has samples, milestones and a map of how the pages were received', async () => {
     const { source, destination } = guests(
-      ['--capability', 'postcopy-ram', '--workload', 'random:rate=20000'],
+      ['--capability', 'postcopy-ram', ...slow],
       ['--capability', 'postcopy-ram'],
     )
     const result = await new MigrationRun(source, destination, watch()).run()
@@ -58,7 +60,7 @@ describe('a migration of the demo', () => {
   })
 
   it('reports the messages of both ends if it fails', async () => {
-    const { source, destination } = guests(['--capability', 'postcopy-ram'], [])
+    const { source, destination } = guests(['--capability', 'postcopy-ram', ...slow], [])
     await assert.rejects(new MigrationRun(source, destination, watch()).run(), {
       code: 'ERR_DEMO_MIGRATION',
       message: /source failed: .*; destination failed: .*postcopy-ram is off here/,
@@ -66,12 +68,12 @@ describe('a migration of the demo', () => {
   })
 
   it('ends a precopy that does not converge, with rates and advice', async () => {
-    const { source, destination } = guests(['--workload', 'sweep:hot=8M,writes=100'], [])
+    const { source, destination } = guests(['--workload', 'sweep:hot=4M,writes=100,rate=5000'], [])
     const options = watch({
       postcopyAfter: 'never',
-      // A round of 8 MiB takes a second, so that the guest writes all of it again
+      // A round of 4 MiB takes a second, so that the guest writes most of it again
       // even on a slow host.
-      parameters: { 'max-bandwidth': '8M', 'downtime-limit': '0' },
+      parameters: { 'max-bandwidth': '4M', 'downtime-limit': '0' },
     })
     const isHinted = (): boolean => options.notes.some((note) => note.includes('in round'))
     const limited: RunOptions = {
@@ -89,7 +91,7 @@ describe('a migration of the demo', () => {
   })
 
   it('detects that a guest process has ended', async () => {
-    const { source, destination } = guests([], [])
+    const { source, destination } = guests(slow, [])
     await source.command('info status')
     const options = watch({
       postcopyAfter: 'never',
