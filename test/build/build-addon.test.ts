@@ -20,22 +20,24 @@ const root = fileURLToPath(new URL('../../../', import.meta.url))
 const outputs = ['postcopy.node', 'vcpu.node', 'lab.node', 'floor']
 
 /** Records its command; creates the files that node-gyp would create. */
-const fakeNodeGyp = `#!${process.execPath}
-const { appendFileSync, mkdirSync, writeFileSync, existsSync, rmSync } = require('node:fs')
-const command = process.argv[2]
-appendFileSync('commands', command + '\\n')
-if (command === 'rebuild') {
-  rmSync('build', { recursive: true, force: true })
-  mkdirSync('build/Release', { recursive: true })
-  writeFileSync('build/Makefile', '')
-} else if (!existsSync('build/Makefile')) process.exit(1)
-if (existsSync('broken')) process.exit(1)
-// make does not touch outputs that do not depend on the changed source.
-for (const name of ${JSON.stringify(outputs)}) {
-  const path = 'build/Release/' + name
-  if (name === 'postcopy.node' || !existsSync(path)) writeFileSync(path, '')
-}
+const fakeNodeGyp = `#!/bin/sh
+echo "$1" >> commands
+if [ "$1" = rebuild ]; then
+  rm -rf build
+  mkdir -p build/Release
+  : > build/Makefile
+elif [ ! -e build/Makefile ]; then
+  exit 1
+fi
+if [ -e broken ]; then exit 1; fi
+# make does not touch outputs that do not depend on the changed source.
+for name in ${outputs.join(' ')}; do
+  if [ $name = postcopy.node ] || [ ! -e build/Release/$name ]; then : > build/Release/$name; fi
+done
 `
+
+/** Stands in for the compiler and the programs that it needs, whose checks take long. */
+const present = '#!/bin/sh\n'
 
 /** A clone with built addons. */
 class Clone {
@@ -48,8 +50,12 @@ class Clone {
     for (const name of ['native', 'binding.gyp', 'scripts']) {
       cpSync(join(root, name), join(this.folder, name), { recursive: true })
     }
-    mkdirSync(join(this.folder, 'node_modules/.bin'), { recursive: true })
-    writeFileSync(join(this.folder, 'node_modules/.bin/node-gyp'), fakeNodeGyp, { mode: 0o755 })
+    const programs = join(this.folder, 'node_modules/.bin')
+    mkdirSync(programs, { recursive: true })
+    writeFileSync(join(programs, 'node-gyp'), fakeNodeGyp, { mode: 0o755 })
+    for (const name of ['c++', 'make', 'python3']) {
+      writeFileSync(join(programs, name), present, { mode: 0o755 })
+    }
     assert.deepEqual(this.build(), ['rebuild'], 'a new clone')
   }
 
@@ -58,9 +64,12 @@ class Clone {
     const log = join(this.folder, 'commands')
     writeFileSync(log, '')
     const script = join(this.folder, 'scripts/build-addon.mjs')
-    // Instead of a real compiler, whose check of the headers takes a second.
-    const env = { ...process.env, CXX: 'true' }
-    const { status: found, stderr } = spawnSync(process.execPath, [script], { encoding: 'utf8', env })
+    const path = `${join(this.folder, 'node_modules/.bin')}:${process.env['PATH'] ?? ''}`
+    const env = { ...process.env, PATH: path, CXX: 'c++' }
+    const { status: found, stderr } = spawnSync(process.execPath, [script], {
+      encoding: 'utf8',
+      env,
+    })
     assert.equal(found, status, stderr)
     return readFileSync(log, 'utf8').split('\n').filter(Boolean)
   }
