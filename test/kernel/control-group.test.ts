@@ -158,8 +158,8 @@ describe('a process whose control group has too little memory for RAM', () => {
   })
 
   // Enough for the RAM and a process with sanitizers, but not for twice the RAM.
-  const LIMIT = 2 ** 31
-  const RAM = 2 ** 30
+  const LIMIT = 2 ** 30
+  const RAM = 2 ** 29
   for (const [when, before] of [
     ['at first', ''],
     ['at the next listen', 'await listenOnce()'],

@@ -214,7 +214,7 @@ describe('A process that watches', () => {
           require('node:worker_threads').parentPort.postMessage('ready')
           for (;;) uffd.read()
         })\`
-        for (let i = 0; i < 30; i += 1) {
+        for (let i = 0; i < 16; i += 1) {
           const worker = new Worker(code, { eval: true })
           await new Promise((resolve) => worker.once('message', resolve))
           await sleep(i % 4)
