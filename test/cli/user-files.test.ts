@@ -158,7 +158,7 @@ describe('a page that cannot be written', () => {
   })
 
   it('does not affect the JSON object of a demo with --json', async () => {
-    const { status, stdout } = await runInside([...demo, '/dev/full', '--json'])
+    const { status, stdout } = await runCli([...demo, '/dev/full', '--json'])
     assert.equal(status, 1)
     const [line = '', ...more] = stdout.trim().split('\n')
     assert.deepEqual(more, [])
