@@ -8,21 +8,22 @@ import { TARGET_PAGE_SIZE } from '../units.js'
 
 /*
  * Counts in every page, and checks on each pass that the page has the value of the last pass. For
- * a page that is lost, stale or misplaced it prints X; every 256 passes it prints a dot.
+ * a page that is lost, stale or misplaced it prints X; every PASSES passes it prints a dot.
  *
  *   start16: cli; lgdt cs:[gdtr]; cr0 |= 1; jmp 8:start32
  *   start32: ds = 0x10; A20 on by port 0x92; dx = 0x3f8; ebp = 0
  *   pass:    edi = 0x100000
  *   page:    al = 'X'; if ([edi] != ebp) goto wrong
  *   back:    [edi] += 1; edi += 0x1000; if (edi < END) goto page
- *            ebp += 1; if (ebp & 0xff) goto pass; out dx, '.'; goto pass
+ *            ebp += 1; if (ebp & (PASSES - 1)) goto pass; out dx, '.'; goto pass
  *   wrong:   out dx, al; [edi] = ebp; goto back
  */
 const COUNT =
   'fa2e0f011617000f20c00c010f22c066ea35000f00080017001d000f000000000000000000ffff0000009acf00' +
   'ffff00000092cf00b8100000008ed8e4920c02e69266baf80331edbf00001000b058392f751eff0781c70010000081ff' +
-  '4433221172ea45f7c5ff00000075dcb02eeeebd7ee892febdd'
+  '4433221172ea45f7c5ddccbbaa75dcb02eeeebd7ee892febdd'
 const END_PLACE = '44332211'
+const MASK_PLACE = 'ddccbbaa'
 
 /*
  * Fills every page with its own address, whole, and prints F. Then it touches hot pages for ever:
@@ -65,11 +66,16 @@ const RESET_VECTOR = 0xfff0
  * Writes the firmware and returns QEMU's arguments for it.
  *
  * @param endBytes - end of the RAM to count in
+ * @param passes - per dot, a power of two
  */
-export function countingFirmware(folder: string, endBytes: number): string[] {
-  const end = Buffer.alloc(4)
-  end.writeUInt32LE(endBytes)
-  const code = COUNT.replace(END_PLACE, end.toString('hex'))
+export function countingFirmware(folder: string, endBytes: number, passes = 256): string[] {
+  const word = Buffer.alloc(8)
+  word.writeUInt32LE(endBytes)
+  word.writeUInt32LE(passes - 1, 4)
+  const code = COUNT.replace(END_PLACE, word.toString('hex', 0, 4)).replace(
+    MASK_PLACE,
+    word.toString('hex', 4),
+  )
   return firmware(join(folder, `firmware-${endBytes}`), image(code))
 }
 

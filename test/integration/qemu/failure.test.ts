@@ -1,7 +1,7 @@
 /** Failures: which end has the guest afterwards, and what is left on disk. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync, readdirSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Park, ParkedVm, explainRefusal, readManifest, resume } from '../../../src/park/index.js'
@@ -9,15 +9,17 @@ import type { Source } from '../../../src/source/source.js'
 import { Cli, temporaryFolder } from '../../cli/support.js'
 import { cleanups } from '../../support/cleanup.js'
 import { requires } from '../../support/requires.js'
-import { countingFirmware } from '../../../src/bench/qemu-guest.js'
 import { Qemu } from './qemu.js'
 import {
+  countingFirmware,
   counts,
   countingPc,
+  fileHas,
   fingerprint,
   listen,
   memoryOf,
   openParked,
+  parkedRam,
   settled,
 } from './support.js'
 
@@ -38,7 +40,7 @@ async function startSource(folder: string): Promise<Qemu> {
 /** Starts a migration that is slow enough to be disturbed. */
 async function sendSlowly(source: Qemu, park: Park, switched: boolean): Promise<void> {
   if (switched) await source.enable('postcopy-ram')
-  await source.limit({ 'max-bandwidth': 10 * MIB, 'max-postcopy-bandwidth': 10 * MIB })
+  await source.limit({ 'max-bandwidth': 5 * MIB, 'max-postcopy-bandwidth': 5 * MIB })
   await source.execute('migrate', { uri: park.uri })
   if (switched) {
     await source.execute('migrate-start-postcopy')
@@ -179,10 +181,9 @@ describe('a park that is disturbed', function () {
       await again.done
       assert.equal(await source.reached('completed'), 'completed')
     }
-    const memory = await memoryOf(source, folder, MIB, 63 * MIB)
+    const memory = await memoryOf(source, folder, MIB, 31 * MIB)
     const vm = openParked(directory)
-    const file = vm.manifest.blocks.find(({ name }) => name === 'pc.ram')?.file ?? ''
-    assert(readFileSync(join(directory, file)).subarray(MIB).equals(memory))
+    assert(fileHas(memory, parkedRam(vm, directory, 'pc.ram', MIB)))
     await source.kill()
     const { qemu, uri } = await Qemu.incoming(folder, countingPc(folder))
     assert.equal(await resumed(resume(vm, { uri })), 'completed')
@@ -196,7 +197,7 @@ describe('a park that is disturbed', function () {
     const cli = new Cli(['park', 'tcp:127.0.0.1:0', '--to', directory])
     const [, uri = ''] = await cli.seen(/waiting for a VM on (\S+)/)
     await source.enable('postcopy-ram')
-    await source.limit({ 'max-bandwidth': 10 * MIB, 'max-postcopy-bandwidth': 10 * MIB })
+    await source.limit({ 'max-bandwidth': 5 * MIB, 'max-postcopy-bandwidth': 5 * MIB })
     await source.execute('migrate', { uri })
     await source.execute('migrate-start-postcopy')
     await cli.seen(/postcopy: its device state is on disk/)
@@ -212,10 +213,9 @@ describe('a park that is disturbed', function () {
     assert.equal(status, 0, stderr)
     assert.match(stdout, new RegExp(`^parked in ${directory}: `))
     assert.equal(await source.reached('completed'), 'completed')
-    const memory = await memoryOf(source, folder, MIB, 63 * MIB)
+    const memory = await memoryOf(source, folder, MIB, 31 * MIB)
     const vm = openParked(directory)
-    const file = vm.manifest.blocks.find(({ name }) => name === 'pc.ram')?.file ?? ''
-    assert(readFileSync(join(directory, file)).subarray(MIB).equals(memory))
+    assert(fileHas(memory, parkedRam(vm, directory, 'pc.ram', MIB)))
   })
 
   it('fails on a full disk, and QEMU continues', async function () {
@@ -240,7 +240,7 @@ describe('a park that is disturbed', function () {
     const first = await startSource(folder)
     const second = await startSource(folder)
     const park = await listen({ directory: join(folder, 'vm') })
-    await first.limit({ 'max-bandwidth': 20 * MIB })
+    await first.limit({ 'max-bandwidth': 10 * MIB })
     await first.execute('migrate', { uri: park.uri })
     await until(() => park.counters.normalPages > 0)
     await second.execute('migrate', { uri: park.uri })
@@ -294,11 +294,11 @@ describe('a resume that is disturbed', function () {
     },
     {
       title: 'another machine',
-      args: (folder: string) => ['-machine', 'q35', '-m', '64', ...firmware(folder)],
+      args: (folder: string) => ['-machine', 'q35', '-m', '32', ...firmware(folder)],
     },
     { title: 'no postcopy-ram', args: countingPc, capabilities: [] },
   ]
-  const firmware = (folder: string): string[] => countingFirmware(folder, 48 * MIB)
+  const firmware = (folder: string): string[] => countingFirmware(folder, 16 * MIB)
 
   it('is refused by a QEMU that does not match, with the reason, and the VM is unchanged', async () => {
     const folder = await temporaryFolder()
@@ -313,7 +313,7 @@ describe('a resume that is disturbed', function () {
       assert(clone.error !== undefined, title)
       assert.equal(clone.counters.downtimeMs, 0, `${title}: the guest did not run`)
       const { message } = explainRefusal(vm, clone.error, { stage: 'setup' })
-      assert.match(message, /"pc-i440fx-7\.2" with the RAM blocks "pc\.ram" of 64\.0 MiB/, title)
+      assert.match(message, /"pc-i440fx-7\.2" with the RAM blocks "pc\.ram" of 32\.0 MiB/, title)
     }
     assert.deepEqual(fingerprint(directory), before)
   })
@@ -324,7 +324,7 @@ describe('a resume that is disturbed', function () {
     const before = fingerprint(directory)
     const vm = openParked(directory)
     const first = await Qemu.incoming(folder, countingPc(folder))
-    const parameters = { 'max-postcopy-bandwidth': 10 * MIB }
+    const parameters = { 'max-postcopy-bandwidth': 5 * MIB }
     const clone = resume(vm, { uri: first.uri, parameters })
     const end = resumed(clone)
     await until(() => clone.state === 'postcopy-active')

@@ -4,13 +4,12 @@ import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { Destination } from '../../../src/destination/destination.js'
 import type { MigrationState } from '../../../src/migration/states.js'
-import { countingFirmware } from '../../../src/bench/qemu-guest.js'
 import { temporaryFolder } from '../../cli/support.js'
 import { cleanups } from '../../support/cleanup.js'
 import { requires } from '../../support/requires.js'
 import { TestMachine } from '../../support/test-machine.js'
 import { Qemu } from './qemu.js'
-import { counts, listen } from './support.js'
+import { countingFirmware, counts, listen } from './support.js'
 
 const MIB = 2 ** 20
 
@@ -24,7 +23,7 @@ interface End {
 const ends: Record<string, (folder: string) => Promise<End>> = {
   park: (folder) => listen({ directory: join(folder, 'vm') }),
   Destination: async () => {
-    const machine = new TestMachine({ blocks: { m: 64 * MIB } })
+    const machine = new TestMachine({ blocks: { m: 32 * MIB } })
     const destination = await Destination.listen(machine, { uri: 'tcp:127.0.0.1:0' })
     cleanups.add(() => destination.close())
     return destination
@@ -32,10 +31,10 @@ const ends: Record<string, (folder: string) => Promise<End>> = {
 }
 
 async function startShared(folder: string, ...capabilities: string[]): Promise<Qemu> {
-  const memory = `memory-backend-file,id=m,size=64M,mem-path=${join(folder, 'shared')},share=on`
+  const memory = `memory-backend-file,id=m,size=32M,mem-path=${join(folder, 'shared')},share=on`
   const qemu = await Qemu.start(folder, [
-    ...['-machine', 'pc,memory-backend=m', '-object', memory, '-m', '64'],
-    ...countingFirmware(folder, 48 * MIB),
+    ...['-machine', 'pc,memory-backend=m', '-object', memory, '-m', '32'],
+    ...countingFirmware(folder, 16 * MIB),
   ])
   await counts(qemu)
   await qemu.enable('x-ignore-shared', ...capabilities)

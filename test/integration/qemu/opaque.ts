@@ -1,7 +1,6 @@
 /** RAM of a QEMU in memory of ours. */
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
-import { countingFirmware } from '../../../src/bench/qemu-guest.js'
 import { PeerError } from '../../../src/errors.js'
 import { MemoryRegion } from '../../../src/kernel/index.js'
 import type { MachineBlock, MigratableMachine } from '../../../src/migration/machine.js'
@@ -9,7 +8,7 @@ import type { Manifest } from '../../../src/park/index.js'
 import { temporaryFolder } from '../../cli/support.js'
 import { cleanups } from '../../support/cleanup.js'
 import { Qemu } from './qemu.js'
-import { counts, listen } from './support.js'
+import { type Read, countingFirmware, counts, listen } from './support.js'
 
 const MIB = 2 ** 20
 
@@ -83,6 +82,9 @@ export interface Source {
   manifest: Manifest
 }
 
+/** RAM of 16 MiB in a file. */
+export const FILE_MEMORY = 'memory-backend-file,id=m,size=16M,share=on,mem-path=FILE'
+
 /** A QEMU whose RAM is a file; a first, parked migration shows its blocks. */
 export async function startSource(object: string): Promise<Source> {
   const folder = await temporaryFolder()
@@ -91,8 +93,8 @@ export async function startSource(object: string): Promise<Source> {
     '-machine',
     'pc,memory-backend=m',
     '-m',
-    '32',
-    ...countingFirmware(folder, 24 * MIB),
+    '16',
+    ...countingFirmware(folder, 12 * MIB),
   ]
   const qemu = await Qemu.start(folder, [...args, '-object', object.replace('FILE', memoryFile)])
   await counts(qemu)
@@ -103,14 +105,13 @@ export async function startSource(object: string): Promise<Source> {
   await qemu.reached('completed')
   await qemu.enable('postcopy-ram')
   // So slow that precopy cannot end by itself, and that threads have to wait for pages.
-  await qemu.limit({ 'max-bandwidth': 10 * MIB, 'max-postcopy-bandwidth': 60 * MIB })
+  await qemu.limit({ 'max-bandwidth': 5 * MIB, 'max-postcopy-bandwidth': 30 * MIB })
   return { qemu, folder, memoryFile, manifest: park.manifest }
 }
 
-export function contentOf(machine: OpaqueMachine, name: string): Buffer {
+/** The content of a block of the machine, from this offset on. */
+export function contentOf(machine: OpaqueMachine, name: string, from = 0): Read {
   const block = machine.blocks.find((candidate) => candidate.name === name)
   assert(block !== undefined, name)
-  const bytes = Buffer.alloc(block.lengthBytes)
-  block.region.read(0, bytes)
-  return bytes
+  return (offset, target) => block.region.read(from + offset, target)
 }

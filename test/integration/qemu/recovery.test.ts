@@ -2,7 +2,6 @@
  * Postcopy with a real QEMU at one end is cut at random bytes, again and again, without data loss.
  */
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Destination } from '../../../src/destination/destination.js'
 import { resume } from '../../../src/park/index.js'
@@ -11,9 +10,9 @@ import { temporaryFolder } from '../../cli/support.js'
 import { cleanups } from '../../support/cleanup.js'
 import { ended, postcopy, reached } from '../../support/migration.js'
 import { requires } from '../../support/requires.js'
-import { OpaqueMachine, contentOf, startSource } from './opaque.js'
+import { FILE_MEMORY, OpaqueMachine, contentOf, startSource } from './opaque.js'
 import { Qemu } from './qemu.js'
-import { counts, countingPc, listen, openParked } from './support.js'
+import { counts, countingPc, fileHas, listen, openParked } from './support.js'
 import { Touchers } from './touch.js'
 
 const MIB = 2 ** 20
@@ -47,13 +46,12 @@ describe('recovery with QEMU', function () {
   })
 
   it(`continues after ${CUTS} cuts at random bytes, QEMU as source`, async () => {
-    const { qemu, manifest, memoryFile } = await startSource(
-      'memory-backend-file,id=m,size=32M,share=on,mem-path=FILE',
-    )
+    const { qemu, manifest, memoryFile } = await startSource(FILE_MEMORY)
     const machine = new OpaqueMachine(manifest)
     const [ram] = machine.blocks
     assert(ram !== undefined)
-    const touchers = await Touchers.start(ram)
+    const touchers = new Touchers()
+    await touchers.aim(ram)
     machine.whenLoading(() => touchers.begin())
     const destination = await Destination.listen(machine, {
       uri: 'tcp:127.0.0.1:0',
@@ -80,7 +78,7 @@ describe('recovery with QEMU', function () {
     assert.equal(await qemu.reached('completed', 'failed'), 'completed')
     assert.equal(link.cuts, CUTS + 1)
     await touchers.end()
-    assert(contentOf(machine, 'm').equals(readFileSync(memoryFile)))
+    assert(fileHas(memoryFile, contentOf(machine, 'm')))
   })
 
   it(`continues after ${CUTS} cuts at random bytes, QEMU as destination`, async function () {

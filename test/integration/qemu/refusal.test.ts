@@ -3,14 +3,13 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { countingFirmware } from '../../../src/bench/qemu-guest.js'
 import { type ParkedVm, explainRefusal, resume } from '../../../src/park/index.js'
 import { isAtRest } from '../../../src/migration/states.js'
 import { Cli, temporaryFolder } from '../../cli/support.js'
 import { cleanups } from '../../support/cleanup.js'
 import { requires } from '../../support/requires.js'
 import { Qemu } from './qemu.js'
-import { counts, listen, openParked } from './support.js'
+import { countingFirmware, counts, listen, openParked } from './support.js'
 
 const MIB = 2 ** 20
 
@@ -24,10 +23,10 @@ interface Options {
 
 /** A machine with a device in slot 5 and one with a ROM in slot 6. */
 function machine(folder: string, options: Options = {}): string[] {
-  const { machine = 'pc', ram = '64', smp = '2', rng = 'addr=5', rom = 'small' } = options
+  const { machine = 'pc', ram = '32', smp = '2', rng = 'addr=5', rom = 'small' } = options
   return [
     ...['-machine', machine, '-m', ram, '-smp', smp, '-nic', 'none'],
-    ...countingFirmware(folder, 48 * MIB),
+    ...countingFirmware(folder, 16 * MIB),
     ...(rng === '' ? [] : ['-device', `virtio-rng-pci,${rng}`]),
     ...['-device', `e1000,addr=6,mac=52:54:00:12:34:56,romfile=${join(folder, rom)}`],
   ]
@@ -93,7 +92,7 @@ describe('a VM that QEMU refuses', function () {
       [{ rng: 'addr=7' }, /^there is no virtio-rng in PCI slot 05\.0/, devices],
       [{ smp: '1' }, /^vCPU 1 is missing there: -smp has to be larger/, devices],
       [{ machine: 'pc-i440fx-6.2' }, /^-machine there is pc-i440fx-6\.2, the VM is a pc-/, setup],
-      [{ ram: '96' }, /^RAM block "pc\.ram" has 64\.0 MiB here and 96\.0 MiB there: -m,/, setup],
+      [{ ram: '96' }, /^RAM block "pc\.ram" has 32\.0 MiB here and 96\.0 MiB there: -m,/, setup],
       [{ rom: 'large' }, /e1000\.rom" has 64\.0 KiB here and 128 KiB there: its romfile= /, setup],
       [{}, /^the capability postcopy-ram is off there/, setup, []],
     ]

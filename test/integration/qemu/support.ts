@@ -1,18 +1,23 @@
 /** What tests with a real QEMU share. */
 import assert from 'node:assert/strict'
-import { closeSync, openSync, readFileSync, readSync, readdirSync, statSync } from 'node:fs'
+import { closeSync, openSync, readSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { Park, ParkedVm } from '../../../src/park/index.js'
 import type { ParkOptions, ParkedVmOptions } from '../../../src/park/index.js'
 import { cleanups } from '../../support/cleanup.js'
-import { countingFirmware } from '../../../src/bench/qemu-guest.js'
+import * as qemuGuest from '../../../src/bench/qemu-guest.js'
 import type { Qemu } from './qemu.js'
 
 const MIB = 2 ** 20
 
-/** A `pc` that counts in RAM from 1 MiB to `end`, of its 64 MiB; the other pages stay zero. */
-export function countingPc(folder: string, endBytes = 48 * MIB): string[] {
-  return ['-machine', 'pc', '-m', '64', ...countingFirmware(folder, endBytes)]
+/** A guest that counts in RAM from 1 MiB to `endBytes`; it prints a dot for 32 passes. */
+export function countingFirmware(folder: string, endBytes: number): string[] {
+  return qemuGuest.countingFirmware(folder, endBytes, 32)
+}
+
+/** A `pc` that counts in RAM from 1 MiB to `endBytes`, of its 32 MiB; the other pages stay zero. */
+export function countingPc(folder: string, endBytes = 16 * MIB): string[] {
+  return ['-machine', 'pc', '-m', '32', ...countingFirmware(folder, endBytes)]
 }
 
 /** Waits until every page has been counted in, and checked, many times. */
@@ -45,16 +50,45 @@ export async function settled(park: Park): Promise<string> {
   return park.state
 }
 
-/** Guest physical memory of a QEMU with a stopped guest. */
+/** Reads content from an offset on, until the target is full. */
+export type Read = (offset: number, target: Uint8Array) => void
+
+function readFrom(path: string): Read {
+  return (offset, target) => {
+    const fd = openSync(path, 'r')
+    const count = readSync(fd, target, 0, target.length, offset)
+    closeSync(fd)
+    assert.equal(count, target.length, path)
+  }
+}
+
+/** Whether a file has this content. Compares pieces: memory that is touched first is slow. */
+export function fileHas(path: string, read: Read): boolean {
+  const { size } = statSync(path)
+  const inFile = readFrom(path)
+  const [expected, found] = [new Uint8Array(MIB), new Uint8Array(MIB)]
+  for (let offset = 0; offset < size; offset += MIB) {
+    const pieces = [expected, found].map((piece) => piece.subarray(0, size - offset))
+    const [one = expected, other = found] = pieces
+    inFile(offset, one)
+    read(offset, other)
+    if (Buffer.compare(one, other) !== 0) return false
+  }
+  assert(size > 0)
+  return true
+}
+
+/** A file with guest physical memory of a QEMU with a stopped guest. */
 export async function memoryOf(
   qemu: Qemu,
   folder: string,
   address: number,
   lengthBytes: number,
-): Promise<Buffer> {
+): Promise<string> {
   const filename = join(folder, `memory-${qemu.pid}-${address}`)
   await qemu.execute('pmemsave', { val: address, size: lengthBytes, filename })
-  return readFileSync(filename)
+  assert.equal(statSync(filename).size, lengthBytes)
+  return filename
 }
 
 /**
@@ -74,18 +108,10 @@ export function fingerprint(folder: string): Record<string, string> {
   )
 }
 
-/** The parked content of a RAM block, from its start. */
-export function parkedRam(
-  park: Park,
-  directory: string,
-  name: string,
-  lengthBytes: number,
-): Buffer {
-  const block = park.manifest?.blocks.find((candidate) => candidate.name === name)
+/** The parked content of a RAM block, from this offset on. */
+export function parkedRam(vm: ParkedVm | Park, directory: string, name: string, from = 0): Read {
+  const block = vm.manifest?.blocks.find((candidate) => candidate.name === name)
   assert(block !== undefined, name)
-  const bytes = Buffer.alloc(Math.min(lengthBytes, block.lengthBytes))
-  const fd = openSync(join(directory, block.file), 'r')
-  readSync(fd, bytes, 0, bytes.length, 0)
-  closeSync(fd)
-  return bytes
+  const read = readFrom(join(directory, block.file))
+  return (offset, target) => read(from + offset, target)
 }
