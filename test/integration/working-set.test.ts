@@ -2,7 +2,16 @@
  * A parked machine of ours is resumed again and again: pages once requested are then pushed first.
  */
 import assert from 'node:assert/strict'
-import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Destination } from '../../src/destination/destination.js'
@@ -26,20 +35,44 @@ interface Clone {
   readonly source: Source
 }
 
-async function parkMachine(): Promise<{ here: TestMachine; vm: ParkedVm }> {
+function filledMachine(): TestMachine {
   const here = new TestMachine()
   here.fill()
   here.devices.set('disk', Uint8Array.of(1))
+  return here
+}
+
+async function park(directory: string): Promise<void> {
+  const here = filledMachine()
   here.start()
-  const folder = await temporaryFolder()
-  const directory = join(folder, 'vm')
-  const park = await Park.listen({ uri: `unix:${join(folder, 'socket')}`, directory })
-  cleanups.add(() => park.close())
-  const source = migrateTo(park.uri ?? '', here)
-  await Promise.all([source.done, park.done])
+  const end = await Park.listen({ uri: `unix:${directory}.socket`, directory })
+  cleanups.add(() => end.close())
+  const source = migrateTo(end.uri ?? '', here)
+  await Promise.all([source.done, end.done])
+}
+
+/** A folder with the parked machine that the tests copy. */
+let original: string | undefined
+
+after(() => {
+  if (original !== undefined) rmSync(original, { recursive: true })
+})
+
+/** Copies a machine that was parked once, unless it has to be another VM. */
+async function parkMachine({ isOther = false } = {}): Promise<{ here: TestMachine; vm: ParkedVm }> {
+  const directory = join(await temporaryFolder(), 'vm')
+  if (isOther) await park(directory)
+  else {
+    if (original === undefined) {
+      const folder = mkdtempSync(join(tmpdir(), 'postcopy-test-'))
+      await park(join(folder, 'vm'))
+      original = folder
+    }
+    cpSync(join(original, 'vm'), directory, { recursive: true })
+  }
   const vm = ParkedVm.open(directory)
   cleanups.add(() => vm.close())
-  return { here, vm }
+  return { here: filledMachine(), vm }
 }
 
 /** Starts a clone; its guest runs when this returns. */
@@ -286,7 +319,7 @@ describe('postcopy resume and its working set', () => {
 
   it('do not start if the given file belongs to another VM', async () => {
     const { here, vm } = await parkMachine()
-    const { vm: other } = await parkMachine()
+    const { vm: other } = await parkMachine({ isOther: true })
     const { file } = learn(other, [1])
     const { status, stderr } = await resumeByCommand(vm, here, '--working-set', file)
     assert.equal(status, 1)
