@@ -10,7 +10,7 @@ import type { Manifest } from '../../../src/park/index.js'
 import { cleanups } from '../../support/cleanup.js'
 import { lendHugePages } from '../../support/huge-pages.js'
 import { requires } from '../../support/requires.js'
-import { FILE_MEMORY, OpaqueMachine, type Source, contentOf, startSource } from './opaque.js'
+import { OpaqueMachine, type Source, contentOf, fileMemory, startSource } from './opaque.js'
 import { counts, fileHas, memoryOf } from './support.js'
 import { Touchers } from './touch.js'
 
@@ -61,7 +61,7 @@ describe('a migration from QEMU to userfaultfd memory', function () {
   })
   it(`transfers RAM bit for bit, ${ROUNDS} times in a row`, async function () {
     this.timeout(120_000)
-    const source = await startSource(FILE_MEMORY)
+    const source = await startSource(fileMemory())
     const touchers = new Touchers()
     for (let round = 1; round <= ROUNDS; round += 1) {
       const machine = await takeUnderFaults(source, { touchers })
@@ -75,13 +75,13 @@ describe('a migration from QEMU to userfaultfd memory', function () {
 
   it('transfers RAM bit for bit with requested pages on the preempt channel', async function () {
     this.timeout(120_000)
-    const source = await startSource(FILE_MEMORY)
+    const source = await startSource(fileMemory())
     const machine = await takeUnderFaults(source, { preempt: true })
     assert(fileHas(source.memoryFile, contentOf(machine, 'm')))
   })
 
   it('leaves the guest at QEMU if the destination refuses the machine type', async () => {
-    const source = await startSource(FILE_MEMORY)
+    const source = await startSource(fileMemory())
     const other: Manifest = { ...source.manifest, machineType: 'pc-q35-7.2' }
     const machine = new OpaqueMachine(other)
     const destination = await Destination.listen(machine, {
@@ -127,7 +127,7 @@ describe('QEMU whose devices are refused after the package', function () {
   })
 
   it('stays paused, which the destination reports', async () => {
-    const { qemu, manifest } = await startSource(FILE_MEMORY)
+    const { qemu, manifest } = await startSource(fileMemory())
     const machine = new OpaqueMachine(manifest)
     machine.loadOpaque = () => {
       throw new RangeError('no such device here')

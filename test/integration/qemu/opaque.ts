@@ -82,19 +82,21 @@ export interface Source {
   manifest: Manifest
 }
 
-/** RAM of 16 MiB in a file. */
-export const FILE_MEMORY = 'memory-backend-file,id=m,size=16M,share=on,mem-path=FILE'
+/** RAM in a file. */
+export function fileMemory(ramMib = 16): string {
+  return `memory-backend-file,id=m,size=${ramMib}M,share=on,mem-path=FILE`
+}
 
 /** A QEMU whose RAM is a file; a first, parked migration shows its blocks. */
-export async function startSource(object: string): Promise<Source> {
+export async function startSource(object: string, ramMib = 16): Promise<Source> {
   const folder = await temporaryFolder()
   const memoryFile = join(folder, 'memory')
   const args = [
     '-machine',
     'pc,memory-backend=m',
     '-m',
-    '16',
-    ...countingFirmware(folder, 12 * MIB),
+    String(ramMib),
+    ...countingFirmware(folder, ramMib * 0.75 * MIB),
   ]
   const qemu = await Qemu.start(folder, [...args, '-object', object.replace('FILE', memoryFile)])
   await counts(qemu)

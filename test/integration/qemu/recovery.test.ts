@@ -10,7 +10,7 @@ import { temporaryFolder } from '../../cli/support.js'
 import { cleanups } from '../../support/cleanup.js'
 import { ended, postcopy, reached } from '../../support/migration.js'
 import { requires } from '../../support/requires.js'
-import { FILE_MEMORY, OpaqueMachine, contentOf, startSource } from './opaque.js'
+import { OpaqueMachine, contentOf, fileMemory, startSource } from './opaque.js'
 import { Qemu } from './qemu.js'
 import { counts, countingPc, fileHas, listen, openParked } from './support.js'
 import { Touchers } from './touch.js'
@@ -46,7 +46,8 @@ describe('recovery with QEMU', function () {
   })
 
   it(`continues after ${CUTS} cuts at random bytes, QEMU as source`, async () => {
-    const { qemu, manifest, memoryFile } = await startSource(FILE_MEMORY)
+    // More RAM than socket buffers can hold, see below.
+    const { qemu, manifest, memoryFile } = await startSource(fileMemory(32), 32)
     const machine = new OpaqueMachine(manifest)
     const [ram] = machine.blocks
     assert(ram !== undefined)
