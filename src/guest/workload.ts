@@ -26,7 +26,10 @@ export interface Workload {
   readonly writesPercent: number
   /** `fill=PERCENT` of pages written before the start; the others are zero; default 100. */
   readonly fillPercent: number
-  /** `rate=TOUCHES_PER_SECOND` of each vCPU; 0 (default) is as fast as it can. */
+  /**
+   * `rate=TOUCHES_PER_SECOND` of each vCPU; 0 (default) is as fast as it can. A vCPU with a rate
+   * sleeps for a millisecond or more, and then makes all touches that are due.
+   */
   readonly rate: number
   /** `touches=COUNT` after which a vCPU has finished; 0 (default) is never. */
   readonly touches: number
