@@ -90,7 +90,7 @@ Napi::Value BitmapMerge(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// (bitmap, pages, hostPages): sets every page of a host page that has one set; pages changed.
+// (bitmap, pages, hostPages): if one page of a host page is set, sets all of them; pages changed.
 Napi::Value BitmapRoundOut(const Napi::CallbackInfo& info) {
   Args args(info);
   const Bytes bits = args.Uint8s(0, "bitmap");

@@ -151,7 +151,7 @@ void FaultGuard::Serve(uint64_t address, uint32_t thread_id) noexcept {
   if (range.zeroed.HasAll(page, pages)) {
     if (PlaceZeros(start + at, range.page_size)) return;
   } else if (range.received.HasAll(page, pages)) {
-    // The page was placed while the fault was being sent.
+    // The page was placed after the kernel had queued this fault.
     Wake(start + at, range.page_size);
     return;
   }

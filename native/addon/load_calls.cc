@@ -17,8 +17,8 @@ Napi::Value LoadRecords(const Napi::CallbackInfo& info) {
   if (!args.ok()) return {};
   if (!region->writable()) return Result(args, -EACCES);
   const size_t start = in.at;
-  // Huge pages are populated in advance, because they may run short. They are not `emptied`: zeros
-  // must be written.
+  // Huge pages are populated in advance, because the pool may be used up later. They may have
+  // content, so zeros must be written.
   const bool emptied = region->page_size() == kTargetPageBytes;
   const PageCounts loaded = LoadLoop(region->address(), emptied, received, zeroed, &in).Run();
   numbers.SetCounts(loaded.normal, loaded.zero);

@@ -1,4 +1,4 @@
-// The callbacks of userfaultfd.cc.
+// What JavaScript calls: checks the arguments, and calls userfaultfd.cc.
 #include <algorithm>
 #include <array>
 #include <span>
@@ -86,7 +86,8 @@ Napi::Value UffdProbe(const Napi::CallbackInfo& info) {
   return MaskValue(args.env(), available);
 }
 
-// (method, userModeOnly, features): a handle, or -errno of the open; [-errno] of the handshake.
+// (method, userModeOnly, features): a handle; -errno if it does not open; [-errno] if UFFDIO_API
+// fails.
 Napi::Value UffdOpen(const Napi::CallbackInfo& info) {
   Args args(info);
   const OpenMethod method = OpenMethodOf(args, 0);

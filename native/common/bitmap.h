@@ -67,7 +67,7 @@ class Bitmap {
     for (size_t i = 0; i < length; ++i) Store(i, merge(unsigned{bytes_[i]}, unsigned{other[i]}));
   }
 
-  // Sets all pages of each group of `host_pages` that has one set. Returns how many of [0, to)
+  // If one page of a group of `host_pages` is set, sets all of them. Returns how many of [0, to)
   // changed.
   size_t RoundOut(size_t to, size_t host_pages) noexcept {
     size_t changed = 0;

@@ -76,7 +76,7 @@ POSTCOPY_GUEST_RACE Finding FirstWrongByte(const uint64_t* words,
             words[w] >> shift & 0xff,
             wanted[w] >> shift & 0xff};
   }
-  // It matches now, so it was written during the check, which is not allowed.
+  // The page matches now, so a thread wrote to it during the check, which is not allowed.
   return {Verdict::kCorrupt, Block::kRam, uint64_t{expected.page} * kPageBytes, kPageBytes, 0, 0};
 }
 

@@ -16,7 +16,7 @@ struct PackJob {
   size_t to;
   size_t host_pages;  // target pages per host page
   size_t most_pages;
-  std::span<const uint8_t> name;  // empty: the block of the last record
+  std::span<const uint8_t> name;  // empty: the block of the previous record
   int file = -1;                  // if set, pages are read from it instead of memory
 };
 

@@ -51,7 +51,7 @@ class PlaceLoop {
   }
 
   // The number of records from the cursor on that continue the run at `offset`. With `gather`,
-  // moves their payloads together after the first one, over the headers in between.
+  // moves their payloads next to each other, so that one UFFDIO_COPY places them.
   size_t MeasureRun(uint64_t offset, bool zero, bool gather) noexcept {
     const size_t start = in_.at;
     const size_t step = zero ? kZeroRecordBytes : kPageRecordBytes;

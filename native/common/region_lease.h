@@ -15,8 +15,8 @@ inline constexpr napi_type_tag kRegionLeaseTag = {0x706f7374636f7079, 0x7265676c
 inline constexpr uint32_t kRegionLeaseVersion = 2;
 
 // The table lives as long as its External, and does not keep the region mapped. Call retain()
-// before the call that received the External returns. The mapping then stays until release() of the
-// result of retain(), which is null if the region was closed. Any thread may call both.
+// before the call that received the External returns; it returns null if the region was closed.
+// Otherwise the mapping stays until release() of what it has returned. Any thread may call both.
 struct RegionLease {
   uint32_t version;
   void* owner;

@@ -26,8 +26,8 @@ class SendLoop {
         out_(out),
         sent_{.packed = {.next_page = job.from}, .end = at} {}
 
-  // The last piece stays in the buffer, for the caller to complete. Stops early if the socket takes
-  // no more bytes or is readable.
+  // The last piece stays in the buffer; the caller completes and sends it. Stops early if the
+  // socket takes no more bytes or is readable.
   Sent Run(int fd, size_t piece_pages) noexcept {
     for (size_t left = job_.most_pages; left > 0;) {
       const size_t pages = PackPiece(std::min(left, piece_pages));

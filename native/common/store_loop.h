@@ -64,7 +64,7 @@ class StoreLoop {
     in_.at += kZeroRecordBytes;
   }
 
-  // Writes a whole page: 0, or -errno of the call that failed.
+  // Writes a whole page. Returns 0, or -errno.
   long Write(uint64_t offset, const uint8_t* page) const noexcept {
     for (size_t done = 0; done < kTargetPageBytes;) {
       const long written = CountOrErrnoUninterrupted([&]() noexcept {

@@ -13,7 +13,7 @@
 
 namespace postcopy::uapi {
 
-static_assert(sizeof(void*) == 8, "addresses are taken for 64 bits wide");
+static_assert(sizeof(void*) == 8, "needs 64-bit addresses");
 static_assert(std::endian::native == std::endian::little, "bitmap words are read as little endian");
 
 #if defined(__NR_userfaultfd)
@@ -69,8 +69,7 @@ struct UffdioWriteProtect {
 
 inline constexpr unsigned long kUffdioApi = _IOWR(0xaa, 0x3f, UffdioApi);
 inline constexpr unsigned long kUffdioRegister = _IOWR(0xaa, 0x00, UffdioRegister);
-// The kernel reads these two arguments. Their direction is wrong for historical reasons, and is
-// part of the number.
+// Defined with _IOR although the kernel reads their argument: the direction is part of the number.
 inline constexpr unsigned long kUffdioUnregister = _IOR(0xaa, 0x01, UffdioRange);
 inline constexpr unsigned long kUffdioWake = _IOR(0xaa, 0x02, UffdioRange);
 inline constexpr unsigned long kUffdioCopy = _IOWR(0xaa, 0x03, UffdioTransfer);

@@ -64,7 +64,8 @@ Touch Generator::Next() noexcept {
       position = Below(Random(), slice_.hot);
       break;
     case Pattern::kZipf: {
-      // The k-th most popular page has probability ln((k + 1) / k) / ln(hot + 1), nearly 1 / k.
+      // The k-th most popular page has probability ln((k + 1) / k) / ln(hot + 1), roughly in
+      // proportion to 1 / k.
       const double unit = static_cast<double>(Random() >> 11) * 0x1p-53;
       const auto rank = static_cast<uint64_t>(std::exp(unit * log_hot_)) - 1;
       position = std::min<uint64_t>(rank, slice_.hot - 1) * slice_.step % slice_.hot;  // scattered

@@ -21,8 +21,7 @@ using Words = std::span<char* const>;
 
 constexpr const char* kUsage =
     "Usage: floor push records|runs --mib N [--zero-percent Z], or floor fault --count N [--mib "
-    "M], with N and M from 1 (M up to 1048576, the default of the second being 256), and Z up to "
-    "100.";
+    "M (default 256)], with N and M from 1 (M up to 1048576), and Z up to 100.";
 constexpr uint64_t kMostMib = uint64_t{1} << 20;
 constexpr uint64_t kFaultMib = 256;
 constexpr uint64_t kPagesPerMib = (1U << 20) / kTargetPageBytes;
@@ -83,7 +82,7 @@ int Fault(Words words) {
                              .mib = mib};
   numbers.End();
   if (options.count > mib * kPagesPerMib) {
-    Die("There are fewer pages than faults asked for: each page is touched once.");
+    Die("--count is more than the pages of --mib: each page is touched once.");
   }
   return RunEnds([&](const Socket& socket) { FaultSource(socket, options); },
                  [&](const Socket& socket) { FaultDestination(socket, options); });
@@ -91,7 +90,7 @@ int Fault(Words words) {
 
 int Run(Words words) {
   if (::sysconf(_SC_PAGESIZE) != static_cast<long>(kTargetPageBytes)) {
-    Die("The floor is made of host pages of 4 KiB; this host has others.");
+    Die("floor needs host pages of 4 KiB; this host has others.");
   }
   if (words.empty()) Die(kUsage);
   const std::string_view what = words[0];

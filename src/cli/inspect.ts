@@ -72,7 +72,7 @@ function stream(report: StreamReport): string {
   const named = Object.entries(commands).map(([name, times]) => `${name} ${times}`)
   const pings = packagePings?.map(hex).join(', ')
   return text([
-    `a ${report.way} stream of a ${printable(report.machineType ?? 'machine of unknown type')}, ${count(report.lengthBytes)} bytes`,
+    `${report.way} stream of a ${printable(report.machineType ?? 'machine of unknown type')}, ${count(report.lengthBytes)} bytes`,
     ...report.configuration.map((subsection) => `configuration: ${printableJson(subsection)}`),
     `section ram (id ${report.ramSectionId ?? '?'}): ${sections}`,
     `commands: ${named.length === 0 ? 'none' : named.join(', ')}`,

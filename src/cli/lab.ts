@@ -48,7 +48,7 @@ export function defineLab(run: RunAction): Command {
 
 function defineList(run: RunAction): Command {
   return new Command('list')
-    .description('list the experiments: the question and the needs of each')
+    .description('List the experiments: the question and the needs of each')
     .argument('[words...]', wordsHelp)
     .option('--json', 'print one JSON object')
     .action((words: string[], { json }: { json?: true }) =>
@@ -62,7 +62,7 @@ function defineList(run: RunAction): Command {
 
 function defineRun(run: RunAction): Command {
   return addRunOptions(new Command('run'))
-    .description('run experiments and show the results beside the expected ones')
+    .description('Run experiments and show the results beside the expected ones')
     .option('--json', 'print one JSON object, for report and compare')
     .action((words: string[], options: RunOptions) =>
       run(async ({ scope }) => {
@@ -75,7 +75,7 @@ function defineRun(run: RunAction): Command {
 
 function defineReport(run: RunAction): Command {
   return addRunOptions(new Command('report'))
-    .description('write one HTML page with the table, a plot for each measurement, and the host')
+    .description('Write one HTML page with the table, a plot for each measurement, and the host')
     .option(
       '--input <file>',
       'draw the output of an earlier "lab run --json" instead of running experiments',
@@ -104,7 +104,7 @@ function defineReport(run: RunAction): Command {
 
 function defineCompare(run: RunAction): Command {
   return new Command('compare')
-    .description('show the differences between two runs: verdicts, facts, measurements, hosts')
+    .description('Show the differences between two runs: verdicts, facts, measurements, hosts')
     .argument('<a>', 'output of "lab run --json"')
     .argument('<b>', 'output of another run: another host, kernel or time')
     .option('--json', 'print one JSON object')

@@ -58,7 +58,7 @@ export class OutputStream {
     if (this.#failure === undefined) this.stream.write(text)
   }
 
-  /** Resolves when everything was passed to the kernel, or cannot be any more. */
+  /** Resolves when the kernel has taken all output, or after a write has failed. */
   async flush(): Promise<void> {
     if (this.#failure !== undefined) return
     await new Promise<void>((resolve) => {
@@ -127,12 +127,12 @@ export class Output {
     this.#stderr.write(`${this.#cleared()}${printableMessage(text)}\n`)
   }
 
-  /** Prints a part of a line on stderr: a dot for each round. */
+  /** Prints on stderr without a newline: a dot for each round. */
   progress(text: string): void {
     this.#stderr.write(printableText(text))
   }
 
-  /** Prints commander's text about a wrong command line, unchanged. */
+  /** Prints commander's text about a wrong command line, without the prefix `postcopy: `. */
   usage(text: string): void {
     this.#stderr.write(printableText(text))
   }
@@ -172,7 +172,7 @@ export class Output {
 
   #cleared(): string {
     this.#hasLine = false
-    // The line may also have a prompt.
+    // Clears the prompt of the monitor, too, if the line has one.
     return this.hasTerminal ? CLEAR_LINE : ''
   }
 }

@@ -132,7 +132,7 @@ export function comparisonText(comparison: Comparison, columns?: number): string
   }
   if (onlyInA.length > 0) parts.push(`only in A: ${onlyInA.join(', ')}`)
   if (onlyInB.length > 0) parts.push(`only in B: ${onlyInB.join(', ')}`)
-  parts.push(`${differences.length} experiments differ, ${same} agree`)
+  parts.push(`experiments that differ: ${differences.length}, that agree: ${same}`)
   return `${parts.join('\n')}\n`
 }
 

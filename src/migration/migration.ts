@@ -160,7 +160,7 @@ export function pausedOnPurpose(): ConnectionError {
 
 /** The reason why nothing more happens after `close()`. */
 export function closedByOwner(what = 'migration'): PostcopyError {
-  return new PostcopyError('ERR_CLOSED', `the ${what} was closed: create a new one`)
+  return new PostcopyError('ERR_CLOSED', `the ${what} was closed`)
 }
 
 /** A worker ended before its migration did. */

@@ -95,7 +95,7 @@ export function formatArrivals(blocks: readonly BlockArrivals[]): string {
       const missing = pages - precopied - requested - pushed
       const head =
         `${printable(block.block)}: ${pages} pages: ${precopied} precopied, ${requested} requested, ` +
-        `${pushed} pushed, ${missing} missing; a character is ${block.pagesPerCell} pages`
+        `${pushed} pushed, ${missing} missing; pages per character: ${block.pagesPerCell}`
       const map = block.cells.map(cellCharacter).join('')
       return [head, ...(map.match(new RegExp(`.{1,${MAP_WIDTH}}`, 'g')) ?? [])].join('\n')
     })

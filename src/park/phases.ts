@@ -1,8 +1,8 @@
 import { incomingPhases } from '../destination/index.js'
 
 /**
- * The phases of parking: those of a destination, except for a recovery. The earlier worker has
- * ended, and its files stay whatever happens. So users see a new migration, which may fail.
+ * The phases of parking: those of a destination, except for a recovery. `--recover` runs in a new
+ * process, so users see a new migration. If it fails, `DIR.incomplete` stays.
  */
 export const parkPhases: typeof incomingPhases = {
   ...incomingPhases,

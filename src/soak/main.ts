@@ -1,6 +1,6 @@
 /**
  * `npm run soak [-- --minutes N] [-- --seed N]`: migrates guests that check themselves between two
- * hosts, while their connections break in every supported way. Ends at the first failure, and
+ * hosts, and breaks their connections in every supported way. Ends at the first failure, and
  * prints what is needed to reproduce it.
  */
 import { Command, InvalidArgumentError } from 'commander'

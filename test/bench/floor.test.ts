@@ -36,7 +36,7 @@ describe('the C program that the benchmarks compare with', () => {
     await assert.rejects(floorFault({ count: 0, mib: 1 }), usage)
     await assert.rejects(floorFault({ count: 257, mib: 1 }), {
       code: 'ERR_BENCH',
-      message: /fewer pages than faults/,
+      message: /--count is more than the pages/,
     })
   })
 

@@ -1,4 +1,4 @@
-/** Where a source reports its guest to be after its destination has stopped answering. */
+/** What a source reports as the location of its guest. */
 import assert from 'node:assert/strict'
 import { LinkProxy } from '../../src/testing/index.js'
 import { cleanups } from '../support/cleanup.js'

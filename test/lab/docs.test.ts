@@ -44,7 +44,7 @@ const documents: readonly Document[] = [
   {
     path: 'docs/lab.md',
     needs: ['kernelFaults'],
-    files: ['proc-mem.js', 'readers-cost.ts', 'kit.test.mjs'],
+    files: ['proc-mem.mjs', 'readers-cost.ts', 'kit.test.mjs'],
   },
   { path: 'docs/testing.md', needs: ['root', 'ip'], files: ['two-hosts.test.mjs'] },
 ]

@@ -140,7 +140,7 @@ describe('a report of the lab', () => {
     assert.equal(comparison.same, 3)
     assert.equal(comparison.hosts.find(({ name }) => name === 'kernel')?.b, '5.4.0')
     assert.ok(comparison.ratios.every(({ ratio }) => ratio === 1))
-    assert.match(comparisonText(comparison), /1 experiments differ, 3 agree/)
+    assert.match(comparisonText(comparison), /experiments that differ: 1, that agree: 3/)
   })
 
   it('refuses other files, and names the command that makes a document', async () => {

@@ -46,7 +46,7 @@ describe('WorkerThread', () => {
   for (const inputType of [['--input-type=module'], ['--input-type', 'module']]) {
     it(`runs the example of the README under ${inputType.join(' ')} -e`, () => {
       const readme = readFileSync(new URL('README.md', root), 'utf8')
-      const [, example] = /## As a library\n+```ts\n(.*?)```/s.exec(readme) ?? []
+      const [, example] = /## As a library\n.*?```ts\n(.*?)```/s.exec(readme) ?? []
       assert(example !== undefined)
       const code = example.replace(
         "from 'postcopy'",

@@ -40,7 +40,7 @@ const refusals: Refusal[] = [
     says: /second package/,
   },
   {
-    title: 'a package of 4 GiB',
+    title: 'a package of 4 GiB - 1',
     after: started,
     bad: '08 0007 0004 ffffffff',
     code: 'LIMIT',

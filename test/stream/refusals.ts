@@ -14,7 +14,7 @@ export interface Refusal {
   readonly code: string
   /** Matches a part of the message. */
   readonly says: RegExp
-  /** The start of the refused element, counted from `bad`. */
+  /** Offset of the refused element from the start of `bad`. */
   readonly at?: number
 }
 

@@ -102,7 +102,7 @@ describe('TLS with QEMU', function () {
     await source.execute('migrate', { uri: park.uri })
     assert.equal(await source.reached('completed', 'failed'), 'failed')
     await counts(source, source.serial.length)
-    // And a plaintext connection.
+    // A plaintext connection is rejected, too.
     await source.execute('migrate-set-parameters', { 'tls-creds': '' })
     await source.execute('migrate', { uri: park.uri })
     assert.equal(await source.reached('completed', 'failed'), 'failed')
