@@ -50,7 +50,7 @@ describe('a source', () => {
     assert.equal(source.guestLocation, 'elsewhere')
   })
 
-  it('advises what to do if every page was sent and SHUT was lost', async () => {
+  it('tells how to continue if every page was sent and SHUT was lost', async () => {
     const { source, destination, link } = await throughLink(
       { capabilities: postcopy, parameters: stuck },
       false,

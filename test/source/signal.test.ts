@@ -4,14 +4,14 @@ import { Signal, tick } from '../../src/source/signal.js'
 import { Clock } from '../support/clock.js'
 
 describe('Signal', () => {
-  it('wakes all that wait, with a timeout or without', async () => {
+  it('wakes every waiter, with or without a timeout', async () => {
     const signal = new Signal()
     const waits = [signal.wait(), signal.wait(60_000), signal.wait()]
     signal.notify()
     await Promise.all(waits)
   })
 
-  it('wakes none that begins to wait later', async () => {
+  it('does not wake a wait that begins later', async () => {
     const signal = new Signal()
     signal.notify()
     const woken: string[] = []
@@ -38,7 +38,7 @@ describe('Signal', () => {
 })
 
 describe('RateLimiter', () => {
-  it('permits a slice at once, and then waits until it is paid off', () => {
+  it('lets one slice pass at once, then waits until it is repaid', () => {
     const clock = new Clock()
     const limiter = new RateLimiter()
     limiter.account(99)
@@ -58,7 +58,7 @@ describe('RateLimiter', () => {
     assert.equal(limiter.waitMs(1000), 100)
   })
 
-  it('saves up nothing while nothing is sent', () => {
+  it('gives no credit for idle time', () => {
     const clock = new Clock()
     const limiter = new RateLimiter()
     clock.ms += 60_000
@@ -67,7 +67,7 @@ describe('RateLimiter', () => {
     assert.equal(limiter.waitMs(1000), 100)
   })
 
-  it('forgets its debt while there is no limit', () => {
+  it('drops its debt while there is no limit', () => {
     new Clock()
     const limiter = new RateLimiter()
     limiter.account(1e9)
@@ -77,7 +77,7 @@ describe('RateLimiter', () => {
 })
 
 describe('RateMeter', () => {
-  it('measures over a slice at least', () => {
+  it('measures over at least one slice', () => {
     const clock = new Clock()
     const meter = new RateMeter()
     clock.ms += 99

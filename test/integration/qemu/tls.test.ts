@@ -84,7 +84,7 @@ describe('TLS with QEMU', function () {
     })
   }
 
-  it('rejects a QEMU with a foreign certificate, whose guest runs on, and parks the right one', async () => {
+  it("rejects a QEMU with another CA's certificate, then parks the right one", async () => {
     const folder = await temporaryFolder()
     const { directory: creds } = makeCredentials(folder)
     const { directory: foreign } = makeCredentials(folder, 'foreign')
@@ -121,7 +121,7 @@ describe('TLS with QEMU', function () {
     assert.equal(refused[1], 'ERR_TLS_EXPECTED')
   })
 
-  it('rejects a QEMU that would not wait for an answer, whose guest runs on', async () => {
+  it('rejects a QEMU without a return path; its guest runs on', async () => {
     const folder = await temporaryFolder()
     const { directory: creds } = makeCredentials(folder)
     const directory = join(folder, 'vm')
