@@ -3,28 +3,15 @@ import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { type EndingGuest, lastWords } from '../../src/cli/last-words.js'
-import { ram, twoGuests, until } from '../support/guest-processes.js'
+import { guestsInPostcopy, ram, until } from '../support/guest-processes.js'
 import { Cli, ask, temporaryFolder } from './support.js'
 
-/** Two guests; the source is in a postcopy that makes no progress. */
-async function slowPostcopy(sourceOptions: readonly string[] = []) {
-  const guests = await twoGuests(sourceOptions)
-  const { there, here, uri } = guests
-  await ask(there, 'migrate_set_capability postcopy-ram on')
-  await ask(
-    here,
-    'migrate_set_capability postcopy-ram on',
-    'migrate_set_parameter max-postcopy-bandwidth 100K',
-    `migrate -d ${uri}`,
-    'migrate_start_postcopy',
-  )
-  await until(here, 'info migrate', /status: postcopy-active/)
-  return guests
-}
+/** A postcopy of this bandwidth makes no progress during a test. */
+const SLOW = '100K'
 
 describe('the last line of a guest process', () => {
   it('reports lost pages if the destination still needs them', async () => {
-    const { there, here, source } = await slowPostcopy()
+    const { there, here, source } = await guestsInPostcopy(SLOW)
     source.child.kill('SIGINT')
     await source.seen(/this process ends when they have been received/)
     source.child.kill('SIGTERM')
@@ -40,7 +27,7 @@ describe('the last line of a guest process', () => {
 
   it('names the spilled pages and the command that continues from them', async () => {
     const spill = join(await temporaryFolder(), 'sp')
-    const { there, here, source } = await slowPostcopy(['--spill', spill])
+    const { there, here, source } = await guestsInPostcopy(SLOW, ['--spill', spill])
     await source.seen(/the pages that the postcopy owes are on disk/)
     await ask(here, 'migrate_pause')
     await until(here, 'info migrate', /status: postcopy-paused/)

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { twoGuests, until } from '../support/guest-processes.js'
+import { guestsInPostcopy, twoGuests, until } from '../support/guest-processes.js'
 import { ask } from './support.js'
 
 describe('two guests, controlled only by their monitors', () => {
@@ -89,16 +89,7 @@ describe('two guests, controlled only by their monitors', () => {
   })
 
   it('SIGTERM to a source in postcopy ends it after the destination has received every page', async () => {
-    const { there, here, source, uri } = await twoGuests()
-    await ask(there, 'migrate_set_capability postcopy-ram on')
-    await ask(
-      here,
-      'migrate_set_capability postcopy-ram on',
-      'migrate_set_parameter max-postcopy-bandwidth 20M',
-      `migrate -d ${uri}`,
-      'migrate_start_postcopy',
-    )
-    await until(here, 'info migrate', /status: postcopy-active/)
+    const { there, here, source } = await guestsInPostcopy('20M')
     assert.match(await ask(here, 'quit'), /Error: the guest would lose pages/)
     source.child.kill('SIGTERM')
     await source.seen(/this process ends when they have been received/)

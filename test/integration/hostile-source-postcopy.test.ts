@@ -1,7 +1,13 @@
 /** What a source may send to our destination while the guest runs there, and what pauses it. */
 import assert from 'node:assert/strict'
 import * as stream from '../../src/stream/index.js'
-import { type Case, begin, running } from '../support/destination-under-test.js'
+import {
+  type Case,
+  begin,
+  complete,
+  completeAfterPrologue,
+  running,
+} from '../support/destination-under-test.js'
 import {
   allPages,
   deviceSections,
@@ -54,9 +60,7 @@ describe('a destination that runs the guest', () => {
 
   it('accepts pages in the END of ram, as QEMU 7.2 sends them', async () => {
     const one = await running()
-    one.source.send(ramEnd(allPages(one.sent)))
-    one.source.send((out) => stream.encodeEndOfStream(out))
-    await one.destination.done
+    await complete(one)
     assert(one.machine.content('vram').equals(one.sent.content('vram')))
   })
 
@@ -65,11 +69,7 @@ describe('a destination that runs the guest', () => {
     one.source.send(prologue(one.sent))
     one.source.send(part(() => undefined))
     one.source.send((out) => stream.encodeSwitchoverStart(out))
-    one.source.send(discardAll(one.sent))
-    one.source.send(packageOf(one.sent))
-    one.source.send(ramEnd(allPages(one.sent)))
-    one.source.send((out) => stream.encodeEndOfStream(out))
-    await one.destination.done
+    await completeAfterPrologue(one)
   })
 
   it('pauses at a page that is received twice, and keeps the first copy', async () => {

@@ -6,6 +6,7 @@ import {
   assertRefused,
   assertTold,
   begin,
+  completeAfterPrologue,
   running,
 } from '../support/destination-under-test.js'
 import {
@@ -14,7 +15,6 @@ import {
   allPages,
   deviceSections,
   discardAll,
-  packageOf,
   part,
   prologue,
   ramEnd,
@@ -188,11 +188,7 @@ describe('a destination', () => {
     await one.source.heard('pong', 1)
     const second = await FakeSource.connect(one.destination.uri, one.machine)
     await second.hangsUp()
-    one.source.send(discardAll(one.sent))
-    one.source.send(packageOf(one.sent))
-    one.source.send(ramEnd(allPages(one.sent)))
-    one.source.send((out) => stream.encodeEndOfStream(out))
-    await one.destination.done
+    await completeAfterPrologue(one)
   })
 
   it('rejects a connection while the guest runs here', async () => {

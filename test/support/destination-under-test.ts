@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict'
 import type { Destination, DestinationOptions } from '../../src/destination/destination.js'
 import type { MigrationState } from '../../src/migration/states.js'
-import { FakeSource, discardAll, packageOf, prologue } from './fake-peer.js'
+import { encodeEndOfStream } from '../../src/stream/index.js'
+import { FakeSource, allPages, discardAll, packageOf, prologue, ramEnd } from './fake-peer.js'
 import { ended, listenFor, postcopy, reached, statesOf } from './migration.js'
 import { TestMachine, type TestMachineOptions } from './test-machine.js'
 
@@ -46,8 +47,26 @@ export async function assertTold(one: Case): Promise<void> {
 /** Everything of a postcopy except its pages. */
 export function upToPackage(one: Case): void {
   one.source.send(prologue(one.sent))
+  handOver(one)
+}
+
+/** What follows the prologue of a postcopy, up to its pages. */
+function handOver(one: Case): void {
   one.source.send(discardAll(one.sent))
   one.source.send(packageOf(one.sent))
+}
+
+/** The pages of a running migration, in the END of ram, and its end. */
+export async function complete(one: Case): Promise<void> {
+  one.source.send(ramEnd(allPages(one.sent)))
+  one.source.send((out) => encodeEndOfStream(out))
+  await one.destination.done
+}
+
+/** All that follows the prologue of a postcopy. */
+export async function completeAfterPrologue(one: Case): Promise<void> {
+  handOver(one)
+  await complete(one)
 }
 
 /** A migration that is complete except for its pages: the guest runs here. */

@@ -34,3 +34,19 @@ export async function twoGuests(sourceOptions: readonly string[] = []) {
   for (const path of [there, here]) while (!existsSync(path)) await sleep(10)
   return { folder, there, here, source, destination, uri }
 }
+
+/** Two guests in a postcopy whose pages are pushed with this bandwidth. */
+export async function guestsInPostcopy(bandwidth: string, sourceOptions: readonly string[] = []) {
+  const guests = await twoGuests(sourceOptions)
+  const { there, here, uri } = guests
+  await ask(there, 'migrate_set_capability postcopy-ram on')
+  await ask(
+    here,
+    'migrate_set_capability postcopy-ram on',
+    `migrate_set_parameter max-postcopy-bandwidth ${bandwidth}`,
+    `migrate -d ${uri}`,
+    'migrate_start_postcopy',
+  )
+  await until(here, 'info migrate', /status: postcopy-active/)
+  return guests
+}
