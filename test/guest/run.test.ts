@@ -24,6 +24,13 @@ function changedPages(before: Uint8Array, after: Uint8Array): number[] {
   return pages
 }
 
+/** How often a thread of this process has slept. */
+function voluntarySwitches(threadId: number): number {
+  const status = readFileSync(`/proc/self/task/${threadId}/status`, 'utf8')
+  const [, count] = /^voluntary_ctxt_switches:\t(\d+)$/m.exec(status) ?? []
+  return Number(count)
+}
+
 describe('a guest', () => {
   it('does nothing before its start and after its stop, and can continue', async () => {
     const guest = await makeGuest({ workload: 'random:writes=50', vcpus: 2 })
@@ -233,6 +240,15 @@ describe('a workload', () => {
     assert.equal(stats.reads + stats.writes, stats.touches)
     assert(Math.abs(stats.writes / stats.touches - 0.3) < 0.03, `${stats.writes} writes`)
     assert.equal((await guest.verify()).verified, true)
+  })
+
+  it('sleeps far less often than it touches pages at a high rate', async () => {
+    const guest = await makeGuest({ vcpus: 1, workload: 'sweep:rate=50000,touches=5000' })
+    const [vcpu = 0] = guest.vcpuThreadIds()
+    const before = voluntarySwitches(vcpu)
+    await runFor(guest, 5000)
+    assert.equal(totalTouches(guest), 5000)
+    assert(voluntarySwitches(vcpu) - before < 1000)
   })
 
   it('rate limits a vCPU', async () => {
