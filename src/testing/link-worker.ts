@@ -1,7 +1,7 @@
 /** The thread of a {@link LinkProxy}. */
 import net from 'node:net'
 import { parentPort } from 'node:worker_threads'
-import { runWorker, workerInput } from '../migration/worker-input.js'
+import { runWorker, workerInput } from '../migration/index.js'
 import type { LinkNotice, LinkRequest, LinkWorkerData } from './link-protocol.js'
 
 const { host, state, cuts } = workerInput() as LinkWorkerData
