@@ -8,7 +8,7 @@ import type { Manifest } from '../../../src/park/index.js'
 import { temporaryFolder } from '../../cli/support.js'
 import { cleanups } from '../../support/cleanup.js'
 import { Qemu } from './qemu.js'
-import { type Read, countingFirmware, counts, listen } from './support.js'
+import { type Content, countingFirmware, counts, listen } from './support.js'
 
 const MIB = 2 ** 20
 
@@ -112,8 +112,11 @@ export async function startSource(object: string, ramMib = 16): Promise<Source> 
 }
 
 /** The content of a block of the machine, from this offset on. */
-export function contentOf(machine: OpaqueMachine, name: string, from = 0): Read {
+export function contentOf(machine: OpaqueMachine, name: string, from = 0): Content {
   const block = machine.blocks.find((candidate) => candidate.name === name)
   assert(block !== undefined, name)
-  return (offset, target) => block.region.read(from + offset, target)
+  return {
+    lengthBytes: block.lengthBytes - from,
+    read: (offset, target) => block.region.read(from + offset, target),
+  }
 }

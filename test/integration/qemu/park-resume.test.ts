@@ -147,7 +147,7 @@ async function parkAndResume(shape: Case): Promise<void> {
   const low = 32 * MIB
   // Below 1 MiB there are ROMs and holes over RAM.
   const memory = await memoryOf(source, folder, MIB, low - MIB)
-  const everyPageIsThere = fileHas(memory, parkedRam(park, directory, name, MIB))
+  const everyPageIsThere = fileHas(memory, parkedRam(park, directory, name, MIB), low - MIB)
   assert(everyPageIsThere, 'RAM on disk is RAM of the source')
   const file = park.manifest.blocks.find((block) => block.name === name)?.file ?? ''
   const { blocks } = statSync(join(directory, file))

@@ -50,10 +50,13 @@ export async function settled(park: Park): Promise<string> {
   return park.state
 }
 
-/** Reads content from an offset on, until the target is full. */
-export type Read = (offset: number, target: Uint8Array) => void
+export interface Content {
+  readonly lengthBytes: number
+  /** Reads from this offset on, until the target is full. */
+  read(offset: number, target: Uint8Array): void
+}
 
-function readFrom(path: string): Read {
+function readFrom(path: string): Content['read'] {
   return (offset, target) => {
     const fd = openSync(path, 'r')
     const count = readSync(fd, target, 0, target.length, offset)
@@ -62,16 +65,24 @@ function readFrom(path: string): Read {
   }
 }
 
-/** Whether a file has this content. Compares pieces: memory that is touched first is slow. */
-export function fileHas(path: string, read: Read): boolean {
+/**
+ * Whether a file has the first `lengthBytes` of this content, and no more. Compares pieces: memory
+ * that is touched first is slow.
+ */
+export function fileHas(
+  path: string,
+  content: Content,
+  lengthBytes = content.lengthBytes,
+): boolean {
   const { size } = statSync(path)
+  if (size !== lengthBytes) return false
   const inFile = readFrom(path)
   const [expected, found] = [new Uint8Array(MIB), new Uint8Array(MIB)]
   for (let offset = 0; offset < size; offset += MIB) {
     const pieces = [expected, found].map((piece) => piece.subarray(0, size - offset))
     const [one = expected, other = found] = pieces
     inFile(offset, one)
-    read(offset, other)
+    content.read(offset, other)
     if (Buffer.compare(one, other) !== 0) return false
   }
   assert(size > 0)
@@ -109,9 +120,12 @@ export function fingerprint(folder: string): Record<string, string> {
 }
 
 /** The parked content of a RAM block, from this offset on. */
-export function parkedRam(vm: ParkedVm | Park, directory: string, name: string, from = 0): Read {
+export function parkedRam(vm: ParkedVm | Park, directory: string, name: string, from = 0): Content {
   const block = vm.manifest?.blocks.find((candidate) => candidate.name === name)
   assert(block !== undefined, name)
   const read = readFrom(join(directory, block.file))
-  return (offset, target) => read(from + offset, target)
+  return {
+    lengthBytes: block.lengthBytes - from,
+    read: (offset, target) => read(from + offset, target),
+  }
 }
