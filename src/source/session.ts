@@ -71,12 +71,13 @@ export class Session {
     this.#options = options
     this.#counters = counters
     this.ram = new RamSender(blocks, counters, options.ramSectionId)
+    const isLoading = (): boolean => phases.accepts('loaded')
     this.push = new Push({
       ram: this.ram,
       counters,
       signal: this.signal,
       parameters: options.parameters,
-      isLoading: () => phases.accepts('loaded'),
+      isLoading,
       check: () => this.check(),
       replay: Replay.of(options.pageOrder, blocks),
     })
@@ -88,7 +89,7 @@ export class Session {
       pong: (value) => {
         heardPong = true
         this.push.pong(value)
-        if (value === PingValue.packageLoaded && phases.accepts('loaded')) loaded?.()
+        if (value === PingValue.packageLoaded && isLoading()) loaded?.()
       },
       queuePages: (tracked, first, end) => {
         heardRequest = true

@@ -9,6 +9,7 @@ import { Session } from '../../src/source/session.js'
 import { tick } from '../../src/source/signal.js'
 import * as stream from '../../src/stream/index.js'
 import { cleanups } from '../support/cleanup.js'
+import { Clock } from '../support/clock.js'
 import { listen } from './peer.js'
 import { PAGE, SourceStream, pagesOf, tracked } from './support.js'
 
@@ -128,6 +129,8 @@ describe('Session.waitFor', () => {
 
 describe('the messages of a Session', () => {
   it('wake what waits, except requests that were served at once', async () => {
+    // The push waits for PONG 0x42, and not until some time has passed.
+    new Clock()
     const block = tracked(8)
     const { session, link, socket } = await connected([block], { phase: 'package-sent' })
     session.ram.beginPostcopy()
