@@ -33,7 +33,7 @@ export interface Host {
   fingerprint: Fingerprint
   root: boolean
   kernelFaults: boolean
-  anyDoor: boolean
+  anyOpenMethod: boolean
   features: ReadonlySet<FeatureName>
   hugePagesFree: number
   memoryAvailableMiB: number
@@ -65,7 +65,7 @@ export function readHost(hide: readonly FeatureName[] = []): Host {
     fingerprint: fingerprintOf(privileges, [...features]),
     root: privileges.uid === 0 && privileges.capabilities.has('SYS_ADMIN'),
     kernelFaults: full !== undefined,
-    anyDoor: any !== undefined,
+    anyOpenMethod: any !== undefined,
     features,
     hugePagesFree: privileges.hugePages?.free ?? 0,
     memoryAvailableMiB: (privileges.memoryAvailableBytes ?? freemem()) / 2 ** 20,

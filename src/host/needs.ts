@@ -55,8 +55,8 @@ const checks: Readonly<Partial<Record<keyof Needs, Check>>> = {
     minimumKernel !== undefined && isOlder(kernel, minimumKernel)
       ? `needs Linux ${minimumKernel}, this is ${kernel}`
       : undefined,
-  userfaultfd: ({ userfaultfd }, { anyDoor }) =>
-    userfaultfd !== false && !anyDoor
+  userfaultfd: ({ userfaultfd }, { anyOpenMethod }) =>
+    userfaultfd !== false && !anyOpenMethod
       ? 'needs a userfaultfd, and none opens: see postcopy doctor'
       : undefined,
   features: ({ features = [] }, host) => {

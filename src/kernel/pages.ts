@@ -166,8 +166,8 @@ export interface HostPageAssembly {
   staging: Uint8Array
   /**
    * {@link Assembly}: `hostPage`, the index of the host page or -1; `seenPages`, the number of target
-   * pages seen. One bit for each target page seen follows. The host page is complete when all its target pages were seen. Set `hostPage` to
-   * -1 to begin the next one.
+   * pages seen. One bit for each target page seen follows. The host page is complete when all its
+   * target pages were seen. Set `hostPage` to -1 to begin the next one.
    */
   state: Int32Array
 }

@@ -18,7 +18,7 @@ const eventFork = 2n
 const nonblock = 0o4000
 
 /** A program that tries the three open methods, and then the feature that needs a capability. */
-const tryDoors = (index: string, device: string) => `
+const tryOpenMethods = (index: string, device: string) => `
 import { openDevice, openSyscall, outcomeName, RawUserfaultfd } from ${JSON.stringify(index)}
 const full = openSyscall(0)()
 const user = openSyscall(1)()
@@ -69,7 +69,7 @@ export const openMatrix = experiment({
     const index = new URL('../index.js', import.meta.url).href
     const script = (device: string) => {
       const path = join(lab.scratch, `open-methods-${device.replaceAll('/', '-')}.mjs`)
-      writeFileSync(path, tryDoors(index, device), { mode: 0o644 })
+      writeFileSync(path, tryOpenMethods(index, device), { mode: 0o644 })
       return path
     }
     const standard = script('/dev/userfaultfd')
