@@ -20,21 +20,15 @@ import {
   startPair,
   statesOf,
 } from '../support/migration.js'
-import { TestMachine } from '../support/test-machine.js'
+import { machines } from '../support/machine-pair.js'
+import type { TestMachine } from '../support/test-machine.js'
 
 const blocks = { ram: 2 ** 20 }
 /** Precopy makes no progress; after the switch only the first batch arrives. */
 const slow = { 'max-bandwidth': 1, 'max-postcopy-bandwidth': 1 } as const
 
-function machines(): { here: TestMachine; there: TestMachine } {
-  const here = new TestMachine({ blocks })
-  here.fill()
-  here.start()
-  return { here, there: new TestMachine({ blocks }) }
-}
-
 async function begin(options: PairOptions = {}): Promise<Pair<TestMachine>> {
-  const { here, there } = machines()
+  const { here, there } = machines(blocks)
   const pair = await startPair(here, there, {
     capabilities: postcopy,
     parameters: slow,
@@ -81,7 +75,7 @@ describe('close()', () => {
   })
 
   it('of a destination that listens sends the last event and rejects done', async () => {
-    const destination = await listenFor(machines().there)
+    const destination = await listenFor(machines(blocks).there)
     const states = statesOf(destination)
     await destination.close()
     await assertClosed(destination)
@@ -116,7 +110,7 @@ describe('close()', () => {
     })
 
     it(`of a ${end} that is complete changes nothing`, async () => {
-      const { here, there } = machines()
+      const { here, there } = machines(blocks)
       const { [end]: migration, states } = await migratePair(here, there)
       const before = [...states[end]]
       await migration.close()
@@ -173,7 +167,7 @@ describe('an AbortSignal', () => {
 
   it('has no listener after the migration has ended', async () => {
     const { signal } = new AbortController()
-    const { here, there } = machines()
+    const { here, there } = machines(blocks)
     await migratePair(here, there, { source: { signal } })
     assert.equal(listeners(signal), 0)
   })

@@ -6,7 +6,7 @@ import type { MigrationState } from '../../src/migration/states.js'
 import type { Source, SourceOptions } from '../../src/source/index.js'
 import * as stream from '../../src/stream/index.js'
 import { FakeDestination } from '../support/fake-peer.js'
-import { ended, migrateTo, postcopy, reached, statesOf } from '../support/migration.js'
+import { ended, migrateTo, postcopy, reached, standstill, statesOf } from '../support/migration.js'
 import { TestMachine, type TestMachineOptions } from '../support/test-machine.js'
 
 const machineOptions: TestMachineOptions = { blocks: { ram: 2 ** 20, vram: 2 ** 18 } }
@@ -36,9 +36,6 @@ async function begin(
 
 /** Error codes of a broken connection, depending on which end notices first. */
 const broken = ['ECONNRESET', 'EPIPE', 'ERR_CONNECTION_CLOSED']
-
-/** So slow that precopy cannot end before the test has sent its message. */
-const slow = { 'max-bandwidth': 1 } as const
 
 /** A destination that never answers that it has loaded the package. */
 function unloaded(peer: FakeDestination): void {
@@ -102,7 +99,7 @@ describe('a source whose destination', () => {
   })
 
   it('sends SHUT 1 during precopy keeps its guest', async () => {
-    const one = await begin({ now: false, parameters: slow })
+    const one = await begin({ now: false, parameters: standstill })
     await one.peer.heard('ping')
     one.peer.shut(1)
     await assertKept(one, 'ERR_PEER_REFUSED')
@@ -125,7 +122,7 @@ describe('a source whose destination', () => {
   })
 
   it('sends SHUT 0 too early, before the switch, fails', async () => {
-    const one = await begin({ now: false, parameters: slow })
+    const one = await begin({ now: false, parameters: standstill })
     await one.peer.heard('ping')
     one.peer.shut(0)
     await assertKept(one, 'ERR_PEER_PROTOCOL')
@@ -160,7 +157,7 @@ describe('a source whose destination', () => {
   })
 
   it('breaks off during precopy keeps its guest', async () => {
-    const one = await begin({ now: false, parameters: slow })
+    const one = await begin({ now: false, parameters: standstill })
     await one.peer.heard('ping')
     one.peer.reset()
     await assertKept(one, ...broken)
@@ -188,7 +185,7 @@ describe('a source whose destination', () => {
   }
 
   it('closes before it answers advises to compare the set-up', async () => {
-    const one = await begin({ now: false, parameters: slow }, (peer) => {
+    const one = await begin({ now: false, parameters: standstill }, (peer) => {
       peer.onPing = () => undefined
     })
     await one.peer.heard('ping')
@@ -222,7 +219,7 @@ describe('a source whose destination', () => {
   })
 
   it('sends data after SHUT reports an error', async () => {
-    const one = await begin({ now: false, parameters: slow })
+    const one = await begin({ now: false, parameters: standstill })
     await one.peer.heard('ping')
     one.peer.send((out) => {
       stream.encodeShut(out, 1)
@@ -266,7 +263,7 @@ describe('a source whose destination', () => {
   ]
   for (const [what, code, ask] of badRequests) {
     it(`${what} before the switch keeps its guest`, async () => {
-      const one = await begin({ now: false, parameters: slow })
+      const one = await begin({ now: false, parameters: standstill })
       await one.peer.heard('ping')
       ask(one.peer)
       await assertKept(one, code)
@@ -281,7 +278,7 @@ describe('a source whose destination', () => {
   }
 
   it('requests all of RAM again and again sends each page once, and the migration ends', async () => {
-    const { machine, source, peer } = await begin({ parameters: slow })
+    const { machine, source, peer } = await begin({ parameters: standstill })
     await peer.heard('ping')
     const all = stream.encode((out) => {
       for (let i = 0; i < 50_000; i += 1) stream.encodePageRequest(out, 'ram', 0, 2 ** 20)

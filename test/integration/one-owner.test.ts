@@ -21,6 +21,7 @@ import {
   reached,
   startPair,
 } from '../support/migration.js'
+import { machines } from '../support/machine-pair.js'
 import { TestMachine } from '../support/test-machine.js'
 import { watchWorkers } from '../support/workers.js'
 
@@ -30,13 +31,6 @@ const slow = { 'max-bandwidth': 1, 'max-postcopy-bandwidth': 1 } as const
 const owned = { code: 'ERR_STATE_MACHINE_OWNED' } as const
 /** No process listens there, and no connection is made. */
 const uri = 'tcp:127.0.0.1:1'
-
-function machines(): { here: TestMachine; there: TestMachine } {
-  const here = new TestMachine({ blocks })
-  here.fill()
-  here.start()
-  return { here, there: new TestMachine({ blocks }) }
-}
 
 /** Another machine with the memory of `machine`. */
 function sameMemory(machine: TestMachine): TestMachine {
@@ -59,7 +53,7 @@ async function assertOwned(machine: TestMachine): Promise<void> {
 
 describe('a machine in a migration', () => {
   it('cannot be sent or received by another migration, at either end, in any state', async () => {
-    const { here, there } = machines()
+    const { here, there } = machines(blocks)
     const { source, destination } = await startPair(here, there, {
       capabilities: postcopy,
       parameters: slow,
@@ -82,7 +76,7 @@ describe('a machine in a migration', () => {
   })
 
   it('is free again after that has failed, at both ends', async () => {
-    const { here, there } = machines()
+    const { here, there } = machines(blocks)
     const { source, destination } = await startPair(here, there, { parameters: slow })
     await reached(source, 'active')
     source.cancel()
@@ -91,7 +85,7 @@ describe('a machine in a migration', () => {
   })
 
   it('is free at a completed destination, and can migrate on', async () => {
-    const { here, there } = machines()
+    const { here, there } = machines(blocks)
     const first = await migratePair(here, there)
     await assertOwned(here)
     await first.source.close()
@@ -100,14 +94,14 @@ describe('a machine in a migration', () => {
   })
 
   it('is free at a completed source after the guest is taken back', async () => {
-    const { here, there } = machines()
+    const { here, there } = machines(blocks)
     const { source } = await migratePair(here, there)
     source.takeBack()
     await migratePair(here, new TestMachine({ blocks }))
   })
 
   it('cannot be taken back after another migration has taken it', async () => {
-    const { here, there } = machines()
+    const { here, there } = machines(blocks)
     const { source } = await migratePair(here, there)
     await source.close()
     await listenFor(here)
@@ -115,7 +109,7 @@ describe('a machine in a migration', () => {
   })
 
   it('is not free at a destination that was closed while pages were missing', async () => {
-    const { here, there } = machines()
+    const { here, there } = machines(blocks)
     const { source, destination } = await startPair(here, there, {
       capabilities: postcopy,
       parameters: slow,
@@ -128,7 +122,7 @@ describe('a machine in a migration', () => {
   })
 
   it('is free after a migration that could not start', async () => {
-    const { here, there } = machines()
+    const { here, there } = machines(blocks)
     await assert.rejects(Destination.listen(there, { uri: 'tcp:127.0.0.1:x' }))
     await assert.rejects(Destination.listen(there, { uri: 'unix:/nonexistent/socket' }))
     assert.throws(() => Source.migrate(here, { uri: 'nothing' }))
@@ -136,7 +130,7 @@ describe('a machine in a migration', () => {
   })
 
   it('can be sent by any number of sources if it is read-only', () => {
-    const { here } = machines()
+    const { here } = machines(blocks)
     here.running = false
     const readOnly = Object.assign(here, { readOnly: true })
     for (let clone = 0; clone < 3; clone += 1) migrateTo(uri, readOnly, { dirtyLog: 'none' })

@@ -13,8 +13,10 @@ import {
   migratePair,
   postcopy,
   reached,
+  standstill,
   startPair,
 } from '../support/migration.js'
+import { machines } from '../support/machine-pair.js'
 import { Parked } from '../support/park.js'
 import { TestMachine } from '../support/test-machine.js'
 import { watchWorkers } from '../support/workers.js'
@@ -44,7 +46,6 @@ function userfaultfds(): Map<string, string> {
   return new Map(fds.map((fd) => [fd, readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8')]))
 }
 
-const standstill = { 'max-bandwidth': 1 } as const
 /** The package is sent, and after it only the first batch of pages. */
 const stuck = { 'max-postcopy-bandwidth': 1 } as const
 const options = { ram: '4M', vcpus: 2, workload: 'random:writes=50,rate=50000' }
@@ -194,17 +195,10 @@ describe('a worker that dies', () => {
 describe('a guest at the switch', () => {
   const blocks = { ram: 2 ** 20 }
 
-  function machines(): { here: TestMachine; there: TestMachine } {
-    const here = new TestMachine({ blocks })
-    here.fill()
-    here.start()
-    return { here, there: new TestMachine({ blocks }) }
-  }
-
   for (const capabilities of [{}, { 'return-path': true }, postcopy]) {
     const how = Object.keys(capabilities).join() || 'nothing'
     it(`stays where it runs if the worker dies after a precopy with ${how}`, async () => {
-      const { here, there } = machines()
+      const { here, there } = machines(blocks)
       const workers = watchWorkers()
       const resume = there.resumeAfterLoad.bind(there)
       there.resumeAfterLoad = () => {
@@ -220,7 +214,7 @@ describe('a guest at the switch', () => {
   }
 
   it('is not loaded by a destination that was closed before', async () => {
-    const { here, there } = machines()
+    const { here, there } = machines(blocks)
     let loads = 0
     there.loadDevice = () => {
       loads += 1
@@ -239,7 +233,7 @@ describe('a guest at the switch', () => {
   })
 
   it('stays where it was claimed, even if it does not start and the connection breaks', async () => {
-    const { here, there } = machines()
+    const { here, there } = machines(blocks)
     const workers = watchWorkers()
     const { source, destination } = await startPair(here, there, {
       capabilities: postcopy,
@@ -263,7 +257,7 @@ describe('a guest at the switch', () => {
   })
 
   it('stays where it was restarted while it was being stopped', async () => {
-    const { here, there } = machines()
+    const { here, there } = machines(blocks)
     const stop = here.stop.bind(here)
     here.stop = async () => {
       await stop()
@@ -276,7 +270,7 @@ describe('a guest at the switch', () => {
   })
 
   it('can be taken back only from a migration that has sent it', async () => {
-    const { here, there } = machines()
+    const { here, there } = machines(blocks)
     const { source, destination } = await startPair(here, there, {
       capabilities: postcopy,
       parameters: standstill,

@@ -5,10 +5,16 @@ import { LinkProxy } from '../../src/testing/index.js'
 import { type Exploration, forgetSpaces, verdictOf } from './spaces.js'
 import { type Sight, firstStrange } from './trace.js'
 import { cleanups } from '../support/cleanup.js'
-import { type Pair, type PairOptions, postcopy, reached, startPair } from '../support/migration.js'
+import {
+  type Pair,
+  type PairOptions,
+  postcopy,
+  reached,
+  standstill,
+  startPair,
+} from '../support/migration.js'
 import { TestMachine } from '../support/test-machine.js'
 
-const standstill = { 'max-bandwidth': 1 } as const
 const stuck = { 'max-postcopy-bandwidth': 1 } as const
 
 interface Watched extends Pair<TestMachine> {
