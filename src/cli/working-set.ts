@@ -33,10 +33,9 @@ export function saveWorkingSet(workingSet: WorkingSet | undefined, status: Statu
   if (workingSet === undefined) return
   try {
     const added = workingSet.save()
-    if (added > 0)
-      status.note(
-        `added ${added} ${added === 1 ? 'page' : 'pages'} to the working set ${workingSet.file}`,
-      )
+    if (added === 0) return
+    const pages = added === 1 ? 'page' : 'pages'
+    status.note(`added ${added} ${pages} to the working set ${workingSet.file}`)
   } catch (error) {
     const { code, message } = errorToRecord(error)
     status.note(`the working set was not written: ${message} [${code}]`)

@@ -1,4 +1,4 @@
-/** Random valid streams, with everything that the description of the wire format allows. */
+/** Random valid streams, with everything that QEMU's wire format allows. */
 import fc from 'fast-check'
 import * as stream from '../../src/stream/index.js'
 

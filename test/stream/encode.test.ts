@@ -12,7 +12,7 @@ function hex(bytes: Uint8Array): string {
 
 const page = new Uint8Array(4096).fill(0xa5)
 
-/** Bytes from the description of the wire format, where each was seen on the wire or follows from its tables. */
+/** Bytes of QEMU's wire format: each was seen on the wire, or follows from its tables. */
 const cases: [title: string, build: (out: stream.Writer) => void, bytes: string][] = [
   ['the file header', stream.encodeFileHeader, '51 45 56 4d 00 00 00 03'],
   [

@@ -50,7 +50,7 @@ describe('a stream of QEMU 7.2', () => {
     ])
     strictEqual(count(events, 'ramPage') + count(events, 'ramZero'), PAGE_COUNT)
     const [tail, end, description] = events.slice(-3)
-    // The test below walks the sections as in the description of the wire format and proves that
+    // The test below walks the sections by the wire format and proves that
     // this is their length.
     ok(String(tail?.[1]).startsWith('12857 bytes'))
     deepStrictEqual(end, ['endOfStream'])
@@ -225,7 +225,7 @@ interface Described {
   readonly subsections?: readonly Described[]
 }
 
-/** The length of a description as in the description of the wire format: fields, and subsections with headers. */
+/** The length that a description gives: fields, and subsections with headers. */
 function lengthOf({ fields, subsections }: Described): number {
   let length = 0
   for (const { size, array_len } of fields ?? []) length += size * (array_len ?? 1)

@@ -1,5 +1,5 @@
 /**
- * A second decoder, for whole valid streams: slow, written from the description of the wire format alone, with an
+ * A second decoder, for whole valid streams: slow, written from the wire format alone, with an
  * object per element. It shares only the events with the fast decoder.
  */
 import { isUtf8 } from 'node:buffer'
@@ -132,7 +132,7 @@ export function decodeNaively(bytes: Uint8Array, pageSizes = new Map<string, num
   return events
 
   /**
-   * Finds the end of a saved stream as in the description of the wire format: backwards from the end of the file.
+   * Finds the end of a saved stream, backwards from the end of the file.
    */
   function deviceTail(): void {
     let end = bytes.length - 1

@@ -1,4 +1,4 @@
-/** Bytes as the documents of the wire format print them: hex, and names in quotes. Spaces are ignored. */
+/** Bytes of a stream in readable form: hex, and names in quotes. Spaces are ignored. */
 export function wire(text: string): Uint8Array {
   const named = text.replaceAll(/"([^"]*)"/g, (_, name: string) => {
     return Buffer.from(name, 'latin1').toString('hex')
