@@ -25,6 +25,8 @@
         "native/addon/fault_guard.cc",
         "native/addon/fault_guard_calls.cc",
         "native/addon/bitmap_calls.cc",
+        "native/addon/page_file.cc",
+        "native/addon/page_file_calls.cc",
         "native/addon/pack_calls.cc",
         "native/addon/load_calls.cc",
         "native/addon/assemble_calls.cc",

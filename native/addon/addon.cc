@@ -52,6 +52,12 @@ constexpr Export kFunctions[] = {
     {kGuardDescribe, GuardDescribe},
     {"guardBegin", GuardBegin},
     {"guardStop", GuardStop},
+    {"pageFileOpen", PageFileOpen},
+    {"pageFileAttach", PageFileAttach},
+    {"pageFileInfo", PageFileInfo},
+    {"pageFileClose", PageFileClose},
+    {"pageFileFind", PageFileFind},
+    {"fileExtents", FileExtents},
     {kPackPages, PackPages},
     {kSendPages, SendPages},
     {kLoadRecords, LoadRecords},
@@ -77,7 +83,8 @@ constexpr Export kFunctions[] = {
 };
 
 constexpr RowExport kRows[] = {
-    kPageRange, kFaultEvent, kForkEvent, kRemapEvent, kRangeEvent, kPageRun, kAssembly,
+    kPageRange,   kFaultEvent, kForkEvent, kRemapEvent, kRangeEvent,
+    kPageFileRun, kFileExtent, kPageRun,   kAssembly,
 };
 
 constexpr ConstantExport kConstants[] = {

@@ -7,14 +7,22 @@ import { ConnectionError, PeerError } from '../errors.js'
 import { connect, type Consumer, type MigrationUri, type TlsClient } from '../net/index.js'
 import type { Capabilities, Counters, Parameters } from '../migration/index.js'
 import { Signal, tick } from './signal.js'
-import type { TrackedBlock } from '../ram/index.js'
-import { encode, encodeEndOfStream, encodeRamEndOfSection, PingValue } from '../stream/index.js'
+import { missingChecksum } from '../ram/index.js'
+import {
+  encode,
+  encodeEndOfStream,
+  encodePing,
+  encodeRamEndOfSection,
+  PingValue,
+} from '../stream/index.js'
+import type { SentBlock } from './block.js'
 import { CLOSED_BY_PEER, SourceLink } from './link.js'
 import { PING_BYTES, Push } from './push.js'
 import { BUFFER_PAGES, type EndPiece, RamSender } from './ram-sender.js'
 import { Replay } from './replay.js'
 import type { SourcePhaseMachine } from './phases.js'
 import { ReturnPath, type ReturnPathActions } from './return-path.js'
+import { leaveOutZeroPages } from './zero-pages.js'
 
 /** A destination that takes longer than this to answer counts as QEMU 7.2. */
 const PREEMPT_ANSWER_MS = 500
@@ -48,6 +56,7 @@ export class Session {
   readonly returnPath: ReturnPath
   /** Notified when a message arrives, or the connection breaks. */
   readonly signal = new Signal()
+  readonly #blocks: readonly SentBlock[]
   readonly #options: SessionOptions
   readonly #counters: Counters
   #link: SourceLink | undefined
@@ -61,16 +70,18 @@ export class Session {
    * @param actions - what they do beyond the session
    */
   constructor(
-    blocks: readonly TrackedBlock[],
+    blocks: readonly SentBlock[],
     phases: SourcePhaseMachine,
     options: SessionOptions,
     counters: Counters,
     actions: SessionActions,
   ) {
     const { loaded, ...messages } = actions
+    this.#blocks = blocks
     this.#options = options
     this.#counters = counters
-    this.ram = new RamSender(blocks, counters, options.ramSectionId)
+    this.ram = new RamSender(blocks, counters, options.ramSectionId, () => this.signal.notify())
+    this.ram.leaveOut(new Map(blocks.map((block) => [block, block.leftOut])))
     const isLoading = (): boolean => phases.accepts('loaded')
     this.push = new Push({
       ram: this.ram,
@@ -201,10 +212,25 @@ export class Session {
     return condition()
   }
 
+  /**
+   * Leaves out the zero pages that are owed, except those that are requested already, or will be
+   * because the page order has them.
+   */
+  leaveOutZeroPages(): void {
+    this.#counters.leftOutPages = leaveOutZeroPages(this.#blocks)
+    this.ram.recount()
+    this.ram.takeInRequested()
+    this.push.takeInReplay()
+  }
+
   /** Sends all that is owed in postcopy, and the end of the stream. */
   async sendAll(link: SourceLink): Promise<void> {
     await this.push.run(link, this.#urgentLink)
     await this.sendEnd(link)
+    const leftOut = this.#blocks.map((block) => block.leftOut)
+    if (leftOut.some((pages) => pages.next() !== -1)) {
+      link.write(encode((out) => encodePing(out, missingChecksum(leftOut))))
+    }
     link.write(encode(encodeEndOfStream))
     // A QEMU 7.2 destination waits for this mark; newer ones accept it.
     this.#urgentLink?.write(encode(encodeRamEndOfSection))

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import type { TrackedBlock } from '../../src/ram/dirty-log.js'
+import type { SentBlock } from '../../src/source/block.js'
 import { PageBitmap } from '../../src/ram/page-bitmap.js'
 import { RamBlock } from '../../src/ram/ram-block.js'
 import { createCounters } from '../../src/migration/counters.js'
@@ -21,7 +22,7 @@ export function tracked(
   hostPages = 1,
   name = 'ram',
   { spare = 0 }: TrackedOptions = {},
-): TrackedBlock {
+): SentBlock {
   const region = makeRegion('anon', pages + spare)
   const pageSizeBytes = hostPages * PAGE
   const lengthBytes = pages * PAGE
@@ -30,11 +31,12 @@ export function tracked(
   cleanups.add(() => block.close())
   const dirty = new PageBitmap(pages)
   dirty.setAll()
-  return { block, dirty }
+  const data = dirty.copy()
+  return { block, dirty, data, leftOut: new PageBitmap(pages) }
 }
 
 /** The same without a zero page: page `i` is filled with `i % 255 + 1`. */
-export function filled(...args: Parameters<typeof tracked>): TrackedBlock {
+export function filled(...args: Parameters<typeof tracked>): SentBlock {
   const one = tracked(...args)
   const { region, pageCount } = one.block
   for (let page = 0; page < pageCount; page += 1) {
