@@ -107,10 +107,14 @@ export const FRAME_BYTES = 18
 export const RECORD_BYTES = 8 + PAGE
 export const ZERO_RECORD_BYTES = 9
 
-/** A RamSender of blocks, and what a destination would decode. */
-export function senderOf(blocks: readonly TrackedBlock[]) {
+/**
+ * A RamSender of blocks, and what a destination would decode.
+ *
+ * @param loaded - called when pages were read from disk
+ */
+export function senderOf(blocks: readonly TrackedBlock[], loaded?: () => void) {
   const counters = createCounters()
-  const ram = new RamSender(blocks, counters)
+  const ram = new RamSender(blocks, counters, undefined, loaded)
   ram.recount()
   const stream = new SourceStream(blocks)
   const out = new Uint8Array(ram.batchBytes(64))
