@@ -31,7 +31,7 @@ import type { SourceLink } from './link.js'
 import type { DirtyLogChoice, SavedDevices } from './protocol.js'
 import { type SourcePhaseMachine, sourcePhases } from './phases.js'
 import { precopy } from './precopy.js'
-import { Session } from './session.js'
+import { hasReturnPath, Session } from './session.js'
 import { unconfirmed } from './unconfirmed.js'
 
 /** Most rounds of discards while the guest runs. */
@@ -349,7 +349,7 @@ export class Sender {
   }
 
   get #hasReturnPath(): boolean {
-    return this.#mayPostcopy || this.#options.capabilities['return-path']
+    return hasReturnPath(this.#options.capabilities)
   }
 }
 

@@ -27,6 +27,15 @@ import { leaveOutZeroPages } from './zero-pages.js'
 /** A destination that takes longer than this to answer counts as QEMU 7.2. */
 const PREEMPT_ANSWER_MS = 500
 
+/** A QEMU reads no connection before all have been made. */
+const WAITS_FOR_CHANNELS =
+  'so it may wait for further connections: are multifd and postcopy-preempt the same on both ends?'
+
+/** Whether the destination answers, and not only receives. */
+export function hasReturnPath(capabilities: Capabilities): boolean {
+  return capabilities['postcopy-ram'] || capabilities['return-path']
+}
+
 export interface SessionOptions {
   readonly uri: MigrationUri
   /** Undefined: plaintext. */
@@ -124,7 +133,7 @@ export class Session {
     const { capabilities } = this.#options
     this.#link = await this.#connect(
       (bytes, start, end) => this.returnPath.consume(bytes, start, end),
-      capabilities['postcopy-ram'] || capabilities['return-path'],
+      hasReturnPath(capabilities),
     )
     return this.#link
   }
@@ -174,22 +183,25 @@ export class Session {
   }
 
   /**
-   * With TLS or a preempt channel, waits for the destination's first answer. It shows that the
-   * destination has accepted our certificate, and that each connection has its role. A stopped
-   * guest must not depend on either.
+   * With a return path, waits for the destination's first answer. It shows that the destination
+   * reads the connection, has accepted our certificate, and knows the role of each connection. A
+   * stopped guest must not depend on any of these.
    *
    * @throws ConnectionError `ERR_TLS_HANDSHAKE` or `ETIMEDOUT` if there is no answer,
    *   `ERR_TLS_REFUSED`
    */
   async acceptance(): Promise<void> {
-    const isSecured = this.#options.tls !== undefined
-    if (!isSecured && !this.#options.capabilities['postcopy-preempt']) return
-    const timeoutMs = this.#options.parameters()['x-timeout']
+    const { capabilities, tls, parameters } = this.#options
+    if (!hasReturnPath(capabilities)) return
+    const timeoutMs = parameters()['x-timeout']
     if (await this.waitFor(() => this.#hasAnswered, timeoutMs)) return
-    if (!isSecured) {
+    if (tls === undefined) {
+      const why = capabilities['postcopy-preempt']
+        ? 'so the preempt channel cannot be used: does something between the two ends delay the first connection?'
+        : WAITS_FOR_CHANNELS
       throw new ConnectionError(
         'ETIMEDOUT',
-        `the destination sent nothing on the main channel within ${timeoutMs} ms (x-timeout), so the preempt channel cannot be used: does something between the two ends delay the first connection?`,
+        `the destination sent nothing on the main channel within ${timeoutMs} ms (x-timeout), ${why}`,
       )
     }
     throw new ConnectionError(
