@@ -221,7 +221,7 @@ describe('a parked VM of which most pages are zero', () => {
       assert.equal(await reader.result, 'done')
       push(source)
       await completed(source, destination)
-      await workingSet.save()
+      workingSet.save()
       assertSame(here, there)
       return source.counters
     }
