@@ -73,6 +73,7 @@ constexpr Export kFunctions[] = {
     {"socketListenUnix", SocketListenUnix},
     {"fdDuplicate", FdDuplicate},
     {"fdClose", FdClose},
+    {"fileSeek", FileSeek},
     {"processExit", ProcessExit},
 };
 

@@ -126,4 +126,7 @@ Napi::Value SocketListenUnix(const Napi::CallbackInfo& info);
 Napi::Value FdDuplicate(const Napi::CallbackInfo& info);
 Napi::Value FdClose(const Napi::CallbackInfo& info);
 
+// file_calls.cc
+Napi::Value FileSeek(const Napi::CallbackInfo& info);
+
 }  // namespace postcopy

@@ -79,6 +79,8 @@ export {
   spinUntilReadable,
 } from './sockets.js'
 export type { SocketOption } from './sockets.js'
+export { fileExtents } from './file-extents.js'
+export type { FileExtent } from './file-extents.js'
 export { exitProcess } from './exit.js'
 export { loadAddon } from './load.js'
 export type { RegionKind, RegionLease } from './native.js'

@@ -269,6 +269,8 @@ export interface NativeAddon {
   socketListenUnix(path: string, mode: number): number
   fdDuplicate(fd: number): number
   fdClose(fd: number): number
+  /** An offset, or `-errno`. */
+  fileSeek(fd: number, from: number, hole: boolean): number
   /** `_exit(2)`: does not return. */
   processExit(status: number): void
 }
