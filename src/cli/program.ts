@@ -4,6 +4,7 @@ import { packageInfo } from '../kernel/internal.js'
 import { USAGE_CODE } from './failure.js'
 import { defineDemo } from './demo.js'
 import { defineDoctor } from './doctor.js'
+import { defineExport } from './export.js'
 import { defineGuest } from './guest.js'
 import { defineInspect } from './inspect.js'
 import { defineLab } from './lab.js'
@@ -52,6 +53,7 @@ Begin with:
     defineGuest,
     definePark,
     defineResume,
+    defineExport,
     defineInspect,
     defineDoctor,
     defineLab,
