@@ -9,3 +9,9 @@ export interface ByteSink {
   /** Ends after a failure. Of a file nothing is left. May be called twice. */
   discard(): void
 }
+
+/** A sink that can be written anywhere, such as a file. */
+export interface PositionedSink extends ByteSink {
+  /** Writes at an offset; a gap becomes a hole. Several calls at a time. */
+  writeAt(bytes: Uint8Array, position: number): Promise<void>
+}

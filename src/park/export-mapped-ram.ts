@@ -19,10 +19,10 @@ import {
 } from '../stream/index.js'
 import { readConfiguration } from '../stream/internal.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
+import type { PositionedSink } from './byte-sink.js'
 import { CHECKSUM_CHUNK_BYTES } from './checksum.js'
 import type { ExportedBlock, ExportInput } from './export-input.js'
 import { encodeStreamEnd, ramHeader } from './export-stream.js'
-import type { NewFile } from './new-file.js'
 import type { DataChunk } from './read-data.js'
 import { WriteBehind } from './write-behind.js'
 
@@ -37,7 +37,7 @@ const WINDOW_BYTES = 4096
 const BITMAP_BYTES_A_CHUNK = CHECKSUM_CHUNK_BYTES / TARGET_PAGE_SIZE / 8
 
 /** Writes the whole file. */
-export async function writeMappedRam(input: ExportInput, file: NewFile): Promise<void> {
+export async function writeMappedRam(input: ExportInput, file: PositionedSink): Promise<void> {
   const total = input.blocks.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0)
   await file.append(
     encode((out) => {
@@ -74,7 +74,11 @@ export function encodeMappedRamConfiguration(out: Writer, element: Uint8Array): 
 }
 
 /** @returns where the next block, or the end, follows */
-async function writeBlock(block: ExportedBlock, file: NewFile, position: number): Promise<number> {
+async function writeBlock(
+  block: ExportedBlock,
+  file: PositionedSink,
+  position: number,
+): Promise<number> {
   const { name, lengthBytes } = block
   const bitmapBytes = Math.ceil(lengthBytes / TARGET_PAGE_SIZE / 64) * 8
   const entry = encode((out) => out.str8(name).u64(lengthBytes))
@@ -122,7 +126,7 @@ function dataRuns(bytes: Uint8Array): PageRun[] {
 
 /** Writes all runs at once: one after the other would wait for the thread pool for each. */
 async function writeRuns(
-  file: NewFile,
+  file: PositionedSink,
   pagesAt: number,
   { offset, bytes }: DataChunk,
   runs: readonly PageRun[],
@@ -140,14 +144,14 @@ async function writeRuns(
  * bits, little-endian, as a host of QEMU's x86 guests has them.
  */
 class BitmapWriter {
-  readonly #file: NewFile
+  readonly #file: PositionedSink
   readonly #at: number
   readonly #lengthBytes: number
   readonly #window = new Uint8Array(WINDOW_BYTES)
   /** Offset of the window in the bitmap. */
   #from = 0
 
-  constructor(file: NewFile, at: number, lengthBytes: number) {
+  constructor(file: PositionedSink, at: number, lengthBytes: number) {
     this.#file = file
     this.#at = at
     this.#lengthBytes = lengthBytes

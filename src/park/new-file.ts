@@ -21,7 +21,7 @@ import { basename, dirname } from 'node:path'
 import { promisify } from 'node:util'
 import { PostcopyError } from '../errors.js'
 import { formatByteSize } from '../units.js'
-import type { ByteSink } from './byte-sink.js'
+import type { PositionedSink } from './byte-sink.js'
 
 const openFile = promisify(open)
 const writeFile = promisify(write)
@@ -40,7 +40,7 @@ export interface NewFileOptions {
   readonly needBytes: number
 }
 
-export class NewFile implements ByteSink {
+export class NewFile implements PositionedSink {
   readonly path: string
   lengthBytes = 0
   readonly #partial: string

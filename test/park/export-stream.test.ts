@@ -40,6 +40,7 @@ describe('exporting a parked VM as a stream', () => {
       const { park } = await parkBytes(exported)
       assert.equal(park.state, 'completed')
       assert.deepEqual(identity(park.manifest), identity(vm.manifest))
+      assert.equal(park.manifest?.statistics.unsentPages, 0)
     })
   }
 
