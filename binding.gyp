@@ -33,6 +33,7 @@
         "native/addon/place_calls.cc",
         "native/addon/store_calls.cc",
         "native/addon/socket_calls.cc",
+        "native/addon/file_calls.cc",
         "native/addon/process_calls.cc",
         "native/common/thread.cc",
       ],

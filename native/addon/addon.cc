@@ -57,7 +57,6 @@ constexpr Export kFunctions[] = {
     {"pageFileInfo", PageFileInfo},
     {"pageFileClose", PageFileClose},
     {"pageFileFind", PageFileFind},
-    {"fileExtents", FileExtents},
     {kPackPages, PackPages},
     {kSendPages, SendPages},
     {kLoadRecords, LoadRecords},
@@ -79,6 +78,7 @@ constexpr Export kFunctions[] = {
     {"socketListenUnix", SocketListenUnix},
     {"fdDuplicate", FdDuplicate},
     {"fdClose", FdClose},
+    {"fileExtents", FileExtents},
     {"processExit", ProcessExit},
 };
 

@@ -77,13 +77,11 @@ Napi::Value GuardStop(const Napi::CallbackInfo& info);
 // page_file_calls.cc
 inline constexpr RowLayout kPageFileRun{
     "pageFileRun", Fields{"firstPage", "pageCount", "file", "offset", "strideBytes"}};
-inline constexpr RowLayout kFileExtent{"fileExtent", Fields{"start", "end"}};
 Napi::Value PageFileOpen(const Napi::CallbackInfo& info);
 Napi::Value PageFileAttach(const Napi::CallbackInfo& info);
 Napi::Value PageFileInfo(const Napi::CallbackInfo& info);
 Napi::Value PageFileClose(const Napi::CallbackInfo& info);
 Napi::Value PageFileFind(const Napi::CallbackInfo& info);
-Napi::Value FileExtents(const Napi::CallbackInfo& info);
 
 // pack_calls.cc
 inline constexpr CallLayout kPackPages{
@@ -138,5 +136,9 @@ Napi::Value FdSpin(const Napi::CallbackInfo& info);
 Napi::Value SocketListenUnix(const Napi::CallbackInfo& info);
 Napi::Value FdDuplicate(const Napi::CallbackInfo& info);
 Napi::Value FdClose(const Napi::CallbackInfo& info);
+
+// file_calls.cc
+inline constexpr RowLayout kFileExtent{"fileExtent", Fields{"start", "end"}};
+Napi::Value FileExtents(const Napi::CallbackInfo& info);
 
 }  // namespace postcopy

@@ -6,7 +6,7 @@
 export { KernelError, PostcopyError } from '../errors.js'
 export { kernelError } from './check.js'
 export { hugePageShortage } from './region-hints.js'
-export { fileExtents, PageFile } from './page-file.js'
+export { PageFile } from './page-file.js'
 export type { PageFileOptions } from './page-file.js'
 export { MemoryRegion } from './memory-region.js'
 export type { FileRegionOptions, RegionOptions } from './memory-region.js'
@@ -82,6 +82,7 @@ export {
   spinUntilReadable,
 } from './sockets.js'
 export type { SocketOption } from './sockets.js'
+export { fileExtents } from './file-extents.js'
 export { exitProcess } from './exit.js'
 export { loadAddon } from './load.js'
 export type { RegionKind, RegionLease } from './native.js'

@@ -189,8 +189,6 @@ export interface NativeAddon {
   pageFileClose(file: NativePageFile): void
   /** 1 if the page is in a file, then `out` has a {@link PageFileRun}; else 0. */
   pageFileFind(file: NativePageFile, page: number, out: Float64Array): number
-  /** The number of {@link FileExtent} in `out`. */
-  fileExtents(fd: number, from: number, to: number, out: Float64Array): number
 
   /** Sets bits of `bitmap`; returns how many were clear. */
   pagemapScanDirty(region: Region, lengthBytes: number, bitmap: Uint8Array, arm: boolean): number
@@ -299,6 +297,8 @@ export interface NativeAddon {
   socketListenUnix(path: string, mode: number): number
   fdDuplicate(fd: number): number
   fdClose(fd: number): number
+  /** The number of {@link FileExtent} in `out`. */
+  fileExtents(fd: number, from: number, to: number, out: Float64Array): number
   /** `_exit(2)`: does not return. */
   processExit(status: number): void
 }

@@ -1,6 +1,5 @@
-import { NO_HANDLE_HINT, check, checkOptions, closedError, kernelError } from './check.js'
+import { NO_HANDLE_HINT, checkOptions, closedError, kernelError } from './check.js'
 import { native } from './load.js'
-import { FileExtent } from './native.js'
 import type { NativePageFile } from './native.js'
 
 export interface PageFileOptions {
@@ -98,32 +97,5 @@ export class PageFile {
 
   static {
     pageFileHandle = (file) => file.#open()
-  }
-}
-
-const EXTENTS_A_CALL = 256
-
-/**
- * The parts of a file that are not holes, as `[start, end)` in bytes, ascending. A file system
- * without holes has one part. Moves the descriptor's file offset.
- *
- * @throws KernelError as lseek(2) with `SEEK_DATA`
- */
-export function* fileExtents(
-  fd: number,
-  from: number,
-  to: number,
-): Generator<readonly [start: number, end: number]> {
-  const out = new Float64Array(EXTENTS_A_CALL * FileExtent.stride)
-  for (let at = from; at < to;) {
-    const found = native().fileExtents(fd, at, to, out)
-    const count = check(found, 'lseek', () => `fd ${fd}, ${at}, SEEK_DATA`)
-    for (let index = 0; index < count; index += 1) {
-      const row = index * FileExtent.stride
-      const end = out[row + FileExtent.end] ?? to
-      yield [out[row + FileExtent.start] ?? 0, end]
-      at = end
-    }
-    if (count < EXTENTS_A_CALL) return
   }
 }
