@@ -1,7 +1,7 @@
 /** Inspects a parked VM and reports everything that is wrong with it. */
 import { join } from 'node:path'
 import { PostcopyError } from '../errors.js'
-import { type DeviceSize, sizeDevices } from './device-sizes.js'
+import { type DeviceSize, sizeDevices } from '../stream/internal.js'
 import type { Manifest } from './manifest.js'
 import type { ParkedVmOptions } from './parked-vm.js'
 import { ParkedVm, readManifestIn, readParkedFile, withDirectory } from './parked-vm.js'
