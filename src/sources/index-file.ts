@@ -103,7 +103,7 @@ function checkRows(rows: Float64Array, pageCount: number, endOffset: number): vo
     const isWhole = [first, count, offset].every((value) => Number.isSafeInteger(value))
     const end = offset + (count - 1) * 4104 + 4096
     if (!isWhole || first < next || count < 1 || first + count > pageCount) throw bad('a row')
-    if (offset < 0 || end > endOffset) throw bad('a row')
+    if (offset < 1 || end > endOffset) throw bad('a row')
     next = first + count
   }
 }
