@@ -52,7 +52,11 @@ function inspectFiles(
   if (unsentPages > 0 && manifest.state === 'complete') {
     oddities.push(`${unsentPages} pages were never sent by the source, and are zero`)
   }
-  const workingSet = workingSetOf({ directory, manifest }, options, oddities)
+  const workingSet = workingSetOf(
+    { path: directory, workingSetFile: join(directory, WORKING_SET_FILE), record: manifest },
+    options,
+    oddities,
+  )
   return { manifest, diskBytes, devices, workingSet, oddities, error }
 }
 
@@ -62,10 +66,9 @@ function workingSetOf(
   options: TrustOptions,
   oddities: string[],
 ): ParkedReport['workingSet'] {
-  const file = join(vm.directory, WORKING_SET_FILE)
   let found: ParkedReport['workingSet']
   const error = failureOf(() => {
-    const order = readWorkingSet(file, vm, options)
+    const order = readWorkingSet(vm.workingSetFile, vm, options)
     if (order !== undefined) found = { pageCount: order.pageCount }
   })
   if (error !== undefined) oddities.push(error.message)

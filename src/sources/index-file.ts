@@ -29,14 +29,11 @@ export interface StreamIndex {
   readonly rows: readonly Float64Array[]
 }
 
-/** The file beside a saved file. @param what - tells the streams of one file apart */
-export function defaultIndexFile(
-  path: string,
-  what: { offset: number; snapshot?: string },
-): string {
+/** The beginning of the names of files beside a saved file. @param what - tells its streams apart */
+export function streamPlace(path: string, what: { offset: number; snapshot?: string }): string {
   const at = what.offset === 0 ? '' : `.at-${what.offset}`
   const snapshot = what.snapshot === undefined ? '' : `.snapshot-${hexOf(what.snapshot)}`
-  return `${path}${at}${snapshot}.postcopy-index`
+  return `${path}${at}${snapshot}`
 }
 
 function hexOf(text: string): string {

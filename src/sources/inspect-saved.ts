@@ -29,6 +29,8 @@ export interface SavedReport {
   readonly libvirt: Omit<LibvirtImage, 'xml' | 'cookie'> | undefined
   readonly snapshot: Snapshot | undefined
   readonly index: IndexReport | undefined
+  /** Whether the whole file is a stream that any reader of a migration takes. */
+  readonly isPlainStream: boolean
 }
 
 /** @throws as {@link openSaved} */
@@ -53,6 +55,7 @@ export async function inspectSaved(path: string, options: SavedOptions = {}): Pr
       libvirt: libvirt === undefined ? undefined : withoutXml(libvirt),
       snapshot: image.snapshot,
       index: image.index,
+      isPlainStream: image.isPlainStream,
     }
   } finally {
     image.close()

@@ -4,7 +4,7 @@ import { TARGET_PAGE_SIZE } from '../units.js'
 import { Cursor } from './cursor.js'
 import { FileBytes } from './file-bytes.js'
 import { type IndexReport, readIndexedBody } from './indexed-body.js'
-import { defaultIndexFile } from './index-file.js'
+import { streamPlace } from './index-file.js'
 import { type LibvirtImage, readLibvirtImage } from './libvirt.js'
 import { Scratch, fileRuns, mappedRuns, stateRuns } from './page-runs.js'
 import { readQcow2Header } from './qcow2-header.js'
@@ -21,8 +21,8 @@ export interface SavedOptions {
   readonly offset?: number
   /** Name or id of a snapshot of a qcow2 image; default the only one. */
   readonly snapshot?: string
-  /** File for the index of a stream; default beside the file. */
-  readonly index?: string
+  /** File for the index of a stream; false: it is neither read nor written; default beside the file. */
+  readonly index?: string | false
 }
 
 export interface SavedBlock {
@@ -37,6 +37,8 @@ export interface SavedBlock {
 /** A saved VM, open. Its pages are read from {@link SavedImage.fds} by the runs of each block. */
 export class SavedImage {
   readonly path: string
+  /** The beginning of the names of files beside it: the path, and the offset or snapshot. */
+  readonly place: string
   readonly format: SavedFormat
   readonly machineType: string
   /** The configuration element, without capabilities that only describe the file. */
@@ -57,13 +59,16 @@ export class SavedImage {
   readonly snapshot: Snapshot | undefined
   /** Undefined for a mapped-ram file, which needs no index. */
   readonly index: IndexReport | undefined
+  /** Whether the whole file is a stream that any reader of a migration takes. */
+  readonly isPlainStream: boolean
   readonly #file: FileBytes
   readonly #scratch: Scratch
 
   /** Use {@link openSaved}. */
   constructor(contents: SavedContents, blocks: readonly SavedBlock[], scratch: Scratch) {
-    const { file, format, head, body, libvirt, snapshot, index } = contents
+    const { file, format, head, place, body, libvirt, snapshot, index } = contents
     this.path = file.path
+    this.place = place
     this.format = format
     this.machineType = head.machineType
     this.configuration = head.configuration
@@ -78,6 +83,7 @@ export class SavedImage {
     this.libvirt = libvirt
     this.snapshot = snapshot
     this.index = index
+    this.isPlainStream = format === 'stream' && body.isPlain === true && place === file.path
     this.#file = file
     this.#scratch = scratch
   }
@@ -108,6 +114,8 @@ interface SavedContents {
   readonly file: FileBytes
   readonly format: SavedFormat
   readonly head: StreamHead
+  /** See {@link SavedImage.place}. */
+  readonly place: string
   readonly body: StreamBody
   readonly state?: Qcow2State
   readonly libvirt?: LibvirtImage
@@ -180,12 +188,13 @@ async function readStreamAt(
   begin: number,
   options: SavedOptions,
 ): Promise<SavedContents> {
+  const { offset = 0 } = options
+  const place = streamPlace(file.path, { offset })
   const cursor = new Cursor(file, begin)
   const head = await readHead(cursor)
-  if (head.isMappedRam) return { file, format, head, body: await readBody(cursor, head) }
-  const { offset = 0 } = options
-  const indexFile = options.index ?? defaultIndexFile(file.path, { offset })
-  return { file, format, head, ...(await readIndexedBody(cursor, head, file, indexFile)) }
+  if (head.isMappedRam) return { file, format, head, place, body: await readBody(cursor, head) }
+  const indexFile = options.index ?? `${place}.postcopy-index`
+  return { file, format, head, place, ...(await bodyOf(cursor, head, file, indexFile)) }
 }
 
 async function readSnapshotState(file: FileBytes, options: SavedOptions): Promise<SavedContents> {
@@ -196,9 +205,20 @@ async function readSnapshotState(file: FileBytes, options: SavedOptions): Promis
   const state = await Qcow2State.open(file, header, snapshot)
   const stream = new Cursor(state, 0)
   const head = await readHead(stream)
-  const indexFile = options.index ?? defaultIndexFile(file.path, { offset, snapshot: snapshot.id })
-  const indexed = await readIndexedBody(stream, head, file, indexFile)
-  return { file, format: 'qcow2', head, ...indexed, state, snapshot }
+  const place = streamPlace(file.path, { offset, snapshot: snapshot.id })
+  const indexFile = options.index ?? `${place}.postcopy-index`
+  const indexed = await bodyOf(stream, head, file, indexFile)
+  return { file, format: 'qcow2', head, place, ...indexed, state, snapshot }
+}
+
+async function bodyOf(
+  cursor: Cursor,
+  head: StreamHead,
+  file: FileBytes,
+  indexFile: string | false,
+): Promise<{ body: StreamBody; index?: IndexReport }> {
+  if (indexFile === false) return { body: await readBody(cursor, head) }
+  return readIndexedBody(cursor, head, file, indexFile)
 }
 
 async function blocksOf(

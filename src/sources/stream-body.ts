@@ -27,6 +27,8 @@ export interface StreamBody {
   readonly devices: Uint8Array
   /** JSON with the sizes of the devices, if the stream has it. */
   readonly description: Uint8Array | undefined
+  /** Whether the stream has an END of `ram`, and nothing follows it; undefined: not known. */
+  readonly isPlain?: boolean
 }
 
 /**
@@ -41,7 +43,8 @@ export async function readBody(cursor: Cursor, head: StreamHead): Promise<Stream
   const devicesOffset = cursor.offset
   const { devices, description } = await readDevices(cursor)
   checkEarlySections(cursor, head, devices, description)
-  return { pages: await sections.pages(), devicesOffset, devices, description }
+  const isPlain = sections.hasEnd && cursor.remaining === 0
+  return { pages: await sections.pages(), devicesOffset, devices, description, isPlain }
 }
 
 class SectionReader {
@@ -50,7 +53,7 @@ class SectionReader {
   readonly #index: RecordIndex
   /** Ids of iterable devices other than `ram`. */
   readonly #others: number[] = []
-  #hasEnd = false
+  hasEnd = false
 
   constructor(cursor: Cursor, head: StreamHead) {
     this.#cursor = cursor
@@ -104,8 +107,8 @@ class SectionReader {
     await cursor.u8(`a section ${name}`)
     const id = await cursor.u32(`the id of a section ${name}`)
     if (id === this.#head.ramSectionId) {
-      if (this.#hasEnd) cursor.refuse('damaged', `${name} of section ram after its END`, offset)
-      this.#hasEnd = type === ElementType.sectionEnd
+      if (this.hasEnd) cursor.refuse('damaged', `${name} of section ram after its END`, offset)
+      this.hasEnd = type === ElementType.sectionEnd
       await this.#readRam(name)
     } else if (this.#others.includes(id)) {
       await this.#skip(id)
@@ -134,7 +137,7 @@ class SectionReader {
   /** QEMU 11.1 takes both capabilities, and writes a file whose bitmaps are all empty. */
   #checkPages(): void {
     const { isMappedRam, blocks } = this.#head
-    if (!isMappedRam || this.#hasEnd) return
+    if (!isMappedRam || this.hasEnd) return
     if (blocks.every(({ mapped }) => mapped?.data.next() === -1)) {
       this.#cursor.refuse(
         'refused',
@@ -172,16 +175,16 @@ async function readDevices(
   for (;;) {
     const available = await cursor.fill(Math.min(TAIL_PIECE_BYTES, Math.max(1, cursor.remaining)))
     const { bytes, at } = cursor
-    const tail = decodeInFile(path, inside, () => {
-      if (available === 0) return collector.finish()
-      return collector.append(bytes, at, at + available).tail
+    const { taken, tail } = decodeInFile(path, inside, () => {
+      if (available === 0) return { taken: 0, tail: collector.finish() }
+      return collector.append(bytes, at, at + available)
     })
+    cursor.at += taken
     if (tail !== undefined) {
       const { devices, description } = tail
       const text = description === undefined ? undefined : new TextEncoder().encode(description)
       return { devices, description: text }
     }
-    cursor.at += available
   }
 }
 
