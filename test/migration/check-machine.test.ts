@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict'
+import { PageFile } from '../../src/kernel/index.js'
 import { checkMachine } from '../../src/migration/check-machine.js'
 import type { MachineBlock, MigratableMachine } from '../../src/migration/machine.js'
 import { PageBitmap } from '../../src/ram/page-bitmap.js'
+import type { PageSourceBlock } from '../../src/sources/index.js'
+import { cleanups } from '../support/cleanup.js'
 import { makeRegion } from '../support/memory-kinds.js'
 import { TestMachine } from '../support/test-machine.js'
 
@@ -16,6 +19,24 @@ function machine(changes: object = {}): MigratableMachine {
 /** A machine with one block that differs from a valid one. */
 function withBlock(changes: object): MigratableMachine {
   const block: MachineBlock = { name: 'ram', region: makeRegion('anon', 4), lengthBytes: 4 * PAGE }
+  return machine({ blocks: [{ ...block, ...changes }] })
+}
+
+function openPages(): PageFile {
+  const pages = PageFile.open({ fds: [], lengthBytes: 4 * PAGE, runs: new Float64Array() })
+  cleanups.add(() => pages.close())
+  return pages
+}
+
+/** The same with a block of a page source. */
+function withSourceBlock(changes: object): MigratableMachine {
+  const block: PageSourceBlock = {
+    name: 'ram',
+    lengthBytes: 4 * PAGE,
+    pageSizeBytes: PAGE,
+    pages: openPages(),
+    data: new PageBitmap(4),
+  }
   return machine({ blocks: [{ ...block, ...changes }] })
 }
 
@@ -40,13 +61,9 @@ describe('checkMachine', () => {
         loadRanges: [{ block: 'ram', offset: 3 * PAGE, lengthBytes: PAGE }],
       }),
     )
-    checkMachine(
-      withBlock({
-        lengthBytes: 2 * PAGE,
-        pageSizeBytes: 2 * PAGE,
-        available: new PageBitmap(2),
-      }),
-    )
+    checkMachine(withBlock({ lengthBytes: 2 * PAGE, pageSizeBytes: 2 * PAGE }))
+    checkMachine(withSourceBlock({}))
+    checkMachine(withSourceBlock({ available: new PageBitmap(4) }))
   })
 
   refused('ERR_INVALID_MACHINE', {
@@ -91,7 +108,14 @@ describe('checkMachine', () => {
     'a block longer than its region': () => withBlock({ lengthBytes: 5 * PAGE }),
     'host pages of no bytes': () => withBlock({ pageSizeBytes: 0 }),
     'host pages of parts of pages': () => withBlock({ pageSizeBytes: PAGE / 2 }),
-    'available pages of another block': () => withBlock({ available: new PageBitmap(5) }),
+    'available pages of another block': () => withSourceBlock({ available: new PageBitmap(5) }),
+    'pages with data of another block': () => withSourceBlock({ data: new PageBitmap(3) }),
+    'pages in something else': () => withSourceBlock({ pages: {} }),
+    'pages of files that were closed': () => {
+      const pages = openPages()
+      pages.close()
+      return withSourceBlock({ pages })
+    },
   })
 
   it('rejects a synchronous hook that is an async function, by name', () => {
