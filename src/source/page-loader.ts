@@ -6,12 +6,15 @@ import { read } from 'node:fs'
 import { promisify } from 'node:util'
 import { PageFile, PageFileRun } from '../kernel/index.js'
 import { PageBitmap, type RamBlock } from '../ram/index.js'
+import { RAM_PAGE_RECORD_BYTES } from '../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 
-/** Bytes of one read. */
+/** Most bytes of one read. */
 const READ_BYTES = 2 ** 20
-/** As many reads as the thread pool has threads. */
-const MOST_READS = 4
+/** Reads of the sweep at once: the thread pool has four threads, and requests need one. */
+const MOST_READS = 3
+/** Requested host pages that are read at once; the others wait in their queue. */
+const MOST_REQUESTED = 32
 /** How far ahead of the sweep pages are read, in pieces of {@link AHEAD_PAGES}. */
 const MOST_PIECES = 2 * MOST_READS
 /** Target pages that are loaded by one read of the sweep. */
@@ -29,10 +32,16 @@ export class PageLoader {
   readonly #progress = new Map<RamBlock, Progress>()
   readonly #buffers: Uint8Array[] = []
   #reads = 0
+  #requested = 0
 
   /** Whether pages are being read. */
   get isLoading(): boolean {
-    return this.#reads > 0
+    return this.#reads + this.#requested > 0
+  }
+
+  /** Whether {@link loadRequested} may be called. */
+  get hasRoom(): boolean {
+    return this.#requested < MOST_REQUESTED
   }
 
   /** Whether the page was read before. If it is not in the page cache, it was dropped since. */
@@ -40,25 +49,12 @@ export class PageLoader {
     return this.#progress.get(block)?.loaded.test(page) === true
   }
 
-  /**
-   * Reads target pages `[first, end)`. A page that cannot be read counts as loaded: packing it
-   * reports the error.
-   */
-  async load(block: RamBlock, first: number, end: number): Promise<void> {
-    const { pages } = block
-    if (!(pages instanceof PageFile)) return
-    const { loading, loaded } = this.#progressOf(block)
-    loading.setRange(first, end)
-    this.#reads += 1
-    const buffer = this.#buffers.pop() ?? new Uint8Array(READ_BYTES)
-    try {
-      await readPages(pages, first, end, buffer)
-    } finally {
-      this.#buffers.push(buffer)
-      this.#reads -= 1
-      loading.clearRange(first, end)
-      loaded.setRange(first, end)
-    }
+  /** Reads the host page that begins at target page `first`. Never rejects. */
+  async loadRequested(block: RamBlock, first: number): Promise<void> {
+    this.#requested += 1
+    const buffer = new Uint8Array(Math.min(READ_BYTES, block.hostPages * RAM_PAGE_RECORD_BYTES))
+    await this.#load(block, first, first + block.hostPages, buffer)
+    this.#requested -= 1
   }
 
   /**
@@ -72,12 +68,32 @@ export class PageLoader {
     for (let piece = 0; piece < MOST_PIECES && this.#reads < MOST_READS; piece += 1) {
       const end = Math.min(first + Math.max(AHEAD_PAGES, block.hostPages), block.pageCount)
       if (loading.next(first, end) === -1 && !this.hasLoaded(block, first)) {
-        void this.load(block, first, end).finally(done)
+        void this.#loadPiece(block, first, end).then(done)
       }
       const next = end === block.pageCount ? -1 : dirty.next(end)
       if (next === -1) return
       first = next - (next % block.hostPages)
     }
+  }
+
+  async #loadPiece(block: RamBlock, first: number, end: number): Promise<void> {
+    this.#reads += 1
+    const buffer = this.#buffers.pop() ?? new Uint8Array(READ_BYTES)
+    await this.#load(block, first, end, buffer)
+    this.#buffers.push(buffer)
+    this.#reads -= 1
+  }
+
+  async #load(block: RamBlock, first: number, end: number, buffer: Uint8Array): Promise<void> {
+    const { loading, loaded } = this.#progressOf(block)
+    loading.setRange(first, end)
+    try {
+      if (block.pages instanceof PageFile) await readPages(block.pages, first, end, buffer)
+    } catch {
+      // Counts as loaded: packing the page reports why it cannot be read.
+    }
+    loading.clearRange(first, end)
+    loaded.setRange(first, end)
   }
 
   #progressOf(block: RamBlock): Progress {

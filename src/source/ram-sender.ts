@@ -255,8 +255,9 @@ export class RamSender {
       const range = { from: page, to: page + hostPages, maxPages: hostPages }
       const end = this.#pack(channel, out, at, tracked, range)
       if (this.#packing.isWaiting === 1) {
+        if (!this.#loader.hasRoom) break
         queue.setAside(next)
-        void this.#loader.load(tracked.block, page, page + hostPages).finally(() => {
+        void this.#loader.loadRequested(tracked.block, page).then(() => {
           queue.add(tracked, page, page + hostPages)
           this.#loaded()
         })
@@ -279,6 +280,8 @@ export class RamSender {
     const start = first ? writeRamSectionHead(out, 'end', this.sectionId) : 0
     const end = this.#packSweep(out, start, Infinity)
     const complete = this.remainingPages === 0
+    // No page follows the section: pages that are still left out are zero at the destination.
+    if (complete) this.#leftOut = new Map()
     return { lengthBytes: complete ? writeRamSectionTail(out, end, this.sectionId) : end, complete }
   }
 

@@ -93,6 +93,21 @@ describe('a source in postcopy', () => {
     )
   })
 
+  it('sends nothing that is requested after the end of RAM', () => {
+    const block = sparse(64, [3])
+    const { ram, send, sweep, stream } = postcopySender(block)
+    sweep()
+    ram.request(block, 10, 11)
+    assert.deepEqual(
+      send((out) => ram.packEnd(out, true).lengthBytes),
+      ['ram:10'],
+    )
+    assert(stream.elements.includes('END'))
+    ram.request(block, 11, 12)
+    assert.equal(ram.remainingPages, 0)
+    assert.equal(block.leftOut.test(11), true, 'the checksum of what is left out has it')
+  })
+
   it('guesses no zero page ahead of a request', () => {
     const block = sparse(64, [3])
     const { ram, send } = postcopySender(block)

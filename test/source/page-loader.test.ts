@@ -14,33 +14,40 @@ import { PAGE, pagesOf, senderOf } from './support.js'
 
 const PAGES = 1024
 
-/** A block of a file, of which nothing is in the page cache. */
-async function cold(hostPages = 1): Promise<SentBlock & { path: string }> {
-  const path = join(await temporaryFolder(), 'ram')
-  const bytes = Buffer.alloc(PAGES * PAGE)
-  for (let page = 0; page < PAGES; page += 1) bytes.writeUInt32LE(page + 1, page * PAGE)
-  writeFileSync(path, bytes)
-  const fd = openSync(path, 'r')
-  cleanups.add(() => closeSync(fd))
+/** A block of a file, which is closed after the test. */
+function attach(fd: number, hostPages = 1): RamBlock {
+  const lengthBytes = PAGES * PAGE
   const runs = Float64Array.of(0, PAGES, 0, 0, PAGE)
-  const file = PageFile.open({ fds: [fd], lengthBytes: PAGES * PAGE, runs })
+  const file = PageFile.open({ fds: [fd], lengthBytes, runs })
+  const pageSizeBytes = hostPages * PAGE
   const [block] = RamBlock.attachAll([
-    {
-      name: 'ram',
-      pageFileId: file.id,
-      lengthBytes: PAGES * PAGE,
-      pageSizeBytes: hostPages * PAGE,
-    },
+    { name: 'ram', pageFileId: file.id, lengthBytes, pageSizeBytes },
   ])
   assert(block !== undefined)
   cleanups.add(() => {
     block.close()
     file.close()
+    closeSync(fd)
   })
-  await dropFromCache(path)
+  return block
+}
+
+/** All pages are to be sent. */
+function sentBlock(block: RamBlock): SentBlock {
   const dirty = new PageBitmap(PAGES)
   dirty.setAll()
-  return { block, dirty, data: dirty.copy(), leftOut: new PageBitmap(PAGES), path }
+  return { block, dirty, data: dirty.copy(), leftOut: new PageBitmap(PAGES) }
+}
+
+/** A block of a file of which nothing is in the page cache. */
+async function cold(hostPages = 1): Promise<SentBlock & { path: string }> {
+  const path = join(await temporaryFolder(), 'ram')
+  const bytes = Buffer.alloc(PAGES * PAGE)
+  for (let page = 0; page < PAGES; page += 1) bytes.writeUInt32LE(page + 1, page * PAGE)
+  writeFileSync(path, bytes)
+  const block = attach(openSync(path, 'r'), hostPages)
+  await dropFromCache(path)
+  return { ...sentBlock(block), path }
 }
 
 /** Lets the thread pool read. */
@@ -55,7 +62,7 @@ describe('a source whose pages are on disk', () => {
     const { ram, send } = senderOf([block], () => (notified += 1))
     ram.beginPostcopy()
     // Reads a part of the file, so that it is in the page cache.
-    await new PageLoader().load(block.block, 512, 513)
+    await new PageLoader().loadRequested(block.block, 512)
     ram.request(block, 100, 101)
     ram.request(block, 512, 513)
     assert.deepEqual(
@@ -87,6 +94,38 @@ describe('a source whose pages are on disk', () => {
     }
     assert(waits > 0, 'the file was in the page cache')
     assert.deepEqual(sent.sort(), pagesOf('ram', 0, PAGES).sort())
+  })
+
+  it('reads a limited number of requested pages at once, and the others later', async () => {
+    const block = await cold()
+    const loader = new PageLoader()
+    const reads: Promise<void>[] = []
+    while (loader.hasRoom) reads.push(loader.loadRequested(block.block, reads.length))
+    assert.equal(reads.length, 32)
+    await Promise.all(reads)
+    assert.equal(loader.hasRoom, true)
+
+    const { ram, send } = senderOf([block])
+    ram.beginPostcopy()
+    for (let page = 0; page < PAGES; page += 4) ram.request(block, page, page + 1)
+    const sent: string[] = []
+    while (sent.length < PAGES / 4) {
+      sent.push(...send((out) => ram.packRequested(out)))
+      await loaded(() => !ram.isLoading)
+    }
+    assert.equal(new Set(sent).size, PAGES / 4)
+  })
+
+  it('takes a page whose read fails for loaded: packing it reports the error', async () => {
+    const path = join(await temporaryFolder(), 'unreadable')
+    const block = attach(openSync(path, 'w'))
+    const loader = new PageLoader()
+    await loader.loadRequested(block, 1)
+    assert.equal(loader.hasLoaded(block, 1), true)
+    assert.equal(loader.isLoading, false)
+    const { ram, send } = senderOf([sentBlock(block)])
+    ram.beginPostcopy()
+    assert.throws(() => send((out) => ram.packPart(out, 4)), { code: 'EBADF' })
   })
 
   it('reads whole host pages', async () => {
