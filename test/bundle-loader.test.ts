@@ -107,6 +107,16 @@ describe('a pack', () => {
     assert.deepEqual(pack.evaluated, ['one', 'two'])
   })
 
+  it('evaluates modules that are needed early without loading the script', () => {
+    const pack = new Pack('/nonexistent', 'pack.js', {
+      early: (module) => {
+        module.exports = { value: 4 }
+      },
+    })
+    assert.deepEqual(pack.load('early'), { value: 4 })
+    assert.throws(() => pack.load('other'), { code: 'ENOENT' })
+  })
+
   it('loads modules of Node', async () => {
     const { pack } = await packOf(script(1))
     assert.equal(pack.load('node:path'), await import('node:path').then((path) => path.default))
