@@ -2,6 +2,8 @@
 import { createHash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import { isZero } from '../kernel/index.js'
+import { checksumPages } from '../kernel/internal.js'
+import { CHUNK_VALUE_BYTES, ChunkDigest } from './page-checksums.js'
 import { readAt } from './read-at.js'
 
 const CHUNK_BYTES = 1024 * 1024
@@ -11,32 +13,65 @@ export function sha256(bytes: Uint8Array): string {
 }
 
 /**
- * CRC-32 over the chunks of 1 MiB that are not all zeros, each preceded by its index (u32, little
- * endian). Known holes are not read.
+ * How the RAM blocks of a parked VM are checksummed:
  *
- * @param nextData - returns the next offset, from the given one on, at which a byte may not be
- *   zero; `lengthBytes` if there is none
+ * - `crc32`: CRC-32 over the chunks of 1 MiB that are not all zeros, each preceded by its index (u32,
+ *   little endian). An earlier version used it.
+ * - `crc32c-pages`: the same with CRC-32C, over the values of the chunk's pages (u32, little endian)
+ *   instead of their bytes. The value of a page is the remainder of its CRC-32C, without the
+ *   inversions at the start and the end. A page at the end of a block has no successors: its chunk has
+ *   256 values in any case.
+ */
+export const checksumAlgorithms = ['crc32', 'crc32c-pages'] as const
+export type ChecksumAlgorithm = (typeof checksumAlgorithms)[number]
+
+/**
+ * The checksum of a RAM file.
+ *
  * @returns 8 hex digits
  */
 export function checksumBlock(
   fd: number,
   lengthBytes: number,
-  nextData: (offset: number) => number = (offset) => offset,
+  algorithm: ChecksumAlgorithm,
 ): string {
+  const digest = algorithm === 'crc32' ? new ByteDigest() : new PageDigest()
   const buffer = new Uint8Array(CHUNK_BYTES)
-  const number = new Uint32Array(1)
-  let sum = 0
-  for (let from = nextData(0); from < lengthBytes;) {
-    const index = Math.floor(from / CHUNK_BYTES)
+  for (let index = 0; index * CHUNK_BYTES < lengthBytes; index += 1) {
     const start = index * CHUNK_BYTES
-    const end = Math.min(start + CHUNK_BYTES, lengthBytes)
-    from = nextData(end)
-    const chunk = buffer.subarray(0, end - start)
+    const chunk = buffer.subarray(0, Math.min(CHUNK_BYTES, lengthBytes - start))
     // The missing part of a shorter file counts as zeros: the length is checked elsewhere.
     chunk.fill(0, readAt(fd, chunk, start))
-    if (isZero(chunk)) continue
-    number[0] = index
-    sum = crc32(chunk, crc32(new Uint8Array(number.buffer), sum))
+    if (!isZero(chunk)) digest.add(index, chunk)
   }
-  return sum.toString(16).padStart(8, '0')
+  return digest.text
+}
+
+class ByteDigest {
+  readonly #index = new Uint32Array(1)
+  #sum = 0
+
+  add(index: number, chunk: Uint8Array): void {
+    this.#index[0] = index
+    this.#sum = crc32(chunk, crc32(new Uint8Array(this.#index.buffer), this.#sum))
+  }
+
+  get text(): string {
+    return this.#sum.toString(16).padStart(8, '0')
+  }
+}
+
+class PageDigest {
+  readonly #digest = new ChunkDigest()
+  readonly #values = new Uint8Array(CHUNK_VALUE_BYTES)
+
+  add(index: number, chunk: Uint8Array): void {
+    this.#values.fill(0)
+    checksumPages(chunk, this.#values)
+    this.#digest.add(index, this.#values)
+  }
+
+  get text(): string {
+    return this.#digest.text
+  }
 }

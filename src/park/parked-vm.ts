@@ -9,7 +9,7 @@ import { MemoryRegion } from '../kernel/index.js'
 import { checkOptionNames, type MachineBlock, type MigratableMachine } from '../migration/index.js'
 import { PageBitmap } from '../ram/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
-import { checksumBlock, sha256 } from './checksum.js'
+import { type ChecksumAlgorithm, checksumBlock, sha256 } from './checksum.js'
 import {
   MANIFEST_FILE,
   MOST_MANIFEST_BYTES,
@@ -186,7 +186,11 @@ export class ParkedVm implements MigratableMachine {
     try {
       for (const block of manifest.blocks) {
         const { name, lengthBytes, pageSizeBytes } = block
-        const region = openBlock(files, block, verify)
+        const region = openBlock(
+          files,
+          block,
+          verify ? (manifest.checksumAlgorithm ?? 'crc32') : undefined,
+        )
         blocks.push({
           name,
           region,
@@ -251,10 +255,15 @@ function checkPageSizes(manifest: Manifest, pageSizes: ReadonlyMap<string, numbe
   }
 }
 
-function openBlock(files: TrustedDirectory, block: ParkedBlock, verify: boolean): MemoryRegion {
+/** @param verify - the algorithm of the checksum to compare; undefined: none */
+function openBlock(
+  files: TrustedDirectory,
+  block: ParkedBlock,
+  verify: ChecksumAlgorithm | undefined,
+): MemoryRegion {
   const fd = openBlockFile(files, block, 'read')
   try {
-    if (verify && checksumBlock(fd, block.lengthBytes) !== block.checksum) {
+    if (verify !== undefined && checksumBlock(fd, block.lengthBytes, verify) !== block.checksum) {
       const path = join(files.path, block.file)
       const text = `${path} (RAM block "${block.name}") is damaged: its checksum differs`
       throw new PostcopyError('ERR_PARKED_DAMAGED', text)
