@@ -10,7 +10,7 @@ import { setFlagsFromString } from 'node:v8'
 const bundle = fileURLToPath(new URL('../dist/bundle', import.meta.url))
 
 /** What the command does before it runs: the functions for that are in its cache, and no others. */
-const starts = ['demo', 'guest', 'park', 'resume', 'inspect', 'doctor', 'lab']
+const starts = ['demo', 'guest', 'park', 'resume', 'export', 'inspect', 'doctor', 'lab']
 
 async function scriptOfCommand(pack) {
   const script = pack.compile()

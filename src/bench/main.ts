@@ -18,6 +18,7 @@ import { readAheadBenchmark } from './read-ahead.js'
 import { resumeStartBenchmark } from './resume-start.js'
 import { scaleBenchmark } from './scale.js'
 import { slowLinkBenchmark } from './slow-link.js'
+import { sparseBenchmark } from './sparse.js'
 import { stormBenchmark } from './storm.js'
 import { sweepBenchmark } from './sweep.js'
 import { switchBenchmark } from './switch.js'
@@ -30,6 +31,7 @@ const benchmarks: readonly Benchmark[] = [
   pushBenchmark(idle),
   switchBenchmark(idle),
   scaleBenchmark(idle),
+  sparseBenchmark,
   faultBenchmark,
   sweepBenchmark,
   readAheadBenchmark,

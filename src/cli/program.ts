@@ -16,6 +16,7 @@ const commands: readonly (readonly [name: string, load: () => Promise<Define>])[
   ['guest', async () => (await import('./guest.js')).defineGuest],
   ['park', async () => (await import('./park.js')).definePark],
   ['resume', async () => (await import('./resume.js')).defineResume],
+  ['export', async () => (await import('./export.js')).defineExport],
   ['inspect', async () => (await import('./inspect.js')).defineInspect],
   ['doctor', async () => (await import('./doctor.js')).defineDoctor],
   ['lab', async () => (await import('./lab.js')).defineLab],

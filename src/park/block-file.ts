@@ -147,6 +147,12 @@ export class BlockFile {
     this.#checksums.clear(from, to)
   }
 
+  /** Counts the pages that were not received as zero pages: they are holes already. */
+  takeLeftOut(): void {
+    this.#zeroed.add(this.received.complement())
+    this.received.setAll()
+  }
+
   #readPages(): void {
     const page = new Uint8Array(TARGET_PAGE_SIZE)
     for (const [start, end] of this.received.runs()) {

@@ -6,7 +6,8 @@ import { checksumPages } from '../kernel/internal.js'
 import { CHUNK_VALUE_BYTES, ChunkDigest } from './page-checksums.js'
 import { readAt } from './read-at.js'
 
-const CHUNK_BYTES = 1024 * 1024
+/** Bytes of a chunk; the last one of a block may be shorter. */
+export const CHECKSUM_CHUNK_BYTES = 1024 * 1024
 
 export function sha256(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex')
@@ -19,41 +20,57 @@ export function sha256(bytes: Uint8Array): string {
  *   little endian). An earlier version used it.
  * - `crc32c-pages`: the same with CRC-32C, over the values of the chunk's pages (u32, little endian)
  *   instead of their bytes. The value of a page is the remainder of its CRC-32C, without the
- *   inversions at the start and the end. A page at the end of a block has no successors: its chunk has
- *   256 values in any case.
+ *   inversions at the start and the end. A chunk always has 256 values; those after the end of the
+ *   block are 0.
  */
 export const checksumAlgorithms = ['crc32', 'crc32c-pages'] as const
 export type ChecksumAlgorithm = (typeof checksumAlgorithms)[number]
 
-/**
- * The checksum of a RAM file.
- *
- * @returns 8 hex digits
- */
+/** The checksum of a RAM block, from its bytes. */
+export class BlockChecksum {
+  readonly #digest: ByteDigest | PageDigest
+
+  constructor(algorithm: ChecksumAlgorithm) {
+    this.#digest = algorithm === 'crc32' ? new ByteDigest() : new PageDigest()
+  }
+
+  /** @param index - of the chunk, ascending; chunks of zeros may be left out */
+  add(index: number, chunk: Uint8Array): void {
+    if (!isZero(chunk)) this.#digest.add(index, chunk)
+  }
+
+  /** @returns 8 hex digits */
+  digest(): string {
+    return this.#digest.text
+  }
+}
+
+/** The {@link BlockChecksum} of a file. */
 export function checksumBlock(
   fd: number,
   lengthBytes: number,
   algorithm: ChecksumAlgorithm,
 ): string {
-  const digest = algorithm === 'crc32' ? new ByteDigest() : new PageDigest()
-  const buffer = new Uint8Array(CHUNK_BYTES)
-  for (let index = 0; index * CHUNK_BYTES < lengthBytes; index += 1) {
-    const start = index * CHUNK_BYTES
-    const chunk = buffer.subarray(0, Math.min(CHUNK_BYTES, lengthBytes - start))
+  const checksum = new BlockChecksum(algorithm)
+  const buffer = new Uint8Array(CHECKSUM_CHUNK_BYTES)
+  for (let index = 0; index * CHECKSUM_CHUNK_BYTES < lengthBytes; index += 1) {
+    const start = index * CHECKSUM_CHUNK_BYTES
+    const chunk = buffer.subarray(0, Math.min(CHECKSUM_CHUNK_BYTES, lengthBytes - start))
     // The missing part of a shorter file counts as zeros: the length is checked elsewhere.
     chunk.fill(0, readAt(fd, chunk, start))
-    if (!isZero(chunk)) digest.add(index, chunk)
+    checksum.add(index, chunk)
   }
-  return digest.text
+  return checksum.digest()
 }
 
 class ByteDigest {
   readonly #index = new Uint32Array(1)
+  readonly #indexBytes = new Uint8Array(this.#index.buffer)
   #sum = 0
 
   add(index: number, chunk: Uint8Array): void {
     this.#index[0] = index
-    this.#sum = crc32(chunk, crc32(new Uint8Array(this.#index.buffer), this.#sum))
+    this.#sum = crc32(chunk, crc32(this.#indexBytes, this.#sum))
   }
 
   get text(): string {
