@@ -17,8 +17,24 @@ const outdir = join(root, 'dist/bundle')
 const command = 'cli/main'
 const workers = ['source/worker', 'destination/worker', 'park/worker', 'park/spill-worker']
 
+/** Modules of the command that start a worker while all others are loaded (src/cli/prepare.ts). */
+const early = [
+  ...[
+    'cli/main',
+    'cli/compile-threads',
+    'cli/prepare',
+    'kernel/internal',
+    'kernel/package-info',
+    'migration/index',
+  ],
+  ...['migration/start-worker', 'migration/worker-input', 'source/index', 'source/prepare'],
+]
+
 /** Packages that are part of the command's script. */
 const packages = ['cli-table3', 'commander']
+
+/** Modules of Node that few workers use, and that are slow to load. */
+const rare = ['node:crypto', 'node:tls', 'node:zlib']
 
 /** Modules that draw. They need echarts, so `import()` loads them from dist/src. */
 const drawing = ['cli/report/index', 'lab/report-page']
@@ -54,14 +70,15 @@ function resolveImports(code, folder) {
     .replaceAll(/\bimport\(/g, '__import(')
 }
 
-/** Makes the imports of a module load when they are used. */
-function loadOnUse(code) {
-  const imports = /\bvar (import_\w+)=(__toESM\(require\("[^"]+"\)(?:,1)?\)|require\("[^"]+"\));/g
-  const found = [...code.matchAll(imports)]
-  const rest = code.replaceAll(imports, '')
-  const names = found.map(([, name]) => name)
+/** Makes imports load when they are used. @param isMeant - which of them */
+function loadOnUse(code, isMeant = () => true) {
+  const imports =
+    /\bvar (import_\w+)=(__toESM\(require\("([^"]+)"\)(?:,1)?\)|require\("([^"]+)"\));/g
+  const found = [...code.matchAll(imports)].filter(([, , , esm, cjs]) => isMeant(esm ?? cjs))
+  const names = new Set(found.map(([, name]) => name))
+  const rest = code.replaceAll(imports, (all, name) => (names.has(name) ? '' : all))
   const uses = rest.replaceAll(/\bimport_\w+\b/g, (word) =>
-    names.includes(word) ? `(${word}())` : word,
+    names.has(word) ? `(${word}())` : word,
   )
   const loads = found.map(
     ([, name, load]) => `var ${name}_loaded;function ${name}(){return ${name}_loaded??=${load}}`,
@@ -88,8 +105,11 @@ async function modulesOfCommand() {
   const helpers = new Set(modules.flatMap(({ helpers }) => helpers))
   return {
     shared: [...helpers].join(''),
-    entries: modules.map(({ name, code }) =>
-      entry(name, loadOnUse(resolveImports(code, dirname(name)))),
+    entries: new Map(
+      modules.map(({ name, code }) => [
+        name,
+        entry(name, loadOnUse(resolveImports(code, dirname(name)))),
+      ]),
     ),
   }
 }
@@ -112,9 +132,10 @@ async function bundleOf(contents, metafiles) {
   return outputFiles[0].text
 }
 
+const scriptOf = (entries, shared = '') => `(()=>{${shared}return {\n${entries.join(',\n')}}})()\n`
+
 /** Writes the script of a program, and the file that starts it. */
-function write(program, entries, shared = '') {
-  const script = `(()=>{${shared}return {\n${entries.join(',\n')}}})()\n`
+function write(program, script, earlyScript = '({})') {
   if (Buffer.byteLength(script) !== script.length) throw new Error(`${program} is not ASCII`)
   // V8 takes a code cache for every script of the same length, so each content has its own name.
   const hash = createHash('sha256').update(script).digest('hex').slice(0, 12)
@@ -125,7 +146,8 @@ function write(program, entries, shared = '') {
   writeFileSync(
     start,
     `#!/usr/bin/env node\n'use strict'\nconst { Pack } = require('../loader.js')\n` +
-      `new Pack(require('node:path').join(__dirname, '..'), '${pack}').load('${program}')\n`,
+      `const early = ${earlyScript.trim()}\n` +
+      `new Pack(require('node:path').join(__dirname, '..'), '${pack}', early).load('${program}')\n`,
   )
   return pack
 }
@@ -150,13 +172,19 @@ const made = []
 const metafiles = []
 const { entries, shared } = await modulesOfCommand()
 for (const name of packages) {
-  entries.push(entry(name, await bundleOf(`module.exports = require('${name}')`, metafiles)))
+  entries.set(name, entry(name, await bundleOf(`module.exports = require('${name}')`, metafiles)))
 }
+const earlyEntries = early.map((name) => {
+  const code = entries.get(name)
+  if (code === undefined) throw new Error(`the command has no module ${name}`)
+  return code
+})
 mkdirSync(outdir, { recursive: true })
-made.push(write(command, entries, shared))
+made.push(write(command, scriptOf([...entries.values()], shared), scriptOf(earlyEntries, shared)))
 for (const worker of workers) {
-  const code = await bundleOf(`import './src/${worker}.js'`, metafiles)
-  made.push(write(worker, [entry(worker, resolveImports(code, dirname(worker)))]))
+  const bundled = await bundleOf(`import './src/${worker}.js'`, metafiles)
+  const code = loadOnUse(resolveImports(bundled, dirname(worker)), (name) => rare.includes(name))
+  made.push(write(worker, scriptOf([entry(worker, code)])))
 }
 await build({
   ...common,

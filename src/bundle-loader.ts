@@ -9,9 +9,9 @@
  */
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { cachedDataVersionTag } from 'node:v8'
+import type * as v8 from 'node:v8'
 import { Script } from 'node:vm'
 
 interface PackedModule {
@@ -26,12 +26,12 @@ type Evaluate = (
   url: string,
 ) => void
 
-type Modules = Readonly<Record<string, Evaluate>>
+export type Modules = Readonly<Record<string, Evaluate>>
 
 export class Pack {
+  readonly #root: string
   readonly #path: string
-  readonly #cachePath: string
-  readonly #compiled: string
+  readonly #early: Modules
   readonly #evaluated = new Map<string, PackedModule>()
   readonly #require: NodeJS.Require
   #modules: Modules | undefined
@@ -39,17 +39,21 @@ export class Pack {
   /**
    * @param root - `dist/bundle`
    * @param file - the name of the pack in `root`
+   * @param early - modules that are needed before the pack, which takes some time to load
    */
-  constructor(root: string, file: string) {
+  constructor(root: string, file: string, early: Modules = {}) {
+    this.#root = root
     this.#path = join(root, file)
-    this.#cachePath = join(root, 'code-cache', cachedDataVersionTag().toString(16), `${file}.cache`)
-    this.#compiled = join(root, '../src')
+    this.#early = early
     this.#require = createRequire(this.#path)
   }
 
   /** The file with the code cache for this V8 and its flags. */
   get cachePath(): string {
-    return this.#cachePath
+    // Loaded here, because it is slow.
+    const { cachedDataVersionTag } = this.#require('node:v8') as typeof v8
+    const tag = cachedDataVersionTag().toString(16)
+    return join(this.#root, 'code-cache', tag, `${basename(this.#path)}.cache`)
   }
 
   /** The names of the modules that have been evaluated. */
@@ -66,12 +70,11 @@ export class Pack {
   load(name: string): unknown {
     const known = this.#evaluated.get(name)
     if (known !== undefined) return known.exports
-    this.#modules ??= this.compile(this.#cache()).runInThisContext() as Modules
-    const evaluate = this.#modules[name]
+    const evaluate = this.#find(name)
     if (evaluate === undefined) return this.#require(name)
     const module: PackedModule = { exports: {} }
     this.#evaluated.set(name, module)
-    const { href } = pathToFileURL(join(this.#compiled, `${name}.js`))
+    const { href } = pathToFileURL(join(this.#root, '../src', `${name}.js`))
     evaluate(module, this.#load, this.#importModule, href)
     return module.exports
   }
@@ -89,13 +92,19 @@ export class Pack {
 
   /** For `import()`, which a script that vm has compiled cannot call by itself. */
   readonly #importModule = async (name: string): Promise<unknown> => {
-    const isPacked = this.#modules !== undefined && Object.hasOwn(this.#modules, name)
-    return isPacked ? this.load(name) : ((await import(name)) as unknown)
+    return this.#find(name) === undefined ? ((await import(name)) as unknown) : this.load(name)
+  }
+
+  #find(name: string): Evaluate | undefined {
+    if (Object.hasOwn(this.#early, name)) return this.#early[name]
+    if (name.startsWith('node:')) return undefined
+    this.#modules ??= this.compile(this.#cache()).runInThisContext() as Modules
+    return Object.hasOwn(this.#modules, name) ? this.#modules[name] : undefined
   }
 
   #cache(): Buffer | undefined {
     try {
-      return readFileSync(this.#cachePath)
+      return readFileSync(this.cachePath)
     } catch {
       return undefined // not made for this V8, or not readable
     }

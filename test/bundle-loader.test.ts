@@ -23,6 +23,9 @@ function builtPack(program: string): Pack {
 /** Runs a command line from the bundle. @returns what it prints, and the modules that it evaluates */
 async function runBundled(args: readonly string[]): Promise<{ text: string; evaluated: string[] }> {
   const pack = builtPack('cli-main')
+  // The module of the output listens to the standard streams.
+  const streams = [process.stdout, process.stderr]
+  const known = new Set(streams.flatMap((stream) => stream.listeners('error')))
   const { output } = pack.load('cli/output') as typeof OutputModule
   const { runCommandLine } = pack.load('cli/run-command-line') as typeof CommandLineModule
   let text = ''
@@ -35,10 +38,15 @@ async function runBundled(args: readonly string[]): Promise<{ text: string; eval
   })
   output.redirect(stream, stream)
   await runCommandLine(args)
+  for (const stream of streams) {
+    for (const listener of stream.listeners('error')) {
+      if (!known.has(listener)) stream.off('error', listener as () => void)
+    }
+  }
   return { text, evaluated: pack.evaluated }
 }
 
-const names = ['demo', 'guest', 'park', 'resume', 'inspect', 'doctor', 'lab']
+const names = ['demo', 'guest', 'park', 'resume', 'inspect', 'export', 'doctor', 'lab']
 
 describe('the bundled command', () => {
   for (const name of names) {
@@ -105,6 +113,16 @@ describe('a pack', () => {
     assert.deepEqual(one.two, { value: 1 })
     assert.equal(one.two, pack.load('two'))
     assert.deepEqual(pack.evaluated, ['one', 'two'])
+  })
+
+  it('evaluates modules that are needed early without loading the script', () => {
+    const pack = new Pack('/nonexistent', 'pack.js', {
+      early: (module) => {
+        module.exports = { value: 4 }
+      },
+    })
+    assert.deepEqual(pack.load('early'), { value: 4 })
+    assert.throws(() => pack.load('other'), { code: 'ENOENT' })
   })
 
   it('loads modules of Node', async () => {

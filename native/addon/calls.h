@@ -127,6 +127,11 @@ Napi::Value BitmapRoundOut(const Napi::CallbackInfo& info);
 Napi::Value BitmapMerge(const Napi::CallbackInfo& info);
 Napi::Value BytesAreZero(const Napi::CallbackInfo& info);
 
+// checksum_calls.cc
+Napi::Value ChecksumRecords(const Napi::CallbackInfo& info);
+Napi::Value ChecksumPages(const Napi::CallbackInfo& info);
+Napi::Value Crc32cOf(const Napi::CallbackInfo& info);
+
 // socket_calls.cc
 Napi::Value SocketSet(const Napi::CallbackInfo& info);
 Napi::Value SocketGet(const Napi::CallbackInfo& info);

@@ -15,6 +15,7 @@ import { precopyBenchmark } from './precopy.js'
 import { pushBenchmark } from './push.js'
 import { qemuBenchmark } from './qemu.js'
 import { readAheadBenchmark } from './read-ahead.js'
+import { resumeStartBenchmark } from './resume-start.js'
 import { scaleBenchmark } from './scale.js'
 import { slowLinkBenchmark } from './slow-link.js'
 import { sparseBenchmark } from './sparse.js'
@@ -38,6 +39,7 @@ const benchmarks: readonly Benchmark[] = [
   precopyBenchmark,
   slowLinkBenchmark,
   qemuBenchmark,
+  resumeStartBenchmark,
 ]
 const names = benchmarks.map(({ name }) => name)
 

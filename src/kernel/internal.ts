@@ -1,5 +1,6 @@
 /** For the other folders of `src`; not part of the public interface. */
 export { buildAdvice } from './build-advice.js'
+export { checksumPages, checksumRecords, crc32c, PAGE_VALUE_BYTES } from './checksums.js'
 export { check, checkOptions, closedError } from './check.js'
 export { memoryLimit } from './control-groups.js'
 export { exitWithParkedThreads } from './exit.js'

@@ -288,6 +288,17 @@ export interface NativeAddon {
   bitmapMerge(bitmap: Uint8Array, other: Uint8Array, how: 'add' | 'keep' | 'remove'): void
   bytesAreZero(bytes: Uint8Array): boolean
 
+  /** Where it stopped in `bytes`. */
+  checksumRecords(
+    values: Uint8Array,
+    firstPage: number,
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+  ): number
+  checksumPages(bytes: Uint8Array, values: Uint8Array): void
+  crc32c(before: number, bytes: Uint8Array, portable: boolean): number
+
   socketSet(fd: number, option: string, value: number): number
   socketGet(fd: number, option: string): number
   socketOutstanding(fd: number): number

@@ -5,25 +5,15 @@
  * guest in it, because a check in Node's module loader fails. So a worker is terminated only after
  * it has announced its start.
  */
-import { Worker, type WorkerOptions } from 'node:worker_threads'
-import { READY, type WorkerInput } from './worker-input.js'
+import type { Worker, WorkerOptions } from 'node:worker_threads'
+import { startWorker, takeStarted } from './start-worker.js'
+import { READY } from './worker-input.js'
 
 export interface WorkerEvents<Notice> {
   /** Not called after {@link WorkerThread.terminate}. */
   notice(notice: Notice): void
   /** The worker has ended, by itself or by an uncaught error. Called once, as the last event. */
   ended(cause: unknown): void
-}
-
-/** How long `process.exit()` waits for a worker to start. */
-const EXIT_WAIT_MS = 10_000
-
-/** The flags of the workers that have not started yet. */
-const starting = new Set<Int32Array>()
-
-/** `process.exit()` terminates all workers, and must not do so while one starts. */
-function awaitStarting(): void {
-  for (const ready of starting) Atomics.wait(ready, 0, 0, EXIT_WAIT_MS)
 }
 
 export class WorkerThread<Request, Notice> {
@@ -46,17 +36,14 @@ export class WorkerThread<Request, Notice> {
     events: WorkerEvents<Notice>,
     options: Pick<WorkerOptions, 'trackUnmanagedFds'> = {},
   ) {
-    const ready = new Int32Array(new SharedArrayBuffer(4))
-    const workerData: WorkerInput = { data, ready: ready.buffer }
-    this.#worker = startWorker(url, { workerData, name, ...options })
-    if (starting.size === 0) process.on('exit', awaitStarting)
-    starting.add(ready)
+    const { worker, started } =
+      takeStarted(url, data) ?? startWorker(url, { data, name, ...options })
+    this.#worker = worker
     let cause: unknown
     let announceStart: () => void = () => undefined
     this.#started = new Promise((resolve) => {
       announceStart = () => {
-        starting.delete(ready)
-        if (starting.size === 0) process.off('exit', awaitStarting)
+        started()
         resolve()
       }
     })
@@ -89,34 +76,4 @@ export class WorkerThread<Request, Notice> {
     await this.#worker.terminate()
     await this.ended
   }
-}
-
-interface StartOptions {
-  readonly workerData: WorkerInput
-  readonly name: string
-}
-
-/**
- * A worker inherits the flags of the process. `--input-type` is set if the program is standard
- * input or an argument (`node --input-type=module -e CODE`), and would make the worker reject its
- * file.
- */
-function startWorker(url: URL, options: StartOptions): Worker {
-  const flags = process.execArgv
-  const execArgv = flags.filter(
-    (flag, index) => !flag.startsWith('--input-type') && flags[index - 1] !== '--input-type',
-  )
-  if (execArgv.length === flags.length) return new Worker(url, options)
-  try {
-    return new Worker(url, { ...options, execArgv })
-  } catch (error) {
-    // Node rejects V8 and per-process flags in `execArgv`; they apply to all threads anyway.
-    if (!isInvalidFlags(error)) throw error
-    const allowed = execArgv.filter((flag) => !error.message.includes(flag))
-    return new Worker(url, { ...options, execArgv: allowed })
-  }
-}
-
-function isInvalidFlags(error: unknown): error is Error {
-  return error instanceof Error && 'code' in error && error.code === 'ERR_WORKER_INVALID_EXEC_ARGV'
 }

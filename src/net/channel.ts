@@ -4,7 +4,7 @@
  */
 import net from 'node:net'
 import { availableParallelism } from 'node:os'
-import { TLSSocket } from 'node:tls'
+import type { TLSSocket } from 'node:tls'
 import { ConnectionError, PeerError } from '../errors.js'
 import { duplicateFd, sendNow, setSocketOption, spinUntilReadable } from '../kernel/index.js'
 import { MAX_LOOK_AHEAD_BYTES } from '../stream/index.js'
@@ -59,14 +59,18 @@ export class Channel {
   /** The connection uses TLS, or the consumer has taken bytes of it. */
   #hasBegun: boolean
 
-  private constructor(makeSocket: (onread: net.OnReadOpts) => net.Socket, peer: string) {
+  private constructor(
+    makeSocket: (onread: net.OnReadOpts) => net.Socket,
+    peer: string,
+    isTls = false,
+  ) {
     this.peer = peer
     this.#socket = makeSocket({
       buffer: () => this.#nextBuffer(),
       callback: (count: number) => this.#received(count),
     })
-    this.#isTls = this.#socket instanceof TLSSocket
-    this.#hasBegun = this.#isTls
+    this.#isTls = isTls
+    this.#hasBegun = isTls
     this.#socket.on('end', () => this.#events?.end())
     // `get error` reads the reason from the socket, maybe before this event.
     this.#socket.on('error', () => undefined)
@@ -99,7 +103,7 @@ export class Channel {
 
   /** Takes over a connection whose handshake is done. */
   static secured(socket: TLSSocket, peer: string): Channel {
-    return new Channel(() => socket, peer)
+    return new Channel(() => socket, peer, true)
   }
 
   /** Takes over a connection that a server accepted and paused. Duplicates its descriptor. */

@@ -1,5 +1,5 @@
 /** A RAM block in a sparse file: zero pages and discarded pages are holes. */
-import { closeSync, fsyncSync, ftruncateSync } from 'node:fs'
+import { closeSync, ftruncateSync } from 'node:fs'
 import { isZero, kernelError, MemoryRegion, StoreCall, storeRecords } from '../kernel/index.js'
 import { PageBitmap } from '../ram/index.js'
 import {
@@ -10,11 +10,9 @@ import {
 } from '../stream/index.js'
 import { writeRamRecordHead } from '../stream/internal.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
-import { checksumBlock } from './checksum.js'
+import { PageChecksums } from './page-checksums.js'
 import { readAt } from './read-at.js'
-
-/** How many zero pages are skipped in one step. */
-const SKIPPED_PAGES = 256
+import { Writeback } from './writeback.js'
 
 export interface BlockFileOptions {
   readonly name: string
@@ -38,6 +36,8 @@ export class BlockFile {
   /** A mapping used only to punch holes; its memory is never accessed. */
   readonly #region: MemoryRegion
   readonly #storing = new StoreCall()
+  readonly #checksums = new PageChecksums()
+  readonly #writeback: Writeback
   /** One record built from its parts, so that every page is written by the same code. */
   readonly #record = new Uint8Array(RAM_PAGE_RECORD_BYTES)
 
@@ -68,6 +68,7 @@ export class BlockFile {
 
   private constructor(fd: number, block: BlockFileOptions) {
     this.#fd = fd
+    this.#writeback = new Writeback(fd)
     this.name = block.name
     this.file = block.file
     this.lengthBytes = block.lengthBytes
@@ -86,7 +87,7 @@ export class BlockFile {
     for (const [start, end] of this.discarded.runs()) {
       this.#region.discard(start * TARGET_PAGE_SIZE, (end - start) * TARGET_PAGE_SIZE)
     }
-    this.#findZeroPages()
+    this.#readPages()
   }
 
   /**
@@ -109,6 +110,9 @@ export class BlockFile {
       const where = `${this.file} (RAM block "${this.name}") + ${call.offset}`
       throw kernelError(-call.errno, 'pwrite', where)
     }
+    // While the processor's cache still has the pages.
+    this.#checksums.records(bytes, start, start + taken)
+    this.#writeback.wrote(call.normalPages)
     return { taken, normal: call.normalPages, zero: call.zeroPages }
   }
 
@@ -140,6 +144,7 @@ export class BlockFile {
     this.received.clearRange(from, to)
     this.#zeroed.clearRange(from, to)
     this.discarded.setRange(from, to)
+    this.#checksums.clear(from, to)
   }
 
   /** Counts the pages that were not received as zero pages: they are holes already. */
@@ -148,12 +153,13 @@ export class BlockFile {
     this.received.setAll()
   }
 
-  #findZeroPages(): void {
+  #readPages(): void {
     const page = new Uint8Array(TARGET_PAGE_SIZE)
     for (const [start, end] of this.received.runs()) {
       for (let index = start; index < end; index += 1) {
         readAt(this.#fd, page, index * TARGET_PAGE_SIZE)
         if (isZero(page)) this.#zeroed.set(index)
+        else this.#checksums.page(index, page)
       }
     }
   }
@@ -176,24 +182,17 @@ export class BlockFile {
 
   /** Waits until the whole file is on disk. */
   sync(): void {
-    fsyncSync(this.#fd)
+    this.#writeback.finish()
   }
 
+  /** Of what was received, by `crc32c-pages`. */
   checksum(): string {
-    return checksumBlock(this.#fd, this.lengthBytes, (offset) => {
-      let page = this.received.next(offset / TARGET_PAGE_SIZE)
-      while (page >= 0) {
-        const end = Math.min(page + SKIPPED_PAGES, this.pageCount)
-        if (this.received.count(page, end) > this.#zeroed.count(page, end)) break
-        page = this.received.next(end)
-      }
-      return page < 0 ? this.lengthBytes : page * TARGET_PAGE_SIZE
-    })
+    return this.#checksums.digest
   }
 
   close(): void {
     this.#region.close()
-    closeSync(this.#fd)
+    this.#writeback.close()
   }
 }
 

@@ -2,7 +2,7 @@
 import { PostcopyError } from '../errors.js'
 import { closeFd, duplicateFd, PageFileRun } from '../kernel/index.js'
 import type { PageSourceBlock } from '../sources/index.js'
-import { BlockChecksum, CHECKSUM_CHUNK_BYTES } from './checksum.js'
+import { BlockChecksum, CHECKSUM_CHUNK_BYTES, type ChecksumAlgorithm } from './checksum.js'
 import { type ParkedVm, readParkedFile, withDirectory } from './parked-vm.js'
 import { type DataChunk, readData } from './read-data.js'
 import type { TrustOptions } from './trusted-directory.js'
@@ -55,13 +55,15 @@ export class ExportInput {
     this.devices = vm.saveDevices()
     this.description = description
     this.#options = options
+    const algorithm = vm.manifest.checksumAlgorithm ?? 'crc32'
     let before = 0
     const blocks: ExportedBlock[] = []
     for (const [index, block] of vm.blocks.entries()) {
       const { name, lengthBytes } = block
       const fd = this.#open(block)
       const checksum = vm.manifest.blocks[index]?.checksum
-      const place = { name, fd, lengthBytes, before, checksum, directory: vm.directory }
+      const { directory } = vm
+      const place = { name, fd, lengthBytes, before, checksum, algorithm, directory }
       blocks.push({ name, lengthBytes, chunks: () => this.#chunks(place) })
       before += lengthBytes
     }
@@ -97,7 +99,7 @@ export class ExportInput {
     ...place
   }: BlockPlace): AsyncGenerator<DataChunk> {
     const { verify, onProgress } = this.#options
-    const checksum = new BlockChecksum()
+    const checksum = new BlockChecksum(place.algorithm)
     for await (const chunk of fd === undefined ? [] : readData(fd, lengthBytes)) {
       this.throwIfAborted()
       if (verify) checksum.add(chunk.offset / CHECKSUM_CHUNK_BYTES, chunk.bytes)
@@ -125,5 +127,6 @@ interface BlockPlace {
   /** Bytes of the blocks before it. */
   readonly before: number
   readonly checksum: string | undefined
+  readonly algorithm: ChecksumAlgorithm
   readonly directory: string
 }

@@ -13,6 +13,7 @@
 import { PostcopyError } from '../errors.js'
 import { DEFAULT_LIMITS, MAX_LOOK_AHEAD_BYTES } from '../stream/index.js'
 import { TARGET_PAGE_SIZE, formatByteSize } from '../units.js'
+import { type ChecksumAlgorithm, checksumAlgorithms } from './checksum.js'
 import { type UntrustedFields, parseFields } from './fields.js'
 
 export const MANIFEST_FILE = 'manifest.json'
@@ -67,6 +68,8 @@ export interface Manifest {
   /** Section id of `ram` in the original stream; those of the devices differ from it. */
   readonly ramSectionId: number
   readonly way: 'precopy' | 'postcopy'
+  /** Of the RAM blocks; absent: `crc32`. */
+  readonly checksumAlgorithm?: ChecksumAlgorithm
   readonly configuration: ParkedFile
   readonly devices: ParkedFile
   /** JSON with the sizes and fields of the devices; QEMU adds it in precopy only. */
@@ -103,6 +106,9 @@ export function decodeManifest(text: string, path: string): Manifest {
     machineType: fields.text('machineType'),
     ramSectionId: fields.count('ramSectionId', 0xffffffff),
     way: fields.oneOf('way', ['precopy', 'postcopy']),
+    ...(fields.raw('checksumAlgorithm') === undefined
+      ? {}
+      : { checksumAlgorithm: fields.oneOf('checksumAlgorithm', checksumAlgorithms) }),
     configuration: parkedFile(fields.object('configuration'), MOST_CONFIGURATION_BYTES),
     devices: parkedFile(fields.object('devices'), MOST_DEVICE_BYTES),
     ...(description === undefined

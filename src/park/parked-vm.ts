@@ -9,7 +9,7 @@ import { checkOptionNames } from '../migration/index.js'
 import { PageBitmap } from '../ram/index.js'
 import { openSparseFile, type PageSourceBlock } from '../sources/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
-import { checksumBlock, sha256 } from './checksum.js'
+import { type ChecksumAlgorithm, checksumBlock, sha256 } from './checksum.js'
 import {
   MANIFEST_FILE,
   MOST_MANIFEST_BYTES,
@@ -195,11 +195,12 @@ export class ParkedVm implements StoredVm {
     const blocks: PageSourceBlock[] = []
     this.blocks = blocks
     try {
+      const algorithm = verify ? (manifest.checksumAlgorithm ?? 'crc32') : undefined
       for (const block of manifest.blocks) {
         const { name, lengthBytes, pageSizeBytes } = block
         blocks.push({
           name,
-          ...openBlock(files, block, verify),
+          ...openBlock(files, block, algorithm),
           lengthBytes,
           pageSizeBytes: pageSizes.get(name) ?? pageSizeBytes,
           ...(manifest.state === 'complete' ? {} : { available: readReceived(files, block) }),
@@ -249,14 +250,15 @@ export class ParkedVm implements StoredVm {
   }
 }
 
+/** @param verify - the algorithm of the checksum to compare; undefined: none */
 function openBlock(
   files: TrustedDirectory,
   block: ParkedBlock,
-  verify: boolean,
+  verify: ChecksumAlgorithm | undefined,
 ): Pick<PageSourceBlock, 'pages' | 'data'> {
   const fd = openBlockFile(files, block, 'read')
   try {
-    if (verify && checksumBlock(fd, block.lengthBytes) !== block.checksum) {
+    if (verify !== undefined && checksumBlock(fd, block.lengthBytes, verify) !== block.checksum) {
       const path = join(files.path, block.file)
       const text = `${path} (RAM block "${block.name}") is damaged: its checksum differs`
       throw new PostcopyError('ERR_PARKED_DAMAGED', text)

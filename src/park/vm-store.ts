@@ -287,6 +287,7 @@ export class VmStore {
       machineType: identity.machineType,
       ramSectionId: identity.ramSectionId,
       way: devices.way,
+      checksumAlgorithm: 'crc32c-pages',
       configuration: this.#writeFile('configuration', identity.configuration),
       devices: this.#writeFile('devices', devices.sections),
       ...(description === undefined

@@ -20,6 +20,7 @@ const whole: Manifest = {
   machineType: 'pc',
   ramSectionId: 2,
   way: 'postcopy',
+  checksumAlgorithm: 'crc32c-pages',
   configuration: { ...file, file: 'configuration' },
   devices: file,
   description: { ...file, file: 'description' },
@@ -48,8 +49,9 @@ const withBlocks = (...blocks: readonly object[]): string => textOf({ blocks })
 describe('a manifest', () => {
   it('is read as it was written', () => {
     assert.deepEqual(decodeManifest(textOf(), PATH), whole)
-    const { description, ...without } = whole
+    const { description, checksumAlgorithm, ...without } = whole
     assert.notEqual(description, undefined)
+    assert.notEqual(checksumAlgorithm, undefined)
     const text = Buffer.from(encodeManifest(without)).toString()
     assert.deepEqual(decodeManifest(text, PATH), without)
   })
@@ -108,6 +110,8 @@ describe('a manifest', () => {
       { ...ram, name: 'vga', file: 'ram-1' },
     ),
     'has a checksum that is no text': withBlocks({ ...ram, checksum: 5 }),
+    'names another checksum algorithm': textOf({ checksumAlgorithm: 'md5' }),
+    'names no checksum algorithm by null': textOf({ checksumAlgorithm: null }),
     'has no statistics': textOf({ statistics: undefined }),
   }
   for (const [what, text] of Object.entries(cases)) {

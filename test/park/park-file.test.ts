@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
 import {
   chmodSync,
+  closeSync,
   existsSync,
   mkdirSync,
+  openSync,
   readFileSync,
   readdirSync,
   statSync,
@@ -10,6 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
+import { checksumBlock } from '../../src/park/checksum.js'
 import { Park, ParkedVm, readManifest } from '../../src/park/index.js'
 import {
   encode,
@@ -201,6 +204,36 @@ describe('opening a parked VM', () => {
       )
     })
   }
+
+  it('compares the checksums of a manifest without an algorithm by crc32', async () => {
+    const { directory } = await parkBytes(golden('precopy'))
+    const path = join(directory, 'manifest.json')
+    const manifest = readManifest(directory)
+    assert.equal(manifest.checksumAlgorithm, 'crc32c-pages')
+    const blocks = manifest.blocks.map((block) => {
+      const fd = openSync(join(directory, block.file), 'r')
+      const checksum = checksumBlock(fd, block.lengthBytes, 'crc32')
+      closeSync(fd)
+      assert.notEqual(block.dataPages > 0 ? checksum : '', block.checksum)
+      return { ...block, checksum }
+    })
+    const write = (changes: object): void => {
+      const fields = JSON.parse(readFileSync(path, 'utf8')) as object
+      chmodSync(path, 0o600)
+      writeFileSync(path, JSON.stringify({ ...fields, ...changes }))
+    }
+    write({ blocks })
+    assert.throws(() => ParkedVm.open(directory, { verify: true }), { code: 'ERR_PARKED_DAMAGED' })
+    write({ checksumAlgorithm: undefined })
+    ParkedVm.open(directory, { verify: true }).close()
+    write({ checksumAlgorithm: 'crc32' })
+    ParkedVm.open(directory, { verify: true }).close()
+    write({ checksumAlgorithm: 'sha1' })
+    assert.throws(() => ParkedVm.open(directory), {
+      code: 'ERR_PARKED_FORMAT',
+      message: /checksumAlgorithm/,
+    })
+  })
 
   it('names a missing file', async () => {
     const { directory } = await parkBytes(golden('precopy'))
