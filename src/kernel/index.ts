@@ -74,6 +74,7 @@ export {
   getSocketOption,
   listenUnixSocket,
   outstandingBytes,
+  peerProcessId,
   sendNow,
   setSocketOption,
   spinUntilReadable,
