@@ -12,15 +12,12 @@ import {
 import { printable, printableJson } from '../printable.js'
 import { TARGET_PAGE_SIZE, formatByteSize, hex } from '../units.js'
 import { statUserFile } from '../user-files.js'
+import { type AgainstOptions, checkAgainst, runAgainst } from './inspect-against.js'
 import { foreignDirectoryOption } from './options.js'
 import { output } from './output.js'
 import type { RunAction } from './run-command.js'
 
-interface InspectOptions {
-  verify?: true
-  allowForeignDirectory?: true
-  json?: true
-}
+type InspectOptions = AgainstOptions
 
 export function defineInspect(run: RunAction): Command {
   return new Command('inspect')
@@ -31,10 +28,22 @@ export function defineInspect(run: RunAction): Command {
         'status 0 if it could be read to its end. Memory use does not depend on its length.',
     )
     .argument('<path>', 'a saved stream, or a directory made by postcopy park')
+    .argument('[qemu...]', 'with --against, after --: the command of a QEMU')
+    .option(
+      '--against',
+      'of a parked VM: start a QEMU that waits, as the parked one was started or with the command after --; say what differs, and end it',
+    )
     .option('--verify', 'of a parked VM: read all of its memory and compare the checksums')
     .addOption(foreignDirectoryOption())
     .option('--json', 'print one JSON object')
-    .action((path: string, options: InspectOptions) => run(() => runInspect(path, options)))
+    .action((path: string, words: string[], options: InspectOptions) =>
+      run((context) => {
+        checkAgainst(words, options)
+        return options.against === true
+          ? runAgainst(path, words, options, context)
+          : runInspect(path, options)
+      }),
+    )
 }
 
 async function runInspect(path: string, { json, ...options }: InspectOptions): Promise<number> {

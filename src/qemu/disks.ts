@@ -20,6 +20,8 @@ export interface Disk {
   readonly format: string
   readonly isReadOnly: boolean
   readonly virtualSizeBytes: number
+  /** The images below it, named like {@link file}. */
+  readonly backing: readonly string[]
 }
 
 /** The state of a disk's file. */
@@ -53,9 +55,19 @@ export function parseDisks(answer: unknown): Disk[] {
         format: inserted.text('drv'),
         isReadOnly: inserted.raw('ro') === true,
         virtualSizeBytes: inserted.object('image').count('virtual-size'),
+        backing: backingFiles(inserted.object('image')),
       },
     ]
   })
+}
+
+function backingFiles(image: UntrustedFields): string[] {
+  const files: string[] = []
+  for (let below = image.optional('backing-image'); below !== undefined;) {
+    files.push(below.text('filename'))
+    below = below.optional('backing-image')
+  }
+  return files
 }
 
 /**

@@ -32,6 +32,8 @@ export interface RecordedDisk {
   readonly virtualSizeBytes: number
   /** Only of a plain file. */
   readonly state?: FileState
+  /** Absolute paths of the images below it, as far as they are plain files. */
+  readonly backing: readonly string[]
 }
 
 /** The QEMU from which a VM was parked. */
@@ -104,6 +106,7 @@ function recordedDisk(fields: UntrustedFields): RecordedDisk {
     format: fields.text('format'),
     isReadOnly: flag(fields, 'isReadOnly'),
     virtualSizeBytes: fields.count('virtualSizeBytes'),
+    backing: words(fields, 'backing'),
     ...(state === undefined ? {} : { state: fileStateOf(state) }),
   }
 }
@@ -121,14 +124,18 @@ function fileStateOf(fields: UntrustedFields): FileState {
 }
 
 function launchRecord(fields: UntrustedFields): LaunchRecord {
-  const args = fields.raw('args')
-  if (!Array.isArray(args)) fields.refuse('args', 'a list')
   return {
     binary: word(fields, 'binary', fields.raw('binary')),
     version: fields.text('version'),
-    args: args.map((arg: unknown) => word(fields, 'args', arg)),
+    args: words(fields, 'args'),
     directory: word(fields, 'directory', fields.raw('directory')),
   }
+}
+
+function words(fields: UntrustedFields, key: string): string[] {
+  const list = fields.raw(key)
+  if (!Array.isArray(list)) fields.refuse(key, 'a list')
+  return list.map((value: unknown) => word(fields, key, value))
 }
 
 /** A program cannot be started with a word that has a zero byte. */

@@ -230,7 +230,8 @@ export class RunningPark {
 
   #recorded(disk: Disk): RecordedDisk {
     const { name, file, format, isReadOnly, virtualSizeBytes } = disk
-    const recorded = { name, file, format, isReadOnly, virtualSizeBytes }
+    const backing = disk.backing.flatMap((below) => plainPath(below, this.#start.directory) ?? [])
+    const recorded = { name, file, format, isReadOnly, virtualSizeBytes, backing }
     const path = plainPath(file, this.#start.directory)
     if (path === undefined) return recorded
     try {
