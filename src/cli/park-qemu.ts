@@ -1,4 +1,5 @@
 /** `postcopy park --qemu`: parks a running QEMU by its own QMP. */
+import { resolve } from 'node:path'
 import { InvalidArgumentError, Option, type Command } from 'commander'
 import { PostcopyError } from '../errors.js'
 import { parseUri } from '../net/index.js'
@@ -102,7 +103,8 @@ export async function runParkQemu(
   try {
     manifest = await running.run()
   } catch (error) {
-    throw park.state === 'postcopy-paused' ? withNextCommand(error, to, options) : error
+    if (park.state !== 'postcopy-paused') throw error
+    throw withNextCommand(error, `${resolve(to)}.incomplete`, park.isKeptWhole, options)
   }
   if (quit) await running.quit()
   const result = { ...resultOf(to, manifest), qemu: after(keepRunning, quit) }
@@ -142,16 +144,19 @@ function checkUsage(uri: string | undefined, options: ParkQemuOptions & OtherOpt
   }
 }
 
-function withNextCommand(error: unknown, to: string, options: ParkQemuOptions): PostcopyError {
+/** @param isKeptWhole - no page is missing, so QEMU is not needed any more */
+function withNextCommand(
+  error: unknown,
+  directory: string,
+  isKeptWhole: boolean,
+  options: ParkQemuOptions,
+): PostcopyError {
   const { code, message } = error as PostcopyError
-  const directory = `${to.replace(/\/+$/, '')}.incomplete`
-  const where = 'unix:park.sock'
+  const where = 'tcp:127.0.0.1:4444'
   const command = nextCommand(['park', where, '--recover', directory], options)
-  return new PostcopyError(
-    code,
-    `${sentence(message)} To continue: ${command}; then, in QEMU's monitor: migrate -r ${where}`,
-    { cause: error },
-  )
+  const there = isKeptWhole ? '' : `; then, in QEMU's monitor: migrate -r ${where}`
+  const text = `${sentence(message)} To continue: ${command}${there}`
+  return new PostcopyError(code, text, { cause: error })
 }
 
 function qmpSocket(text: string): string {

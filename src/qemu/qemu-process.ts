@@ -31,7 +31,20 @@ export function readLaunch(pid: number, version: string): LaunchRecord {
   }
   const isReplaced = binary.endsWith(DELETED)
   const path = isReplaced ? binary.slice(0, -DELETED.length) : binary
-  return { binary: path, version, args: words.slice(1), directory }
+  const args = words.slice(1)
+  const isDaemon = directory === '/' && args.some((word) => /^--?daemonize$/.test(word))
+  return { binary: path, version, args, directory: isDaemon ? firstDirectory(pid) : directory }
+}
+
+/** `-daemonize` changes to `/` after all paths are opened: where QEMU was started is in PWD. */
+function firstDirectory(pid: number): string {
+  try {
+    const words = splitWords(readFileSync(`/proc/${pid}/environ`))
+    const pwd = words.find((word) => word.startsWith('PWD=/'))?.slice('PWD='.length)
+    return pwd ?? '/'
+  } catch {
+    return '/'
+  }
 }
 
 function readProcess(pid: number): [Buffer, string, string] {

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ParkedVm } from '../../src/park/index.js'
 import { readOrigin } from '../../src/qemu/origin-file.js'
+import { golden } from '../stream/golden.js'
 import { FakeQemu } from '../support/fake-qemu.js'
 import { runInside } from './inside.js'
 import { temporaryFolder, type CliResult } from './support.js'
@@ -162,7 +163,7 @@ describe('postcopy park --qemu', () => {
   it('lets the guest go on after a stream that is refused', async () => {
     const qemu = await FakeQemu.start()
     qemu.stream = Uint8Array.from(qemu.stream ?? []).fill(0xee, 64)
-    qemu.failsToMigrate = true
+    qemu.endsAs = 'failed'
     qemu.runState = 'running'
     qemu.answers['migrate-start-postcopy'] = () => {
       qemu.runState = 'finish-migrate'
@@ -173,6 +174,23 @@ describe('postcopy park --qemu', () => {
     assert.equal(qemu.runState, 'running')
     assert.equal(qemu.capabilities.get('multifd'), true)
     assert.throws(() => statSync(directory), { code: 'ENOENT' })
+  })
+
+  it('keeps the pages of a postcopy that breaks, and names the commands that continue', async () => {
+    const qemu = await FakeQemu.start()
+    qemu.stream = golden('postcopy-source').subarray(0, -4096)
+    qemu.endsAs = 'postcopy-paused'
+    const { status, stderr, directory } = await park(qemu)
+    assert.equal(status, 1)
+    assert.match(
+      stderr,
+      /The guest is stopped in its QEMU, .*: do not end it\. To continue: postcopy/,
+    )
+    assert.match(stderr, /--recover '.*vm".incomplete'; then, in QEMU's monitor: migrate -r tcp:127/)
+    assert(!qemu.commands.includes('cont'))
+    // QEMU refuses to change its capabilities until the migration is over.
+    assert.equal(qemu.commands.filter((name) => name === 'migrate-set-capabilities').length, 1)
+    assert.equal(readOrigin(`${directory}.incomplete`, {})?.wasRunning, true)
   })
 
   it('reports a QEMU that ends in the middle', async () => {

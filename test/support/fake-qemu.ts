@@ -32,7 +32,8 @@ export class FakeQemu {
   disks: unknown[] = []
   /** What it sends in a migration; undefined: it connects and sends nothing. */
   stream: Uint8Array | undefined = golden('precopy')
-  failsToMigrate = false
+  /** The status after the connection has closed; default: `completed` if anything was sent. */
+  endsAs: string | undefined
   greeting: unknown = {
     QMP: { version: { qemu: { major: 7, minor: 2, micro: 22 } }, capabilities: [] },
   }
@@ -148,9 +149,8 @@ export class FakeQemu {
     if (this.stream !== undefined) outgoing.end(this.stream)
     outgoing.resume().on('close', () => {
       if (this.migrationStatus !== 'active') return
-      const isSent = !this.failsToMigrate && outgoing.bytesWritten > 0
-      this.migrationStatus = isSent ? 'completed' : 'failed'
-      if (isSent) this.runState = 'postmigrate'
+      this.migrationStatus = this.endsAs ?? (outgoing.bytesWritten > 0 ? 'completed' : 'failed')
+      if (this.migrationStatus === 'completed') this.runState = 'postmigrate'
       this.send({ event: 'MIGRATION', data: { status: this.migrationStatus } })
     })
   }
