@@ -31,7 +31,7 @@ export async function runAgainst(
   const vm = ParkedVm.open(directory, { ...trust, verify: options.verify === true })
   scope.defer(() => vm.close())
   const command = words.map((word) => utf8(word, 'an argument of QEMU'))
-  const differences = await compareWith(vm, command, trust)
+  const differences = await compareWith(vm, command)
   if (options.json === true) output.json({ kind: 'comparison', differences })
   else if (differences.length === 0)
     output.print('no difference: this QEMU takes the VM, as far as QMP tells\n')

@@ -22,7 +22,6 @@ interface OtherOptions extends StartCommandOptions {
   recover?: true
   qemuLog?: string
   tlsCreds?: string
-  allowForeignDirectory?: true
 }
 
 export function addStartOptions(command: Command): void {
@@ -133,7 +132,6 @@ export async function startHosts(
   const starting = startClones(directory, {
     words: words.map((word) => utf8(word, 'an argument of QEMU')),
     ...{ count, shareDisks, preempt },
-    allowForeignDirectory: options.allowForeignDirectory === true,
     note: (text) => status.note(text),
     ...(disks === undefined ? {} : { disks: utf8(disks, '--disks') }),
   })

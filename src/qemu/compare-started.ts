@@ -1,8 +1,8 @@
 /** Starts a QEMU to compare it with a parked VM, and ends it. */
-import type { ParkedVm, TrustOptions } from '../park/index.js'
+import type { ParkedVm } from '../park/index.js'
 import { chooseCommand, separateSockets } from './command.js'
 import { differences, qemuFacts, vmFacts } from './compare.js'
-import { readOrigin } from './origin-file.js'
+import { readOwnOrigin } from './origin-file.js'
 import { PrivateFolder } from './private-folder.js'
 import { StartedQemu } from './started-qemu.js'
 
@@ -13,12 +13,8 @@ import { StartedQemu } from './started-qemu.js'
  * @returns each difference that this QEMU would refuse
  * @throws PostcopyError `ERR_NO_LAUNCH_RECORD`, `ERR_QEMU_START` with QEMU's last lines
  */
-export async function compareWith(
-  vm: ParkedVm,
-  words: readonly string[],
-  options: TrustOptions,
-): Promise<string[]> {
-  const origin = readOrigin(vm.directory, options)
+export async function compareWith(vm: ParkedVm, words: readonly string[]): Promise<string[]> {
+  const origin = readOwnOrigin(vm.directory, words.length === 0)
   const command = chooseCommand(words, origin)
   const folder = PrivateFolder.create()
   let qemu: StartedQemu | undefined

@@ -76,6 +76,25 @@ export function readOrigin(directory: string, options: TrustOptions): Origin | u
   })
 }
 
+/**
+ * Reads it to run its command, or to open its disks. Whoever can write the directory could name any
+ * program and any file, so `--allow-foreign-directory` does not apply.
+ *
+ * @param isNeeded - no command was given
+ * @returns undefined if there is none, or if it is not needed and others may have written it
+ * @throws PostcopyError `ERR_PARKED_UNTRUSTED`, or as {@link readOrigin}
+ */
+export function readOwnOrigin(directory: string, isNeeded: boolean): Origin | undefined {
+  try {
+    return readOrigin(directory, {})
+  } catch (error) {
+    if (!(error instanceof PostcopyError) || error.code !== 'ERR_PARKED_UNTRUSTED') throw error
+    if (!isNeeded) return undefined
+    const text = `${directory} may be written by other users, so its recorded command is not run: give the command after --`
+    throw new PostcopyError(error.code, text, { cause: error })
+  }
+}
+
 export function decodeOrigin(text: string, path: string): Origin {
   const fields = parseFields(text, path, CODE)
   if (fields.raw('format') !== FORMAT) fields.refuse('format', `"${FORMAT}"`)

@@ -2,16 +2,15 @@
 import { mkdirSync, rmSync } from 'node:fs'
 import { basename } from 'node:path'
 import { errorToRecord, PostcopyError } from '../errors.js'
-import type { TrustOptions } from '../park/index.js'
 import { checkRecorded, findDisks, makeOverlays, planBackings } from './clone-disks.js'
 import { checkClash, chooseCommand, separateSockets, type QemuCommand } from './command.js'
 import { MigrationSettings } from './migration-settings.js'
-import { readOrigin } from './origin-file.js'
+import { readOwnOrigin } from './origin-file.js'
 import type { Backing } from './overlay.js'
 import { PrivateFolder } from './private-folder.js'
 import { StartedQemu } from './started-qemu.js'
 
-export interface StartOptions extends TrustOptions {
+export interface StartOptions {
   /** The command after `--`; empty: the recorded one. */
   readonly words: readonly string[]
   readonly count: number
@@ -73,8 +72,8 @@ export async function startClones(
 }
 
 function planClones(directory: string, options: StartOptions): Plan {
-  const { words, count, disks, shareDisks = false, allowForeignDirectory = false } = options
-  const origin = readOrigin(directory, { allowForeignDirectory })
+  const { words, count, disks, shareDisks = false } = options
+  const origin = readOwnOrigin(directory, words.length === 0)
   const command = chooseCommand(words, origin)
   if (count > 1) checkClash(command.args, command.directory)
   const found = findDisks(command.args, command.directory)

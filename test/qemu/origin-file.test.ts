@@ -1,8 +1,14 @@
 /** `qemu.json`: how a parked QEMU was started. */
 import assert from 'node:assert/strict'
-import { statSync, writeFileSync } from 'node:fs'
+import { chmodSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { decodeOrigin, readOrigin, writeOrigin, type Origin } from '../../src/qemu/origin-file.js'
+import {
+  decodeOrigin,
+  readOrigin,
+  readOwnOrigin,
+  writeOrigin,
+  type Origin,
+} from '../../src/qemu/origin-file.js'
 import { readLaunch } from '../../src/qemu/qemu-process.js'
 import { parkedVm } from '../park/support.js'
 
@@ -52,6 +58,17 @@ describe('the record of how a QEMU was started', () => {
     const { directory } = await parkedVm()
     writeFileSync(join(directory, 'qemu.json'), Buffer.alloc(17 * 2 ** 20), { mode: 0o600 })
     assert.throws(() => readOrigin(directory, {}), { code: 'ERR_ORIGIN_FORMAT', message: /16/ })
+  })
+
+  it('is neither run nor read if other users may have written it', async () => {
+    const { directory } = await parkedVm()
+    writeOrigin(directory, origin, {})
+    chmodSync(directory, 0o777)
+    assert.throws(() => readOwnOrigin(directory, true), {
+      code: 'ERR_PARKED_UNTRUSTED',
+      message: /its recorded command is not run: give the command after --/,
+    })
+    assert.equal(readOwnOrigin(directory, false), undefined)
   })
 
   it('is not made of a process that is no QEMU', () => {
