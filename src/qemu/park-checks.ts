@@ -1,7 +1,7 @@
 /** Options of parking a running QEMU, and the checks before it. */
 import { errorToRecord, PostcopyError } from '../errors.js'
 import type { TrustOptions } from '../park/index.js'
-import { printable } from '../printable.js'
+import { printable, sentence } from '../printable.js'
 import type { Disk } from './disks.js'
 import type { WantedSettings } from './migration-settings.js'
 import { readLaunch, type LaunchRecord } from './qemu-process.js'
@@ -131,16 +131,21 @@ export function wantedSettings(
   }
 }
 
-export function failure(status: string, errorDesc: string | undefined): string {
-  const reason = errorDesc === undefined ? '' : `: ${printable(errorDesc)}`
-  switch (status) {
-    case 'failed':
-    case 'cancelled':
-    case 'postcopy-paused':
-      return `QEMU's migration is ${status}${reason}`
-    case 'completed':
-      return 'QEMU has completed the migration, but the VM is not on disk'
-    default:
-      return `QEMU's migration has ended as ${printable(status)}${reason}`
+/**
+ * Why a migration has failed: our own reason, and QEMU's.
+ *
+ * @param status - of QEMU's migration
+ */
+export function withReason(
+  error: PostcopyError | undefined,
+  status: string,
+  errorDesc: string | undefined,
+): PostcopyError {
+  const there = `QEMU's migration is ${printable(status)}${errorDesc === undefined ? '' : `: ${printable(errorDesc)}`}`
+  if (error === undefined) {
+    const text = status === 'completed' ? `${there}, but the VM is not on disk` : there
+    return new PostcopyError('ERR_QEMU_MIGRATION', text)
   }
+  if (errorDesc === undefined) return error
+  return new PostcopyError(error.code, `${sentence(error.message)} ${there}`, { cause: error })
 }

@@ -12,11 +12,11 @@ import {
   checkDisks,
   checkState,
   checkVersion,
-  failure,
   IDLE,
   launchOf,
   type ParkRunningOptions,
   wantedSettings,
+  withReason,
 } from './park-checks.js'
 import type { LaunchRecord } from './qemu-process.js'
 import { QmpClient } from './qmp-client.js'
@@ -39,6 +39,7 @@ export class RunningPark {
   readonly #start: { readonly runState: string; readonly directory: string }
   readonly #launch: LaunchRecord | undefined
   #areSnapshotsTaken = false
+  #work: Promise<Manifest> | undefined
 
   /**
    * Checks and prepares everything. On an error, QEMU is as it was.
@@ -114,7 +115,11 @@ export class RunningPark {
    *
    * @throws PostcopyError why it failed, and where the guest is
    */
-  async run(): Promise<Manifest> {
+  run(): Promise<Manifest> {
+    return (this.#work ??= this.#migrate())
+  }
+
+  async #migrate(): Promise<Manifest> {
     const { client } = this.#vm
     const switching = new AbortController()
     try {
@@ -125,7 +130,7 @@ export class RunningPark {
       await timer
       const { manifest } = this.park
       if (status === 'completed' && manifest !== undefined) return await this.#completed(manifest)
-      throw this.park.error ?? new PostcopyError('ERR_QEMU_MIGRATION', failure(status, errorDesc))
+      throw withReason(this.park.error, status, errorDesc)
     } catch (error) {
       switching.abort()
       throw await this.#explain(error)
@@ -150,6 +155,8 @@ export class RunningPark {
   /** Undoes what is not finished. May be called twice. */
   async close(): Promise<void> {
     await this.park.close()
+    // It waits until QEMU has noticed that, and then puts everything back.
+    await this.#work?.catch(() => undefined)
     await this.#restore()
     this.#vm.client.close()
     this.#folder.remove()

@@ -3,7 +3,9 @@ import assert from 'node:assert/strict'
 import { readdirSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { ParkedVm } from '../../src/park/index.js'
+import { RunningPark } from '../../src/qemu/index.js'
 import { readOrigin } from '../../src/qemu/origin-file.js'
 import { golden } from '../stream/golden.js'
 import { FakeQemu } from '../support/fake-qemu.js'
@@ -164,13 +166,14 @@ describe('postcopy park --qemu', () => {
     const qemu = await FakeQemu.start()
     qemu.stream = Uint8Array.from(qemu.stream ?? []).fill(0xee, 64)
     qemu.endsAs = 'failed'
+    qemu.errorDesc = 'Unable to write'
     qemu.runState = 'running'
     qemu.answers['migrate-start-postcopy'] = () => {
       qemu.runState = 'finish-migrate'
     }
     const { status, stderr, directory } = await park(qemu)
     assert.equal(status, 1)
-    assert.match(stderr, /The guest goes on in its QEMU/)
+    assert.match(stderr, /QEMU's migration is failed: Unable to write\. The guest goes on in its/)
     assert.equal(qemu.runState, 'running')
     assert.equal(qemu.capabilities.get('multifd'), true)
     assert.throws(() => statSync(directory), { code: 'ENOENT' })
@@ -186,7 +189,10 @@ describe('postcopy park --qemu', () => {
       stderr,
       /The guest is stopped in its QEMU, .*: do not end it\. To continue: postcopy/,
     )
-    assert.match(stderr, /--recover '.*vm".incomplete'; then, in QEMU's monitor: migrate -r tcp:127/)
+    assert.match(
+      stderr,
+      /--recover '.*vm".incomplete'; then, in QEMU's monitor: migrate -r tcp:127/,
+    )
     assert(!qemu.commands.includes('cont'))
     // QEMU refuses to change its capabilities until the migration is over.
     assert.equal(qemu.commands.filter((name) => name === 'migrate-set-capabilities').length, 1)
@@ -202,6 +208,34 @@ describe('postcopy park --qemu', () => {
     const { status, stderr } = await park(qemu)
     assert.equal(status, 1)
     assert.match(stderr, /QEMU does not answer any more: whether its guest still runs is not known/)
+  })
+
+  it('puts everything back when it is stopped before the switch', async () => {
+    const qemu = await FakeQemu.start()
+    qemu.stream = undefined
+    const folder = await temporaryFolder()
+    const directory = join(folder, 'vm')
+    const parking = await RunningPark.prepare({ qmp: qemu.path, directory, after: 'never' })
+    const run = parking.run()
+    while (qemu.migrationStatus !== 'active') await sleep(5)
+    await Promise.all([parking.close(), assert.rejects(run, /The guest goes on in its QEMU/)])
+    assert.equal(qemu.capabilities.get('multifd'), true)
+    assert.deepEqual(readdirSync(folder), [])
+  })
+
+  it('refuses a folder for sockets whose path is too long, before it asks QEMU', async () => {
+    const qemu = await FakeQemu.start()
+    const { TMPDIR: before } = process.env
+    process.env['TMPDIR'] = `/tmp/${'x'.repeat(90)}`
+    try {
+      const { status, stderr } = await runInside(['park', '--qemu', qemu.uri, '--to', 'x'])
+      assert.equal(status, 1)
+      assert.match(stderr, /the path has 121 bytes, .* at most 107.*\[ERR_INVALID_URI\]/)
+    } finally {
+      if (before === undefined) delete process.env['TMPDIR']
+      else process.env['TMPDIR'] = before
+    }
+    assert.deepEqual(qemu.commands, [])
   })
 
   it('refuses a QEMU without a guest of its own, or with a migration', async () => {

@@ -34,6 +34,7 @@ export class FakeQemu {
   stream: Uint8Array | undefined = golden('precopy')
   /** The status after the connection has closed; default: `completed` if anything was sent. */
   endsAs: string | undefined
+  errorDesc: string | undefined
   greeting: unknown = {
     QMP: { version: { qemu: { major: 7, minor: 2, micro: 22 } }, capabilities: [] },
   }
@@ -110,7 +111,9 @@ export class FakeQemu {
     qmp_capabilities: () => ({}),
     'query-status': () => ({ status: this.runState, running: this.runState === 'running' }),
     'query-migrate': () =>
-      this.migrationStatus === undefined ? {} : { status: this.migrationStatus },
+      this.migrationStatus === undefined
+        ? {}
+        : { status: this.migrationStatus, 'error-desc': this.errorDesc },
     'query-migrate-capabilities': () =>
       [...this.capabilities].map(([capability, state]) => ({ capability, state })),
     'migrate-set-capabilities': ({ capabilities }) => {
