@@ -5,6 +5,7 @@ export const floors = [
   ['kernel'],
   ['stream'],
   ['ram', 'net', 'host', 'view'],
+  ['sources'],
   ['migration'],
   ['source', 'destination'],
   ['guest', 'park'],

@@ -20,5 +20,6 @@ if (!existsSync(installed) || statSync(installed).mtimeMs < statSync(lock).mtime
 run(process.execPath, [join(root, 'scripts/build-addon.mjs')])
 run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', root])
 run(process.execPath, [join(root, 'scripts/bundle.mjs')])
+run(process.execPath, [join(root, 'scripts/code-cache.mjs')])
 const cli = join(root, 'dist/bundle/cli/main.js')
 if (existsSync(cli)) chmodSync(cli, 0o755)

@@ -52,6 +52,11 @@ constexpr Export kFunctions[] = {
     {kGuardDescribe, GuardDescribe},
     {"guardBegin", GuardBegin},
     {"guardStop", GuardStop},
+    {"pageFileOpen", PageFileOpen},
+    {"pageFileAttach", PageFileAttach},
+    {"pageFileInfo", PageFileInfo},
+    {"pageFileClose", PageFileClose},
+    {"pageFileFind", PageFileFind},
     {kPackPages, PackPages},
     {kSendPages, SendPages},
     {kLoadRecords, LoadRecords},
@@ -74,11 +79,13 @@ constexpr Export kFunctions[] = {
     {"socketListenUnix", SocketListenUnix},
     {"fdDuplicate", FdDuplicate},
     {"fdClose", FdClose},
+    {"fileExtents", FileExtents},
     {"processExit", ProcessExit},
 };
 
 constexpr RowExport kRows[] = {
-    kPageRange, kFaultEvent, kForkEvent, kRemapEvent, kRangeEvent, kPageRun, kAssembly,
+    kPageRange,   kFaultEvent, kForkEvent, kRemapEvent, kRangeEvent,
+    kPageFileRun, kFileExtent, kPageRun,   kAssembly,
 };
 
 constexpr ConstantExport kConstants[] = {

@@ -74,13 +74,24 @@ Napi::Value GuardDescribe(const Napi::CallbackInfo& info);
 Napi::Value GuardBegin(const Napi::CallbackInfo& info);
 Napi::Value GuardStop(const Napi::CallbackInfo& info);
 
+// page_file_calls.cc
+inline constexpr RowLayout kPageFileRun{
+    "pageFileRun", Fields{"firstPage", "pageCount", "file", "offset", "strideBytes"}};
+Napi::Value PageFileOpen(const Napi::CallbackInfo& info);
+Napi::Value PageFileAttach(const Napi::CallbackInfo& info);
+Napi::Value PageFileInfo(const Napi::CallbackInfo& info);
+Napi::Value PageFileClose(const Napi::CallbackInfo& info);
+Napi::Value PageFileFind(const Napi::CallbackInfo& info);
+
 // pack_calls.cc
 inline constexpr CallLayout kPackPages{
-    "packPages", Arguments{"from", "to", "hostPages", "maxPages", "outOffset"},
-    Results{"nextPage", "normalPages", "zeroPages"}};
+    "packPages", Arguments{"from", "to", "hostPages", "maxPages", "outOffset", "wait"},
+    Results{"nextPage", "normalPages", "zeroPages", "isWaiting"}};
 inline constexpr CallLayout kSendPages{
-    "sendPages", Arguments{"from", "to", "hostPages", "maxPages", "outOffset", "fd", "piecePages"},
-    Results{"nextPage", "normalPages", "zeroPages", "sentBytes", "unsentFrom", "interrupted"}};
+    "sendPages",
+    Arguments{"from", "to", "hostPages", "maxPages", "outOffset", "wait", "fd", "piecePages"},
+    Results{"nextPage", "normalPages", "zeroPages", "isWaiting", "sentBytes", "unsentFrom",
+            "interrupted"}};
 Napi::Value PackPages(const Napi::CallbackInfo& info);
 Napi::Value SendPages(const Napi::CallbackInfo& info);
 
@@ -126,5 +137,9 @@ Napi::Value FdSpin(const Napi::CallbackInfo& info);
 Napi::Value SocketListenUnix(const Napi::CallbackInfo& info);
 Napi::Value FdDuplicate(const Napi::CallbackInfo& info);
 Napi::Value FdClose(const Napi::CallbackInfo& info);
+
+// file_calls.cc
+inline constexpr RowLayout kFileExtent{"fileExtent", Fields{"start", "end"}};
+Napi::Value FileExtents(const Napi::CallbackInfo& info);
 
 }  // namespace postcopy

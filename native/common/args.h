@@ -137,6 +137,13 @@ class Args {
     return data;
   }
 
+  // Whether the argument is a handle of this type, open or closed.
+  template <typename T>
+  bool IsHandle(size_t index) const {
+    bool tagged = false;
+    return napi_check_object_type_tag(env(), info_[index], &T::kTag, &tagged) == napi_ok && tagged;
+  }
+
   // The handle itself, open or closed; null after a failure.
   template <typename T>
   Handle<T>* HandleOf(size_t index, const char* name) {

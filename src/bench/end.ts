@@ -31,7 +31,7 @@ function watchProcess(ramBytes: number): (counters: Counters) => EndResult {
     const cpuSeconds = (user + system) / 1e6
     return {
       totalMs: counters.endedAt - counters.startedAt,
-      pages: counters.normalPages + counters.zeroPages,
+      pages: counters.normalPages + counters.zeroPages + counters.leftOutPages,
       requestedPages: counters.requestedPages,
       beyondRamBytes: process.resourceUsage().maxRSS * 1024 - ramBytes,
       cpuSeconds,

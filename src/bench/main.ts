@@ -17,6 +17,7 @@ import { qemuBenchmark } from './qemu.js'
 import { readAheadBenchmark } from './read-ahead.js'
 import { scaleBenchmark } from './scale.js'
 import { slowLinkBenchmark } from './slow-link.js'
+import { sparseBenchmark } from './sparse.js'
 import { stormBenchmark } from './storm.js'
 import { sweepBenchmark } from './sweep.js'
 import { switchBenchmark } from './switch.js'
@@ -29,6 +30,7 @@ const benchmarks: readonly Benchmark[] = [
   pushBenchmark(idle),
   switchBenchmark(idle),
   scaleBenchmark(idle),
+  sparseBenchmark,
   faultBenchmark,
   sweepBenchmark,
   readAheadBenchmark,

@@ -1,7 +1,6 @@
 /** `postcopy inspect VM --against`: whether a QEMU will take a parked VM. */
 import { PostcopyError } from '../errors.js'
 import { ParkedVm } from '../park/index.js'
-import { compareWith } from '../qemu/index.js'
 import { output } from './output.js'
 import type { CommandRun } from './run-command.js'
 import { utf8 } from './utf8.js'
@@ -31,6 +30,7 @@ export async function runAgainst(
   const vm = ParkedVm.open(directory, { ...trust, verify: options.verify === true })
   scope.defer(() => vm.close())
   const command = words.map((word) => utf8(word, 'an argument of QEMU'))
+  const { compareWith } = await import('../qemu/index.js')
   const differences = await compareWith(vm, command)
   if (options.json === true) output.json({ kind: 'comparison', differences })
   else if (differences.length === 0)

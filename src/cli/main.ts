@@ -1,10 +1,11 @@
 #!/usr/bin/env node
 /** The command `postcopy`. */
 import { compileWithoutThreads } from './compile-threads.js'
-import { endProcess } from './end-process.js'
+import { endProcess, failUnlessEnded } from './end-process.js'
 import { runCommandLine } from './run-command-line.js'
 import { printWarnings } from './warnings.js'
 
 compileWithoutThreads()
 printWarnings()
-await endProcess(await runCommandLine(process.argv.slice(2)))
+failUnlessEnded()
+void runCommandLine(process.argv.slice(2)).then(endProcess)

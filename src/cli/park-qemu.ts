@@ -3,7 +3,7 @@ import { resolve } from 'node:path'
 import { InvalidArgumentError, Option, type Command } from 'commander'
 import { PostcopyError } from '../errors.js'
 import { parseUri } from '../net/index.js'
-import { RunningPark, type SwitchAfter } from '../qemu/index.js'
+import type { SwitchAfter } from '../qemu/index.js'
 import { sentence } from '../printable.js'
 import { nextCommand } from './next-command.js'
 import { output } from './output.js'
@@ -74,6 +74,7 @@ export async function runParkQemu(
   checkUsage(uri, options)
   const status = new StatusLine()
   scope.defer(() => status.end())
+  const { RunningPark } = await import('../qemu/index.js')
   const running = await scope.use(
     RunningPark.prepare({
       qmp: socketPath(qemu),

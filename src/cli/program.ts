@@ -2,18 +2,41 @@
 import { Command } from 'commander'
 import { packageInfo } from '../kernel/internal.js'
 import { USAGE_CODE } from './failure.js'
-import { defineDemo } from './demo.js'
-import { defineDoctor } from './doctor.js'
-import { defineGuest } from './guest.js'
-import { defineInspect } from './inspect.js'
-import { defineLab } from './lab.js'
-import { definePark } from './park.js'
 import { output } from './output.js'
-import { defineResume } from './resume.js'
-import { runCommand } from './run-command.js'
+import { type RunAction, runCommand } from './run-command.js'
 
-/** @param setStatus - called with the exit status of the command */
-export function createProgram(setStatus: (status: number) => void): Command {
+type Define = (run: RunAction) => Command
+
+/**
+ * The commands in the order of the help. The module of a command is loaded only if the command line
+ * is for it.
+ */
+const commands: readonly (readonly [name: string, load: () => Promise<Define>])[] = [
+  ['demo', async () => (await import('./demo.js')).defineDemo],
+  ['guest', async () => (await import('./guest.js')).defineGuest],
+  ['park', async () => (await import('./park.js')).definePark],
+  ['resume', async () => (await import('./resume.js')).defineResume],
+  ['export', async () => (await import('./export.js')).defineExport],
+  ['inspect', async () => (await import('./inspect.js')).defineInspect],
+  ['doctor', async () => (await import('./doctor.js')).defineDoctor],
+  ['lab', async () => (await import('./lab.js')).defineLab],
+]
+
+/** Loads the command that a command line names; none for the version, all for help and errors. */
+function loadCommands([first]: readonly string[]): Promise<Define[]> {
+  if (first === '--version' || first === '-V') return Promise.resolve([])
+  const named = commands.filter(([name]) => name === first)
+  return Promise.all((named.length > 0 ? named : commands).map(([, load]) => load()))
+}
+
+/**
+ * @param words - the command line that the program will parse
+ * @param setStatus - called with the exit status of the command
+ */
+export async function createProgram(
+  words: readonly string[],
+  setStatus: (status: number) => void,
+): Promise<Command> {
   const program = new Command('postcopy')
     .description(
       'Moves a running guest from one process or host to another and starts it there before its ' +
@@ -47,16 +70,7 @@ Begin with:
   const setCurrent = (_parent: Command, command: Command): void => {
     current = command
   }
-  const definitions = [
-    defineDemo,
-    defineGuest,
-    definePark,
-    defineResume,
-    defineInspect,
-    defineDoctor,
-    defineLab,
-  ]
-  for (const define of definitions) {
+  for (const define of await loadCommands(words)) {
     const command = define(async (body) => setStatus(await runCommand(body))).copyInheritedSettings(
       program,
     )

@@ -1,7 +1,7 @@
 /** `postcopy resume --start`: starts the QEMUs for a parked VM, and says how to reach them. */
 import type { Command } from 'commander'
 import { PostcopyError } from '../errors.js'
-import { startClones, type Reach, type StartedClone } from '../qemu/index.js'
+import type { Reach, StartedClone } from '../qemu/index.js'
 import { printable } from '../printable.js'
 import type { Clone, ResumeResult } from './clone.js'
 import { parseCount } from './options.js'
@@ -129,6 +129,7 @@ export async function startHosts(
   { scope, status }: { scope: Scope; status: StatusLine },
 ): Promise<CloneHost[]> {
   const { count = 1, disks, shareDisks = false, preempt = false } = options
+  const { startClones } = await import('../qemu/index.js')
   const starting = startClones(directory, {
     words: words.map((word) => utf8(word, 'an argument of QEMU')),
     ...{ count, shareDisks, preempt },

@@ -11,9 +11,10 @@ import { createProgram } from './program.js'
 export async function runCommandLine(words: readonly string[]): Promise<number> {
   let status = 0
   try {
-    await createProgram((given) => {
+    const program = await createProgram(words, (given) => {
       status = given
-    }).parseAsync(words, { from: 'user' })
+    })
+    await program.parseAsync(words, { from: 'user' })
   } catch (error) {
     reportFailure(error)
     return error instanceof CommanderError ? error.exitCode : 1

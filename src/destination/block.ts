@@ -1,6 +1,6 @@
 /** A RAM block at the destination, with the state of each of its pages. */
 import { PeerError } from '../errors.js'
-import { PageBitmap, RamBlock } from '../ram/index.js'
+import { missingChecksum, PageBitmap, RamBlock } from '../ram/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import type { SharedBlock } from './protocol.js'
 
@@ -37,6 +37,29 @@ export function attachBlocks(shared: readonly SharedBlock[]): DestinationBlock[]
 
 export function isComplete(blocks: readonly DestinationBlock[]): boolean {
   return blocks.every(({ block, received }) => received.count() === block.pageCount)
+}
+
+/**
+ * Whether the source has sent all pages but those that it leaves out because they are zero.
+ *
+ * @param blocks - in the order of the stream
+ * @param leftOut - the value of the source's last ping, see {@link missingChecksum}
+ */
+export function isCompleteBut(
+  blocks: readonly DestinationBlock[],
+  leftOut: number | undefined,
+): boolean {
+  if (isComplete(blocks)) return true
+  if (leftOut === undefined) return false
+  return missingChecksum(blocks.map(({ received }) => received.complement())) === leftOut
+}
+
+/** Call when memory is disarmed: pages that the source has left out count as received zero pages. */
+export function takeLeftOut(blocks: readonly DestinationBlock[]): void {
+  for (const { block, received, zeroed } of blocks) {
+    zeroed.add(received.complement())
+    received.setRange(0, block.pageCount)
+  }
 }
 
 /** @throws PeerError naming the first page that was not received */

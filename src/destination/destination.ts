@@ -14,6 +14,8 @@ import {
   isAtRest,
   isBoolean,
   isFinal,
+  isInMemory,
+  type MachineBlock,
   type MigratableMachine,
   type MigrationOptions,
   type MigrationState,
@@ -122,12 +124,13 @@ export class Destination extends RecoverableEnd<DestinationRequest, DestinationN
     checkOptionNames(options, ['uri', 'capabilities', 'parameters', 'userModeOnly'])
     checkOptionValues(options, { userModeOnly: isBoolean })
     checkMachine(machine)
+    const blocks = blocksInMemory(machine)
     warnOfMemoryLimit(machine)
     super({ uri: options.uri, ...resolveOptions(options) })
     this.#machine = machine
     this.#options = options
     this.#userModeOnly = options.userModeOnly ?? false
-    this.#blocks = machine.blocks.map(({ name, region, lengthBytes, pageSizeBytes }) => {
+    this.#blocks = blocks.map(({ name, region, lengthBytes, pageSizeBytes }) => {
       const bitmap = (): Uint8Array => new PageBitmap(lengthBytes / TARGET_PAGE_SIZE).bytes
       const bitmaps = {
         received: bitmap(),
@@ -353,4 +356,12 @@ export class Destination extends RecoverableEnd<DestinationRequest, DestinationN
     }
     releaseUserfaultfd(this.#uffd)
   }
+}
+
+/** @throws PostcopyError `ERR_INVALID_MACHINE` for a machine whose pages are in files */
+function blocksInMemory({ blocks }: MigratableMachine): MachineBlock[] {
+  const inMemory = blocks.filter(isInMemory)
+  if (inMemory.length === blocks.length) return inMemory
+  const text = 'its RAM is in files: it can be sent, but cannot receive a guest'
+  throw new PostcopyError('ERR_INVALID_MACHINE', text)
 }

@@ -7,7 +7,7 @@ import { Userfaultfd } from '../kernel/index.js'
 import type { Capabilities, Counters, Parameters } from '../migration/index.js'
 import type { Channel } from '../net/index.js'
 import type { RamBlockInfo, RamHandler } from '../stream/index.js'
-import { type DestinationBlock, isComplete } from './block.js'
+import type { DestinationBlock } from './block.js'
 import type { FaultLog } from './fault-log.js'
 import { FaultService } from './fault-service.js'
 import type { IncomingSession } from './incoming-session.js'
@@ -35,6 +35,8 @@ export interface MissingPagesHost {
   readonly preemptPages: RamHandler
   /** Pages of the preempt channel were placed. */
   placed(): void
+  /** Whether the source has sent every page that it is going to send. */
+  isComplete(): boolean
 }
 
 export class MissingPages {
@@ -150,7 +152,7 @@ export class MissingPages {
 
   /** No page of the preempt channel is missing. */
   get isComplete(): boolean {
-    return this.#preempt === undefined || isComplete(this.#blocks)
+    return this.#preempt === undefined || this.#host.isComplete()
   }
 
   /** Offers a connection made after the source's first one. @returns whether it is used */
@@ -183,7 +185,7 @@ export class MissingPages {
       },
       ended: (marked) => {
         const hasEnded = phases.is('listening-ended', 'running-ended')
-        if ((marked && !hasEnded) || isComplete(this.#blocks)) return
+        if ((marked && !hasEnded) || this.#host.isComplete()) return
         this.#session.fail(
           new ConnectionError(
             'ERR_CONNECTION_CLOSED',

@@ -7,7 +7,7 @@ import type { RamBlockInfo } from '../stream/index.js'
 import type { SharedFaultLog } from './fault-log.js'
 
 /** Bitmaps that outlive the worker, so that another one can continue. */
-export interface SharedBlock extends RamBlockDescriptor {
+export type SharedBlock = RamBlockDescriptor & {
   readonly received: Uint8Array
   readonly zeroed: Uint8Array
   readonly requested: Uint8Array

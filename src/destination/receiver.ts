@@ -31,7 +31,7 @@ import {
   checkPageSizes,
   findBlock,
 } from './agreement.js'
-import { checkComplete, type DestinationBlock } from './block.js'
+import { checkComplete, type DestinationBlock, isCompleteBut, takeLeftOut } from './block.js'
 import type { FaultLog } from './fault-log.js'
 import { IncomingRam } from './incoming-ram.js'
 import { type IncomingActions, IncomingSession } from './incoming-session.js'
@@ -79,6 +79,8 @@ export class Receiver implements SourceListenerHost {
   readonly #missing: MissingPages
   #ramSectionId = 0
   #announced: readonly RamBlockInfo[]
+  /** The value of the source's last ping. */
+  #lastPing: number | undefined
 
   constructor(
     host: ReceiverHost,
@@ -135,6 +137,7 @@ export class Receiver implements SourceListenerHost {
         announcedBlocks: () => this.#announced,
         preemptPages: this.#ramHandler('preempt'),
         placed: () => this.#finishIfDone(),
+        isComplete: () => isCompleteBut(this.#inStreamOrder, this.#lastPing),
       },
     )
     if (resumption === undefined) return
@@ -287,6 +290,7 @@ export class Receiver implements SourceListenerHost {
   #checkComplete(): void {
     const isPostcopy = this.#session.phases.is('listening', 'running')
     if (isPostcopy && this.#missing.isPreemptOpen) return
+    if (isPostcopy && isCompleteBut(this.#inStreamOrder, this.#lastPing)) return
     checkComplete(this.#blocks)
   }
 
@@ -300,6 +304,10 @@ export class Receiver implements SourceListenerHost {
     }
   }
 
+  get #inStreamOrder(): DestinationBlock[] {
+    return this.#announced.map(({ name }) => this.#target(name))
+  }
+
   #target(name: string): DestinationBlock {
     return findBlock(this.#blocks, name)
   }
@@ -309,6 +317,7 @@ export class Receiver implements SourceListenerHost {
       const text = `PING ${value} before OPEN_RETURN_PATH`
       throw new StateError('ERR_STATE_COMMAND', text, this.#session.phases.phase)
     }
+    this.#lastPing = value
     // Answered at once: the next element (emptying RAM) may take longer than the source waits.
     this.pong(value)
   }
@@ -351,6 +360,7 @@ export class Receiver implements SourceListenerHost {
     phases.take('whole', {
       disarm: () => {
         this.#missing.disarm()
+        takeLeftOut(this.#blocks)
         this.#ram.allowHugePages()
       },
       confirm: () => {

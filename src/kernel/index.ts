@@ -6,6 +6,8 @@
 export { KernelError, PostcopyError } from '../errors.js'
 export { kernelError } from './check.js'
 export { hugePageShortage } from './region-hints.js'
+export { PageFile } from './page-file.js'
+export type { PageFileOptions } from './page-file.js'
 export { MemoryRegion } from './memory-region.js'
 export type { FileRegionOptions, RegionOptions } from './memory-region.js'
 export type { Advice } from './advice.js'
@@ -33,6 +35,7 @@ export {
   Assembly,
   LoadCall,
   PackCall,
+  PageFileRun,
   PageRun,
   PlaceCall,
   SendCall,
@@ -67,7 +70,7 @@ export {
   sendPages,
   storeRecords,
 } from './pages.js'
-export type { HostPageAssembly } from './pages.js'
+export type { HostPageAssembly, PageMemory } from './pages.js'
 export {
   closeFd,
   duplicateFd,
@@ -80,6 +83,7 @@ export {
   spinUntilReadable,
 } from './sockets.js'
 export type { SocketOption } from './sockets.js'
+export { fileExtents } from './file-extents.js'
 export { exitProcess } from './exit.js'
 export { loadAddon } from './load.js'
 export type { RegionKind, RegionLease } from './native.js'

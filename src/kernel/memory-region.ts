@@ -39,7 +39,7 @@ export interface FileRegionOptions {
   fd: number
   /**
    * Whole pages, not more than the file has. If the file is truncated later, an access to the
-   * memory raises SIGBUS. Packing pages of a region that is not writable then fails with `ENODATA`.
+   * memory raises SIGBUS. For files that others may truncate, see {@link PageFile}.
    */
   lengthBytes: number
   /** Default false. */

@@ -12,6 +12,10 @@ declare const tag: unique symbol
 export interface NativeRegion {
   readonly [tag]: 'region'
 }
+/** A handle on the files of a block. */
+export interface NativePageFile {
+  readonly [tag]: 'page-file'
+}
 /** A handle on a userfaultfd. */
 export interface NativeUserfaultfd {
   readonly [tag]: 'userfaultfd'
@@ -73,15 +77,15 @@ type Info = NativeUserfaultfdInfo
 /** Numbers of {@link NativeAddon.packPages}. */
 export class PackCall extends callNumbers(
   'packPages',
-  ['from', 'to', 'hostPages', 'maxPages', 'outOffset'],
-  ['nextPage', 'normalPages', 'zeroPages'],
+  ['from', 'to', 'hostPages', 'maxPages', 'outOffset', 'wait'],
+  ['nextPage', 'normalPages', 'zeroPages', 'isWaiting'],
 ) {}
 
 /** Numbers of {@link NativeAddon.sendPages}. */
 export class SendCall extends callNumbers(
   'sendPages',
-  ['from', 'to', 'hostPages', 'maxPages', 'outOffset', 'fd', 'piecePages'],
-  ['nextPage', 'normalPages', 'zeroPages', 'sentBytes', 'unsentFrom', 'interrupted'],
+  ['from', 'to', 'hostPages', 'maxPages', 'outOffset', 'wait', 'fd', 'piecePages'],
+  ['nextPage', 'normalPages', 'zeroPages', 'isWaiting', 'sentBytes', 'unsentFrom', 'interrupted'],
 ) {}
 
 /** Numbers of {@link NativeAddon.loadRecords}. */
@@ -126,6 +130,18 @@ export class GuardCall extends callNumbers(
   [],
 ) {}
 
+/** A run of pages in files, see {@link NativeAddon.pageFileOpen}. */
+export const PageFileRun = rowOf('pageFileRun', [
+  'firstPage',
+  'pageCount',
+  'file',
+  'offset',
+  'strideBytes',
+])
+
+/** A part of a file that is not a hole, in the output of {@link NativeAddon.fileExtents}. */
+export const FileExtent = rowOf('fileExtent', ['start', 'end'])
+
 /** A run of pages in the output of {@link NativeAddon.bitmapRuns}. */
 export const PageRun = rowOf('pageRun', ['start', 'end'])
 
@@ -161,6 +177,18 @@ export interface NativeAddon {
   regionTouch(region: Region, offset: number, length: number, write: boolean): number
   regionReadFile(region: Region, offset: number, length: number, fd: number, at: number): number
   regionWriteFile(region: Region, offset: number, length: number, fd: number, at: number): number
+
+  pageFileOpen(
+    fds: Int32Array,
+    lengthBytes: number,
+    runs: Float64Array,
+    data: Uint8Array | undefined,
+  ): NativePageFile | number
+  pageFileAttach(id: number): NativePageFile | number
+  pageFileInfo(file: NativePageFile): { id: number; lengthBytes: number }
+  pageFileClose(file: NativePageFile): void
+  /** 1 if the page is in a file, then `out` has a {@link PageFileRun}; else 0. */
+  pageFileFind(file: NativePageFile, page: number, out: Float64Array): number
 
   /** Sets bits of `bitmap`; returns how many were clear. */
   pagemapScanDirty(region: Region, lengthBytes: number, bitmap: Uint8Array, arm: boolean): number
@@ -209,14 +237,14 @@ export interface NativeAddon {
   guardStop(guard: NativeFaultGuard): void
 
   packPages(
-    region: Region,
+    pages: Region | NativePageFile,
     bitmap: Uint8Array,
     name: Uint8Array | undefined,
     out: Uint8Array,
     numbers: Numbers<'packPages'>,
   ): number
   sendPages(
-    region: Region,
+    pages: Region | NativePageFile,
     bitmap: Uint8Array,
     name: Uint8Array | undefined,
     out: Uint8Array,
@@ -270,6 +298,8 @@ export interface NativeAddon {
   socketListenUnix(path: string, mode: number): number
   fdDuplicate(fd: number): number
   fdClose(fd: number): number
+  /** The number of {@link FileExtent} in `out`. */
+  fileExtents(fd: number, from: number, to: number, out: Float64Array): number
   /** `_exit(2)`: does not return. */
   processExit(status: number): void
 }

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 
-/** From `dist/src/kernel` or `dist/bundle/chunks` to the root of the package. */
+/** From `dist/src/kernel` to the root of the package; a bundled worker has the URL of `dist/src/ROOM`. */
 export const packageRoot = fileURLToPath(new URL('../../..', import.meta.url))
 
 export interface PackageInfo {
@@ -19,7 +19,7 @@ export function packageInfo(): PackageInfo {
   return known
 }
 
-/** Entry files of processes and workers; `scripts/bundle.mjs` bundles them to start faster. */
+/** Entry files of processes and workers; `scripts/bundle.mjs` bundles them, so that they start faster. */
 export type BundledEntry =
   'cli/main' | 'source/worker' | 'destination/worker' | 'park/worker' | 'park/spill-worker'
 

@@ -8,43 +8,69 @@
 import { readlinkSync } from 'node:fs'
 import { check, checkOptions } from './check.js'
 import { native } from './load.js'
-import { Assembly } from './native.js'
-import type { AssembleCall, LoadCall, PackCall, PlaceCall, SendCall, StoreCall } from './native.js'
+import { Assembly, PageFileRun } from './native.js'
+import type {
+  AssembleCall,
+  LoadCall,
+  NativePageFile,
+  NativeRegion,
+  PackCall,
+  PlaceCall,
+  SendCall,
+  StoreCall,
+} from './native.js'
+import { PageFile, pageFileHandle } from './page-file.js'
 import { checkScan, regionHandle } from './memory-region.js'
 import type { MemoryRegion } from './memory-region.js'
 import { userfaultfdHandle } from './userfaultfd.js'
 import type { Userfaultfd } from './userfaultfd.js'
 
+/** Where the pages of a RAM block are. */
+export type PageMemory = MemoryRegion | PageFile
+
 /**
  * Takes set pages out of `bitmap` and writes their records to `out`.
  *
- * Reads the region's memory, so a missing page blocks this thread. If the region is a read-only
- * file, it reads the file with pread(2) instead: an unreadable page is then an error, not a SIGBUS.
+ * Reads the region's memory, so a missing page blocks this thread; or reads the files.
  *
  * @param name - the block's name, if the first record has to carry it. The other records have
  *   `CONTINUE`
  * @param call - arguments: target pages `[from, to)`; `hostPages`, target pages per host page: one
  *   larger than 1 is packed only if all of it fits, and `from` and `to` must be aligned to it;
- *   `maxPages`, target pages after which to stop; `outOffset`. Results: `nextPage` to look at,
- *   `normalPages`, `zeroPages`
+ *   `maxPages`, target pages after which to stop; `outOffset`; `wait`: 0 to stop at a page of a
+ *   file that is not in the page cache, 1 to read it from disk. Results: `nextPage` to look at,
+ *   `normalPages`, `zeroPages`; `isWaiting`: 1 if it stopped at `nextPage`, which is to be read
+ *   from disk
  * @returns bytes written
- * @throws KernelError `EIO`, …: the file cannot be read; `ENODATA`: it was truncated. Earlier pages
+ * @throws KernelError `EIO`, …: a file cannot be read; `ENODATA`: it was truncated. Earlier pages
  *   are no longer in `bitmap`, and their records are in `out`
  */
 export function packPages(
-  region: MemoryRegion,
+  pages: PageMemory,
   bitmap: Uint8Array,
   name: Uint8Array | undefined,
   out: Uint8Array,
   call: PackCall,
 ): number {
-  const packed = native().packPages(regionHandle(region), bitmap, name, out, call.numbers)
-  return checkRead(packed, region, call)
+  return checkRead(
+    native().packPages(handleOf(pages), bitmap, name, out, call.numbers),
+    pages,
+    call,
+  )
 }
 
-/** Throws for a failed pread(2), which reads the pages of a region that is a read-only file. */
-function checkRead(packed: number, region: MemoryRegion, call: PackCall | SendCall): number {
-  const page = (): string => `${pathOf(region.fd)}, 4096 bytes at offset ${call.nextPage * 4096}`
+function handleOf(pages: PageMemory): NativeRegion | NativePageFile {
+  return pages instanceof PageFile ? pageFileHandle(pages) : regionHandle(pages)
+}
+
+/** Throws for a file that cannot be read. */
+function checkRead(packed: number, pages: PageMemory, call: PackCall | SendCall): number {
+  if (packed >= 0 || !(pages instanceof PageFile)) return packed
+  const run = new Float64Array(PageFileRun.stride)
+  const { nextPage } = call
+  pages.find(nextPage, run)
+  const path = pathOf(run[PageFileRun.file] ?? -1)
+  const page = (): string => `${path}, 4096 bytes at offset ${run[PageFileRun.offset]}`
   const hint = (code: string): string =>
     code === 'ENODATA' ? 'the file is shorter than its RAM: it was truncated' : 'it cannot be read'
   return check(packed, 'pread', page, hint)
@@ -72,14 +98,17 @@ export function pathOf(fd: number): string {
  * @throws KernelError as {@link packPages}
  */
 export function sendPages(
-  region: MemoryRegion,
+  pages: PageMemory,
   bitmap: Uint8Array,
   name: Uint8Array | undefined,
   out: Uint8Array,
   call: SendCall,
 ): number {
-  const end = native().sendPages(regionHandle(region), bitmap, name, out, call.numbers)
-  return checkRead(end, region, call)
+  return checkRead(
+    native().sendPages(handleOf(pages), bitmap, name, out, call.numbers),
+    pages,
+    call,
+  )
 }
 
 /**

@@ -1,9 +1,10 @@
 /** Checks a machine that the user passes in, before anything begins. */
 import { MachineError, PostcopyError } from '../errors.js'
-import { MemoryRegion } from '../kernel/index.js'
+import { MemoryRegion, PageFile, type PageMemory } from '../kernel/index.js'
 import { bytesOfName, PageBitmap } from '../ram/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
-import type { MachineBlock, MigratableMachine, RamRange } from './machine.js'
+import type { PageSourceBlock } from '../sources/index.js'
+import { isInMemory, type MachineBlock, type MigratableMachine, type RamRange } from './machine.js'
 
 const MOST_NAME_BYTES = 255
 const MOST_UINT32 = 2 ** 32 - 1
@@ -57,44 +58,50 @@ function checkHooks(machine: MigratableMachine): void {
   }
 }
 
-function checkBlock(block: MachineBlock): void {
-  const { name, region, lengthBytes, pageSizeBytes, available } = block
+function checkBlock(block: MachineBlock | PageSourceBlock): void {
+  const { name, lengthBytes, pageSizeBytes } = block
   if (typeof name !== 'string')
     throw invalid(`the name of a block is ${String(name)}, not a string`)
   const nameBytes = bytesOfName(name).length
   if (nameBytes < 1 || nameBytes > MOST_NAME_BYTES) {
     throw badBlock(name, `its name has ${nameBytes} bytes, not 1 to ${MOST_NAME_BYTES}`)
   }
-  if (!(region instanceof MemoryRegion)) throw badBlock(name, 'its region is not a MemoryRegion')
-  if (region.isClosed) throw badBlock(name, 'its region was closed')
-  const pageSize = pageSizeBytes ?? region.pageSizeBytes
-  if (!isCount(pageSize) || pageSize === 0 || pageSize % region.pageSizeBytes !== 0) {
+  const memory = memoryOf(block)
+  if (memory.isClosed) throw badBlock(name, 'its region was closed')
+  const pageSize = pageSizeBytes ?? memory.pageSizeBytes
+  if (!isCount(pageSize) || pageSize === 0 || pageSize % memory.pageSizeBytes !== 0) {
     throw badBlock(
       name,
-      `pages of ${pageSize} bytes are not whole pages of ${region.pageSizeBytes}`,
+      `pages of ${pageSize} bytes are not whole pages of ${memory.pageSizeBytes}`,
     )
   }
   if (!isCount(lengthBytes) || lengthBytes === 0 || lengthBytes % pageSize !== 0) {
     throw badBlock(name, `its length of ${lengthBytes} bytes is not whole pages of ${pageSize}`)
   }
-  if (lengthBytes > region.lengthBytes) {
+  if (lengthBytes > memory.lengthBytes) {
     throw badBlock(
       name,
-      `its ${lengthBytes} bytes are more than its region's ${region.lengthBytes}`,
+      `its ${lengthBytes} bytes are more than its region's ${memory.lengthBytes}`,
     )
   }
+  if (isInMemory(block)) return
+  const { data, available } = block
   const pages = lengthBytes / TARGET_PAGE_SIZE
-  if (
-    available !== undefined &&
-    !(available instanceof PageBitmap && available.pageCount === pages)
-  ) {
-    throw badBlock(name, `available is not a PageBitmap of its ${pages} target pages`)
+  for (const [key, bitmap] of Object.entries({ data, ...(available && { available }) })) {
+    if (bitmap instanceof PageBitmap && bitmap.pageCount === pages) continue
+    throw badBlock(name, `${key} is not a PageBitmap of its ${pages} target pages`)
   }
+}
+
+function memoryOf(block: MachineBlock | PageSourceBlock): PageMemory {
+  const memory: unknown = isInMemory(block) ? block.region : block.pages
+  if (memory instanceof MemoryRegion || memory instanceof PageFile) return memory
+  throw badBlock(block.name, 'its region is not a MemoryRegion')
 }
 
 function checkRange(
   { block: name, offset, lengthBytes }: RamRange,
-  blocks: readonly MachineBlock[],
+  blocks: MigratableMachine['blocks'],
 ): void {
   const block = blocks.find((candidate) => candidate.name === name)
   const isInside =

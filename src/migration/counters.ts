@@ -15,6 +15,7 @@ const names = [
   'postcopyBytes',
   'normalPages',
   'zeroPages',
+  'leftOutPages',
   'remainingPages',
   'dirtySyncCount',
   'dirtyPagesRate',

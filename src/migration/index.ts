@@ -5,6 +5,7 @@ export { createCounters, now } from './counters.js'
 export type { Counters } from './counters.js'
 export type { GuestLocation } from './guest-location.js'
 export { awaitHook, callHook, checkSaved, checkTaken, checkThreadIds } from './hooks.js'
+export { isInMemory } from './machine.js'
 export type { DeviceState, MachineBlock, MigratableMachine, RamRange } from './machine.js'
 export { warnOfMemoryLimit } from './memory-warning.js'
 export {

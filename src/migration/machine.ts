@@ -3,9 +3,9 @@
  * can be saved and loaded. `src/guest/` implements one such machine.
  */
 import type { MemoryRegion } from '../kernel/index.js'
-import type { PageBitmap } from '../ram/index.js'
+import type { PageSourceBlock } from '../sources/index.js'
 
-/** A RAM block as its owner sees it. Name and length must be the same on both ends. */
+/** A RAM block in memory. Name and length must be the same on both ends. */
 export interface MachineBlock {
   /** At most 255 bytes of UTF-8; unique in the machine. */
   readonly name: string
@@ -17,8 +17,11 @@ export interface MachineBlock {
    * block.
    */
   readonly pageSizeBytes?: number
-  /** The pages that exist at a source that has lost the others after the switch; default: all. */
-  readonly available?: PageBitmap
+}
+
+/** A block of a page source has no memory here, so its machine can be sent but cannot receive. */
+export function isInMemory(block: MachineBlock | PageSourceBlock): block is MachineBlock {
+  return 'region' in block
 }
 
 /** The state of one device, one FULL section of the stream. */
@@ -56,7 +59,7 @@ export interface MigratableMachine {
   readonly configuration?: Uint8Array
   /** Section id of `ram`, for device sections that already have ids. */
   readonly ramSectionId?: number
-  readonly blocks: readonly MachineBlock[]
+  readonly blocks: readonly (MachineBlock | PageSourceBlock)[]
   /**
    * The machine never runs, and its memory is never written: several sources may send it at once.
    * Default false: one migration owns it at a time.

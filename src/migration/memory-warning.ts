@@ -2,7 +2,7 @@
 import type { MemoryRegion } from '../kernel/index.js'
 import { memoryLimit } from '../kernel/internal.js'
 import { formatByteSize } from '../units.js'
-import type { MachineBlock, MigratableMachine } from './machine.js'
+import { isInMemory, type MachineBlock, type MigratableMachine } from './machine.js'
 
 const MINCORE_PAGE_BYTES = 4096
 /** Bytes of RAM that one buffer covers. */
@@ -20,9 +20,9 @@ export function warnOfMemoryLimit(machine: MigratableMachine): void {
   checked.add(machine)
   const limit = memoryLimit()
   if (limit === undefined) return
-  const blocks = machine.blocks.filter(
-    ({ region }) => region.kind === 'anon' || region.kind === 'memfd',
-  )
+  const blocks = machine.blocks
+    .filter(isInMemory)
+    .filter(({ region }) => region.kind === 'anon' || region.kind === 'memfd')
   const ramBytes = sum(blocks, ({ lengthBytes }) => lengthBytes)
   if (limit.headroomBytes >= ramBytes) return
   const missingBytes = ramBytes - sum(blocks, residentBytes)

@@ -1,6 +1,6 @@
 /** A machine is in one migration at a time: two migrations would make two guests of it. */
 import { StateError } from '../errors.js'
-import type { MigratableMachine } from './machine.js'
+import { isInMemory, type MigratableMachine } from './machine.js'
 import type { MigrationState } from './states.js'
 
 interface Owner {
@@ -27,7 +27,7 @@ export function own(
   const shares = role === 'source' && machine.readOnly === true
   refuseOwned(machine, shares)
   const owner: Owner = { migration: new WeakRef(migration), role, shares }
-  const regions = machine.blocks.map(({ region }) => region.id)
+  const regions = machine.blocks.filter(isInMemory).map(({ region }) => region.id)
   enter(byMachine, machine, owner)
   for (const id of regions) enter(byRegion, id, owner)
   return () => {
@@ -40,7 +40,7 @@ export function own(
 export function refuseOwned(machine: MigratableMachine, shares = false): void {
   const owners = [
     byMachine.get(machine),
-    ...machine.blocks.map(({ region }) => byRegion.get(region.id)),
+    ...machine.blocks.filter(isInMemory).map(({ region }) => byRegion.get(region.id)),
   ].flatMap((set) => [...(set ?? [])])
   const other = owners.find((owner) => !(shares && owner.shares))
   if (other === undefined) return

@@ -1,6 +1,6 @@
 /** The result of `query-migrate`, by QEMU's field names; names of our own begin with `x-`. */
 import type { Destination, FaultReport } from '../destination/index.js'
-import { isAtRest, type MachineBlock, type MigrationState, now } from '../migration/index.js'
+import { isAtRest, type MigratableMachine, type MigrationState, now } from '../migration/index.js'
 import { parseUri } from '../net/index.js'
 import type { Source } from '../source/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
@@ -78,7 +78,7 @@ const LATENCY_BUCKETS = 24
 /**
  * An outgoing migration, as the source knows it. A failed one has only state and error, as in QEMU.
  */
-export function sourceInfo(source: Source, blocks: readonly MachineBlock[]): MigrationInfo {
+export function sourceInfo(source: Source, blocks: MigratableMachine['blocks']): MigrationInfo {
   const { counters, state } = source
   const isHere = state === 'failed' || state === 'cancelled'
   // A new migration is in setup at once, as in QEMU, even before its worker has begun.

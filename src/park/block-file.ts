@@ -142,6 +142,12 @@ export class BlockFile {
     this.discarded.setRange(from, to)
   }
 
+  /** Counts the pages that were not received as zero pages: they are holes already. */
+  takeLeftOut(): void {
+    this.#zeroed.add(this.received.complement())
+    this.received.setAll()
+  }
+
   #findZeroPages(): void {
     const page = new Uint8Array(TARGET_PAGE_SIZE)
     for (const [start, end] of this.received.runs()) {

@@ -145,7 +145,7 @@ function missingDevice(idstr: string, instance: number): string {
 }
 
 function needs(vm: ParkedVm): string {
-  const blocks = vm.blocks.map(({ name, lengthBytes, pageSizeBytes = TARGET_PAGE_SIZE }) => {
+  const blocks = vm.blocks.map(({ name, lengthBytes, pageSizeBytes }) => {
     const pages =
       pageSizeBytes > TARGET_PAGE_SIZE ? ` in pages of ${formatByteSize(pageSizeBytes)}` : ''
     return `"${printable(name)}" of ${formatByteSize(lengthBytes)}${pages}`

@@ -1,13 +1,13 @@
 /**
- * A parked VM, ready to be sent: a machine that never runs here. Its RAM is a mapping of its files,
- * so that any number of clones read each page from disk once.
+ * A parked VM, ready to be sent: a machine that never runs here. Its RAM is read from its files
+ * through the page cache, so that any number of clones read each page from disk once.
  */
 import { closeSync, fstatSync } from 'node:fs'
 import { join } from 'node:path'
 import { PostcopyError } from '../errors.js'
-import { MemoryRegion } from '../kernel/index.js'
-import { checkOptionNames, type MachineBlock, type MigratableMachine } from '../migration/index.js'
+import { checkOptionNames, type MigratableMachine } from '../migration/index.js'
 import { PageBitmap } from '../ram/index.js'
+import { openSparseFile, type PageSource, type PageSourceBlock } from '../sources/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { checksumBlock, sha256 } from './checksum.js'
 import {
@@ -134,13 +134,13 @@ export interface ParkedVmOptions extends TrustOptions {
   forRecovery?: boolean
 }
 
-export class ParkedVm implements MigratableMachine {
+export class ParkedVm implements MigratableMachine, PageSource {
   readonly directory: string
   readonly manifest: Manifest
   readonly machineType: string
   readonly configuration: Uint8Array
   readonly ramSectionId: number
-  readonly blocks: readonly MachineBlock[]
+  readonly blocks: readonly PageSourceBlock[]
   readonly running = false
   readonly readOnly = true
   readonly #devices: Uint8Array
@@ -181,15 +181,14 @@ export class ParkedVm implements MigratableMachine {
     this.ramSectionId = manifest.ramSectionId
     this.configuration = readParkedFile(files, manifest.configuration)
     this.#devices = readParkedFile(files, manifest.devices)
-    const blocks: MachineBlock[] = []
+    const blocks: PageSourceBlock[] = []
     this.blocks = blocks
     try {
       for (const block of manifest.blocks) {
         const { name, lengthBytes, pageSizeBytes } = block
-        const region = openBlock(files, block, verify)
         blocks.push({
           name,
-          region,
+          ...openBlock(files, block, verify),
           lengthBytes,
           pageSizeBytes: pageSizes.get(name) ?? pageSizeBytes,
           ...(manifest.state === 'complete' ? {} : { available: readReceived(files, block) }),
@@ -229,9 +228,9 @@ export class ParkedVm implements MigratableMachine {
     return []
   }
 
-  /** Unmaps the files. May be called twice. */
+  /** Closes the files. May be called twice. */
   close(): void {
-    for (const { region } of this.blocks) region.close()
+    for (const { pages } of this.blocks) pages.close()
   }
 
   [Symbol.dispose](): void {
@@ -251,7 +250,11 @@ function checkPageSizes(manifest: Manifest, pageSizes: ReadonlyMap<string, numbe
   }
 }
 
-function openBlock(files: TrustedDirectory, block: ParkedBlock, verify: boolean): MemoryRegion {
+function openBlock(
+  files: TrustedDirectory,
+  block: ParkedBlock,
+  verify: boolean,
+): Pick<PageSourceBlock, 'pages' | 'data'> {
   const fd = openBlockFile(files, block, 'read')
   try {
     if (verify && checksumBlock(fd, block.lengthBytes) !== block.checksum) {
@@ -259,7 +262,7 @@ function openBlock(files: TrustedDirectory, block: ParkedBlock, verify: boolean)
       const text = `${path} (RAM block "${block.name}") is damaged: its checksum differs`
       throw new PostcopyError('ERR_PARKED_DAMAGED', text)
     }
-    return MemoryRegion.openFile({ fd, lengthBytes: block.lengthBytes })
+    return openSparseFile(fd, block.lengthBytes)
   } finally {
     closeSync(fd)
   }

@@ -55,6 +55,8 @@ export class ParkReceiver implements SourceListenerHost {
   #configuration: { machineType: string; raw: Uint8Array } | undefined
   #ramSectionId: number | undefined
   #isAdvised = false
+  /** The value of the source's last ping. */
+  #lastPing: number | undefined
 
   constructor(host: ParkHost, store: VmStore, parameters: Parameters, counters: Counters) {
     this.#host = host
@@ -238,7 +240,10 @@ export class ParkReceiver implements SourceListenerHost {
     const take = (event: IncomingEvent, actions: IncomingActions): void =>
       this.#session.phases.take(event, actions)
     const beginDiscards = (): void => undefined
-    const checkComplete = (): void => undefined
+    const checkComplete = (): void => {
+      if (this.#lastPing !== undefined && this.#store.devicesCommitted)
+        this.#store.takeLeftOut(this.#lastPing)
+    }
     return {
       configuration: (machineType, raw) => {
         this.#configuration = { machineType, raw }
@@ -246,7 +251,10 @@ export class ParkReceiver implements SourceListenerHost {
       openReturnPath: () => {
         this.#session.returnPath.isOpen = true
       },
-      ping: (value) => this.#session.returnPath.queue((out) => encodePong(out, value)),
+      ping: (value) => {
+        this.#lastPing = value
+        this.#session.returnPath.queue((out) => encodePong(out, value))
+      },
       advise: (summary, targetPageSize) =>
         take('POSTCOPY_ADVISE', { prepare: () => this.#prepare(summary, targetPageSize) }),
       sectionStart: ({ id }) => {

@@ -43,16 +43,17 @@ function spill(store: VmStore, { blocks: shared, ...identity }: Owed): void {
   call.hostPages = 1
   call.maxPages = BATCH_PAGES
   call.outOffset = 0
-  for (const [index, { name, region, pageCount }] of blocks.entries()) {
+  call.wait = 1
+  for (const [index, { name, pages, pageCount }] of blocks.entries()) {
     // Packing clears bits. The shared bitmap belongs to the source, so this uses a copy.
     const left = new PageBitmap(pageCount, shared[index]?.owed).copy()
     call.to = pageCount
     for (call.from = 0; call.from < pageCount; call.from = call.nextPage) {
-      const lengthBytes = packPages(region, left.bytes, undefined, batch, call)
+      const lengthBytes = packPages(pages, left.bytes, undefined, batch, call)
       if (lengthBytes === 0) break
       store.records(name, batch, 0, lengthBytes)
     }
-    region.close()
+    pages.close()
   }
   store.leaveIncomplete()
 }

@@ -1,7 +1,7 @@
 /** Writes a VM to disk: its blocks, its devices, and their manifest. */
 import { PeerError, PostcopyError } from '../errors.js'
 import { type Counters, now } from '../migration/index.js'
-import { checkDiscards } from '../ram/index.js'
+import { checkDiscards, missingChecksum } from '../ram/index.js'
 import type { RamBlockInfo } from '../stream/index.js'
 import { TARGET_PAGE_SIZE, formatByteSize } from '../units.js'
 import { BlockFile } from './block-file.js'
@@ -193,6 +193,18 @@ export class VmStore {
     this.#writeIncomplete(false)
     this.#directory.keepIncomplete()
     this.#devicesCommitted = true
+  }
+
+  /**
+   * Call at the end of a postcopy: the missing pages are zero if they are those that the source has
+   * left out.
+   *
+   * @param leftOut - the value of the source's last ping, see {@link missingChecksum}
+   */
+  takeLeftOut(leftOut: number): void {
+    const missing = this.#blocks.map(({ received }) => received.complement())
+    if (missingChecksum(missing) !== leftOut) return
+    for (const block of this.#blocks) block.takeLeftOut()
   }
 
   /** Whether every page was received, so that the source owes nothing. */

@@ -76,22 +76,41 @@ export class PageBitmap {
     if (hostPages > 1) roundOut(this.bytes, this.pageCount, hostPages)
   }
 
-  /** Runs of set pages as `[start, end)`, ascending. */
-  *runs(): Generator<readonly [start: number, end: number]> {
+  /** Clears every page of each host page that has one clear: the opposite of {@link roundOut}. */
+  roundIn(hostPages: number): void {
+    if (hostPages === 1) return
+    for (const [start, end] of this.copy().runs()) {
+      const first = Math.ceil(start / hostPages) * hostPages
+      const last = Math.floor(end / hostPages) * hostPages
+      this.clearRange(start, Math.min(first, end))
+      if (last >= first) this.clearRange(last, end)
+    }
+  }
+
+  /** Runs of set pages in `[first, end)` as `[start, end)`, ascending. */
+  *runs(first = 0, end = this.pageCount): Generator<readonly [start: number, end: number]> {
     const out = new Float64Array(RUNS_A_CALL * PageRun.stride)
-    for (let from = 0; from < this.pageCount;) {
-      const count = findRuns(this.bytes, from, this.pageCount, out)
+    for (let from = first; from < end;) {
+      const count = findRuns(this.bytes, from, end, out)
       for (let index = 0; index < count; index += 1) {
         const at = index * PageRun.stride
         yield [out[at + PageRun.start] ?? 0, out[at + PageRun.end] ?? 0]
       }
       if (count < RUNS_A_CALL) return
-      from = out[(count - 1) * PageRun.stride + PageRun.end] ?? this.pageCount
+      from = out[(count - 1) * PageRun.stride + PageRun.end] ?? end
     }
   }
 
   copy(): PageBitmap {
     return new PageBitmap(this.pageCount, this.bytes.slice())
+  }
+
+  /** The pages that are not set. */
+  complement(): PageBitmap {
+    const others = new PageBitmap(this.pageCount)
+    others.setAll()
+    others.remove(this)
+    return others
   }
 
   /** The first page that is set here and in `other`, or -1. */

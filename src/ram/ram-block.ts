@@ -1,22 +1,25 @@
 /** A RAM block inside a worker: its memory, and its size in target pages and host pages. */
 import { PostcopyError } from '../errors.js'
-import { MemoryRegion } from '../kernel/index.js'
+import { MemoryRegion, PageFile, type PageMemory } from '../kernel/index.js'
 import { encodeName } from '../stream/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 
 /** What a worker needs to attach the block; plain data for `workerData`. */
-export interface RamBlockDescriptor {
+export type RamBlockDescriptor = MemoryId & {
   readonly name: string
-  readonly regionId: number
   readonly lengthBytes: number
   /** Host page size; default: that of the region. */
   readonly pageSizeBytes?: number | undefined
 }
 
+/** Memory, or files that have the pages. */
+export type MemoryId = { readonly regionId: number } | { readonly pageFileId: number }
+
 export class RamBlock {
   readonly name: string
   readonly nameBytes: Uint8Array
-  readonly region: MemoryRegion
+  /** Where the pages are. */
+  readonly pages: PageMemory
   readonly lengthBytes: number
   /** Target pages. */
   readonly pageCount: number
@@ -28,10 +31,13 @@ export class RamBlock {
   private constructor(descriptor: RamBlockDescriptor) {
     this.name = descriptor.name
     this.nameBytes = bytesOfName(descriptor.name)
-    this.region = MemoryRegion.attach(descriptor.regionId)
+    this.pages =
+      'regionId' in descriptor
+        ? MemoryRegion.attach(descriptor.regionId)
+        : PageFile.attach(descriptor.pageFileId)
     this.lengthBytes = descriptor.lengthBytes
     this.pageCount = descriptor.lengthBytes / TARGET_PAGE_SIZE
-    this.hostPageSize = descriptor.pageSizeBytes ?? this.region.pageSizeBytes
+    this.hostPageSize = descriptor.pageSizeBytes ?? this.pages.pageSizeBytes
     this.hostPages = this.hostPageSize / TARGET_PAGE_SIZE
     if (this.nameBytes.length === 0 || this.nameBytes.length > 255) {
       throw new PostcopyError(
@@ -39,15 +45,15 @@ export class RamBlock {
         `a RAM block's name has 1 to 255 bytes: "${this.name}"`,
       )
     }
-    if (this.lengthBytes % this.hostPageSize !== 0 || this.lengthBytes > this.region.lengthBytes) {
+    if (this.lengthBytes % this.hostPageSize !== 0 || this.lengthBytes > this.pages.lengthBytes) {
       throw new PostcopyError(
         'ERR_INVALID_BLOCK',
-        `RAM block "${this.name}": ${this.lengthBytes} bytes are not whole pages of ${this.hostPageSize} inside its region of ${this.region.lengthBytes}`,
+        `RAM block "${this.name}": ${this.lengthBytes} bytes are not whole pages of ${this.hostPageSize} inside its region of ${this.pages.lengthBytes}`,
       )
     }
   }
 
-  /** Attaches the blocks on this thread. Each keeps its region mapped until it is closed. */
+  /** Attaches the blocks on this thread. Each keeps its memory or files until it is closed. */
   static attachAll(descriptors: readonly RamBlockDescriptor[]): RamBlock[] {
     return descriptors.map((descriptor) => new RamBlock(descriptor))
   }
@@ -58,8 +64,18 @@ export class RamBlock {
     return [...sizes].reduce((sum, size) => sum + size, 0)
   }
 
+  /**
+   * The memory of the block.
+   *
+   * @throws PostcopyError `ERR_INTERNAL` for a block whose pages are in files
+   */
+  get region(): MemoryRegion {
+    if (this.pages instanceof MemoryRegion) return this.pages
+    throw new PostcopyError('ERR_INTERNAL', `the pages of "${this.name}" are not in memory`)
+  }
+
   close(): void {
-    this.region.close()
+    this.pages.close()
   }
 }
 

@@ -2,7 +2,15 @@
 import { PageBitmap, RamBlock, type TrackedBlock } from '../ram/index.js'
 import type { SharedSourceBlock } from './protocol.js'
 
-export interface SourceBlock extends TrackedBlock {
+/** What a connection needs to know of a block. */
+export interface SentBlock extends TrackedBlock {
+  /** The pages that may hold anything but zeros. */
+  readonly data: PageBitmap
+  /** Zero pages that are owed, but sent only on request. They are not dirty. */
+  readonly leftOut: PageBitmap
+}
+
+export interface SourceBlock extends SentBlock {
   /** The pages owed when postcopy handed the guest over. */
   readonly owed: PageBitmap
   /** The pages that the destination had at the last recovery. */
@@ -13,7 +21,7 @@ export interface SourceBlock extends TrackedBlock {
 
 export function attachBlocks(shared: readonly SharedSourceBlock[]): SourceBlock[] {
   const blocks = RamBlock.attachAll(shared)
-  return shared.flatMap(({ dirty, owed, confirmed, available }, index) => {
+  return shared.flatMap(({ dirty, owed, data, leftOut, confirmed, available }, index) => {
     const block = blocks[index]
     if (block === undefined) return []
     const view = (bytes: Uint8Array): PageBitmap => new PageBitmap(block.pageCount, bytes)
@@ -21,6 +29,8 @@ export function attachBlocks(shared: readonly SharedSourceBlock[]): SourceBlock[
       block,
       dirty: view(dirty),
       owed: view(owed),
+      data: view(data),
+      leftOut: view(leftOut),
       confirmed: view(confirmed),
       available: available === undefined ? undefined : view(available),
     }

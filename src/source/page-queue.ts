@@ -66,6 +66,20 @@ export class PageQueue {
     return undefined
   }
 
+  /** Runs of pages of a block that wait, also of pages that are no longer owed. */
+  waiting(tracked: TrackedBlock): Iterable<readonly [first: number, end: number]> {
+    return this.#queued.get(tracked)?.runs() ?? []
+  }
+
+  /** Takes the page of {@link peek} out of the queue; it may be added again. */
+  setAside({ tracked, page }: PageRequest): void {
+    const range = this.#ranges[this.#head]
+    if (range === undefined) return
+    range.next = page + tracked.block.hostPages
+    this.#queued.get(tracked)?.clearRange(page, range.next)
+    if (range.next >= range.end) this.#drop(range)
+  }
+
   #first(): Range | undefined {
     if (this.length === 0 && this.#hasMore) this.#fetchMore()
     return this.#ranges[this.#head]

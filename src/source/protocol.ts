@@ -11,11 +11,15 @@ import type { MigrationUri, TlsClient } from '../net/index.js'
 import type { RamBlockDescriptor } from '../ram/index.js'
 
 /** Bitmaps that outlive a worker, so that the next one can continue. */
-export interface SharedSourceBlock extends RamBlockDescriptor {
+export type SharedSourceBlock = RamBlockDescriptor & {
   /** The pages not sent yet, or changed since. */
   readonly dirty: Uint8Array
   /** The pages owed when postcopy handed the guest over; empty before. */
   readonly owed: Uint8Array
+  /** The pages that may hold anything but zeros; those of memory are found before the switch. */
+  readonly data: Uint8Array
+  /** Zero pages that are owed, but sent only on request. */
+  readonly leftOut: Uint8Array
   /** The pages that the destination had at the last recovery. */
   readonly confirmed: Uint8Array
   /**

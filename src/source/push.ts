@@ -32,6 +32,8 @@ const PONG_MS = 10
 const LOADING_MS = 100
 /** How long to wait until the destination has placed everything in flight. */
 const DRAIN_MS = 500
+/** How long to wait for pages that are read from disk before looking again. */
+const LOAD_MS = 1000
 /** Timers have a maximum; longer waits are repeated. */
 const MAX_WAIT_MS = 60_000
 
@@ -76,6 +78,13 @@ export class Push {
     this.#isLoading = isLoading
     this.#check = check
     this.#replay = replay
+  }
+
+  /** Pages of the page order that are zero are sent, too, because they will be requested. */
+  takeInReplay(): void {
+    for (const { tracked, first, end } of this.#replay?.runs() ?? []) {
+      this.#ram.takeIn(tracked, first, end)
+    }
   }
 
   /** Takes a request for the whole host pages `[first, end)`, in target pages. */
@@ -217,12 +226,15 @@ export class Push {
       await this.#signal.wait(PONG_MS)
       return 0
     }
-    if (replay !== undefined) {
-      return link.sendBatch((out) =>
-        this.#pinged(out, (room) => this.#ram.packReplay(room, replay, batchPages)),
-      )
-    }
-    return link.sendSweep((out, direct) => this.#packSweep(out, batchPages, direct))
+    const sent =
+      replay === undefined
+        ? await link.sendSweep((out, direct) => this.#packSweep(out, batchPages, direct))
+        : await link.sendBatch((out) =>
+            this.#pinged(out, (room) => this.#ram.packReplay(room, replay, batchPages)),
+          )
+    // The next pages are not in the page cache yet; their arrival notifies.
+    if (sent === 0 && this.#ram.isLoading) await this.#signal.wait(LOAD_MS)
+    return sent
   }
 
   get #limitedBytes(): number {

@@ -4,7 +4,7 @@
  */
 import { PackCall, SendCall, packPages, sendPages } from '../kernel/index.js'
 import type { ChannelName, Counters } from '../migration/index.js'
-import type { TrackedBlock } from '../ram/index.js'
+import type { PageBitmap, TrackedBlock } from '../ram/index.js'
 import {
   MAX_RECORD_NAME_BYTES,
   RAM_PAGE_RECORD_BYTES,
@@ -15,6 +15,7 @@ import {
   writeRamSectionHead,
   writeRamSectionTail,
 } from '../stream/internal.js'
+import { PageLoader } from './page-loader.js'
 import { PageQueue } from './page-queue.js'
 import type { Replay } from './replay.js'
 
@@ -68,13 +69,20 @@ export class RamSender {
   }
   #postcopy = false
   #remainingPages = 0
+  /** By block, zero pages that are sent only on request. */
+  #leftOut: ReadonlyMap<TrackedBlock, PageBitmap> = new Map()
+  readonly #loader = new PageLoader()
+  readonly #loaded: () => void
 
+  /** @param loaded - called when pages were read from disk, for which packing has stopped */
   constructor(
     blocks: readonly TrackedBlock[],
     counters: Counters,
     sectionId: number = RAM_SECTION_ID,
+    loaded: () => void = () => undefined,
   ) {
     this.sectionId = sectionId
+    this.#loaded = loaded
     this.#requested = new PageQueue(blocks)
     this.#ahead = new PageQueue(blocks)
     this.#blocks = blocks
@@ -104,6 +112,11 @@ export class RamSender {
     return this.#remainingPages
   }
 
+  /** Whether pages are being read from disk. */
+  get isLoading(): boolean {
+    return this.#loader.isLoading
+  }
+
   /** Number of ordered requests that wait. */
   get requestsWaiting(): number {
     return this.#requested.length
@@ -128,9 +141,34 @@ export class RamSender {
     this.#lastBlock.main = undefined
   }
 
+  /** @param pages - by block, pages that are sent only on request; they are not dirty */
+  leaveOut(pages: ReadonlyMap<TrackedBlock, PageBitmap>): void {
+    this.#leftOut = pages
+  }
+
   /** Takes a request for the whole host pages `[first, end)`, in target pages. */
   request(tracked: TrackedBlock, first: number, end: number): void {
+    this.takeIn(tracked, first, end)
     this.#requested.add(tracked, first, end)
+  }
+
+  /** As {@link takeIn}, for the pages that wait already. */
+  takeInRequested(): void {
+    for (const tracked of this.#blocks) {
+      for (const [first, end] of this.#requested.waiting(tracked)) this.takeIn(tracked, first, end)
+    }
+  }
+
+  /** Makes pages that were left out dirty, so that they are sent once. */
+  takeIn(tracked: TrackedBlock, first: number, end: number): void {
+    const leftOut = this.#leftOut.get(tracked)
+    if (leftOut === undefined) return
+    for (const [from, to] of [...leftOut.runs(first, end)]) {
+      leftOut.clearRange(from, to)
+      tracked.dirty.setRange(from, to)
+      this.#remainingPages += to - from
+    }
+    this.#counters.remainingPages = this.#remainingPages
   }
 
   /** Takes a guess that the whole host pages `[first, end)` will be requested next. */
@@ -189,6 +227,7 @@ export class RamSender {
       const before = this.remainingPages
       const range = { from: run.first, to: run.end, maxPages: left }
       const end = this.#pack('main', out, at, run.tracked, range)
+      if (this.#packing.isWaiting === 1) this.#loadAhead(run.tracked, this.#packing.nextPage)
       if (end === at) break
       at = end
       const packed = before - this.remainingPages
@@ -213,6 +252,14 @@ export class RamSender {
       const { hostPages } = tracked.block
       const range = { from: page, to: page + hostPages, maxPages: hostPages }
       const end = this.#pack(channel, out, at, tracked, range)
+      if (this.#packing.isWaiting === 1) {
+        queue.setAside(next)
+        void this.#loader.load(tracked.block, page, page + hostPages).finally(() => {
+          queue.add(tracked, page, page + hostPages)
+          this.#loaded()
+        })
+        continue
+      }
       if (end === at) break
       at = end
       this.#blockIndex = this.#blocks.indexOf(tracked)
@@ -246,7 +293,8 @@ export class RamSender {
       const before = this.remainingPages
       const range = { from: this.#page, to: tracked.block.pageCount, maxPages: left }
       at = this.#pack('main', out, at, tracked, range, direct)
-      const { nextPage } = this.#callFor(direct)
+      const { nextPage, isWaiting } = this.#callFor(direct)
+      if (isWaiting === 1) this.#loadAhead(tracked, nextPage)
       this.#page = nextPage
       left -= before - this.remainingPages
       // Stopped early: the buffer, batch or socket is full, or the destination has sent something.
@@ -255,6 +303,10 @@ export class RamSender {
       this.#page = 0
     }
     return at
+  }
+
+  #loadAhead({ block, dirty }: TrackedBlock, page: number): void {
+    this.#loader.loadAhead(block, page, dirty, this.#loaded)
   }
 
   #callFor(direct: DirectSend | undefined): PackCall | SendCall {
@@ -266,8 +318,28 @@ export class RamSender {
     out: Uint8Array,
     at: number,
     tracked: TrackedBlock,
-    { from, to, maxPages }: PackRange,
+    range: PackRange,
     direct?: DirectSend,
+  ): number {
+    // In precopy no request waits meanwhile.
+    const end = this.#packCached(channel, out, at, tracked, range, direct, !this.#postcopy)
+    const { isWaiting, nextPage } = this.#callFor(direct)
+    if (isWaiting === 0 || !this.#loader.hasLoaded(tracked.block, nextPage)) return end
+    // The page was dropped from the page cache after it was read, or this file system does not tell.
+    const { hostPages } = tracked.block
+    const single = { from: nextPage, to: nextPage + hostPages, maxPages: hostPages }
+    return this.#packCached(channel, out, end, tracked, single, direct, true)
+  }
+
+  /** @param wait - read pages from disk that are not in the page cache */
+  #packCached(
+    channel: ChannelName,
+    out: Uint8Array,
+    at: number,
+    tracked: TrackedBlock,
+    { from, to, maxPages }: PackRange,
+    direct: DirectSend | undefined,
+    wait: boolean,
   ): number {
     const { block, dirty } = tracked
     const call = this.#callFor(direct)
@@ -276,16 +348,17 @@ export class RamSender {
     call.maxPages = Math.min(maxPages, to - from)
     call.hostPages = this.#postcopy ? block.hostPages : 1
     call.outOffset = at
+    call.wait = wait ? 1 : 0
     const name = tracked === this.#lastBlock[channel] ? undefined : block.nameBytes
     const room = out.subarray(0, out.length - RAM_SECTION_TAIL_BYTES)
     let end: number
     if (direct === undefined) {
-      end = at + packPages(block.region, dirty.bytes, name, room, this.#packing)
+      end = at + packPages(block.pages, dirty.bytes, name, room, this.#packing)
     } else {
       const sending = this.#sending
       sending.fd = direct.fd
       sending.piecePages = PIECE_PAGES
-      end = sendPages(block.region, dirty.bytes, name, room, sending)
+      end = sendPages(block.pages, dirty.bytes, name, room, sending)
       direct.sentBytes += sending.sentBytes
       direct.unsentFrom = sending.unsentFrom
     }

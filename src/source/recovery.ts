@@ -145,7 +145,7 @@ export class Recovery {
       dirty.setAll()
       dirty.remove(received)
     }
-    ram.recount()
+    this.#session.leaveOutZeroPages()
     await this.#session.openUrgentLink()
     this.#phases.take('POSTCOPY_RESUME')
     link.write(encode(encodeResume))
@@ -178,14 +178,14 @@ export class Recovery {
 
 /** @throws PeerError `ERR_PEER_BITMAP` if it cannot be the current bitmap of our destination */
 function checkBitmap(tracked: SourceBlock, received: PageBitmap): void {
-  const { block, dirty, confirmed, available } = tracked
+  const { block, dirty, leftOut, confirmed, available } = tracked
   const refuse = (page: number, why: string): never => {
     throw new PeerError(
       'ERR_PEER_BITMAP',
       `"${block.name}": ${why} (the page at ${page * TARGET_PAGE_SIZE}); the migration stays paused`,
     )
   }
-  const unsent = received.firstShared(dirty)
+  const unsent = Math.max(received.firstShared(dirty), received.firstShared(leftOut))
   if (unsent !== -1) {
     refuse(
       unsent,

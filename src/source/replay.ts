@@ -46,21 +46,35 @@ export class Replay {
     this.#order.add(this.#blocks.indexOf(tracked), first, end)
   }
 
+  /** All runs. */
+  *runs(): Generator<ReplayRun> {
+    for (let run = 0; run < this.#runCount; run += 1) {
+      const found = this.#at(run)
+      if (found !== undefined) yield found
+    }
+  }
+
   /** The next run, from its first page that is still owed; undefined if nothing is left to push. */
   peek(): ReplayRun | undefined {
     for (; this.#run < this.#runCount; this.#run += 1, this.#sent = 0) {
-      const tracked = this.#blocks[this.#order.block(this.#run)]
-      if (tracked === undefined) continue
-      const { hostPages } = tracked.block
-      const first = this.#order.first(this.#run)
-      // Host pages may be larger here than where the order was recorded.
-      const start = first - (first % hostPages)
-      const end = Math.ceil((first + this.#order.count(this.#run)) / hostPages) * hostPages
-      const page = tracked.dirty.next(start + this.#sent, end)
+      const run = this.#at(this.#run)
+      if (run === undefined) continue
+      const { tracked, first, end } = run
+      const page = tracked.dirty.next(first + this.#sent, end)
       if (page === -1) continue
-      this.#sent = page - (page % hostPages) - start
-      return { tracked, first: start + this.#sent, end }
+      this.#sent = page - (page % tracked.block.hostPages) - first
+      return { tracked, first: first + this.#sent, end }
     }
     return undefined
+  }
+
+  #at(run: number): ReplayRun | undefined {
+    const tracked = this.#blocks[this.#order.block(run)]
+    if (tracked === undefined) return undefined
+    const { hostPages } = tracked.block
+    const first = this.#order.first(run)
+    // Host pages may be larger here than where the order was recorded.
+    const end = Math.ceil((first + this.#order.count(run)) / hostPages) * hostPages
+    return { tracked, first: first - (first % hostPages), end }
   }
 }

@@ -21,7 +21,8 @@ import {
   PhaseMachine,
 } from '../migration/index.js'
 import type { MigrationUri, TlsClient } from '../net/index.js'
-import { type DirtyLog, openDirtyLog } from '../ram/index.js'
+import { MemoryRegion } from '../kernel/index.js'
+import { type DirtyLog, openDirtyLog, UntouchedPages } from '../ram/index.js'
 import { encode, encodePing, PingValue } from '../stream/index.js'
 import { type FinalElements, encodePrecopyEnd, encodePrologue, encodeSwitch } from './elements.js'
 import type { SourceBlock } from './block.js'
@@ -30,7 +31,7 @@ import type { SourceLink } from './link.js'
 import type { DirtyLogChoice, SavedDevices } from './protocol.js'
 import { type SourcePhaseMachine, sourcePhases } from './phases.js'
 import { precopy } from './precopy.js'
-import { Session } from './session.js'
+import { hasReturnPath, Session } from './session.js'
 import { unconfirmed } from './unconfirmed.js'
 
 /** Most rounds of discards while the guest runs. */
@@ -82,6 +83,7 @@ export class Sender {
   readonly #cancel = new AbortController()
   #dirtyLog: DirtyLog | undefined
   #postcopyRequested: boolean
+  readonly #untouched: UntouchedPages[] = []
   #stoppedAt = 0
   #dirtySyncCount = 0
 
@@ -249,6 +251,7 @@ export class Sender {
     // Skipped if all pages are dirty: a scan of a few GiB takes a millisecond of downtime.
     const isAllDirty = this.#blocks.every(({ block, dirty }) => dirty.count() === block.pageCount)
     if (!isAllDirty) this.#dirtyLog?.sync()
+    for (const untouched of this.#untouched) untouched.confirm()
     this.#countPass()
     this.#session.ram.recount()
     return devices
@@ -262,6 +265,10 @@ export class Sender {
       // Reduces downtime: the destination has no other work left when the guest stops.
       if (!(await this.#session.push.drain(link))) break
     }
+    for (const { block, data } of this.#blocks) {
+      if (block.pages instanceof MemoryRegion)
+        this.#untouched.push(UntouchedPages.find(block, data))
+    }
     // Compiles this code before the guest is stopped.
     encodeSwitch([], this.#session.ram.sectionId)
   }
@@ -272,6 +279,7 @@ export class Sender {
     this.#discards.announceRest(link)
     this.#counters.discardedPages = this.#session.ram.recount()
     for (const { dirty, owed } of this.#blocks) owed.bytes.set(dirty.bytes)
+    this.#session.leaveOutZeroPages()
     this.#session.ram.beginPostcopy()
     await this.#handOver(link, encodeSwitch(devices, this.#session.ram.sectionId), 'postcopy')
     link.write(encode((out) => encodePing(out, PingValue.afterPackage)))
@@ -341,7 +349,7 @@ export class Sender {
   }
 
   get #hasReturnPath(): boolean {
-    return this.#mayPostcopy || this.#options.capabilities['return-path']
+    return hasReturnPath(this.#options.capabilities)
   }
 }
 

@@ -7,17 +7,34 @@ import { ConnectionError, PeerError } from '../errors.js'
 import { connect, type Consumer, type MigrationUri, type TlsClient } from '../net/index.js'
 import type { Capabilities, Counters, Parameters } from '../migration/index.js'
 import { Signal, tick } from './signal.js'
-import type { TrackedBlock } from '../ram/index.js'
-import { encode, encodeEndOfStream, encodeRamEndOfSection, PingValue } from '../stream/index.js'
+import { missingChecksum } from '../ram/index.js'
+import {
+  encode,
+  encodeEndOfStream,
+  encodePing,
+  encodeRamEndOfSection,
+  PingValue,
+} from '../stream/index.js'
+import type { SentBlock } from './block.js'
 import { CLOSED_BY_PEER, SourceLink } from './link.js'
 import { PING_BYTES, Push } from './push.js'
 import { BUFFER_PAGES, type EndPiece, RamSender } from './ram-sender.js'
 import { Replay } from './replay.js'
 import type { SourcePhaseMachine } from './phases.js'
 import { ReturnPath, type ReturnPathActions } from './return-path.js'
+import { leaveOutZeroPages } from './zero-pages.js'
 
 /** A destination that takes longer than this to answer counts as QEMU 7.2. */
 const PREEMPT_ANSWER_MS = 500
+
+/** A QEMU reads no connection before all have been made. */
+const WAITS_FOR_CHANNELS =
+  'so it may wait for further connections: are multifd and postcopy-preempt the same on both ends?'
+
+/** Whether the destination answers, and not only receives. */
+export function hasReturnPath(capabilities: Capabilities): boolean {
+  return capabilities['postcopy-ram'] || capabilities['return-path']
+}
 
 export interface SessionOptions {
   readonly uri: MigrationUri
@@ -48,6 +65,7 @@ export class Session {
   readonly returnPath: ReturnPath
   /** Notified when a message arrives, or the connection breaks. */
   readonly signal = new Signal()
+  readonly #blocks: readonly SentBlock[]
   readonly #options: SessionOptions
   readonly #counters: Counters
   #link: SourceLink | undefined
@@ -61,16 +79,18 @@ export class Session {
    * @param actions - what they do beyond the session
    */
   constructor(
-    blocks: readonly TrackedBlock[],
+    blocks: readonly SentBlock[],
     phases: SourcePhaseMachine,
     options: SessionOptions,
     counters: Counters,
     actions: SessionActions,
   ) {
     const { loaded, ...messages } = actions
+    this.#blocks = blocks
     this.#options = options
     this.#counters = counters
-    this.ram = new RamSender(blocks, counters, options.ramSectionId)
+    this.ram = new RamSender(blocks, counters, options.ramSectionId, () => this.signal.notify())
+    this.ram.leaveOut(new Map(blocks.map((block) => [block, block.leftOut])))
     const isLoading = (): boolean => phases.accepts('loaded')
     this.push = new Push({
       ram: this.ram,
@@ -113,7 +133,7 @@ export class Session {
     const { capabilities } = this.#options
     this.#link = await this.#connect(
       (bytes, start, end) => this.returnPath.consume(bytes, start, end),
-      capabilities['postcopy-ram'] || capabilities['return-path'],
+      hasReturnPath(capabilities),
     )
     return this.#link
   }
@@ -163,22 +183,25 @@ export class Session {
   }
 
   /**
-   * With TLS or a preempt channel, waits for the destination's first answer. It shows that the
-   * destination has accepted our certificate, and that each connection has its role. A stopped
-   * guest must not depend on either.
+   * With a return path, waits for the destination's first answer. It shows that the destination
+   * reads the connection, has accepted our certificate, and knows the role of each connection. A
+   * stopped guest must not depend on any of these.
    *
    * @throws ConnectionError `ERR_TLS_HANDSHAKE` or `ETIMEDOUT` if there is no answer,
    *   `ERR_TLS_REFUSED`
    */
   async acceptance(): Promise<void> {
-    const isSecured = this.#options.tls !== undefined
-    if (!isSecured && !this.#options.capabilities['postcopy-preempt']) return
-    const timeoutMs = this.#options.parameters()['x-timeout']
+    const { capabilities, tls, parameters } = this.#options
+    if (!hasReturnPath(capabilities)) return
+    const timeoutMs = parameters()['x-timeout']
     if (await this.waitFor(() => this.#hasAnswered, timeoutMs)) return
-    if (!isSecured) {
+    if (tls === undefined) {
+      const why = capabilities['postcopy-preempt']
+        ? 'so the preempt channel cannot be used: does something between the two ends delay the first connection?'
+        : WAITS_FOR_CHANNELS
       throw new ConnectionError(
         'ETIMEDOUT',
-        `the destination sent nothing on the main channel within ${timeoutMs} ms (x-timeout), so the preempt channel cannot be used: does something between the two ends delay the first connection?`,
+        `the destination sent nothing on the main channel within ${timeoutMs} ms (x-timeout), ${why}`,
       )
     }
     throw new ConnectionError(
@@ -201,10 +224,25 @@ export class Session {
     return condition()
   }
 
+  /**
+   * Leaves out the zero pages that are owed, except those that are requested already, or will be
+   * because the page order has them.
+   */
+  leaveOutZeroPages(): void {
+    this.#counters.leftOutPages = leaveOutZeroPages(this.#blocks)
+    this.ram.recount()
+    this.ram.takeInRequested()
+    this.push.takeInReplay()
+  }
+
   /** Sends all that is owed in postcopy, and the end of the stream. */
   async sendAll(link: SourceLink): Promise<void> {
     await this.push.run(link, this.#urgentLink)
     await this.sendEnd(link)
+    const leftOut = this.#blocks.map((block) => block.leftOut)
+    if (leftOut.some((pages) => pages.next() !== -1)) {
+      link.write(encode((out) => encodePing(out, missingChecksum(leftOut))))
+    }
     link.write(encode(encodeEndOfStream))
     // A QEMU 7.2 destination waits for this mark; newer ones accept it.
     this.#urgentLink?.write(encode(encodeRamEndOfSection))

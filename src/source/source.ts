@@ -16,6 +16,7 @@ import {
   type GuestLocation,
   isAtRest,
   isFinal,
+  isInMemory,
   type MigratableMachine,
   type MigrationState,
   now,
@@ -126,20 +127,7 @@ export class Source extends RecoverableEnd<SourceRequest, SourceNotice> {
     this.#machine = machine
     this.#options = options
     this.#isTakenOver = isRecovery
-    this.#blocks = machine.blocks.map((block) => {
-      const { name, region, lengthBytes, pageSizeBytes, available } = block
-      const bitmap = (): Uint8Array => new PageBitmap(lengthBytes / TARGET_PAGE_SIZE).bytes
-      return {
-        name,
-        regionId: region.id,
-        lengthBytes,
-        pageSizeBytes,
-        dirty: bitmap(),
-        owed: bitmap(),
-        confirmed: bitmap(),
-        available: available?.bytes,
-      }
-    })
+    this.#blocks = machine.blocks.map(shareBlock)
     if (isRecovery) {
       this.#handover.handOver('postcopy')
       createCounters(this.counters.buffer).startedAt = now()
@@ -407,6 +395,32 @@ export class Source extends RecoverableEnd<SourceRequest, SourceNotice> {
         this.#guest.resume()
         this.enter('failed', error)
     }
+  }
+}
+
+function shareBlock(block: MigratableMachine['blocks'][number]): SharedSourceBlock {
+  const { name, lengthBytes, pageSizeBytes } = block
+  const bitmap = (): PageBitmap => new PageBitmap(lengthBytes / TARGET_PAGE_SIZE)
+  const all = (): PageBitmap => {
+    const pages = bitmap()
+    pages.setAll()
+    return pages
+  }
+  return {
+    name,
+    lengthBytes,
+    pageSizeBytes,
+    dirty: bitmap().bytes,
+    owed: bitmap().bytes,
+    confirmed: bitmap().bytes,
+    leftOut: bitmap().bytes,
+    ...(isInMemory(block)
+      ? { regionId: block.region.id, data: all().bytes, available: undefined }
+      : {
+          pageFileId: block.pages.id,
+          data: block.data.bytes,
+          available: block.available?.bytes,
+        }),
   }
 }
 

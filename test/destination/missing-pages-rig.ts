@@ -1,6 +1,6 @@
 /** The missing pages of a destination whose source is a recorded connection. */
 import assert from 'node:assert/strict'
-import type { DestinationBlock } from '../../src/destination/block.js'
+import { type DestinationBlock, isComplete } from '../../src/destination/block.js'
 import { FaultLog, createFaultLog, reportFaults } from '../../src/destination/fault-log.js'
 import { IncomingSession } from '../../src/destination/incoming-session.js'
 import { MissingPages } from '../../src/destination/missing-pages.js'
@@ -92,6 +92,7 @@ export function missingPages(setting: Setting = {}) {
         blocks.map(({ block }) => ({ name: block.name, usedLengthBytes: block.lengthBytes })),
       preemptPages: { ramPage: (_name, offset) => void log.push(`page ${offset / PAGE}`) },
       placed: () => void log.push('placed'),
+      isComplete: () => isComplete(blocks),
     },
   )
   return {

@@ -41,6 +41,8 @@ function block(): SourceBlock {
       lengthBytes: PAGES * PAGE,
       dirty: bitmap(),
       owed: bitmap(),
+      data: bitmap().fill(0xff),
+      leftOut: bitmap(),
       confirmed: bitmap(),
       available: undefined,
     },

@@ -98,6 +98,18 @@ describe('a source whose destination', () => {
     await assertPaused(one, ...broken)
   })
 
+  for (const postcopyAtOnce of [false, true]) {
+    it(`never answers keeps its guest running, postcopyAtOnce ${postcopyAtOnce}`, async () => {
+      const parameters = { 'x-timeout': 200 }
+      const one = await begin({ now: false, parameters, postcopyAtOnce }, (peer) => {
+        peer.onPing = () => undefined
+      })
+      await assertKept(one, 'ETIMEDOUT')
+      assert.match(one.source.error?.message ?? '', /multifd and postcopy-preempt the same on both/)
+      assert.equal(one.machine.stops, 0, 'it was never stopped')
+    })
+  }
+
   it('sends SHUT 1 during precopy keeps its guest', async () => {
     const one = await begin({ now: false, parameters: standstill })
     await one.peer.heard('ping')

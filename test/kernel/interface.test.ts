@@ -50,6 +50,8 @@ const declared: Record<'postcopy' | 'vcpu' | 'lab', DeclaredInterface> = {
       ForkEvent.layout,
       RemapEvent.layout,
       RangeEvent.layout,
+      kernel.PageFileRun.layout,
+      kernel.FileExtent.layout,
       kernel.PageRun.layout,
       kernel.Assembly.layout,
     ],

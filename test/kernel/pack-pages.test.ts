@@ -26,7 +26,7 @@ interface PackOptions {
   name?: Uint8Array
 }
 
-const wholeRegion = { from: 0, to: pages, hostPages: 1, maxPages: pages }
+const wholeRegion = { wait: 0, from: 0, to: pages, hostPages: 1, maxPages: pages }
 
 function pack(bitmap: Uint8Array, options: PackOptions, room = 2 ** 20, at = 0) {
   const out = new Uint8Array(room)
@@ -262,7 +262,7 @@ describe('sendPages', () => {
     for (let page = 0; page < 4096; page += 1) region.write(page * 4096, pageContent(page))
     const bitmap = new Uint8Array(512).fill(0xff)
     const out = new Uint8Array(2 ** 20)
-    const range = { from: 0, to: 4096, hostPages: 1, maxPages: 4096, outOffset: 0 }
+    const range = { from: 0, to: 4096, hostPages: 1, maxPages: 4096, outOffset: 0, wait: 0 }
     const call = Object.assign(new SendCall(), range, { fd, piecePages: 64 })
     const end = sendPages(region, bitmap, undefined, out, call)
     const { nextPage: next, sentBytes, unsentFrom, interrupted: stopped } = call

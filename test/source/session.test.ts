@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { createCounters } from '../../src/migration/counters.js'
 import { type Capabilities, resolveOptions } from '../../src/migration/options.js'
 import { PhaseMachine } from '../../src/migration/phases.js'
-import type { TrackedBlock } from '../../src/ram/dirty-log.js'
+import type { SentBlock } from '../../src/source/block.js'
 import { type SourcePhase, sourcePhases } from '../../src/source/phases.js'
 import { Session } from '../../src/source/session.js'
 import { tick } from '../../src/source/signal.js'
@@ -23,7 +23,7 @@ interface Setting {
 }
 
 function sessionOf(
-  blocks: readonly TrackedBlock[],
+  blocks: readonly SentBlock[],
   {
     path = '/nowhere',
     capabilities = {},
@@ -64,7 +64,7 @@ function receive(session: Session, build: (out: stream.Writer) => void): void {
 }
 
 /** A session that is connected to a destination, which the test is. */
-async function connected(blocks: readonly TrackedBlock[], setting: Partial<Setting> = {}) {
+async function connected(blocks: readonly SentBlock[], setting: Partial<Setting> = {}) {
   const peer = await listen()
   const session = sessionOf(blocks, { ...setting, path: peer.path })
   const [link] = await Promise.all([session.connect(), once(peer.server, 'connection')])

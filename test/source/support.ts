@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import type { TrackedBlock } from '../../src/ram/dirty-log.js'
+import type { SentBlock } from '../../src/source/block.js'
 import { PageBitmap } from '../../src/ram/page-bitmap.js'
 import { RamBlock } from '../../src/ram/ram-block.js'
 import { createCounters } from '../../src/migration/counters.js'
@@ -21,7 +22,7 @@ export function tracked(
   hostPages = 1,
   name = 'ram',
   { spare = 0 }: TrackedOptions = {},
-): TrackedBlock {
+): SentBlock {
   const region = makeRegion('anon', pages + spare)
   const pageSizeBytes = hostPages * PAGE
   const lengthBytes = pages * PAGE
@@ -30,11 +31,12 @@ export function tracked(
   cleanups.add(() => block.close())
   const dirty = new PageBitmap(pages)
   dirty.setAll()
-  return { block, dirty }
+  const data = dirty.copy()
+  return { block, dirty, data, leftOut: new PageBitmap(pages) }
 }
 
 /** The same without a zero page: page `i` is filled with `i % 255 + 1`. */
-export function filled(...args: Parameters<typeof tracked>): TrackedBlock {
+export function filled(...args: Parameters<typeof tracked>): SentBlock {
   const one = tracked(...args)
   const { region, pageCount } = one.block
   for (let page = 0; page < pageCount; page += 1) {
@@ -105,10 +107,14 @@ export const FRAME_BYTES = 18
 export const RECORD_BYTES = 8 + PAGE
 export const ZERO_RECORD_BYTES = 9
 
-/** A RamSender of blocks, and what a destination would decode. */
-export function senderOf(blocks: readonly TrackedBlock[]) {
+/**
+ * A RamSender of blocks, and what a destination would decode.
+ *
+ * @param loaded - called when pages were read from disk
+ */
+export function senderOf(blocks: readonly TrackedBlock[], loaded?: () => void) {
   const counters = createCounters()
-  const ram = new RamSender(blocks, counters)
+  const ram = new RamSender(blocks, counters, undefined, loaded)
   ram.recount()
   const stream = new SourceStream(blocks)
   const out = new Uint8Array(ram.batchBytes(64))

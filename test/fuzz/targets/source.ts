@@ -5,6 +5,7 @@ import { createCounters } from '../../../src/migration/counters.js'
 import { resolveOptions } from '../../../src/migration/options.js'
 import { PageBitmap } from '../../../src/ram/page-bitmap.js'
 import { RamBlock } from '../../../src/ram/ram-block.js'
+import type { SentBlock } from '../../../src/source/block.js'
 import { PhaseMachine } from '../../../src/migration/index.js'
 import { sourcePhases } from '../../../src/source/phases.js'
 import { Session } from '../../../src/source/session.js'
@@ -46,7 +47,7 @@ class Run {
   readonly session: Session
   /** How often each page was sent. */
   readonly sent = new Map<string, number>()
-  readonly #blocks: { block: RamBlock; dirty: PageBitmap }[]
+  readonly #blocks: SentBlock[]
   readonly #decoder: stream.StreamDecoder
   readonly #feeder: stream.StreamFeeder
   readonly #batch: Uint8Array
@@ -62,7 +63,7 @@ class Run {
     this.#blocks = RamBlock.attachAll(descriptors).map((block) => {
       const dirty = new PageBitmap(PAGES)
       dirty.setAll()
-      return { block, dirty }
+      return { block, dirty, data: dirty.copy(), leftOut: new PageBitmap(PAGES) }
     })
     const { capabilities, parameters } = resolveOptions({ capabilities: { 'postcopy-ram': true } })
     const isRecovery = (what & 2) !== 0

@@ -1,0 +1,33 @@
+/**
+ * The header of a libvirt save image (`virsh save`, `virsh restore`), format raw: a plain stream
+ * follows it. Every libvirt and every QEMU reads this format. The format `sparse`, which has a
+ * `mapped-ram` file instead, needs a libvirt that knows it, and QEMU 9.0.
+ *
+ * Its numbers have the byte order of the host. The data begins with the domain XML and a NUL; then
+ * zeros follow, so that `virsh save-image-edit` can write a longer XML in place.
+ */
+import { endianness } from 'node:os'
+
+const MAGIC = 'LibvirtQemudSave'
+const HEADER_BYTES = 92
+const PADDING_BYTES = 2 ** 16
+const VERSION = 2
+const WAS_RUNNING = 1
+const FORMAT_RAW = 0
+/** No XML of libvirt's own beside the domain's. */
+const NO_COOKIE = 0
+
+/** @param xml - of the domain, without NUL */
+export function encodeLibvirtHeader(xml: Uint8Array): Uint8Array {
+  const dataBytes = xml.length + 1 + PADDING_BYTES
+  const header = new Uint8Array(HEADER_BYTES + dataBytes)
+  header.set(new TextEncoder().encode(MAGIC))
+  const fields = [VERSION, dataBytes, WAS_RUNNING, FORMAT_RAW, NO_COOKIE]
+  const view = new DataView(header.buffer)
+  const isLittle = endianness() === 'LE'
+  for (const [index, value] of fields.entries()) {
+    view.setUint32(MAGIC.length + index * 4, value, isLittle)
+  }
+  header.set(xml, HEADER_BYTES)
+  return header
+}

@@ -1,0 +1,26 @@
+/** One write in flight, so that the next bytes are prepared meanwhile. */
+export class WriteBehind {
+  #last: Promise<void> = Promise.resolve()
+
+  /**
+   * Waits until the write before has ended, then starts this one.
+   *
+   * @throws Error of the write before
+   */
+  async start(write: () => Promise<void>): Promise<void> {
+    await this.#last
+    this.#last = write()
+    // Its error is thrown by the next call.
+    this.#last.catch(() => undefined)
+  }
+
+  /** Waits until the last write has ended. @throws its error */
+  async end(): Promise<void> {
+    await this.#last
+  }
+
+  /** Waits until the last write has ended, whether it has failed or not. */
+  async settle(): Promise<void> {
+    await this.#last.catch(() => undefined)
+  }
+}

@@ -1,0 +1,123 @@
+/**
+ * Reads pages of files from disk into the page cache, on Node's thread pool. So the source's thread
+ * never waits for a disk while it can serve other pages.
+ */
+import { read } from 'node:fs'
+import { promisify } from 'node:util'
+import { PageFile, PageFileRun } from '../kernel/index.js'
+import { PageBitmap, type RamBlock } from '../ram/index.js'
+import { TARGET_PAGE_SIZE } from '../units.js'
+
+/** Bytes of one read. */
+const READ_BYTES = 2 ** 20
+/** As many reads as the thread pool has threads. */
+const MOST_READS = 4
+/** How far ahead of the sweep pages are read, in pieces of {@link AHEAD_PAGES}. */
+const MOST_PIECES = 2 * MOST_READS
+/** Target pages that are loaded by one read of the sweep. */
+const AHEAD_PAGES = READ_BYTES / TARGET_PAGE_SIZE
+
+const readFile = promisify(read)
+
+interface Progress {
+  readonly loading: PageBitmap
+  /** Loaded once. Such a page is normally in the page cache. */
+  readonly loaded: PageBitmap
+}
+
+export class PageLoader {
+  readonly #progress = new Map<RamBlock, Progress>()
+  readonly #buffers: Uint8Array[] = []
+  #reads = 0
+
+  /** Whether pages are being read. */
+  get isLoading(): boolean {
+    return this.#reads > 0
+  }
+
+  /** Whether the page was read before. If it is not in the page cache, it was dropped since. */
+  hasLoaded(block: RamBlock, page: number): boolean {
+    return this.#progress.get(block)?.loaded.test(page) === true
+  }
+
+  /**
+   * Reads target pages `[first, end)`. A page that cannot be read counts as loaded: packing it
+   * reports the error.
+   */
+  async load(block: RamBlock, first: number, end: number): Promise<void> {
+    const { pages } = block
+    if (!(pages instanceof PageFile)) return
+    const { loading, loaded } = this.#progressOf(block)
+    loading.setRange(first, end)
+    this.#reads += 1
+    const buffer = this.#buffers.pop() ?? new Uint8Array(READ_BYTES)
+    try {
+      await readPages(pages, first, end, buffer)
+    } finally {
+      this.#buffers.push(buffer)
+      this.#reads -= 1
+      loading.clearRange(first, end)
+      loaded.setRange(first, end)
+    }
+  }
+
+  /**
+   * Starts to read the next pages of a sweep that continues at `page`, unless enough is being read.
+   *
+   * @param done - called each time pages were read
+   */
+  loadAhead(block: RamBlock, page: number, dirty: PageBitmap, done: () => void): void {
+    const { loading } = this.#progressOf(block)
+    let first = page
+    for (let piece = 0; piece < MOST_PIECES && this.#reads < MOST_READS; piece += 1) {
+      const end = Math.min(first + Math.max(AHEAD_PAGES, block.hostPages), block.pageCount)
+      if (loading.next(first, end) === -1 && !this.hasLoaded(block, first)) {
+        void this.load(block, first, end).finally(done)
+      }
+      const next = end === block.pageCount ? -1 : dirty.next(end)
+      if (next === -1) return
+      first = next - (next % block.hostPages)
+    }
+  }
+
+  #progressOf(block: RamBlock): Progress {
+    let progress = this.#progress.get(block)
+    if (progress === undefined) {
+      const { pageCount } = block
+      progress = { loading: new PageBitmap(pageCount), loaded: new PageBitmap(pageCount) }
+      this.#progress.set(block, progress)
+    }
+    return progress
+  }
+}
+
+async function readPages(
+  pages: PageFile,
+  first: number,
+  end: number,
+  buffer: Uint8Array,
+): Promise<void> {
+  const run = new Float64Array(PageFileRun.stride)
+  for (let page = first; page < end;) {
+    if (!pages.find(page, run)) {
+      page += 1
+      continue
+    }
+    const fd = run[PageFileRun.file] ?? -1
+    const stride = run[PageFileRun.strideBytes] ?? TARGET_PAGE_SIZE
+    const count = Math.min(
+      end - page,
+      run[PageFileRun.pageCount] ?? 1,
+      Math.max(1, Math.floor(buffer.length / stride)),
+    )
+    const lengthBytes = (count - 1) * stride + TARGET_PAGE_SIZE
+    await readFile(
+      fd,
+      buffer,
+      0,
+      Math.min(lengthBytes, buffer.length),
+      run[PageFileRun.offset] ?? 0,
+    )
+    page += count
+  }
+}
