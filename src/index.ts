@@ -28,3 +28,4 @@ export {
 export * from './park/index.js'
 export { PageOrder } from './ram/index.js'
 export { Source, type SourceOptions } from './source/index.js'
+export * from './sources/index.js'

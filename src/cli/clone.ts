@@ -6,8 +6,8 @@ import { type GuestLocation, isAtRest, isFinal } from '../migration/index.js'
 import {
   explainRecoveryRefusal,
   explainRefusal,
-  type ParkedVm,
   type RefusalEvidence,
+  type StoredVm,
 } from '../park/index.js'
 import { sentence } from '../printable.js'
 import type { Source } from '../source/index.js'
@@ -59,7 +59,7 @@ export class Clone {
   readonly source: Source | undefined
   /** Never rejects. */
   readonly result: Promise<ResumeResult>
-  readonly #vm: ParkedVm
+  readonly #vm: StoredVm
   readonly #status: Pick<StatusLine, 'note'>
   readonly #isRecovery: boolean
   readonly #qemuLog: Pick<QemuLog, 'read'> | undefined
@@ -69,7 +69,7 @@ export class Clone {
 
   /** Begins the migration, and listens to its events from the start. */
   constructor(
-    vm: ParkedVm,
+    vm: StoredVm,
     { uri, begin, isRecovery, qemuLog, noAnswerMs = NO_ANSWER_MS }: CloneOptions,
     status: Pick<StatusLine, 'note'>,
   ) {
@@ -183,9 +183,8 @@ export class Clone {
     // The error of a clone that was left in postcopy-device already says this.
     if (guestLocation === 'here' || (guestLocation === 'unknown' && !isPaused)) return told
     const advice = guestLocation === 'unknown' ? this.#ifUnknown() : this.#ifElsewhere(source)
-    const { directory } = this.#vm
-    const kept =
-      reason instanceof KernelError ? `Restore ${directory} first` : `${directory} is unchanged`
+    const { path } = this.#vm
+    const kept = reason instanceof KernelError ? `Restore ${path} first` : `${path} is unchanged`
     const message = `${sentence(told.message)} ${advice}. ${kept}`
     return new PostcopyError(told.code, message, { cause: told })
   }
@@ -202,10 +201,9 @@ export class Clone {
         ? 'If its migration is completed (info migrate), it has all of the memory. '
         : ''
     // A spill is not the whole VM.
-    const again =
-      this.#vm.manifest.state === 'complete'
-        ? '; a plain resume into a new QEMU starts it from the parked state'
-        : ''
+    const again = this.#vm.isWhole
+      ? '; a plain resume into a new QEMU starts it from the parked state'
+      : ''
     return `${whole}If the QEMU there still runs, its guest waits for the rest of its memory: ${GO_ON}. If that QEMU has ended, the guest is lost there${again}`
   }
 

@@ -1,9 +1,7 @@
 /** `postcopy inspect`: shows what is in a saved stream or a parked VM. */
-import Table from 'cli-table3'
 import { Command } from 'commander'
 import { type PostcopyError, errorToRecord } from '../errors.js'
 import {
-  type DeviceSize,
   inspectParked,
   inspectStream,
   type ParkedReport,
@@ -13,21 +11,32 @@ import { printable, printableJson } from '../printable.js'
 import { TARGET_PAGE_SIZE, formatByteSize, hex } from '../units.js'
 import { statUserFile } from '../user-files.js'
 import { type AgainstOptions, checkAgainst, runAgainst } from './inspect-against.js'
-import { foreignDirectoryOption } from './options.js'
+import { describeSaved, inspectSavedFile } from './inspect-saved.js'
+import {
+  type SavedFileOptions,
+  addSavedOptions,
+  foreignDirectoryOption,
+  savedOptionsOf,
+} from './options.js'
+import { count, deviceLines, table, text } from './inspect-text.js'
 import { output } from './output.js'
 import type { RunAction } from './run-command.js'
 
-type InspectOptions = AgainstOptions
+type InspectOptions = AgainstOptions & SavedFileOptions
 
 export function defineInspect(run: RunAction): Command {
-  return new Command('inspect')
+  const command = new Command('inspect')
     .summary('show the contents of a saved stream or a parked VM')
     .description(
-      'Decodes a saved migration stream (a file, or a pipe) or a parked VM (a directory): RAM ' +
+      'Shows a VM that QEMU or libvirt has saved (a file, or a pipe with a stream), or a parked VM ' +
+        '(a directory): RAM ' +
         'blocks, pages by kind, commands, devices with their sizes, and oddities. Exits with ' +
         'status 0 if it could be read to its end. Memory use does not depend on its length.',
     )
-    .argument('<path>', 'a saved stream, or a directory made by postcopy park')
+    .argument(
+      '<path>',
+      'a saved file (see docs/saved-vms.md), or a directory made by postcopy park',
+    )
     .argument('[qemu...]', 'with --against, after --: the command of a QEMU')
     .option(
       '--against',
@@ -36,14 +45,14 @@ export function defineInspect(run: RunAction): Command {
     .option('--verify', 'of a parked VM: read all of its memory and compare the checksums')
     .addOption(foreignDirectoryOption())
     .option('--json', 'print one JSON object')
-    .action((path: string, words: string[], options: InspectOptions) =>
-      run((context) => {
-        checkAgainst(words, options)
-        return options.against === true
-          ? runAgainst(path, words, options, context)
-          : runInspect(path, options)
-      }),
-    )
+  return addSavedOptions(command).action((path: string, words: string[], options: InspectOptions) =>
+    run((context) => {
+      checkAgainst(words, options)
+      return options.against === true
+        ? runAgainst(path, words, options, context)
+        : runInspect(path, options)
+    }),
+  )
 }
 
 async function runInspect(path: string, { json, ...options }: InspectOptions): Promise<number> {
@@ -58,6 +67,11 @@ async function runInspect(path: string, { json, ...options }: InspectOptions): P
     const object = { kind: 'parked-vm', ...report, diskBytes, error: plain(report.error) }
     print(json, object, () => parked(report))
     return report.error === undefined ? 0 : 1
+  }
+  const saved = await inspectSavedFile(path, savedOptionsOf(options))
+  if (saved !== undefined) {
+    print(json, saved, () => describeSaved(saved))
+    return 0
   }
   const report = await inspectStream(path)
   print(json, { kind: 'stream', ...report, error: plain(report.error) }, () => stream(report))
@@ -129,39 +143,4 @@ function workingSetLine(workingSet: ParkedReport['workingSet']): string {
   const { pageCount } = workingSet
   const size = formatByteSize(pageCount * TARGET_PAGE_SIZE)
   return `working set: ${count(pageCount)} pages (${size}), pushed first by resume`
-}
-
-function deviceLines(
-  lengthBytes: number | undefined,
-  sections: readonly DeviceSize[] | undefined,
-): string[] {
-  if (lengthBytes === undefined) return ['devices: none']
-  const whole = `devices: ${count(lengthBytes)} bytes`
-  if (sections === undefined) return [`${whole}; the length of each section is not recorded`]
-  return [
-    `${whole}, ${sections.length} sections`,
-    table(
-      ['device', 'instance', 'version', 'bytes'],
-      sections.map(({ idstr, instanceId, version, lengthBytes: bytes }) => [
-        printable(idstr),
-        count(instanceId),
-        count(version),
-        count(bytes),
-      ]),
-    ),
-  ]
-}
-
-function table(head: string[], rows: string[][]): string {
-  const made = new Table({ head, style: { head: [], border: [], compact: true } })
-  made.push(...rows)
-  return made.toString()
-}
-
-function text(lines: readonly string[]): string {
-  return lines.map((line) => `${line}\n`).join('')
-}
-
-function count(value: number): string {
-  return value.toLocaleString('en')
 }

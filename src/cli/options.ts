@@ -142,6 +142,54 @@ export function checked(parse: (text: string) => unknown): (text: string) => str
   }
 }
 
+/** Where a saved VM is in a file. */
+export interface SavedFileOptions {
+  offset?: number
+  snapshot?: string
+  index?: string
+}
+
+/** @param hasIndex - whether the command keeps an index */
+export function addSavedOptions(command: Command, hasIndex = true): Command {
+  command
+    .option(
+      '--offset <bytes>',
+      'where a saved VM begins in its file or block device, as in 4096, 0x1000 or 1M',
+      parseOffset,
+    )
+    .option('--snapshot <name>', 'name or id of a snapshot in a qcow2 image')
+  if (!hasIndex) return command
+  return command.option(
+    '--index <file>',
+    'file for the index of a saved stream; default: beside the stream',
+  )
+}
+
+/** The options that were given, without those of other commands. */
+export function savedOptionsOf(options: SavedFileOptions): SavedFileOptions {
+  const { offset, snapshot, index } = options
+  return {
+    ...(offset === undefined ? {} : { offset }),
+    ...(snapshot === undefined ? {} : { snapshot }),
+    ...(index === undefined ? {} : { index }),
+  }
+}
+
+function parseOffset(text: string): number {
+  const bytes = /^0x[0-9a-f]+$/i.test(text) ? Number(text) : parseOrRefuse(text)
+  if (Number.isSafeInteger(bytes)) return bytes
+  throw new InvalidArgumentError(`"${text}" is larger than any file`)
+}
+
+function parseOrRefuse(text: string): number {
+  try {
+    return parseByteSize(text)
+  } catch (error) {
+    if (error instanceof PostcopyError) throw new InvalidArgumentError(error.message)
+    throw error
+  }
+}
+
 export function parseCount(text: string): number {
   if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('Give a whole number from 1.')
   return Number(text)

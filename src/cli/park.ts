@@ -10,10 +10,13 @@ import { InClearWarning } from './in-clear-warning.js'
 import { nextCommand, uriForPeer } from './next-command.js'
 import {
   type QmpOptions,
+  type SavedFileOptions,
   type TlsOptions,
   addQmpOptions,
+  addSavedOptions,
   addTlsOptions,
   foreignDirectoryOption,
+  savedOptionsOf,
   tlsParameters,
   uriOr,
 } from './options.js'
@@ -29,7 +32,7 @@ import type { CommandRun, RunAction } from './run-command.js'
 import { RefusalLog, describeRefusal, describeRefusals } from './refusal-log.js'
 import { StatusLine } from './status-line.js'
 
-interface ParkCommandOptions extends TlsOptions, QmpOptions, ParkQemuOptions {
+interface ParkCommandOptions extends TlsOptions, QmpOptions, ParkQemuOptions, SavedFileOptions {
   to?: string
   from?: string
   recover?: string
@@ -49,12 +52,13 @@ export function definePark(run: RunAction): Command {
     .option('--to <dir>', 'the directory to make; must not exist')
     .option(
       '--from <file>',
-      'read a saved stream instead (migrate "exec:cat > FILE"), or a pipe; -: standard input',
+      'read a saved VM instead (see docs/saved-vms.md), or a pipe with a stream; -: standard input',
     )
     .option('--recover <dir.incomplete>', 'continue a postcopy that broke off')
     .option('--json', 'print one JSON object at the end')
     .addOption(foreignDirectoryOption())
   addParkQemuOptions(command)
+  addSavedOptions(command, false)
   return addTlsOptions(addQmpOptions(command), 'listens')
     .addHelpText(
       'after',
@@ -191,7 +195,9 @@ async function begin(
     }
   }
   if (uri === undefined && file !== undefined) {
-    return { park: Park.fromFile({ file, directory: to, allowForeignDirectory }), directory: to }
+    const where = savedOptionsOf(options)
+    const park = Park.fromFile({ file, ...where, directory: to, allowForeignDirectory })
+    return { park, directory: to }
   }
   throw new PostcopyError('ERR_USAGE', 'give either a URI to listen on, or --from FILE')
 }

@@ -4,7 +4,7 @@ import { PostcopyError } from '../errors.js'
 import { isFinal, PUSH_NEVER } from '../migration/index.js'
 import { migrationTarget, QmpServer, type BoundServer } from '../monitor/index.js'
 import { sourceInfo } from '../monitor/internal.js'
-import { ParkedVm, recover, resume } from '../park/index.js'
+import { type StoredVm, recover, resume } from '../park/index.js'
 import type { Source } from '../source/index.js'
 import { formatByteSize, parseByteSize } from '../units.js'
 import { bindQmp } from './bind.js'
@@ -12,14 +12,17 @@ import { Clone } from './clone.js'
 import { InClearWarning } from './in-clear-warning.js'
 import {
   type QmpOptions,
+  type SavedFileOptions,
   type TlsOptions,
   addQmpOptions,
+  addSavedOptions,
   addTlsOptions,
   checked,
   foreignDirectoryOption,
   tlsParameters,
   uriOr,
 } from './options.js'
+import { noteIfChanged, openVm } from './open-vm.js'
 import { output } from './output.js'
 import { QemuLog } from './qemu-log.js'
 import {
@@ -33,7 +36,8 @@ import type { CommandRun, RunAction } from './run-command.js'
 import { StatusLine } from './status-line.js'
 import { openWorkingSet, saveWorkingSet } from './working-set.js'
 
-interface ResumeCommandOptions extends TlsOptions, QmpOptions, StartCommandOptions {
+interface ResumeCommandOptions
+  extends TlsOptions, QmpOptions, SavedFileOptions, StartCommandOptions {
   onDemand?: number | true
   bandwidth?: string
   pageSize?: ReadonlyMap<string, number>
@@ -51,15 +55,16 @@ const QUIET_MS = 1000
 
 export function defineResume(run: RunAction): Command {
   const command: Command = new Command('resume')
-    .summary('start a parked VM in QEMU at once, and send its memory while it runs')
+    .summary('start a parked or saved VM in QEMU at once, and send its memory while it runs')
     .description(
-      'Sends a parked VM to a QEMU that waits for one, by postcopy from the start: the ' +
+      'Sends a parked VM, or one that QEMU or libvirt has saved to a file, to a QEMU that waits for ' +
+        'one, by postcopy from the start: the ' +
         'guest runs after milliseconds. Pages that it touches are sent first, the rest after them. ' +
-        'Only the file working-set in the directory is changed: give several URIs, or run it ' +
+        'Only the working set beside it is changed: give several URIs, or run it ' +
         'again, for as many clones as you like. That file lists the pages that were requested; ' +
         'the next resume sends them first.',
     )
-    .argument('<dir>', 'a directory made by postcopy park')
+    .argument('<vm>', 'a directory made by postcopy park, or a saved file: see docs/saved-vms.md')
     .argument(
       '[uri...]',
       'where QEMU waits: tcp:HOST:PORT or unix:PATH; with --start, after --: the command of a QEMU',
@@ -89,12 +94,12 @@ export function defineResume(run: RunAction): Command {
     )
     .option(
       '--recover',
-      'continue a paused postcopy whose source is lost: <dir> is the directory that it was resumed ' +
+      'continue a paused postcopy whose source is lost: <vm> is what it was resumed ' +
         'from, or the one that it spilled to (postcopy guest --spill)',
     )
     .option(
       '--working-set <file>',
-      'file with the order in which to push pages; newly requested pages are appended; default: working-set in <dir>',
+      'file with the order in which to push pages; newly requested pages are appended; default: working-set in the directory, or FILE.working-set',
     )
     .option('--no-working-set', 'neither use nor write a working set')
     .option('--verify', 'first read all parked memory and compare the checksums')
@@ -105,6 +110,7 @@ export function defineResume(run: RunAction): Command {
     .addOption(foreignDirectoryOption())
     .option('--json', 'print one JSON object per QEMU')
   addStartOptions(command)
+  addSavedOptions(command)
   return addTlsOptions(addQmpOptions(command, '; for a single URI'), 'connects')
     .addHelpText(
       'after',
@@ -117,8 +123,8 @@ then, in its monitor:
   migrate_set_capability postcopy-ram on
   migrate_incoming tcp:127.0.0.1:4445`,
     )
-    .action((directory: string, uris: string[], options: ResumeCommandOptions) =>
-      run((context) => runResume(directory, uris, options, context)),
+    .action((path: string, uris: string[], options: ResumeCommandOptions) =>
+      run((context) => runResume(path, uris, options, context)),
     )
 }
 
@@ -141,7 +147,7 @@ function parsePageSize(
 }
 
 async function runResume(
-  directory: string,
+  path: string,
   uris: readonly string[],
   options: ResumeCommandOptions,
   { scope, signals }: CommandRun,
@@ -161,12 +167,13 @@ async function runResume(
   const { onDemand, bandwidth, verify, pageSize: pageSizes } = options
   const status = new StatusLine()
   const trust = { allowForeignDirectory: options.allowForeignDirectory === true }
-  const vm = ParkedVm.open(directory, {
+  const parked = {
     ...trust,
     verify: verify === true,
     forRecovery: options.recover === true,
     ...(pageSizes === undefined ? {} : { pageSizes }),
-  })
+  }
+  const vm = await openVm(path, parked, options, status)
   scope.defer(() => vm.close())
   const parameters = {
     ...tlsParameters(options),
@@ -178,9 +185,7 @@ async function runResume(
   const begin = options.recover === true ? recover : resume
   const workingSet = openWorkingSet(vm, options.workingSet, trust, status)
   const hosts =
-    options.start === true
-      ? await startHosts(directory, uris, options, { scope, status })
-      : undefined
+    options.start === true ? await startHosts(path, uris, options, { scope, status }) : undefined
   const targets = hosts ?? uris.map((uri) => ({ uri }))
   const clones = targets.map((target) => {
     const { uri } = target
@@ -220,10 +225,11 @@ async function runResume(
       return result
     }),
   )
+  noteIfChanged(vm, status)
   return results.every((result) => result.status === 'completed') ? 0 : 1
 }
 
-function serveQmp(vm: ParkedVm, source: Source, bound: BoundServer): QmpServer {
+function serveQmp(vm: StoredVm, source: Source, bound: BoundServer): QmpServer {
   const target = migrationTarget(source, {
     queryStatus: () => ({ running: false, status: 'postmigrate' }),
     queryMigrate: () => sourceInfo(source, vm.blocks),

@@ -1,6 +1,6 @@
 /** The working set of a resume: `--working-set FILE`, `--no-working-set`, or the one in DIR. */
 import { errorToRecord } from '../errors.js'
-import { type ParkedVm, type TrustOptions, WorkingSet } from '../park/index.js'
+import { type StoredVm, type TrustOptions, WorkingSet } from '../park/index.js'
 import type { StatusLine } from './status-line.js'
 
 /**
@@ -11,7 +11,7 @@ import type { StatusLine } from './status-line.js'
  * @throws PostcopyError as {@link WorkingSet.open}, for a file that the user has named
  */
 export function openWorkingSet(
-  vm: ParkedVm,
+  vm: StoredVm,
   choice: string | false | undefined,
   trust: TrustOptions,
   status: StatusLine,
@@ -19,7 +19,7 @@ export function openWorkingSet(
   if (choice === false) return undefined
   if (choice !== undefined) return WorkingSet.open(vm, { ...trust, file: choice })
   // A spill is used only once.
-  if (vm.manifest.state !== 'complete') return undefined
+  if (!vm.isWhole) return undefined
   return WorkingSet.open(vm, {
     ...trust,
     onUnusable: ({ code, message }) => {

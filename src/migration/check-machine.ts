@@ -24,10 +24,13 @@ const optional = ['finishLoading', 'loadOpaque', 'checkConfiguration'] as const
  */
 export function checkMachine(machine: MigratableMachine): void {
   if (typeof machine !== 'object' || (machine as unknown) === null) throw invalid('not an object')
-  const { machineType, configuration, ramSectionId, blocks, loadRanges } = machine
+  const { machineType, configuration, earlySections, ramSectionId, blocks, loadRanges } = machine
   if (typeof machineType !== 'string') throw invalid('machineType is not a string')
   if (configuration !== undefined && !(configuration instanceof Uint8Array)) {
     throw invalid('configuration is not a Uint8Array')
+  }
+  if (earlySections !== undefined && !(earlySections instanceof Uint8Array)) {
+    throw invalid('earlySections is not a Uint8Array')
   }
   if (ramSectionId !== undefined && !isCount(ramSectionId, MOST_UINT32)) {
     throw invalid('ramSectionId is not a whole number of 32 bits')

@@ -57,6 +57,11 @@ export interface MigratableMachine {
    * built from `machineType`.
    */
   readonly configuration?: Uint8Array
+  /**
+   * FULL sections that are sent before RAM, as they are, for the machine of another program: devices
+   * with early setup, such as virtio-mem. Default: none.
+   */
+  readonly earlySections?: Uint8Array
   /** Section id of `ram`, for device sections that already have ids. */
   readonly ramSectionId?: number
   readonly blocks: readonly (MachineBlock | PageSourceBlock)[]

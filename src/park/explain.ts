@@ -3,7 +3,7 @@ import { PostcopyError, errorFromRecord, errorToRecord } from '../errors.js'
 import { printable, sentence } from '../printable.js'
 import { TARGET_PAGE_SIZE, formatByteSize } from '../units.js'
 import { describeDevices, listDevices } from './device-list.js'
-import type { ParkedVm } from './parked-vm.js'
+import type { StoredVm } from './stored-vm.js'
 
 /** The RAM block of a PCI device's ROM. */
 const ROM = /^[\da-f]{4}:.*\.rom$/
@@ -29,7 +29,7 @@ export interface RefusalEvidence {
  * @param cause - why the migration failed before the guest ran
  */
 export function explainRefusal(
-  vm: ParkedVm,
+  vm: StoredVm,
   cause: PostcopyError,
   evidence: RefusalEvidence,
 ): PostcopyError {
@@ -38,7 +38,7 @@ export function explainRefusal(
   // After the package, a close without an error does not prove that the guest is not running there.
   const runsNot = known !== undefined || stage === 'setup' ? 'The guest does not run there, ' : ''
   const reason = known ?? likelyReason(vm, stage)
-  const text = `${reason}.\n${sentence(cause.message)} ${runsNot}${vm.directory} is unchanged.\n${needs(vm)}${lastWords(output)}`
+  const text = `${reason}.\n${sentence(cause.message)} ${runsNot}${vm.path} is unchanged.\n${needs(vm)}${lastWords(output)}`
   return new PostcopyError(cause.code, text, { cause })
 }
 
@@ -49,7 +49,7 @@ export function explainRefusal(
  * @param output - QEMU's output on stderr, if available
  */
 export function explainRecoveryRefusal(
-  vm: ParkedVm,
+  vm: StoredVm,
   cause: PostcopyError,
   output = '',
 ): PostcopyError {
@@ -62,11 +62,10 @@ export function explainRecoveryRefusal(
     ? `If another QEMU is postcopy-paused (info migrate), ${goOn}`
     : `If it is postcopy-paused (info migrate), ${goOn}`
   // A spill is not the whole VM.
-  const again =
-    vm.manifest.state === 'complete'
-      ? 'If no QEMU has the guest, a plain resume into a new QEMU starts it from the parked state. '
-      : ''
-  const text = `${reason}. ${where}. ${again}${vm.directory} is unchanged.\n${sentence(cause.message)}${lastWords(output)}`
+  const again = vm.isWhole
+    ? 'If no QEMU has the guest, a plain resume into a new QEMU starts it from the parked state. '
+    : ''
+  const text = `${reason}. ${where}. ${again}${vm.path} is unchanged.\n${sentence(cause.message)}${lastWords(output)}`
   return new PostcopyError(cause.code, text, { cause })
 }
 
@@ -97,9 +96,9 @@ function lastWords(output: string): string {
     .join('')}`
 }
 
-function likelyReason(vm: ParkedVm, stage: RefusalEvidence['stage']): string {
+function likelyReason(vm: StoredVm, stage: RefusalEvidence['stage']): string {
   if (stage === 'devices') {
-    const needed = describeDevices(listDevices(vm.saveDevices()))
+    const needed = describeDevices(listDevices(devicesOf(vm)))
     return `QEMU may have refused a device: its output then names the device ("Unknown savevm section"); the VM has ${needed === '' ? 'devices that cannot be listed' : printable(needed, MOST_LISTED)}`
   }
   const roms = vm.blocks.filter(({ name }) => ROM.test(name)).map(({ name }) => name)
@@ -108,6 +107,11 @@ function likelyReason(vm: ParkedVm, stage: RefusalEvidence['stage']): string {
 }
 
 /** Explains QEMU's error message in terms of its options; undefined if the message is not known. */
+function devicesOf(vm: StoredVm): Uint8Array {
+  const devices = vm.saveDevices()
+  return devices instanceof Uint8Array ? devices : new Uint8Array(0)
+}
+
 function reasonIn(output: string): string | undefined {
   const [, device, instance] =
     /Unknown savevm section or instance '([^'\n]+)' (\d+)/.exec(output) ?? []
@@ -144,7 +148,7 @@ function missingDevice(idstr: string, instance: number): string {
     : `there is no ${name} in PCI slot ${slot} (-device …,addr=${slot})`
 }
 
-function needs(vm: ParkedVm): string {
+function needs(vm: StoredVm): string {
   const blocks = vm.blocks.map(({ name, lengthBytes, pageSizeBytes }) => {
     const pages =
       pageSizeBytes > TARGET_PAGE_SIZE ? ` in pages of ${formatByteSize(pageSizeBytes)}` : ''

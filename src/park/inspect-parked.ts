@@ -1,7 +1,7 @@
 /** Inspects a parked VM and reports everything that is wrong with it. */
 import { join } from 'node:path'
 import { PostcopyError } from '../errors.js'
-import { type DeviceSize, sizeDevices } from './device-sizes.js'
+import { type DeviceSize, sizeDevices } from '../stream/internal.js'
 import type { Manifest } from './manifest.js'
 import type { ParkedVmOptions } from './parked-vm.js'
 import { ParkedVm, readManifestIn, readParkedFile, withDirectory } from './parked-vm.js'
@@ -52,7 +52,11 @@ function inspectFiles(
   if (unsentPages > 0 && manifest.state === 'complete') {
     oddities.push(`${unsentPages} pages were never sent by the source, and are zero`)
   }
-  const workingSet = workingSetOf({ directory, manifest }, options, oddities)
+  const workingSet = workingSetOf(
+    { path: directory, workingSetFile: join(directory, WORKING_SET_FILE), record: manifest },
+    options,
+    oddities,
+  )
   return { manifest, diskBytes, devices, workingSet, oddities, error }
 }
 
@@ -62,10 +66,9 @@ function workingSetOf(
   options: TrustOptions,
   oddities: string[],
 ): ParkedReport['workingSet'] {
-  const file = join(vm.directory, WORKING_SET_FILE)
   let found: ParkedReport['workingSet']
   const error = failureOf(() => {
-    const order = readWorkingSet(file, vm, options)
+    const order = readWorkingSet(vm.workingSetFile, vm, options)
     if (order !== undefined) found = { pageCount: order.pageCount }
   })
   if (error !== undefined) oddities.push(error.message)

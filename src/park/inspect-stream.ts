@@ -8,7 +8,7 @@ import {
   StreamDecoder,
   type StreamHandler,
 } from '../stream/index.js'
-import { type DeviceSize, sizeDevices } from './device-sizes.js'
+import { type DeviceSize, sizeDevices } from '../stream/internal.js'
 import { openStream, readStream } from './read-stream.js'
 
 export interface BlockReport {

@@ -30,8 +30,15 @@ export interface ParkOptions extends ParkSettings {
 }
 
 export interface ParkFileOptions extends ParkSettings {
-  /** A saved stream: what `migrate "exec:cat > FILE"` wrote. May be a pipe; `-`: standard input. */
+  /**
+   * What QEMU or libvirt has saved, see docs/saved-vms.md. May be a pipe with a stream; `-`: standard
+   * input.
+   */
   file: string
+  /** Where the saved VM begins in the file, in bytes; default 0. */
+  offset?: number
+  /** Name or id of a snapshot in a qcow2 image. */
+  snapshot?: string
 }
 
 /**
@@ -76,12 +83,17 @@ export class Park extends MigrationEnd<ParkRequest, ParkNotice> {
 
   /** Begins to read at once. */
   static fromFile(options: ParkFileOptions): Park {
-    return new Park({ file: options.file }, options)
+    const { file, offset, snapshot } = options
+    const where = {
+      ...(offset === undefined ? {} : { offset }),
+      ...(snapshot === undefined ? {} : { snapshot }),
+    }
+    return new Park({ file, ...where }, options)
   }
 
   private constructor(origin: ParkOrigin, options: ParkSettings, isRecovery = false) {
-    const place = 'uri' in origin ? 'uri' : 'file'
-    checkOptionNames(options, [place, 'directory', 'parameters', 'allowForeignDirectory'])
+    const place = 'uri' in origin ? ['uri'] : ['file', 'offset', 'snapshot']
+    checkOptionNames(options, [...place, 'directory', 'parameters', 'allowForeignDirectory'])
     const { parameters } = resolveOptions({ parameters: options.parameters ?? {} })
     super({ uri: 'uri' in origin ? formatUri(origin.uri) : undefined, parameters })
     const workerData: ParkWorkerData = {

@@ -5,9 +5,9 @@
 import { closeSync, fstatSync } from 'node:fs'
 import { join } from 'node:path'
 import { PostcopyError } from '../errors.js'
-import { checkOptionNames, type MigratableMachine } from '../migration/index.js'
+import { checkOptionNames } from '../migration/index.js'
 import { PageBitmap } from '../ram/index.js'
-import { openSparseFile, type PageSource, type PageSourceBlock } from '../sources/index.js'
+import { openSparseFile, type PageSourceBlock } from '../sources/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { checksumBlock, sha256 } from './checksum.js'
 import {
@@ -18,7 +18,10 @@ import {
   type ParkedFile,
   decodeManifest,
 } from './manifest.js'
+import { checkPageSizes } from './page-sizes.js'
+import type { StoredVm } from './stored-vm.js'
 import { TrustedDirectory, type TrustOptions } from './trusted-directory.js'
+import { WORKING_SET_FILE } from './working-set-file.js'
 
 /**
  * Reads the manifest of a parked VM.
@@ -134,9 +137,13 @@ export interface ParkedVmOptions extends TrustOptions {
   forRecovery?: boolean
 }
 
-export class ParkedVm implements MigratableMachine, PageSource {
+export class ParkedVm implements StoredVm {
   readonly directory: string
+  readonly path: string
   readonly manifest: Manifest
+  readonly record: Manifest
+  readonly isWhole: boolean
+  readonly workingSetFile: string
   readonly machineType: string
   readonly configuration: Uint8Array
   readonly ramSectionId: number
@@ -174,9 +181,13 @@ export class ParkedVm implements MigratableMachine, PageSource {
     options: ParkedVmOptions,
   ) {
     const { verify = false, pageSizes = new Map<string, number>() } = options
-    checkPageSizes(manifest, pageSizes)
+    checkPageSizes(manifest.blocks, pageSizes)
     this.directory = directory
+    this.path = directory
     this.manifest = manifest
+    this.record = manifest
+    this.isWhole = manifest.state === 'complete'
+    this.workingSetFile = join(directory, WORKING_SET_FILE)
     this.machineType = manifest.machineType
     this.ramSectionId = manifest.ramSectionId
     this.configuration = readParkedFile(files, manifest.configuration)
@@ -235,18 +246,6 @@ export class ParkedVm implements MigratableMachine, PageSource {
 
   [Symbol.dispose](): void {
     this.close()
-  }
-}
-
-/** @throws PostcopyError `ERR_INVALID_BLOCK` for a block that does not exist, or not whole pages */
-function checkPageSizes(manifest: Manifest, pageSizes: ReadonlyMap<string, number>): void {
-  for (const [name, bytes] of pageSizes) {
-    const block = manifest.blocks.find((candidate) => candidate.name === name)
-    const isFit = bytes >= 4096 && Number.isInteger(Math.log2(bytes))
-    if (block !== undefined && isFit && block.lengthBytes % bytes === 0) continue
-    const names = manifest.blocks.map((candidate) => candidate.name).join(', ')
-    const text = `"${name}" cannot have pages of ${bytes} bytes: the blocks are ${names}`
-    throw new PostcopyError('ERR_INVALID_BLOCK', text)
   }
 }
 

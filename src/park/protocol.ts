@@ -5,7 +5,14 @@ import type { MigrationUri, TlsCredentials } from '../net/index.js'
 import type { Manifest } from './manifest.js'
 
 /** Where the stream comes from: a migration, or a file. */
-export type ParkOrigin = { readonly uri: MigrationUri } | { readonly file: string }
+export type ParkOrigin = { readonly uri: MigrationUri } | ParkFile
+
+export interface ParkFile {
+  readonly file: string
+  /** Where the saved VM is in the file. */
+  readonly offset?: number
+  readonly snapshot?: string
+}
 
 export interface ParkWorkerData {
   readonly origin: ParkOrigin

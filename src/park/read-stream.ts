@@ -37,7 +37,7 @@ export async function readStream(
   signal?: AbortSignal,
 ): Promise<number> {
   const feed = new Feed(take)
-  if (input.isPipe) await readPipe(input.fd, feed, signal)
+  if (input.isPipe) await feedAll(pipeChunks(input.fd, signal), feed)
   else await readRegular(input.fd, feed)
   return feed.leftoverBytes
 }
@@ -92,8 +92,18 @@ async function readRegular(fd: number, feed: Feed): Promise<void> {
   }
 }
 
-async function readPipe(fd: number, feed: Feed, signal: AbortSignal | undefined): Promise<void> {
-  for await (const chunk of pipeChunks(fd, signal)) {
+/** As {@link readStream}, for pieces of any length that something else reads. */
+export async function readPieces(
+  pieces: AsyncIterable<Uint8Array>,
+  take: TakeBytes,
+): Promise<number> {
+  const feed = new Feed(take)
+  await feedAll(pieces, feed)
+  return feed.leftoverBytes
+}
+
+async function feedAll(pieces: AsyncIterable<Uint8Array>, feed: Feed): Promise<void> {
+  for await (const chunk of pieces) {
     for (let at = 0; at < chunk.length;) {
       const piece = chunk.subarray(at, at + feed.room.length)
       feed.room.set(piece)

@@ -1,7 +1,7 @@
 /** Sends a parked VM to a waiting QEMU, by postcopy from the start. */
 import type { MigrationOptions } from '../migration/index.js'
 import { Source, type SourceOptions } from '../source/index.js'
-import type { ParkedVm } from './parked-vm.js'
+import type { StoredVm } from './stored-vm.js'
 import type { WorkingSet } from './working-set.js'
 
 export interface ResumeOptions extends MigrationOptions {
@@ -20,7 +20,7 @@ export interface ResumeOptions extends MigrationOptions {
 }
 
 /**
- * Starts a clone of a parked VM in another QEMU. May be called any number of times, concurrently or
+ * Starts a clone of a parked or saved VM in another QEMU. May be called any number of times, concurrently or
  * one after the other. `vm` must stay open until the migration is over.
  *
  * In the state `postcopy-active` the guest's devices are loaded and it runs. A later failure leads
@@ -28,7 +28,7 @@ export interface ResumeOptions extends MigrationOptions {
  *
  * @throws PostcopyError as {@link Source.migrate}; `ERR_WORKING_SET_FOREIGN` for that of another VM
  */
-export function resume(vm: ParkedVm, options: ResumeOptions): Source {
+export function resume(vm: StoredVm, options: ResumeOptions): Source {
   return Source.migrate(vm, {
     ...sourceOptions(vm, options),
     dirtyLog: 'none',
@@ -45,11 +45,11 @@ export function resume(vm: ParkedVm, options: ResumeOptions): Source {
  *
  * @throws PostcopyError as {@link resume}
  */
-export function recover(vm: ParkedVm, options: ResumeOptions): Source {
+export function recover(vm: StoredVm, options: ResumeOptions): Source {
   return Source.takeOver(vm, sourceOptions(vm, options))
 }
 
-function sourceOptions(vm: ParkedVm, { workingSet, ...options }: ResumeOptions): SourceOptions {
+function sourceOptions(vm: StoredVm, { workingSet, ...options }: ResumeOptions): SourceOptions {
   return {
     ...options,
     capabilities: { ...options.capabilities, 'postcopy-ram': true },

@@ -12,9 +12,8 @@ import {
   runWorker,
   workerInput,
 } from '../migration/index.js'
-import type { InputFile } from '../user-files.js'
 import type { ParkNotice, ParkRequest, ParkWorkerData } from './protocol.js'
-import { openStream, readStream } from './read-stream.js'
+import { type ParkInput, openInput, readInput } from './park-input.js'
 import { ParkReceiver } from './receiver.js'
 import { VmStore } from './vm-store.js'
 
@@ -45,7 +44,7 @@ function stateChanged(state: MigrationState, error: unknown): void {
 
 async function park(): Promise<void> {
   // Opened before a directory is created.
-  const input = 'file' in origin ? openStream(origin.file) : undefined
+  const input = 'file' in origin ? await openInput(origin) : undefined
   const counters = createCounters(data.counters)
   const store = isRecovery
     ? VmStore.reopen(directory, counters, data)
@@ -84,7 +83,7 @@ async function park(): Promise<void> {
   }
 }
 
-async function readFrom(file: string, input: InputFile, receiver: ParkReceiver): Promise<void> {
+async function readFrom(file: string, input: ParkInput, receiver: ParkReceiver): Promise<void> {
   receiver.ready()
   let hasBegun = false
   const take = (bytes: Uint8Array, start: number, end: number): number | undefined => {
@@ -93,7 +92,7 @@ async function readFrom(file: string, input: InputFile, receiver: ParkReceiver):
     const taken = receiver.take(bytes, start, end)
     return isOver ? undefined : taken
   }
-  const leftover = await readStream(input, take, reading.signal)
+  const leftover = await readInput(input, take, reading.signal)
   receiver.end(file, leftover)
 }
 

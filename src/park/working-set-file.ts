@@ -16,7 +16,13 @@ import { MOST_RUNS, PageOrder } from '../ram/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { sha256 } from './checksum.js'
 import { type UntrustedFields, parseFields } from './fields.js'
-import type { Manifest } from './manifest.js'
+import type { Manifest, ParkedBlock } from './manifest.js'
+
+/** The part of a VM that its working set depends on. */
+export interface VmRecord extends Pick<Manifest, 'parkedAt' | 'machineType'> {
+  readonly devices: Pick<Manifest['devices'], 'sha256'>
+  readonly blocks: readonly Pick<ParkedBlock, 'name' | 'lengthBytes' | 'checksum'>[]
+}
 
 export const WORKING_SET_FILE = 'working-set'
 /** More than `MOST_RUNS` runs need. */
@@ -26,12 +32,12 @@ const FORMAT_VERSION = 1
 const RUN_NUMBERS = 3
 
 /** The same for all copies of a parked VM, and different for all others, parked at other times. */
-export function identityOf({ parkedAt, machineType, devices, blocks }: Manifest): string {
+export function identityOf({ parkedAt, machineType, devices, blocks }: VmRecord): string {
   const sums = blocks.map(({ name, lengthBytes, checksum }) => [name, lengthBytes, checksum])
   return sha256(Buffer.from(JSON.stringify([parkedAt, machineType, devices.sha256, sums])))
 }
 
-export function encodeWorkingSet(order: PageOrder, manifest: Manifest): Uint8Array {
+export function encodeWorkingSet(order: PageOrder, manifest: VmRecord): Uint8Array {
   const whole = {
     format: FORMAT,
     formatVersion: FORMAT_VERSION,
@@ -52,7 +58,7 @@ export function encodeWorkingSet(order: PageOrder, manifest: Manifest): Uint8Arr
  *   `ERR_WORKING_SET_VERSION` for one of a later postcopy, `ERR_WORKING_SET_FOREIGN` for another
  *   VM's
  */
-export function decodeWorkingSet(text: string, path: string, manifest: Manifest): PageOrder {
+export function decodeWorkingSet(text: string, path: string, manifest: VmRecord): PageOrder {
   const fields = parseFields(text, path, 'ERR_WORKING_SET_FORMAT')
   if (fields.raw('format') !== FORMAT) fields.refuse('format', `"${FORMAT}"`)
   const version = fields.count('formatVersion')
@@ -80,7 +86,7 @@ export function decodeWorkingSet(text: string, path: string, manifest: Manifest)
 }
 
 /** Checks the list of blocks, because runs refer to blocks by their index in it. */
-function checkBlocks(fields: UntrustedFields, manifest: Manifest): void {
+function checkBlocks(fields: UntrustedFields, manifest: VmRecord): void {
   const found = fields.objects('blocks')
   const isSame =
     found.length === manifest.blocks.length &&
@@ -91,7 +97,7 @@ function checkBlocks(fields: UntrustedFields, manifest: Manifest): void {
   if (!isSame) fields.refuse('blocks', 'those of the manifest')
 }
 
-function decodeRuns(runs: unknown, path: string, { blocks }: Manifest): PageOrder {
+function decodeRuns(runs: unknown, path: string, { blocks }: VmRecord): PageOrder {
   const refuse = (what: string): never => {
     throw new PostcopyError('ERR_WORKING_SET_FORMAT', `${path}: ${what}`)
   }

@@ -2,21 +2,27 @@
  * The pages that a parked VM needs first: those that its clones have requested, in that order. The
  * file is kept beside the VM, or elsewhere. Losing it costs only time.
  */
-import { basename, dirname, join, resolve } from 'node:path'
+import { basename, dirname, resolve } from 'node:path'
 import { PostcopyError } from '../errors.js'
 import { PageOrder } from '../ram/index.js'
-import type { ParkedVm } from './parked-vm.js'
 import { TrustedDirectory, type TrustOptions } from './trusted-directory.js'
 import {
   MOST_FILE_BYTES,
-  WORKING_SET_FILE,
+  type VmRecord,
   decodeWorkingSet,
   encodeWorkingSet,
   identityOf,
 } from './working-set-file.js'
 
-/** The part of a {@link ParkedVm} on which its working set depends. */
-export type WorkingSetOwner = Pick<ParkedVm, 'directory' | 'manifest'>
+/** What a working set needs of its VM. */
+export interface WorkingSetOwner {
+  /** The directory or file of the VM, for messages. */
+  readonly path: string
+  /** Where the working set is kept by default. */
+  readonly workingSetFile: string
+  /** Identifies the VM. */
+  readonly record: VmRecord
+}
 
 export interface WorkingSetOptions extends TrustOptions {
   /** The path of its file; default: `working-set` in the directory of the parked VM. */
@@ -56,7 +62,7 @@ export class WorkingSet {
    *   errno name if the file cannot be read
    */
   static open(vm: WorkingSetOwner, options: WorkingSetOptions = {}): WorkingSet {
-    const file = resolve(options.file ?? join(vm.directory, WORKING_SET_FILE))
+    const file = resolve(options.file ?? vm.workingSetFile)
     try {
       const known = readWorkingSet(file, vm, options)
       return new WorkingSet(vm, file, options, known, false)
@@ -78,7 +84,7 @@ export class WorkingSet {
     this.file = file
     this.#trust = trust
     this.#replaces = replaces
-    this.#known = known ?? new PageOrder(vm.manifest.blocks)
+    this.#known = known ?? new PageOrder(vm.record.blocks)
   }
 
   /** Number of target pages that a clone receives before it requests them. */
@@ -93,13 +99,13 @@ export class WorkingSet {
    * @throws PostcopyError `ERR_WORKING_SET_FOREIGN` for a clone of another VM
    */
   begin(vm: WorkingSetOwner): PageOrder {
-    if (identityOf(vm.manifest) !== identityOf(this.#vm.manifest)) {
+    if (identityOf(vm.record) !== identityOf(this.#vm.record)) {
       throw new PostcopyError(
         'ERR_WORKING_SET_FOREIGN',
-        `the working set is of ${this.#vm.directory}, not of ${vm.directory}`,
+        `the working set is of ${this.#vm.path}, not of ${vm.path}`,
       )
     }
-    const order = new PageOrder(vm.manifest.blocks)
+    const order = new PageOrder(vm.record.blocks)
     order.addAll(this.#known)
     this.#clones.push(order)
     return order
@@ -115,12 +121,12 @@ export class WorkingSet {
    *   the file was replaced with an unusable one
    */
   save(): number {
-    const there = this.#read() ?? new PageOrder(this.#vm.manifest.blocks)
+    const there = this.#read() ?? new PageOrder(this.#vm.record.blocks)
     const before = there.pageCount
     for (const order of this.#clones) there.addAll(order)
     const added = there.pageCount - before
     if (added > 0) {
-      replaceFile(this.file, encodeWorkingSet(there, this.#vm.manifest), this.#trust)
+      replaceFile(this.file, encodeWorkingSet(there, this.#vm.record), this.#trust)
     }
     return added
   }
@@ -150,7 +156,7 @@ export function readWorkingSet(
     })
     return bytes.toString('utf8')
   })
-  return text === undefined ? undefined : decodeWorkingSet(text, file, vm.manifest)
+  return text === undefined ? undefined : decodeWorkingSet(text, file, vm.record)
 }
 
 /** Replaces the file atomically: a reader finds the old one or the new one, also after a crash. */

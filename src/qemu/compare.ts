@@ -2,7 +2,7 @@
 import type { ParkedVm } from '../park/index.js'
 import { listDevices, UntrustedFields } from '../park/internal.js'
 import { printable } from '../printable.js'
-import { formatByteSize, TARGET_PAGE_SIZE } from '../units.js'
+import { formatByteSize } from '../units.js'
 import type { Origin } from './origin-file.js'
 import type { QmpClient } from './qmp-client.js'
 import type { VmMonitor } from './vm-monitor.js'
@@ -57,7 +57,7 @@ export async function qemuFacts(client: QmpClient, vm: VmMonitor): Promise<QemuF
 export function vmFacts(vm: ParkedVm, origin: Origin | undefined): VmFacts {
   return {
     machineType: vm.machineType,
-    blocks: vm.blocks.map(({ name, lengthBytes, pageSizeBytes = TARGET_PAGE_SIZE }) => ({
+    blocks: vm.blocks.map(({ name, lengthBytes, pageSizeBytes }) => ({
       ...{ name, lengthBytes, pageSizeBytes },
     })),
     devices: listDevices(vm.saveDevices()).map(({ idstr }) => idstr),

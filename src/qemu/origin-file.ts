@@ -13,6 +13,7 @@ import {
 } from '../park/internal.js'
 import type { TrustOptions } from '../park/index.js'
 import { formatByteSize } from '../units.js'
+import { statUserFile } from '../user-files.js'
 import type { FileState } from './disks.js'
 import type { LaunchRecord } from './qemu-process.js'
 
@@ -85,6 +86,8 @@ export function readOrigin(directory: string, options: TrustOptions): Origin | u
  * @throws PostcopyError `ERR_PARKED_UNTRUSTED`, or as {@link readOrigin}
  */
 export function readOwnOrigin(directory: string, isNeeded: boolean): Origin | undefined {
+  // A saved file has no record.
+  if (statUserFile(directory)?.isDirectory() === false) return undefined
   try {
     return readOrigin(directory, {})
   } catch (error) {

@@ -87,17 +87,17 @@ export class PageBitmap {
     }
   }
 
-  /** Runs of set pages in `[first, end)` as `[start, end)`, ascending. */
-  *runs(first = 0, end = this.pageCount): Generator<readonly [start: number, end: number]> {
+  /** Runs of set pages as `[start, end)`, ascending. */
+  *runs(): Generator<readonly [start: number, end: number]> {
     const out = new Float64Array(RUNS_A_CALL * PageRun.stride)
-    for (let from = first; from < end;) {
-      const count = findRuns(this.bytes, from, end, out)
+    for (let from = 0; from < this.pageCount;) {
+      const count = findRuns(this.bytes, from, this.pageCount, out)
       for (let index = 0; index < count; index += 1) {
         const at = index * PageRun.stride
         yield [out[at + PageRun.start] ?? 0, out[at + PageRun.end] ?? 0]
       }
       if (count < RUNS_A_CALL) return
-      from = out[(count - 1) * PageRun.stride + PageRun.end] ?? end
+      from = out[(count - 1) * PageRun.stride + PageRun.end] ?? this.pageCount
     }
   }
 

@@ -30,6 +30,8 @@ import type { SavedDevices } from './protocol.js'
 export function encodePrologue(options: {
   readonly machineType: string
   readonly configuration: Uint8Array | undefined
+  /** FULL sections of devices that are loaded before RAM. */
+  readonly earlySections?: Uint8Array | undefined
   readonly ramSectionId: number
   readonly blocks: readonly RamBlock[]
   readonly capabilities: Capabilities
@@ -44,6 +46,7 @@ export function encodePrologue(options: {
       encodePing(out, PingValue.start)
     }
     if (postcopy) encodeAdvise(out, RamBlock.pageSizeSummary(options.blocks), TARGET_PAGE_SIZE)
+    if (options.earlySections !== undefined) out.bytes(options.earlySections)
     const header = {
       id: options.ramSectionId,
       idstr: RAM_SECTION,

@@ -34,6 +34,7 @@ export interface SourceWorkerData {
   readonly tls: TlsClient | undefined
   readonly machineType: string
   readonly configuration: Uint8Array | undefined
+  readonly earlySections: Uint8Array | undefined
   readonly ramSectionId: number | undefined
   readonly blocks: readonly SharedSourceBlock[]
   readonly loadRanges: readonly RamRange[]

@@ -163,7 +163,9 @@ export class RamSender {
   takeIn(tracked: TrackedBlock, first: number, end: number): void {
     const leftOut = this.#leftOut.get(tracked)
     if (leftOut === undefined) return
-    for (const [from, to] of [...leftOut.runs(first, end)]) {
+    for (let from = leftOut.next(first, end); from !== -1; from = leftOut.next(from, end)) {
+      let to = from + 1
+      while (to < end && leftOut.test(to)) to += 1
       leftOut.clearRange(from, to)
       tracked.dirty.setRange(from, to)
       this.#remainingPages += to - from

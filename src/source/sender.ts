@@ -61,6 +61,7 @@ export interface SenderOptions {
   readonly tls: TlsClient | undefined
   readonly machineType: string
   readonly configuration: Uint8Array | undefined
+  readonly earlySections?: Uint8Array | undefined
   readonly ramSectionId: number | undefined
   readonly capabilities: Capabilities
   readonly parameters: Parameters
@@ -179,13 +180,14 @@ export class Sender {
 
   async #migrate(): Promise<void> {
     const session = this.#session
-    const { capabilities, machineType, configuration, dirtyLog } = this.#options
+    const { capabilities, machineType, configuration, earlySections, dirtyLog } = this.#options
     this.#phases.take('connect')
     const link = await session.connect()
     link.write(
       encodePrologue({
         machineType,
         configuration,
+        earlySections,
         ramSectionId: session.ram.sectionId,
         blocks: this.#blocks.map(({ block }) => block),
         capabilities,

@@ -161,6 +161,7 @@ export class Source extends RecoverableEnd<SourceRequest, SourceNotice> {
       tls,
       machineType: this.#machine.machineType,
       configuration: this.#machine.configuration,
+      earlySections: this.#machine.earlySections,
       ramSectionId: this.#machine.ramSectionId,
       blocks: this.#blocks,
       loadRanges: this.#machine.loadRanges ?? [],

@@ -25,9 +25,13 @@ export interface Configuration {
 /**
  * Reads the whole element. The next byte of the reader must be its type byte.
  *
+ * @param readable - capabilities that change the layout, but that the caller can read
  * @returns undefined if the element is incomplete
  */
-export function readConfiguration(reader: Reader): Configuration | undefined {
+export function readConfiguration(
+  reader: Reader,
+  readable: readonly string[] = [],
+): Configuration | undefined {
   const offset = reader.streamOffset
   if (reader.remaining < 5) return undefined
   reader.u8()
@@ -43,7 +47,7 @@ export function readConfiguration(reader: Reader): Configuration | undefined {
     const next = reader.peek()
     if (next === undefined) return undefined
     if (next !== ElementType.subsection) return { machineType, subsections }
-    const subsection = readSubsection(reader)
+    const subsection = readSubsection(reader, readable)
     if (subsection === undefined) return undefined
     if (subsections.some(({ name }) => name === subsection.name)) {
       refuse('configuration', `a second subsection ${subsection.name}`, offset)
@@ -52,7 +56,10 @@ export function readConfiguration(reader: Reader): Configuration | undefined {
   }
 }
 
-function readSubsection(reader: Reader): ConfigurationSubsection | undefined {
+function readSubsection(
+  reader: Reader,
+  readable: readonly string[],
+): ConfigurationSubsection | undefined {
   const offset = reader.streamOffset
   if (reader.remaining < 2) return undefined
   reader.u8()
@@ -65,7 +72,7 @@ function readSubsection(reader: Reader): ConfigurationSubsection | undefined {
     case ConfigurationSubsectionName.targetPageBits:
       return readTargetPageBits(reader, name, offset)
     case ConfigurationSubsectionName.capabilities:
-      return readCapabilities(reader, name, offset)
+      return readCapabilities(reader, name, offset, readable)
     case ConfigurationSubsectionName.uuid:
       return reader.remaining < 16 ? undefined : { name, uuid: copyOf(reader.bytes(16), 0, 16) }
     default:
@@ -91,6 +98,7 @@ function readCapabilities(
   reader: Reader,
   name: typeof ConfigurationSubsectionName.capabilities,
   offset: number,
+  readable: readonly string[],
 ): ConfigurationSubsection | undefined {
   if (reader.remaining < 4) return undefined
   const count = reader.u32()
@@ -100,7 +108,7 @@ function readCapabilities(
     const length = reader.peek()
     if (length === undefined || reader.remaining < 1 + length) return undefined
     const capability = reader.str8()
-    if (UNREADABLE_CAPABILITIES.includes(capability)) {
+    if (UNREADABLE_CAPABILITIES.includes(capability) && !readable.includes(capability)) {
       const advice = `turn off the capability ${capability} on the source`
       refuse('capability', `the stream was made with ${capability}: ${advice}`, offset)
     }

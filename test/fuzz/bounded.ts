@@ -1,4 +1,4 @@
-import { getHeapStatistics } from 'node:v8'
+import { type HeapInfo, getHeapStatistics } from 'node:v8'
 import { demand } from './target.js'
 
 /** Buffers that any run may use, whatever its input. */
@@ -15,6 +15,19 @@ const BYTES_PER_BYTE = 64
 export function bounded<T>(inputBytes: number, run: () => T): T {
   const before = getHeapStatistics()
   const result = run()
+  demandBounds(inputBytes, before)
+  return result
+}
+
+/** As {@link bounded}, for code that runs alone until its promise settles. */
+export async function boundedAsync<T>(inputBytes: number, run: () => Promise<T>): Promise<T> {
+  const before = getHeapStatistics()
+  const result = await run()
+  demandBounds(inputBytes, before)
+  return result
+}
+
+function demandBounds(inputBytes: number, before: HeapInfo): void {
   const after = getHeapStatistics()
   const growing = BYTES_PER_BYTE * inputBytes
   const buffers = after.external_memory - before.external_memory
@@ -23,5 +36,4 @@ export function bounded<T>(inputBytes: number, run: () => T): T {
     buffers <= BASE_BYTES + growing && objects <= BASE_HEAP_BYTES + growing,
     `${inputBytes} bytes made it take ${buffers} in buffers and ${objects} in objects`,
   )
-  return result
 }

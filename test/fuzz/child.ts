@@ -71,12 +71,12 @@ function report(): void {
 }
 
 const end = performance.now() + job.seconds * 1000
-engine.begin(readCorpus(job.target))
+await engine.begin(readCorpus(job.target))
 while (performance.now() < end) {
-  engine.step()
+  await engine.step()
   // Watches and timers of closed objects end in the event loop.
   await new Promise((resolve) => setImmediate(resolve))
 }
 report()
-if (job.isKept) writeCorpus(job.target, engine.minimise())
+if (job.isKept) writeCorpus(job.target, await engine.minimise())
 process.disconnect()

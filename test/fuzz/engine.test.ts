@@ -20,9 +20,9 @@ async function findNeedle(coverage: Coverage): Promise<number | undefined> {
     trying: () => undefined,
     found: (finding) => found.push(finding),
   })
-  engine.begin([])
+  await engine.begin([])
   for (let step = 0; step < STEPS; step += 1) {
-    engine.step()
+    await engine.step()
     if (found.length > 0) return step
   }
   return undefined

@@ -43,25 +43,28 @@ export class Engine {
   }
 
   /** Begins with the target's seeds and `inputs`, and keeps all of them. */
-  begin(inputs: readonly Uint8Array[]): void {
+  async begin(inputs: readonly Uint8Array[]): Promise<void> {
     const all = [...this.#target.seeds, ...inputs]
     this.#events.trying(all)
-    for (const input of all) this.#run(input)
+    for (const input of all) await this.#run(input)
     this.#coverage.takeNew()
     this.#corpus.push(...all)
   }
 
   /** Tries a batch of new inputs. */
-  step(): void {
+  async step(): Promise<void> {
     const { tokens = [], maxBytes } = this.#target
     const material = { corpus: this.#corpus, tokens, maxBytes }
     const batch = Array.from({ length: BATCH }, () => mutate(this.#random, material))
     this.#events.trying(batch)
-    const kept = new Set(batch.filter((input) => this.#run(input)))
+    const kept = new Set<Uint8Array>()
+    for (const input of batch) {
+      if (await this.#run(input)) kept.add(input)
+    }
     const fresh = new Set(this.#coverage.takeNew())
     if (fresh.size > 0) {
       for (const input of batch) {
-        this.#run(input)
+        await this.#run(input)
         const isFirst = this.#coverage.take().filter((block) => fresh.delete(block)).length > 0
         if (isFirst) kept.add(input)
       }
@@ -70,16 +73,17 @@ export class Engine {
   }
 
   /** The smallest inputs that together run every block and give every answer. */
-  minimise(): Uint8Array[] {
+  async minimise(): Promise<Uint8Array[]> {
     const blocks = new Set<string>()
     const answers = new Set<string>()
     const inputs = [...this.#corpus].sort((a, b) => a.length - b.length)
     this.#coverage.take()
-    return inputs.filter((input) => {
+    const kept: Uint8Array[] = []
+    for (const input of inputs) {
       this.#events.trying([input])
       let gained = 0
       try {
-        const answer = this.#target.run(input)
+        const answer = await this.#target.run(input)
         if (!answers.has(answer)) gained += answers.add(answer).size
       } catch {
         // A finding, which was reported when it was found.
@@ -87,16 +91,17 @@ export class Engine {
       for (const block of this.#coverage.take()) {
         if (!blocks.has(block)) gained += blocks.add(block).size
       }
-      return gained > 0
-    })
+      if (gained > 0) kept.push(input)
+    }
+    return kept
   }
 
   /** @returns whether the answer is new */
-  #run(input: Uint8Array): boolean {
+  async #run(input: Uint8Array): Promise<boolean> {
     this.executions += 1
     let answer: string
     try {
-      answer = this.#target.run(input)
+      answer = await this.#target.run(input)
     } catch (error) {
       answer = `finding: ${whereOf(error)}`
       if (!this.#findings.has(answer)) this.#events.found({ input, error })

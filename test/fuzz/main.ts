@@ -40,7 +40,7 @@ async function run(names: string[], options: Options): Promise<void> {
   const [only = ''] = names
   if (options.input !== undefined) {
     const target = targets[only] ?? program.error('--input needs one TypeScript target')
-    process.stdout.write(`${target.run(readFileSync(options.input))}\n`)
+    process.stdout.write(`${await target.run(readFileSync(options.input))}\n`)
     return
   }
   const chosen = withoutSkipped(names.length === 0 ? all : names)

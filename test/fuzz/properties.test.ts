@@ -89,26 +89,28 @@ describe('a source', () => {
 })
 
 describe('every decoder of untrusted bytes', () => {
-  it('takes a page byte by byte without copying the received part each time', () => {
+  it('takes a page byte by byte without copying the received part each time', async () => {
     const { preempt, page } = { preempt: targets['preempt-channel'], page: new Uint8Array(4096) }
     const record = stream.encode((out) => stream.encodeRamPage(out, 'rom', 0, page))
     // The first byte is the size of the pieces.
-    assert.equal(preempt?.run(Uint8Array.of(0, ...record)), 'ended')
+    assert.equal(await preempt?.run(Uint8Array.of(0, ...record)), 'ended')
   })
 
   for (const [name, target] of Object.entries(targets)) {
-    it(`accepts or rejects mutated inputs within bounded memory: ${name}`, () => {
+    it(`accepts or rejects mutated inputs within bounded memory: ${name}`, async () => {
       const { seeds, tokens = [], maxBytes } = target
       const material = { corpus: [...seeds, ...readCorpus(name)], tokens, maxBytes }
       const input = fc.integer({ min: 1 }).map((seed) => mutate(new Random(seed), material))
-      fc.assert(
-        fc.property(input, (bytes) => void target.run(bytes)),
+      await fc.assert(
+        fc.asyncProperty(input, async (bytes) => {
+          await target.run(bytes)
+        }),
         { numRuns: RUNS },
       )
     })
 
-    it(`handles every input that the fuzzer has kept: ${name}`, () => {
-      for (const input of readCorpus(name)) target.run(input)
+    it(`handles every input that the fuzzer has kept: ${name}`, async () => {
+      for (const input of readCorpus(name)) await target.run(input)
     })
   }
 })

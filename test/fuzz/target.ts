@@ -13,7 +13,7 @@ export interface Target {
    *   as code that has
    *   not run before
    */
-  run(input: Uint8Array): string
+  run(input: Uint8Array): string | Promise<string>
 }
 
 /** Thrown for a violated demand. */

@@ -103,7 +103,9 @@ describe('a working set', () => {
   it('belongs to a copy of its VM, too', async () => {
     const vm = await parked()
     const { file } = learn(vm, [3])
-    const copy = { directory: `${vm.directory}.copy`, manifest: structuredClone(vm.manifest) }
+    const path = `${vm.directory}.copy`
+    const record = structuredClone(vm.manifest)
+    const copy = { path, workingSetFile: join(path, 'working-set'), record }
     assert.equal(WorkingSet.open(copy, { file }).pageCount, 1)
   })
 

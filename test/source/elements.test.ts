@@ -76,6 +76,27 @@ describe('the prologue', () => {
   })
 })
 
+describe('sections of devices that are loaded before RAM', () => {
+  it('are sent after the advice, right before RAM', () => {
+    const early = stream.encode((out) => {
+      stream.encodeSectionFull(out, { id: 9, idstr: 'early', instanceId: 0, version: 1 })
+      stream.encodeFooter(out, 9)
+    })
+    const options = {
+      machineType: 'pc',
+      configuration: undefined,
+      ramSectionId: 7,
+      blocks: [tracked(1).block],
+      capabilities: { ...defaultCapabilities, 'postcopy-ram': true },
+    }
+    const plain = Buffer.from(elements.encodePrologue(options))
+    const found = Buffer.from(elements.encodePrologue({ ...options, earlySections: early }))
+    const at = plain.indexOf(Buffer.from('\x01\0\0\0\x07\x03ram', 'latin1'))
+    const expected = Buffer.concat([plain.subarray(0, at), early, plain.subarray(at)])
+    assert.deepEqual(found, expected)
+  })
+})
+
 describe('the elements that hand the guest over', () => {
   it('are a package whose last bytes are RUN', () => {
     const { body, last } = elements.encodeSwitch([cpu], 7)

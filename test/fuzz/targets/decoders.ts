@@ -1,7 +1,7 @@
 /** Decoders of the wire format, fed in pieces; the first byte of an input is their size. */
 import { StreamError } from '../../../src/errors.js'
 import { listDevices } from '../../../src/park/device-list.js'
-import { sizeDevices } from '../../../src/park/device-sizes.js'
+import { sizeDevices } from '../../../src/stream/device-sizes.js'
 import * as stream from '../../../src/stream/index.js'
 import * as short from '../../stream/short-stream.js'
 import { bounded } from '../bounded.js'

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Park, resume } from '../../../src/park/index.js'
+import { Park, SavedVm, resume } from '../../../src/park/index.js'
 import { lendHugePages } from '../../support/huge-pages.js'
 import { cleanups } from '../../support/cleanup.js'
 import { requires } from '../../support/requires.js'
@@ -202,6 +202,29 @@ describe('parking and resuming with QEMU', function () {
     cleanups.add(() => clone.close())
     await clone.done
     await counts(qemu)
+  })
+
+  it('resumes a VM that QEMU has saved to a file, in place', async () => {
+    const folder = await temporaryFolder()
+    const file = join(folder, 'saved')
+    const source = await Qemu.start(folder, countingPc(folder))
+    await counts(source)
+    // Live: pages come again, and the last copy counts.
+    await source.limit({ 'max-bandwidth': 64 * MIB })
+    await source.execute('migrate', { uri: `exec:cat > ${file}` })
+    await source.reached('completed')
+    await source.kill()
+    for (const state of ['made', 'used']) {
+      const vm = await SavedVm.open(file)
+      cleanups.add(() => vm.close())
+      assert.deepEqual([vm.image.index?.state, vm.image.wasRunning], [state, true])
+      const { qemu, uri } = await Qemu.incoming(folder, countingPc(folder))
+      const clone = resume(vm, { uri })
+      cleanups.add(() => clone.close())
+      await clone.done
+      await counts(qemu)
+      await qemu.kill()
+    }
   })
 
   it('sends a stopped clone exactly the parked memory', async () => {

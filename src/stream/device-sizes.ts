@@ -2,8 +2,10 @@
  * The sizes of device sections, which carry no length. They are in the description that QEMU sends
  * after a precopy (protocol section 6.2). Each is checked against the bytes of its section.
  */
-import { ElementType, encodeName, Reader, SECTION_FOOTER } from '../stream/index.js'
-import { JsonReader } from '../stream/internal.js'
+import { ElementType, SECTION_FOOTER } from './constants.js'
+import { JsonReader } from './json-reader.js'
+import { encodeName } from './names.js'
+import { Reader } from './reader.js'
 
 export interface DeviceSize {
   readonly idstr: string

@@ -1,0 +1,242 @@
+/** Opens a saved VM of any format whose pages can be read in place. */
+import type { PageBitmap } from '../ram/index.js'
+import { TARGET_PAGE_SIZE } from '../units.js'
+import { Cursor } from './cursor.js'
+import { FileBytes } from './file-bytes.js'
+import { type IndexReport, readIndexedBody } from './indexed-body.js'
+import { streamPlace } from './index-file.js'
+import { type LibvirtImage, readLibvirtImage } from './libvirt.js'
+import { Scratch, fileRuns, mappedRuns, stateRuns } from './page-runs.js'
+import { readQcow2Header } from './qcow2-header.js'
+import { type Snapshot, chooseSnapshot, readSnapshots } from './qcow2-snapshots.js'
+import { Qcow2State } from './qcow2-state.js'
+import { type SavedFormat, notSaved, recognizeBytes } from './recognize.js'
+import { runStateOf } from './run-state.js'
+import { SavedFileError } from './saved-error.js'
+import { type StreamBody, readBody } from './stream-body.js'
+import { type StreamHead, readHead } from './stream-head.js'
+
+export interface SavedOptions {
+  /** Where the saved VM begins in the file or block device; default 0. */
+  readonly offset?: number
+  /** Name or id of a snapshot of a qcow2 image; default the only one. */
+  readonly snapshot?: string
+  /** File for the index of a stream; false: it is neither read nor written; default beside the file. */
+  readonly index?: string | false
+}
+
+export interface SavedBlock {
+  readonly name: string
+  readonly lengthBytes: number
+  /** Where the pages are, see {@link SavedRun}. */
+  readonly runs: Float64Array
+  /** Pages that are in the file; all others are zero. */
+  readonly data: PageBitmap
+}
+
+/** A saved VM, open. Its pages are read from {@link SavedImage.fds} by the runs of each block. */
+export class SavedImage {
+  readonly path: string
+  /** The beginning of the names of files beside it: the path, and the offset or snapshot. */
+  readonly place: string
+  readonly format: SavedFormat
+  readonly machineType: string
+  /** The configuration element, without capabilities that only describe the file. */
+  readonly configuration: Uint8Array
+  readonly ramSectionId: number
+  /** FULL sections that QEMU loads before RAM; empty without devices with early setup. */
+  readonly earlySections: Uint8Array
+  /** The FULL sections of all other devices, unchanged. */
+  readonly devices: Uint8Array
+  /** JSON with the sizes of the devices, if the file has it. */
+  readonly description: Uint8Array | undefined
+  readonly blocks: readonly SavedBlock[]
+  /** QEMU's run state when it was saved, such as `running`; libvirt's image always says `paused`. */
+  readonly runState: string | undefined
+  /** Whether the guest ran when it was saved; undefined if the file does not tell. */
+  readonly wasRunning: boolean | undefined
+  readonly libvirt: LibvirtImage | undefined
+  readonly snapshot: Snapshot | undefined
+  /** Undefined for a mapped-ram file, which needs no index. */
+  readonly index: IndexReport | undefined
+  /** Whether the whole file is a stream that any reader of a migration takes. */
+  readonly isPlainStream: boolean
+  readonly #file: FileBytes
+  readonly #scratch: Scratch
+
+  /** Use {@link openSaved}. */
+  constructor(contents: SavedContents, blocks: readonly SavedBlock[], scratch: Scratch) {
+    const { file, format, head, place, body, libvirt, snapshot, index } = contents
+    this.path = file.path
+    this.place = place
+    this.format = format
+    this.machineType = head.machineType
+    this.configuration = head.configuration
+    this.ramSectionId = head.ramSectionId
+    this.earlySections = head.earlySections
+    this.devices = body.devices
+    this.description = body.description
+    this.blocks = blocks
+    this.runState = runStateOf(body.devices)
+    this.wasRunning =
+      libvirt?.wasRunning ?? (this.runState === undefined ? undefined : this.runState === 'running')
+    this.libvirt = libvirt
+    this.snapshot = snapshot
+    this.index = index
+    this.isPlainStream = format === 'stream' && body.isPlain === true && place === file.path
+    this.#file = file
+    this.#scratch = scratch
+  }
+
+  /** The descriptors that the column `file` of a run counts. They are closed by {@link close}. */
+  get fds(): readonly number[] {
+    const { fd } = this.#scratch
+    return fd === -1 ? [this.#file.fd] : [this.#file.fd, fd]
+  }
+
+  /** Length of the file or block device. */
+  get fileBytes(): number {
+    return this.#file.endOffset
+  }
+
+  /** Whether the file has changed since it was opened; what was read may not fit together then. */
+  get hasChanged(): boolean {
+    return this.#file.hasChanged
+  }
+
+  close(): void {
+    this.#scratch.close()
+    this.#file.close()
+  }
+}
+
+interface SavedContents {
+  readonly file: FileBytes
+  readonly format: SavedFormat
+  readonly head: StreamHead
+  /** See {@link SavedImage.place}. */
+  readonly place: string
+  readonly body: StreamBody
+  readonly state?: Qcow2State
+  readonly libvirt?: LibvirtImage
+  readonly snapshot?: Snapshot
+  readonly index?: IndexReport
+}
+
+/**
+ * Opens a saved VM. A plain stream is read once to index its pages, unless an index is there.
+ *
+ * @throws SavedFileError that names the file, the offset and the field; PostcopyError with the errno
+ *   name if the file cannot be opened or read
+ */
+export async function openSaved(path: string, options: SavedOptions = {}): Promise<SavedImage> {
+  const file = FileBytes.open(path)
+  const scratch = new Scratch()
+  try {
+    const contents = await readContents(file, options)
+    return new SavedImage(contents, await blocksOf(contents, scratch), scratch)
+  } catch (error) {
+    scratch.close()
+    file.close()
+    throw error
+  }
+}
+
+async function readContents(file: FileBytes, options: SavedOptions): Promise<SavedContents> {
+  const { offset = 0 } = options
+  const format = await recognizeBytes(file, offset)
+  checkSnapshotOption(file.path, format, options.snapshot)
+  switch (format) {
+    case 'stream':
+    case 'mapped-ram':
+      return readStreamAt(file, format, offset, options)
+    case 'libvirt': {
+      const libvirt = await readLibvirtImage(new Cursor(file, offset))
+      if (libvirt.format !== 'raw' && libvirt.format !== 'sparse') {
+        throw compressed(file.path, `libvirt's image is compressed with ${libvirt.format}`)
+      }
+      const contents = await readStreamAt(file, format, libvirt.payloadOffset, options)
+      return { ...contents, libvirt }
+    }
+    case 'qcow2':
+      return readSnapshotState(file, options)
+    case 'gzip':
+    case 'zstd':
+    case 'xz':
+    case 'bzip2':
+    case 'lzop':
+      throw compressed(file.path, `it is compressed with ${format}`)
+    default:
+      throw notSaved(file.path, offset, format)
+  }
+}
+
+function checkSnapshotOption(path: string, format: SavedFormat, snapshot?: string): void {
+  if (snapshot === undefined || format === 'qcow2') return
+  throw new SavedFileError('snapshot', { path }, `only a qcow2 image has snapshots, not this file`)
+}
+
+function compressed(path: string, what: string): SavedFileError {
+  const advice =
+    'its pages cannot be read in place. Unpack it with `postcopy park --from FILE --to DIR`'
+  return new SavedFileError('refused', { path }, `${what}: ${advice}`)
+}
+
+async function readStreamAt(
+  file: FileBytes,
+  format: SavedFormat,
+  begin: number,
+  options: SavedOptions,
+): Promise<SavedContents> {
+  const { offset = 0 } = options
+  const place = streamPlace(file.path, { offset })
+  const cursor = new Cursor(file, begin)
+  const head = await readHead(cursor)
+  if (head.isMappedRam) return { file, format, head, place, body: await readBody(cursor, head) }
+  const indexFile = options.index ?? `${place}.postcopy-index`
+  return { file, format, head, place, ...(await bodyOf(cursor, head, file, indexFile)) }
+}
+
+async function readSnapshotState(file: FileBytes, options: SavedOptions): Promise<SavedContents> {
+  const { offset = 0 } = options
+  const cursor = new Cursor(file, offset)
+  const header = await readQcow2Header(cursor)
+  const snapshot = chooseSnapshot(file.path, await readSnapshots(cursor, header), options.snapshot)
+  const state = await Qcow2State.open(file, header, snapshot)
+  const stream = new Cursor(state, 0)
+  const head = await readHead(stream)
+  const place = streamPlace(file.path, { offset, snapshot: snapshot.id })
+  const indexFile = options.index ?? `${place}.postcopy-index`
+  const indexed = await bodyOf(stream, head, file, indexFile)
+  return { file, format: 'qcow2', head, place, ...indexed, state, snapshot }
+}
+
+async function bodyOf(
+  cursor: Cursor,
+  head: StreamHead,
+  file: FileBytes,
+  indexFile: string | false,
+): Promise<{ body: StreamBody; index?: IndexReport }> {
+  if (indexFile === false) return { body: await readBody(cursor, head) }
+  return readIndexedBody(cursor, head, file, indexFile)
+}
+
+async function blocksOf(
+  { head, body, state }: SavedContents,
+  scratch: Scratch,
+): Promise<SavedBlock[]> {
+  const blocks: SavedBlock[] = []
+  for (const [index, { name, lengthBytes, mapped }] of head.blocks.entries()) {
+    if (mapped !== undefined) {
+      const runs = mappedRuns(lengthBytes / TARGET_PAGE_SIZE, mapped)
+      blocks.push({ name, lengthBytes, runs, data: mapped.data })
+      continue
+    }
+    const pages = body.pages[index]
+    if (pages === undefined) continue
+    const { rows, data } = pages
+    const runs = state === undefined ? fileRuns(rows) : await stateRuns(rows, state, scratch)
+    blocks.push({ name, lengthBytes, runs, data })
+  }
+  return blocks
+}

@@ -1,0 +1,90 @@
+/** Any saved file as a plain stream, for a reader that takes it once from begin to end. */
+import { Cursor } from './cursor.js'
+import { streamOf } from './as-stream.js'
+import { FileBytes } from './file-bytes.js'
+import { readLibvirtImage } from './libvirt.js'
+import { type SavedImage, type SavedOptions, openSaved } from './open-saved.js'
+import { type Compression, recognizeBytes } from './recognize.js'
+import { SavedFileError } from './saved-error.js'
+import { unpacked } from './unpack.js'
+
+const COMPRESSIONS: readonly string[] = ['gzip', 'zstd', 'xz', 'bzip2', 'lzop']
+
+/** Where the compressed bytes of a file begin. */
+export interface Packed {
+  readonly compression: Compression
+  readonly offset: number
+}
+
+/** @returns undefined if the file is not compressed @throws as {@link openSaved} */
+export async function findPacked(path: string, offset = 0): Promise<Packed | undefined> {
+  const file = FileBytes.open(path)
+  try {
+    const format = await recognizeBytes(file, offset)
+    if (isCompression(format)) return { compression: format, offset }
+    if (format !== 'libvirt') return undefined
+    const image = await readLibvirtImage(new Cursor(file, offset))
+    if (!isCompression(image.format)) return undefined
+    return { compression: image.format, offset: image.payloadOffset }
+  } finally {
+    file.close()
+  }
+}
+
+function isCompression(format: string): format is Compression {
+  return COMPRESSIONS.includes(format)
+}
+
+/**
+ * Opens a saved VM to read it once. A stream that needs no change is not read twice: it is left to
+ * the caller.
+ *
+ * @returns undefined for a stream from the first byte of a file, or what is no saved VM at all
+ * @throws SavedFileError as {@link openSaved}
+ */
+export async function savedStream(
+  path: string,
+  options: Omit<SavedOptions, 'index'> = {},
+): Promise<AsyncIterable<Uint8Array> | undefined> {
+  const { offset = 0 } = options
+  const packed = await findPacked(path, offset)
+  if (packed !== undefined) return unpacked(path, packed.offset, packed.compression)
+  const format = await formatOf(path, offset)
+  const isPlain = offset === 0 && options.snapshot === undefined
+  if (isPlain && UNREAD.includes(format)) return undefined
+  let image: SavedImage
+  try {
+    image = await openSaved(path, { ...options, index: false })
+  } catch (error) {
+    // The caller's decoder takes streams of postcopy, too, and has errors of its own.
+    if (isPlain && format === 'stream' && error instanceof SavedFileError) return undefined
+    throw error
+  }
+  if (image.earlySections.length === 0 && !image.isPlainStream) return closing(image)
+  image.close()
+  if (image.earlySections.length === 0) return undefined
+  // A directory has no place for them.
+  const text =
+    'it has devices that are loaded before RAM, such as virtio-mem, which a parked VM cannot have: ' +
+    'resume the file itself'
+  throw new SavedFileError('refused', { path }, text)
+}
+
+const UNREAD = ['unknown', 'zeros', 'empty']
+
+async function formatOf(path: string, offset: number): Promise<string> {
+  const file = FileBytes.open(path)
+  try {
+    return await recognizeBytes(file, offset)
+  } finally {
+    file.close()
+  }
+}
+
+async function* closing(image: SavedImage): AsyncGenerator<Uint8Array> {
+  try {
+    yield* streamOf(image)
+  } finally {
+    image.close()
+  }
+}

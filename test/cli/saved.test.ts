@@ -1,0 +1,92 @@
+/** Saved files at the command line. */
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import { gzipSync } from 'node:zlib'
+import { libvirtImage, mappedRam, ramSection, streamOf } from '../sources/short-images.js'
+import { qcow2Of } from '../sources/short-qcow2.js'
+import { save } from '../sources/support.js'
+import { runInside } from './inside.js'
+import { temporaryFolder } from './support.js'
+
+const state = streamOf({ sections: (out) => ramSection(out, 'end', [[1, 0x11]]) })
+const background = streamOf({ sections: (out) => ramSection(out, 'part', [[1, 0x11]]) })
+const snapshots = [
+  { id: '1', name: 'one', state },
+  { id: '2', name: 'two', state },
+]
+
+async function inspect(bytes: Uint8Array, ...options: string[]): Promise<string> {
+  const { status, stdout, stderr } = await runInside(['inspect', await save(bytes), ...options])
+  assert.equal(status, 0, stderr)
+  return stdout
+}
+
+describe('postcopy inspect shows a saved file', () => {
+  it('of QEMU, with its blocks and whether the guest ran', async () => {
+    const found = await inspect(mappedRam())
+    assert.match(found, /^a mapped-ram file of a pc, [\d,]+ bytes\n/)
+    assert.match(found, /the guest ran when it was saved: yes \(run state running\)/)
+    assert.match(found, /│ m +│ 12\.0 KiB +│ 8\.00 KiB +│/)
+    assert.match(await inspect(background), /^a stream file of a pc/)
+    assert.match(await inspect(state), /^precopy stream of a pc/)
+  })
+
+  it('of libvirt, with name and UUID', async () => {
+    const found = await inspect(libvirtImage(() => state, { wasRunning: 0 }))
+    assert.match(found, /libvirt's image of version 2, raw: domain a&b \(u-1\)/)
+    assert.match(found, /the guest ran when it was saved: no/)
+  })
+
+  it('with snapshots, of which one is chosen', async () => {
+    const image = qcow2Of({ snapshots })
+    assert.match(await inspect(image), /│ 2 +│ two +│ 2023-11-14T22:13:20\.000Z │/)
+    const found = await inspect(image, '--snapshot', 'two')
+    assert.match(found, /^a qcow2 file of a pc.*\nsnapshot two \(2\)/)
+    assert.match(await inspect(qcow2Of({ snapshots: [] })), /without internal snapshots/)
+  })
+
+  it('at an offset, in decimal, hexadecimal or with a suffix', async () => {
+    const bytes = Buffer.concat([new Uint8Array(1024), state])
+    for (const offset of ['1024', '0x400', '1K']) {
+      assert.match(await inspect(bytes, '--offset', offset), /^a stream file of a pc/)
+    }
+  })
+
+  it('that is compressed, with what unpacks it', async () => {
+    assert.match(await inspect(gzipSync(state)), /compressed with gzip.*park --from/)
+    const packed = libvirtImage(() => new Uint8Array(10), { format: 5 })
+    assert.match(await inspect(packed), /compressed with zstd, from offset 1\d\d on/)
+  })
+
+  it('as JSON', async () => {
+    const report = JSON.parse(await inspect(mappedRam(), '--json')) as Record<string, unknown>
+    assert.equal(report['kind'], 'saved-vm')
+    assert.deepEqual(report['blocks'], [{ name: 'm', lengthBytes: 12_288, dataPages: 2 }])
+  })
+})
+
+describe('postcopy resume refuses a saved file', () => {
+  const cases: readonly [title: string, args: string[], message: RegExp][] = [
+    ['without a snapshot', [], /2 saved VMs: give --snapshot NAME.*\[ERR_SAVED_SNAPSHOT\]/],
+    ['with --verify', ['--verify'], /--verify is for a directory.*\[ERR_USAGE\]/],
+    ['with an offset that is none', ['--offset', '-3'], /'--offset <bytes>'.*"-3" is not a size/],
+    ['with an offset after its end', ['--offset', '1G'], /nothing at this offset/],
+  ]
+  for (const [title, args, message] of cases) {
+    it(title, async () => {
+      const file = await save(qcow2Of({ snapshots }))
+      const { status, stderr } = await runInside(['resume', file, 'unix:/nowhere', ...args])
+      assert.equal(status, 1)
+      assert.match(stderr, message)
+    })
+  }
+
+  it('and refuses an offset of a directory', async () => {
+    const folder = await temporaryFolder()
+    const args = ['resume', folder, 'unix:/nowhere', '--offset', '1']
+    const { stderr } = await runInside(args)
+    assert.match(stderr, /--offset is for a saved file, not for a directory.*\[ERR_USAGE\]/)
+    const missing = await runInside(['resume', join(folder, 'none'), 'unix:/nowhere'])
+    assert.match(missing.stderr, /none is not a parked VM/)
+  })
+})
