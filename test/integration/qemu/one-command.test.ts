@@ -1,9 +1,9 @@
 /** `park --qemu` and `resume --start` with a real QEMU: one command instead of three terminals. */
 import assert from 'node:assert/strict'
 import { execFile, spawn } from 'node:child_process'
-import { existsSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -22,10 +22,11 @@ interface Started {
   qemu: { pid: number; qmp: string; reach: Record<string, string>; disks: string[] }
 }
 
-/** Ends a QEMU that the command has left running. */
-function endLater(pid: number): void {
+/** Ends a QEMU that the command has left running. @param qmp - in the folder that it made for it */
+function endLater(pid: number, qmp?: string): void {
   cleanups.add(() => {
     if (isAlive(pid)) process.kill(pid, 'SIGKILL')
+    if (qmp !== undefined) rmSync(dirname(qmp.replace('unix:', '')), { recursive: true })
   })
 }
 
@@ -109,7 +110,7 @@ describe('one command instead of three terminals', function () {
     })
     assert.match(stdout, /^parked in my-vm: .*\nits QEMU has ended\n/)
     const found = [...stdout.matchAll(/^QEMU (\d+): QMP (\S+), /gm)]
-    for (const [, pid] of found) endLater(Number(pid))
+    for (const [, pid, qmp] of found) endLater(Number(pid), qmp)
     assert.equal(found.length, 4, stdout + stderr)
     for (const [, pid, qmp = ''] of found) {
       assert(isAlive(Number(pid)))
@@ -161,7 +162,7 @@ describe('one command instead of three terminals', function () {
       .trim()
       .split('\n')
       .map((line) => (JSON.parse(line) as Started).qemu)
-    for (const { pid } of clones) endLater(pid)
+    for (const { pid, qmp: socket } of clones) endLater(pid, socket)
     assert.equal(clones.length, 3)
     const consoles = clones.map(({ reach }) => {
       return new Console((reach['serial0'] ?? '').replace('unix:', ''))
