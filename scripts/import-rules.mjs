@@ -10,6 +10,7 @@ export const floors = [
   ['source', 'destination'],
   ['guest', 'park'],
   ['monitor', 'lab', 'testing'],
+  ['qemu'],
   ['cli'],
   ['bench', 'soak'],
 ]

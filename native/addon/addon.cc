@@ -77,6 +77,7 @@ constexpr Export kFunctions[] = {
     {"socketGet", SocketGet},
     {"socketOutstanding", SocketOutstanding},
     {"socketSend", SocketSend},
+    {"socketPeerPid", SocketPeerPid},
     {"fdSpin", FdSpin},
     {"socketListenUnix", SocketListenUnix},
     {"fdDuplicate", FdDuplicate},

@@ -137,6 +137,7 @@ Napi::Value SocketSet(const Napi::CallbackInfo& info);
 Napi::Value SocketGet(const Napi::CallbackInfo& info);
 Napi::Value SocketOutstanding(const Napi::CallbackInfo& info);
 Napi::Value SocketSend(const Napi::CallbackInfo& info);
+Napi::Value SocketPeerPid(const Napi::CallbackInfo& info);
 Napi::Value FdSpin(const Napi::CallbackInfo& info);
 Napi::Value SocketListenUnix(const Napi::CallbackInfo& info);
 Napi::Value FdDuplicate(const Napi::CallbackInfo& info);

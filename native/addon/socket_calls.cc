@@ -148,6 +148,18 @@ Napi::Value SocketOutstanding(const Napi::CallbackInfo& info) {
   return Result(args, result < 0 ? result : bytes);
 }
 
+// Process id of the peer of a unix socket: of the process that called listen(2) or connect(2)
+// there. 0 if it is in a pid namespace that this process cannot see.
+Napi::Value SocketPeerPid(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const int fd = args.Fd(0, "fd");
+  if (!args.ok()) return {};
+  ucred peer{};
+  socklen_t length = sizeof peer;
+  const long result = CountOrErrno(::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length));
+  return Result(args, result < 0 ? result : peer.pid);
+}
+
 Napi::Value FdDuplicate(const Napi::CallbackInfo& info) {
   Args args(info);
   const int fd = args.Fd(0, "fd");

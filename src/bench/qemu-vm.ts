@@ -1,12 +1,10 @@
 /** A real QEMU for benchmarks. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { EventEmitter, once } from 'node:events'
-import net from 'node:net'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { PostcopyError } from '../errors.js'
-import { unixUri } from '../net/index.js'
+import { QmpClient } from '../qemu/index.js'
 
 /** The longest that a benchmark waits for one thing. */
 const DEADLINE_MS = 120_000
@@ -39,22 +37,14 @@ export class Vm {
   /** Empty without `-serial stdio`. */
   readonly serial: SerialCharacter[] = []
   readonly #process: ChildProcess
-  readonly #monitor: net.Socket
-  readonly #answers: Record<string, unknown>[] = []
+  readonly #client: QmpClient
   readonly #changes = new EventEmitter<{ change: [] }>()
 
-  private constructor(process: ChildProcess, monitor: net.Socket) {
+  private constructor(process: ChildProcess, client: QmpClient) {
     this.#process = process
-    this.#monitor = monitor
-    // A killed QEMU resets the connection: both the socket and the line reader emit that error.
-    monitor.on('error', () => undefined)
-    const lines = createInterface(monitor)
-    lines.on('error', () => undefined)
-    lines.on('line', (line) => {
-      const message = JSON.parse(line) as Record<string, unknown>
-      if (typeof message['event'] === 'string') {
-        this.events.push({ ...message, event: message['event'], atMs: performance.now() })
-      } else if (!('QMP' in message)) this.#answers.push(message)
+    this.#client = client
+    client.on('event', ({ event, data }) => {
+      this.events.push({ event, data, atMs: performance.now() })
       this.#changes.emit('change')
     })
     process.stdout?.setEncoding('latin1').on('data', (text: string) => {
@@ -78,12 +68,8 @@ export class Vm {
     process.once('exit', kill)
     child.once('exit', () => process.off('exit', kill))
     for (;;) {
-      const monitor = net.connect(unixUri(path, 'QMP address').path)
       try {
-        await once(monitor, 'connect')
-        const vm = new Vm(child, monitor)
-        await vm.execute('qmp_capabilities')
-        return vm
+        return new Vm(child, await QmpClient.connect(path, { timeoutMs: DEADLINE_MS }))
       } catch {
         if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) {
           throw new PostcopyError(
@@ -96,15 +82,8 @@ export class Vm {
     }
   }
 
-  /** Runs one command; do not call it again before it resolves. */
   async execute(command: string, args: object = {}): Promise<Record<string, unknown>> {
-    this.#monitor.write(`${JSON.stringify({ execute: command, arguments: args })}\n`)
-    await this.when(`answered ${command}`, () => this.#answers.length > 0)
-    const answer = this.#answers.shift() ?? {}
-    if ('error' in answer) {
-      throw new PostcopyError('ERR_BENCH', `${command}: ${JSON.stringify(answer['error'])}`)
-    }
-    return answer['return'] as Record<string, unknown>
+    return (await this.#client.execute(command, args)) as Record<string, unknown>
   }
 
   async enable(...capabilities: readonly string[]): Promise<void> {

@@ -35,6 +35,11 @@ export interface ResumeResult {
 /** The error codes of a source whose peer has closed, or has sent SHUT 1: possible refusals. */
 const REFUSALS = ['ERR_CONNECTION_CLOSED', 'ERR_PEER_REFUSED']
 
+/** A QEMU that answers at all does so within milliseconds. */
+const NO_ANSWER_MS = 3000
+const NO_ANSWER =
+  'if QEMU waits for further channels, multifd or postcopy-preempt is on at one end only: in its monitor, migrate_set_capability multifd off; here, --preempt belongs to postcopy-preempt'
+
 const GO_ON = 'migrate_recover there and resume --recover here continue the migration'
 
 export interface CloneOptions {
@@ -42,8 +47,10 @@ export interface CloneOptions {
   /** Begins the migration. Its error ends only this clone. */
   readonly begin: () => Source
   readonly isRecovery: boolean
+  /** After this time without a guest that runs, a likely reason is printed. Default 3000. */
+  readonly noAnswerMs?: number
   /** The log of the QEMU at `uri`; read only after a refusal. */
-  readonly qemuLog?: QemuLog | undefined
+  readonly qemuLog?: Pick<QemuLog, 'read'> | undefined
 }
 
 export class Clone {
@@ -55,7 +62,7 @@ export class Clone {
   readonly #vm: StoredVm
   readonly #status: Pick<StatusLine, 'note'>
   readonly #isRecovery: boolean
-  readonly #qemuLog: QemuLog | undefined
+  readonly #qemuLog: Pick<QemuLog, 'read'> | undefined
   #stoppedMs: number | undefined
   #stage: RefusalEvidence['stage'] = 'setup'
   #end: () => void = () => undefined
@@ -63,7 +70,7 @@ export class Clone {
   /** Begins the migration, and listens to its events from the start. */
   constructor(
     vm: StoredVm,
-    { uri, begin, isRecovery, qemuLog }: CloneOptions,
+    { uri, begin, isRecovery, qemuLog, noAnswerMs = NO_ANSWER_MS }: CloneOptions,
     status: Pick<StatusLine, 'note'>,
   ) {
     this.uri = uri
@@ -77,8 +84,15 @@ export class Clone {
       const ended = new Promise<void>((resolve) => {
         this.#end = resolve
       })
+      const noAnswer = setTimeout(() => {
+        if (source.state === 'postcopy-active' || isAtRest(source.state)) return
+        this.#status.note(`${uri} has not run the guest after ${noAnswerMs} ms; ${NO_ANSWER}`)
+      }, noAnswerMs).unref()
       source.on('state', () => this.#stateChanged(source))
-      this.result = ended.then(() => this.#conclude(source))
+      this.result = ended.then(() => {
+        clearTimeout(noAnswer)
+        return this.#conclude(source)
+      })
     } catch (error) {
       this.source = undefined
       this.result = Promise.resolve(this.#notBegun(error))

@@ -10,6 +10,7 @@ import {
 import { printable, printableJson } from '../printable.js'
 import { TARGET_PAGE_SIZE, formatByteSize, hex } from '../units.js'
 import { statUserFile } from '../user-files.js'
+import { type AgainstOptions, checkAgainst, runAgainst } from './inspect-against.js'
 import { describeSaved, inspectSavedFile } from './inspect-saved.js'
 import {
   type SavedFileOptions,
@@ -21,11 +22,7 @@ import { count, deviceLines, table, text } from './inspect-text.js'
 import { output } from './output.js'
 import type { RunAction } from './run-command.js'
 
-interface InspectOptions extends SavedFileOptions {
-  verify?: true
-  allowForeignDirectory?: true
-  json?: true
-}
+type InspectOptions = AgainstOptions & SavedFileOptions
 
 export function defineInspect(run: RunAction): Command {
   const command = new Command('inspect')
@@ -40,11 +37,21 @@ export function defineInspect(run: RunAction): Command {
       '<path>',
       'a saved file (see docs/saved-vms.md), or a directory made by postcopy park',
     )
+    .argument('[qemu...]', 'with --against, after --: the command of a QEMU')
+    .option(
+      '--against',
+      'of a parked VM: start a QEMU that waits, as the parked one was started or with the command after --; say what differs, and end it',
+    )
     .option('--verify', 'of a parked VM: read all of its memory and compare the checksums')
     .addOption(foreignDirectoryOption())
     .option('--json', 'print one JSON object')
-  return addSavedOptions(command).action((path: string, options: InspectOptions) =>
-    run(() => runInspect(path, options)),
+  return addSavedOptions(command).action((path: string, words: string[], options: InspectOptions) =>
+    run((context) => {
+      checkAgainst(words, options)
+      return options.against === true
+        ? runAgainst(path, words, options, context)
+        : runInspect(path, options)
+    }),
   )
 }
 

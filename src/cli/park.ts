@@ -2,11 +2,9 @@
 import { resolve } from 'node:path'
 import { Command } from 'commander'
 import { PostcopyError } from '../errors.js'
-import { type Counters, now } from '../migration/index.js'
 import { migrationTarget, QmpServer, type QmpTarget } from '../monitor/index.js'
-import { type Manifest, Park } from '../park/index.js'
-import { printable, sentence } from '../printable.js'
-import { formatByteSize, TARGET_PAGE_SIZE } from '../units.js'
+import { Park } from '../park/index.js'
+import { sentence } from '../printable.js'
 import { bindQmp } from './bind.js'
 import { InClearWarning } from './in-clear-warning.js'
 import { nextCommand, uriForPeer } from './next-command.js'
@@ -23,11 +21,18 @@ import {
   uriOr,
 } from './options.js'
 import { output } from './output.js'
+import {
+  addParkQemuOptions,
+  checkNoQemuOptions,
+  type ParkQemuOptions,
+  runParkQemu,
+} from './park-qemu.js'
+import { inWords, progress, resultOf, settled } from './park-result.js'
 import type { CommandRun, RunAction } from './run-command.js'
 import { RefusalLog, describeRefusal, describeRefusals } from './refusal-log.js'
 import { StatusLine } from './status-line.js'
 
-interface ParkCommandOptions extends TlsOptions, QmpOptions, SavedFileOptions {
+interface ParkCommandOptions extends TlsOptions, QmpOptions, ParkQemuOptions, SavedFileOptions {
   to?: string
   from?: string
   recover?: string
@@ -52,12 +57,15 @@ export function definePark(run: RunAction): Command {
     .option('--recover <dir.incomplete>', 'continue a postcopy that broke off')
     .option('--json', 'print one JSON object at the end')
     .addOption(foreignDirectoryOption())
+  addParkQemuOptions(command)
   addSavedOptions(command, false)
   return addTlsOptions(addQmpOptions(command), 'listens')
     .addHelpText(
       'after',
       `
-In QEMU's monitor, while this command waits:
+With the QMP socket of a running QEMU (-qmp unix:vm.qmp,server=on,wait=off), one command does it all:
+  postcopy park --qemu unix:vm.qmp --to DIR
+Otherwise, in QEMU's monitor, while this command waits:
   migrate_set_capability postcopy-ram on    (only if you want to switch)
   migrate -d tcp:127.0.0.1:4444
   migrate_start_postcopy                    (at any time, or never)
@@ -66,7 +74,11 @@ A failure after the switch leaves DIR.incomplete; then QEMU must not be ended:
   migrate -r tcp:127.0.0.1:4444             (in QEMU's monitor)`,
     )
     .action((uri: string | undefined, options: ParkCommandOptions) =>
-      run((context) => runPark(uri, options, context)),
+      run((context) =>
+        options.qemu === undefined
+          ? runPark(uri, options, context)
+          : runParkQemu(uri, options, context),
+      ),
     )
 }
 
@@ -75,6 +87,7 @@ async function runPark(
   options: ParkCommandOptions,
   { scope, signals }: CommandRun,
 ): Promise<number> {
+  checkNoQemuOptions(options)
   const status = new StatusLine()
   scope.defer(() => status.end())
   const refusals = new RefusalLog({
@@ -209,54 +222,4 @@ function describe(file: string | undefined): ReadonlyMap<string, string> {
     ['active', 'receiving a VM'],
     ['postcopy-active', 'postcopy: its device state is on disk, receiving the other pages'],
   ])
-}
-
-/** Resolves at the last state, whatever it is. */
-async function settled(park: Park, onState: (state: string) => void): Promise<void> {
-  await new Promise<void>((resolve) => {
-    park.on('state', (state) => {
-      onState(state)
-      if (state === 'postcopy-paused') resolve()
-    })
-    if (park.state === 'postcopy-paused') resolve()
-    park.done.then(resolve, () => resolve())
-  })
-}
-
-function progress(counters: Counters): string {
-  if (counters.startedAt === 0) return ''
-  const { transferredBytes, normalPages, zeroPages } = counters
-  const rate = transferredBytes / Math.max(0.001, (now() - counters.startedAt) / 1000)
-  return `${formatByteSize(transferredBytes)} (${formatByteSize(rate)}/s), ${normalPages} pages, ${zeroPages} zero`
-}
-
-interface ParkResult {
-  readonly directory: string
-  readonly machineType: string
-  readonly way: string
-  readonly ramBytes: number
-  readonly dataBytes: number
-  readonly durationMs: number
-  readonly transferredBytes: number
-  readonly blocks: readonly { readonly name: string; readonly lengthBytes: number }[]
-}
-
-function resultOf(directory: string, manifest: Manifest): ParkResult {
-  const { machineType, way, blocks, statistics } = manifest
-  return {
-    directory,
-    machineType,
-    way,
-    ramBytes: blocks.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0),
-    dataBytes: blocks.reduce((sum, { dataPages }) => sum + dataPages * TARGET_PAGE_SIZE, 0),
-    durationMs: statistics.durationMs,
-    transferredBytes: statistics.transferredBytes,
-    blocks: blocks.map(({ name, lengthBytes }) => ({ name, lengthBytes })),
-  }
-}
-
-function inWords(result: ParkResult): string {
-  const { directory, machineType, ramBytes, dataBytes, durationMs } = result
-  const seconds = (durationMs / 1000).toFixed(2)
-  return `parked in ${directory}: a ${printable(machineType)} with ${formatByteSize(ramBytes)} of RAM, ${formatByteSize(dataBytes)} of it on disk, in ${seconds} s\n`
 }

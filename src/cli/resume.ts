@@ -25,11 +25,19 @@ import {
 import { noteIfChanged, openVm } from './open-vm.js'
 import { output } from './output.js'
 import { QemuLog } from './qemu-log.js'
+import {
+  addStartOptions,
+  checkStartOptions,
+  CloneHost,
+  type StartCommandOptions,
+  startHosts,
+} from './resume-start.js'
 import type { CommandRun, RunAction } from './run-command.js'
 import { StatusLine } from './status-line.js'
 import { openWorkingSet, saveWorkingSet } from './working-set.js'
 
-interface ResumeCommandOptions extends TlsOptions, QmpOptions, SavedFileOptions {
+interface ResumeCommandOptions
+  extends TlsOptions, QmpOptions, SavedFileOptions, StartCommandOptions {
   onDemand?: number | true
   bandwidth?: string
   pageSize?: ReadonlyMap<string, number>
@@ -46,7 +54,7 @@ interface ResumeCommandOptions extends TlsOptions, QmpOptions, SavedFileOptions 
 const QUIET_MS = 1000
 
 export function defineResume(run: RunAction): Command {
-  const command = new Command('resume')
+  const command: Command = new Command('resume')
     .summary('start a parked or saved VM in QEMU at once, and send its memory while it runs')
     .description(
       'Sends a parked VM, or one that QEMU or libvirt has saved to a file, to a QEMU that waits for ' +
@@ -58,9 +66,12 @@ export function defineResume(run: RunAction): Command {
     )
     .argument('<vm>', 'a directory made by postcopy park, or a saved file: see docs/saved-vms.md')
     .argument(
-      '<uri...>',
-      'where QEMU waits: tcp:HOST:PORT or unix:PATH',
-      (uri: string, before: string[] | undefined) => [...(before ?? []), uriOr()(uri)],
+      '[uri...]',
+      'where QEMU waits: tcp:HOST:PORT or unix:PATH; with --start, after --: the command of a QEMU',
+      (word: string, before: string[] | undefined) => {
+        const isWord = command.opts<ResumeCommandOptions>().start === true
+        return [...(before ?? []), isWord ? word : uriOr()(word)]
+      },
     )
     .option(
       '--on-demand [quiet]',
@@ -98,12 +109,15 @@ export function defineResume(run: RunAction): Command {
     )
     .addOption(foreignDirectoryOption())
     .option('--json', 'print one JSON object per QEMU')
+  addStartOptions(command)
   addSavedOptions(command)
   return addTlsOptions(addQmpOptions(command, '; for a single URI'), 'connects')
     .addHelpText(
       'after',
       `
-Start QEMU with the options of the parked one, and
+One command for a VM that postcopy park --qemu has parked:
+  postcopy resume DIR --start
+Otherwise, start QEMU with the options of the parked one, and
   -incoming defer -monitor stdio
 then, in its monitor:
   migrate_set_capability postcopy-ram on
@@ -138,7 +152,12 @@ async function runResume(
   options: ResumeCommandOptions,
   { scope, signals }: CommandRun,
 ): Promise<number> {
-  if (options.qmp !== undefined && uris.length > 1) {
+  checkStartOptions(options)
+  if (options.start !== true && uris.length === 0) {
+    throw new PostcopyError('ERR_USAGE', "missing required argument 'uri', or --start")
+  }
+  const targetCount = options.start === true ? (options.count ?? 1) : uris.length
+  if (options.qmp !== undefined && targetCount > 1) {
     throw new PostcopyError('ERR_USAGE', '--qmp works with a single URI only')
   }
   if (options.qemuLog !== undefined && uris.length > 1) {
@@ -165,7 +184,11 @@ async function runResume(
   const capabilities = { 'postcopy-preempt': options.preempt === true }
   const begin = options.recover === true ? recover : resume
   const workingSet = openWorkingSet(vm, options.workingSet, trust, status)
-  const clones = uris.map((uri) => {
+  const hosts =
+    options.start === true ? await startHosts(path, uris, options, { scope, status }) : undefined
+  const targets = hosts ?? uris.map((uri) => ({ uri }))
+  const clones = targets.map((target) => {
+    const { uri } = target
     const sending = {
       uri,
       parameters,
@@ -174,7 +197,9 @@ async function runResume(
     }
     const isRecovery = options.recover === true
     const send = (): Source => begin(vm, sending)
-    const clone = new Clone(vm, { uri, begin: send, isRecovery, qemuLog }, status)
+    const log = target instanceof CloneHost ? target : qemuLog
+    const clone = new Clone(vm, { uri, begin: send, isRecovery, qemuLog: log }, status)
+    if (target instanceof CloneHost) target.clone = clone
     scope.defer(() => clone.close())
     return clone
   })
@@ -192,9 +217,11 @@ async function runResume(
   scope.defer(() => status.end())
   status.follow(() => progress(clones))
   const results = await Promise.all(
-    clones.map(async (clone) => {
+    clones.map(async (clone, index) => {
       const result = await clone.result
-      if (options.json === true) output.json(result)
+      const isJson = options.json === true
+      const whole = (await hosts?.[index]?.conclude(result, isJson)) ?? result
+      if (isJson) output.json(whole)
       return result
     }),
   )

@@ -77,6 +77,7 @@ export {
   getSocketOption,
   listenUnixSocket,
   outstandingBytes,
+  peerProcessId,
   sendNow,
   setSocketOption,
   spinUntilReadable,

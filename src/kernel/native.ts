@@ -303,6 +303,7 @@ export interface NativeAddon {
   socketGet(fd: number, option: string): number
   socketOutstanding(fd: number): number
   socketSend(fd: number, bytes: Uint8Array): number
+  socketPeerPid(fd: number): number
   fdSpin(fd: number, otherFd: number, microseconds: number): number
   /** Returns a descriptor. */
   socketListenUnix(path: string, mode: number): number

@@ -51,6 +51,16 @@ export function outstandingBytes(fd: number): number {
 }
 
 /**
+ * Process id of the peer of a unix socket: of the process that listens there, or has connected. 0
+ * if it is in another pid namespace; -1 or 0 for another kind of socket.
+ *
+ * @see unix(7), `SO_PEERCRED`
+ */
+export function peerProcessId(fd: number): number {
+  return check(native().socketPeerPid(fd), 'getsockopt', () => `${fd}, SO_PEERCRED`)
+}
+
+/**
  * Makes a stream socket that listens on `path`. The file has `mode`, less the umask, from the
  * start; Node could set it only afterwards. Close the socket with {@link closeFd}, or pass it to a
  * server.

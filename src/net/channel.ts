@@ -340,7 +340,7 @@ function connected(socket: net.Socket, peer: string, patience: ConnectTimeout): 
 }
 
 /** The descriptor of a socket: Node has it only on the handle. */
-function descriptorOf(socket: net.Socket): number {
+export function descriptorOf(socket: net.Socket): number {
   const handle: unknown = Reflect.get(socket, '_handle')
   const fd: unknown = typeof handle === 'object' && handle !== null ? Reflect.get(handle, 'fd') : -1
   if (typeof fd !== 'number' || fd < 0) {

@@ -3,7 +3,7 @@
  * incoming connections. Knows no migration state.
  */
 export { BatchWriter } from './batch-writer.js'
-export { Channel } from './channel.js'
+export { Channel, descriptorOf } from './channel.js'
 export type { Consumer } from './channel.js'
 export { connect } from './connection.js'
 export { listenOn, removeStale } from './listen-on.js'

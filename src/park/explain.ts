@@ -126,6 +126,10 @@ function reasonIn(output: string): string | undefined {
   if (unknown !== undefined) {
     return `RAM block "${printable(unknown)}" is missing there: its device, or its romfile=, is`
   }
+  const [, longer] = /Missing section footer for ([^\n]+)/.exec(output) ?? []
+  if (longer !== undefined) {
+    return `the state of the device "${printable(longer.trim())}" has another length there: -smp differs, most likely its maxcpus=`
+  }
   const [, sent, local] =
     /Machine type received is '([^'\n]+)' and local is '([^'\n]+)'/.exec(output) ?? []
   if (sent !== undefined) {

@@ -5,6 +5,7 @@ import { Clone } from '../../src/cli/clone.js'
 import { PostcopyError } from '../../src/errors.js'
 import { ParkedVm, resume } from '../../src/park/index.js'
 import { parkedVm } from '../park/support.js'
+import type { Source } from '../../src/source/index.js'
 import { cleanups } from '../support/cleanup.js'
 import { silentListener } from '../support/silent-listener.js'
 import { Cli } from './support.js'
@@ -53,5 +54,24 @@ describe('one of several clones', () => {
       .split('\n')
       .map((line) => (JSON.parse(line) as { uri: string }).uri)
     assert.deepEqual(uris, [`unix:${directory}/nothing`, uri], stderr)
+  })
+
+  it('that gets no answer for a time has the likely reason', async () => {
+    const { directory } = await parkedVm()
+    const vm = ParkedVm.open(directory)
+    cleanups.add(() => vm.close())
+    const { uri, sent } = await silentListener()
+    const noted: string[] = []
+    const told = new Promise<void>((resolve) => {
+      const note = (text: string): void => {
+        noted.push(text)
+        resolve()
+      }
+      const begin = (): Source => resume(vm, { uri })
+      const clone = new Clone(vm, { uri, begin, isRecovery: false, noAnswerMs: 50 }, { note })
+      cleanups.add(() => clone.close())
+    })
+    await Promise.all([sent, told])
+    assert.match(noted[0] ?? '', /after 50 ms; .*multifd or postcopy-preempt is on at one end only/)
   })
 })

@@ -65,6 +65,13 @@ describe('resume --qemu-log', () => {
     assert.doesNotMatch(stderr, /cpu_common|-smp has to be/)
   })
 
+  it('explains a missing section footer by -smp maxcpus', async () => {
+    const log = join(await temporaryFolder(), 'log')
+    const words = 'qemu-system-x86_64: Missing section footer for 0000:00:01.3/piix4_pm\n'
+    const stderr = await refuse(log, () => writeFileSync(log, words))
+    assert.match(stderr, /"0000:00:01\.3\/piix4_pm" has another length there: .*maxcpus=/)
+  })
+
   it('waits for the last lines of a QEMU that closes its connections first', async () => {
     const log = join(await temporaryFolder(), 'log')
     writeFileSync(log, MISSING_CPU)

@@ -1,6 +1,7 @@
 import type { Target } from '../target.js'
 import { mainChannel, packages, preemptChannel, recoveredChannel, returnPath } from './decoders.js'
 import { destination } from './destination.js'
+import { qemuArguments, qemuOrigin } from './qemu.js'
 import { savedIndex, savedLibvirt, savedQcow2, savedStream } from './saved.js'
 import { source } from './source.js'
 import { description, json, manifest, workingSet } from './text.js'
@@ -16,6 +17,8 @@ export const targets: Readonly<Record<string, Target>> = {
   description,
   manifest,
   'working-set': workingSet,
+  'qemu-origin': qemuOrigin,
+  'qemu-arguments': qemuArguments,
   'saved-stream': savedStream,
   'saved-libvirt': savedLibvirt,
   'saved-qcow2': savedQcow2,
