@@ -14,7 +14,7 @@ export interface LinkState {
   /** Nothing passes in either direction, and nothing is closed. */
   isSilent: boolean
   /** The target's bytes are read and dropped. */
-  dropsAnswers: boolean
+  dropsAnswers: boolean | 'after-first'
 }
 
 /** To the thread, which answers with the same `id` when it is done. */

@@ -21,8 +21,11 @@ export interface LinkChange extends Omit<LinkOptions, 'host'> {
   target?: string
   /** A silent link: nothing passes in either direction, and nothing is closed. */
   isSilent?: boolean
-  /** The target's bytes are read and dropped; bytes to the target pass. */
-  dropsAnswers?: boolean
+  /**
+   * The target's bytes are read and dropped; bytes to the target pass. `after-first`: what the
+   * target sends first passes.
+   */
+  dropsAnswers?: boolean | 'after-first'
 }
 
 /**
@@ -41,7 +44,7 @@ export class LinkProxy {
   /** @param target - `tcp:HOST:PORT` or `unix:PATH`, to which connections are forwarded */
   static async listen(target: string, options: LinkOptions = {}): Promise<LinkProxy> {
     const { host = '127.0.0.1', cutAfterBytes = Infinity, latencyMs = 0 } = options
-    const state = {
+    const state: LinkState = {
       ...{ target: targetOf(target), cutAfterBytes, latencyMs },
       ...{ isSilent: false, dropsAnswers: false },
     }

@@ -17,13 +17,19 @@ class Flow {
   #heldBytes = 0
   #isFull = false
   #left: number
+  #hasPassed = false
   readonly #cutOff: () => void
-  readonly #isDropped: () => boolean
+  readonly #isDropped: (isFirst: boolean) => boolean
 
   constructor(
     from: net.Socket,
     to: net.Socket,
-    limits: { letsBytes: number; cutOff: () => void; isDropped: () => boolean },
+    limits: {
+      letsBytes: number
+      cutOff: () => void
+      /** @param isFirst - nothing has passed yet */
+      isDropped: (isFirst: boolean) => boolean
+    },
   ) {
     this.#from = from
     this.#to = to
@@ -46,7 +52,8 @@ class Flow {
   }
 
   #take(bytes: Buffer): void {
-    if (this.#isDropped()) return
+    if (this.#isDropped(!this.#hasPassed)) return
+    this.#hasPassed = true
     const lets = bytes.subarray(0, Math.min(this.#left, bytes.length))
     this.#left -= lets.length
     this.#heldBytes += lets.length
@@ -92,7 +99,8 @@ class Connection {
       new Flow(target, source, {
         letsBytes: Infinity,
         cutOff: () => undefined,
-        isDropped: () => state.dropsAnswers,
+        isDropped: (isFirst) =>
+          state.dropsAnswers === 'after-first' ? !isFirst : state.dropsAnswers,
       }),
     ]
   }

@@ -60,7 +60,7 @@ describe('a set-up that fails', () => {
         await once(waiting, 'listening')
         const given = { AT: at, DIR: join(folder, 'dir'), VM: vm, URI: `unix:${folder}/waiting` }
         const words = args.map((word) =>
-          Object.entries(given).reduce((text, [name, value]) => text.replace(name, value), word),
+          word.replace(/\b(?:AT|DIR|VM|URI)\b/, (name) => given[name as keyof typeof given]),
         )
         const { status, stderr } = await runInside(words)
         assert.equal(status, 1, stderr)

@@ -30,10 +30,10 @@ async function vmIsSent(path: string): Promise<void> {
 }
 
 describe('a signal', () => {
-  it('to resume before a silent destination answers makes no claim about the guest; a second one cleans up', async () => {
+  it('to resume before the destination confirms makes no claim about the guest; a second one cleans up', async () => {
     const { directory } = await parkedVm()
     const folder = await temporaryFolder()
-    const { uri } = await silentListener()
+    const { uri } = await silentListener(true)
     const cli = new Cli([
       'resume',
       directory,
@@ -146,7 +146,7 @@ describe('a signal', () => {
   it('that ends a command after an earlier signal is the one in the message and the status', async () => {
     const { directory } = await parkedVm()
     const folder = await temporaryFolder()
-    const { uri } = await silentListener()
+    const { uri } = await silentListener(true)
     const qmp = join(folder, 'qmp')
     const cli = new Cli(['resume', directory, uri, '--qmp', `unix:${qmp}`])
     await cli.seen(/QMP on/)

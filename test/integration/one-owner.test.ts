@@ -8,7 +8,6 @@ import { MachineError } from '../../src/errors.js'
 import { MemoryRegion } from '../../src/kernel/index.js'
 import type { MachineBlock, MigratableMachine } from '../../src/migration/machine.js'
 import { Park, ParkedVm } from '../../src/park/index.js'
-import { PageBitmap } from '../../src/ram/page-bitmap.js'
 import { Source, type SourceOptions } from '../../src/source/index.js'
 import { temporaryFolder } from '../cli/support.js'
 import { cleanups } from '../support/cleanup.js'
@@ -181,7 +180,6 @@ describe('an invalid machine', () => {
     'no region': (block) => [{ ...block, region: { id: 1 } }],
     'pages smaller than those of the region': (block) => [{ ...block, pageSizeBytes: 512 }],
     'a length that is not whole pages': (block) => [{ ...block, pageSizeBytes: 3 * 4096 }],
-    'a bitmap of another length': (block) => [{ ...block, available: new PageBitmap(7) }],
   }
   for (const [title, make] of Object.entries(wrong)) {
     it(`is refused before the migration starts: ${title}`, async () => {

@@ -30,7 +30,7 @@ describe('a resume whose answers are lost', function () {
     const { qemu, uri } = await Qemu.incoming(folder, countingPc(folder))
     const link = await LinkProxy.listen(uri)
     cleanups.add(() => link.close())
-    await link.change({ dropsAnswers: true })
+    await link.change({ dropsAnswers: 'after-first' })
     const lost = new Cli(['resume', directory, link.uri, '--on-demand', 'never', '--json'])
     await qemu.runs()
     await link.cut()
