@@ -7,7 +7,7 @@
  */
 import { createHash, randomBytes } from 'node:crypto'
 import { constants, fstatSync } from 'node:fs'
-import { open, rename, unlink } from 'node:fs/promises'
+import { lstat, open, rename, unlink } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { PostcopyError } from '../errors.js'
 import { type IndexFields, parseIndexFields } from './index-fields.js'
@@ -121,7 +121,30 @@ function bytesOf(rows: Float64Array): Uint8Array {
 }
 
 /**
- * Writes an index atomically. Others cannot read it. It is not synced, because its checksum finds an
+ * Why an index must not replace what has this name.
+ *
+ * @returns undefined for a name that is free, and for an index, damaged or not
+ */
+export async function findObstacle(file: string): Promise<string | undefined> {
+  try {
+    // Opening a device or a FIFO may have effects.
+    if (!(await lstat(file)).isFile()) return 'it exists and is not a regular file'
+    const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
+    const handle = await open(file, flags)
+    try {
+      const { buffer } = await handle.read(Buffer.alloc(MAGIC.length), 0, MAGIC.length, 0)
+      return MAGIC.equals(buffer) ? undefined : 'it exists and is not an index'
+    } finally {
+      await handle.close()
+    }
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? String(error)
+    return code === 'ENOENT' ? undefined : code
+  }
+}
+
+/**
+ * Writes an index atomically. The caller has asked {@link findObstacle}. Others cannot read it. It is not synced, because its checksum finds an
  * index that a power failure has cut.
  *
  * @throws Error of the file system with `code`; nothing is left then

@@ -1,7 +1,7 @@
 /** The body of a plain stream, by its index where that fits, or by a pass over the stream. */
 import type { ByteSource, FileBytes } from './file-bytes.js'
 import type { Cursor } from './cursor.js'
-import { type StreamIndex, readIndex, writeIndex } from './index-file.js'
+import { type StreamIndex, findObstacle, readIndex, writeIndex } from './index-file.js'
 import { bitmapOf } from './page-table.js'
 import { PostcopyError } from '../errors.js'
 import { digestOf, samplesFit, takeSamples } from './samples.js'
@@ -28,21 +28,29 @@ export interface IndexReport {
   readonly reason?: string
 }
 
+/** Where an index belongs. */
+export interface IndexPlace {
+  readonly file: string
+  /** Whether the user has named the file. */
+  readonly isNamed: boolean
+}
+
 /**
  * @param cursor - after the block list
- * @throws SavedFileError
+ * @throws SavedFileError; PostcopyError `ERR_FILE_EXISTS` if the user has named a file that is no index
  */
 export async function readIndexedBody(
   cursor: Cursor,
   head: StreamHead,
   file: FileBytes,
-  indexFile: string,
+  { file: indexFile, isNamed }: IndexPlace,
 ): Promise<{ body: StreamBody; index: IndexReport }> {
   const known = await readIndex(indexFile)
   if (known !== undefined) {
     const body = await bodyByIndex(cursor, head, file, known)
     if (body !== undefined) return { body, index: { file: indexFile, state: 'used' } }
   }
+  if (isNamed) await checkName(indexFile)
   const body = await readBody(cursor, head)
   const reason = await keepIndex(indexFile, await indexOf(body, head, cursor.source, file))
   if (reason === undefined) return { body, index: { file: indexFile, state: 'made' } }
@@ -119,11 +127,20 @@ async function indexOf(
   }
 }
 
+/** Before the pass, which may take minutes. */
+async function checkName(file: string): Promise<void> {
+  const reason = await findObstacle(file)
+  if (reason?.startsWith('it exists') !== true) return
+  const advice = 'choose another file for the index, or remove this one'
+  throw new PostcopyError('ERR_FILE_EXISTS', `${file}: ${reason}: ${advice}`)
+}
+
 /** @returns why it was not kept */
 async function keepIndex(file: string, index: StreamIndex): Promise<string | undefined> {
   try {
-    await writeIndex(file, index)
-    return undefined
+    const obstacle = await findObstacle(file)
+    if (obstacle === undefined) await writeIndex(file, index)
+    return obstacle
   } catch (error) {
     if (error instanceof PostcopyError) throw error
     return (error as NodeJS.ErrnoException).code ?? String(error)

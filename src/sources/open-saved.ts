@@ -3,7 +3,7 @@ import type { PageBitmap } from '../ram/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { Cursor } from './cursor.js'
 import { FileBytes } from './file-bytes.js'
-import { type IndexReport, readIndexedBody } from './indexed-body.js'
+import { type IndexPlace, type IndexReport, readIndexedBody } from './indexed-body.js'
 import { streamPlace } from './index-file.js'
 import { type LibvirtImage, readLibvirtImage } from './libvirt.js'
 import { Scratch, fileRuns, mappedRuns, stateRuns } from './page-runs.js'
@@ -21,7 +21,10 @@ export interface SavedOptions {
   readonly offset?: number
   /** Name or id of a snapshot of a qcow2 image; default the only one. */
   readonly snapshot?: string
-  /** File for the index of a stream; false: it is neither read nor written; default beside the file. */
+  /**
+   * File for the index of a stream; false: it is neither read nor written; default beside the file.
+   * A file that exists and is not an index is never replaced.
+   */
   readonly index?: string | false
 }
 
@@ -127,7 +130,8 @@ interface SavedContents {
  * Opens a saved VM. A plain stream is read once to index its pages, unless an index is there.
  *
  * @throws SavedFileError that names the file, the offset and the field; PostcopyError with the errno
- *   name if the file cannot be opened or read
+ *   name if the file cannot be opened or read; `ERR_FILE_EXISTS` if the option `index` names a file
+ *   that is not an index
  */
 export async function openSaved(path: string, options: SavedOptions = {}): Promise<SavedImage> {
   const file = FileBytes.open(path)
@@ -193,8 +197,8 @@ async function readStreamAt(
   const cursor = new Cursor(file, begin)
   const head = await readHead(cursor)
   if (head.isMappedRam) return { file, format, head, place, body: await readBody(cursor, head) }
-  const indexFile = options.index ?? `${place}.postcopy-index`
-  return { file, format, head, place, ...(await bodyOf(cursor, head, file, indexFile)) }
+  const indexPlace = indexPlaceOf(place, options)
+  return { file, format, head, place, ...(await bodyOf(cursor, head, file, indexPlace)) }
 }
 
 async function readSnapshotState(file: FileBytes, options: SavedOptions): Promise<SavedContents> {
@@ -206,19 +210,23 @@ async function readSnapshotState(file: FileBytes, options: SavedOptions): Promis
   const stream = new Cursor(state, 0)
   const head = await readHead(stream)
   const place = streamPlace(file.path, { offset, snapshot: snapshot.id })
-  const indexFile = options.index ?? `${place}.postcopy-index`
-  const indexed = await bodyOf(stream, head, file, indexFile)
+  const indexed = await bodyOf(stream, head, file, indexPlaceOf(place, options))
   return { file, format: 'qcow2', head, place, ...indexed, state, snapshot }
+}
+
+function indexPlaceOf(place: string, { index }: SavedOptions): IndexPlace | undefined {
+  if (index === false) return undefined
+  return { file: index ?? `${place}.postcopy-index`, isNamed: index !== undefined }
 }
 
 async function bodyOf(
   cursor: Cursor,
   head: StreamHead,
   file: FileBytes,
-  indexFile: string | false,
+  place: IndexPlace | undefined,
 ): Promise<{ body: StreamBody; index?: IndexReport }> {
-  if (indexFile === false) return { body: await readBody(cursor, head) }
-  return readIndexedBody(cursor, head, file, indexFile)
+  if (place === undefined) return { body: await readBody(cursor, head) }
+  return readIndexedBody(cursor, head, file, place)
 }
 
 async function blocksOf(

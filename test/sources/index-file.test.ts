@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import {
   appendFileSync,
   chmodSync,
   copyFileSync,
+  lstatSync,
   mkdirSync,
   readFileSync,
   readdirSync,
@@ -12,6 +14,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
+import type { PostcopyError } from '../../src/errors.js'
 import { decodeIndex, encodeIndex } from '../../src/sources/index-file.js'
 import { ramSection, streamOf } from './short-images.js'
 import { bytesOf, opened, save } from './support.js'
@@ -128,19 +131,49 @@ describe('the index of a stream', () => {
     const link = join(dirname(other), 'link')
     copyFileSync(file, join(dirname(other), 'target'))
     symlinkSync(join(dirname(other), 'target'), link)
-    assert.equal(await stateOf(other, link), 'made')
-    assert.equal(statSync(link).isFile(), true)
+    await assert.rejects(stateOf(other, link), { code: 'ERR_FILE_EXISTS' })
+    assert.equal(lstatSync(link).isSymbolicLink(), true)
   })
 
   it('that cannot be written is no error: it says why', async () => {
     const path = await save(streamWith(0x11))
-    const folder = join(dirname(path), 'folder')
-    mkdirSync(folder)
-    const image = await opened(path, { index: folder })
-    assert.deepEqual(image.index, { file: folder, state: 'not-kept', reason: 'EISDIR' })
+    const file = join(dirname(path), 'no', 'index')
+    const image = await opened(path, { index: file })
+    assert.deepEqual(image.index, { file, state: 'not-kept', reason: 'ENOENT' })
     assert.deepEqual(bytesOf(image), { 1: 0x11 })
-    const missing = await opened(path, { index: join(folder, 'no', 'index') })
-    assert.equal(missing.index?.reason, 'ENOENT')
-    assert.deepEqual(readdirSync(dirname(path)).sort(), ['folder', 'saved'])
+    assert.deepEqual(readdirSync(dirname(path)), ['saved'])
+  })
+
+  it('never replaces a file that the user has named and that is not an index', async () => {
+    const path = await save(streamWith(0x11))
+    const [text, empty, folder, fifo, link] = ['text', 'empty', 'folder', 'fifo', 'link'].map(
+      (name) => join(dirname(path), name),
+    ) as [string, string, string, string, string]
+    writeFileSync(text, 'postcopy notes')
+    writeFileSync(empty, '')
+    mkdirSync(folder)
+    execFileSync('mkfifo', [fifo])
+    symlinkSync('/dev/null', link)
+    for (const file of [path, text, empty, folder, fifo, link, '/dev/null']) {
+      const { ino, size } = lstatSync(file)
+      await assert.rejects(stateOf(path, file), (error: PostcopyError) => {
+        assert.equal(error.code, 'ERR_FILE_EXISTS')
+        assert.match(error.message, /exists and is not an? .*: choose another file for the index/)
+        return true
+      })
+      assert.deepEqual([lstatSync(file).ino, lstatSync(file).size], [ino, size], file)
+    }
+    assert.equal(await stateOf(path), 'made')
+  })
+
+  it('is not kept if another file has its name beside the stream, and says so', async () => {
+    const path = await save(streamWith(0x11))
+    const file = `${path}.postcopy-index`
+    writeFileSync(file, 'notes')
+    const image = await opened(path)
+    const reason = 'it exists and is not an index'
+    assert.deepEqual(image.index, { file, state: 'not-kept', reason })
+    assert.deepEqual(bytesOf(image), { 1: 0x11 })
+    assert.equal(readFileSync(file, 'utf8'), 'notes')
   })
 })
