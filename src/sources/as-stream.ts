@@ -1,5 +1,6 @@
 /** A saved VM as a plain stream of QEMU, whatever its format: what `migrate "exec:cat"` writes. */
 import { read } from 'node:fs'
+import { setImmediate as yieldToLoop } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import {
   encode,
@@ -49,7 +50,13 @@ export async function* streamOf(image: SavedImage): AsyncGenerator<Uint8Array> {
     encodeSectionPart(out, id)
   })
   const pages = new PageWriter(image)
-  for (const block of blocks) yield* pages.write(block)
+  for (const block of blocks) {
+    for await (const piece of pages.write(block)) {
+      yield piece
+      // Zero pages wait for no read, and the reader may be stopped meanwhile.
+      await yieldToLoop()
+    }
+  }
   yield encode((out) => {
     endSection(out, id)
     encodeSectionEnd(out, id)
