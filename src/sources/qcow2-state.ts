@@ -11,7 +11,7 @@ import { SavedFileError } from './saved-error.js'
 
 /** Columns of an extent: offset in the state, offset in the file, length. */
 const Extent = { stride: 3, offset: 0, fileOffset: 1, lengthBytes: 2 } as const
-/** Instead of an offset in the file: clusters that are not allocated. An error when they are read. */
+/** Instead of an offset in the file: a cluster that is not allocated. An error when it is read. */
 const HOLE = -1
 /** Extents take 48 MiB then. */
 const MOST_EXTENTS = 2 ** 21
@@ -88,6 +88,10 @@ export class Qcow2State implements ByteSource {
     }
   }
 
+  /**
+   * Ends at the first hole, because no complete state has one. So the time depends on what is in the
+   * file, and not on the length that it announces.
+   */
   async #map(header: Qcow2Header, snapshot: Snapshot): Promise<void> {
     const { clusterBytes, hasExtendedL2, imageOffset } = header
     const entryBytes = hasExtendedL2 ? 16 : 8
@@ -105,19 +109,19 @@ export class Qcow2State implements ByteSource {
       const what = `L1 entry ${first + index}`
       l1.at += 8
       if (entry.offset === 0) {
-        const begin = index * spanBytes
-        this.#add(begin, HOLE, Math.min(spanBytes, this.endOffset - begin))
-        continue
+        this.#endAt(index * spanBytes)
+        return
       }
       const offset = this.#checked(entry.offset, clusterBytes, header, what)
       if ((await this.#file.read(table, offset)) < clusterBytes) {
         this.#refuse('truncated', `${what}: its L2 table at ${offset} is outside the file`)
       }
-      this.#mapTable(table, index * spanBytes, header)
+      if (!this.#mapTable(table, index * spanBytes, header)) return
     }
   }
 
-  #mapTable(table: Uint8Array, begin: number, header: Qcow2Header): void {
+  /** @returns whether it has no hole */
+  #mapTable(table: Uint8Array, begin: number, header: Qcow2Header): boolean {
     const { clusterBytes, hasExtendedL2 } = header
     const entryBytes = hasExtendedL2 ? 16 : 8
     const end = Math.min(this.endOffset, begin + (table.length / entryBytes) * clusterBytes)
@@ -127,8 +131,8 @@ export class Qcow2State implements ByteSource {
       const entry = entryAt(table, at)
       if (entry.isCompressed) this.#refuse('refused', `${what} is compressed`)
       if (entry.offset === 0 || (entry.isZero && !hasExtendedL2)) {
-        this.#add(offset, HOLE, needed)
-        continue
+        this.#endAt(offset)
+        return false
       }
       const fileOffset = this.#checked(entry.offset, needed, header, what)
       if (hasExtendedL2 && !isAllocated(table, at, Math.ceil((needed * 32) / clusterBytes))) {
@@ -136,6 +140,12 @@ export class Qcow2State implements ByteSource {
       }
       this.#add(offset, fileOffset, needed)
     }
+    return true
+  }
+
+  /** Notes the first hole; what follows is not looked up. */
+  #endAt(offset: number): void {
+    this.#add(offset, HOLE, this.endOffset - offset)
   }
 
   /** The offset in the file of something that the image must contain. */
@@ -153,7 +163,7 @@ export class Qcow2State implements ByteSource {
   #add(offset: number, fileOffset: number, lengthBytes: number): void {
     const last = (this.#count - 1) * Extent.stride
     const lastBytes = this.#extents[last + Extent.lengthBytes] ?? 0
-    const next = fileOffset === HOLE ? HOLE : fileOffset - lastBytes
+    const next = fileOffset - lastBytes
     if (this.#count > 0 && this.#extents[last + Extent.fileOffset] === next) {
       this.#extents[last + Extent.lengthBytes] = lastBytes + lengthBytes
       return

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { readdirSync } from 'node:fs'
+import { readdirSync, truncateSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { ramSection, streamOf } from './short-images.js'
 import { type Qcow2Parts, type SnapshotParts, qcow2Of } from './short-qcow2.js'
@@ -102,5 +102,19 @@ describe('a snapshot in a qcow2 image', () => {
     const message =
       /cluster is not allocated \(at offset 4608 of the state of snapshot "one" \(1\)\)/
     await refuses(path, 'ERR_SAVED_DAMAGED', message)
+  })
+
+  it('is refused at once if the file announces a state that it does not have', async () => {
+    const bytes = Buffer.from(qcow2Of({ snapshots: [snapshot] }))
+    const entry = bytes.indexOf('1one') - 64
+    // The L1 table is in a hole of a sparse file, too.
+    bytes.writeBigUInt64BE(2n ** 39n, entry)
+    bytes.writeUInt32BE(2 ** 25 + 100, entry + 8)
+    bytes.writeBigUInt64BE(2n ** 40n, entry + 40)
+    const path = await save(bytes)
+    truncateSync(path, 2 ** 40 + 2 ** 20)
+    const begin = performance.now()
+    await refuses(path, 'ERR_SAVED_DAMAGED', /not allocated \(at offset 0 of the state of snapshot/)
+    assert(performance.now() - begin < 1000, `${performance.now() - begin} ms`)
   })
 })
