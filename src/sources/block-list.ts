@@ -93,7 +93,9 @@ async function readMappedList(cursor: Cursor, hasAddresses: boolean): Promise<He
   if (flags !== RamFlag.memSize || total <= 0) {
     cursor.refuse('damaged', 'START of ram begins without the list of RAM blocks', start)
   }
-  checkRamBytes(cursor, total, MOST_RAM_BYTES, start)
+  // The bitmap was written: it takes more than 64 MiB only in a file with as many bytes on disk.
+  const described = cursor.source.allocatedBytes * 8 * TARGET_PAGE_SIZE
+  checkRamBytes(cursor, total, Math.max(LEAST_RAM_LIMIT_BYTES, described), start)
   // RAM that is shared is not in the file, but is counted; its block is refused.
   if (total >= cursor.source.endOffset && !hasAddresses) {
     const what = `the file is shorter than its ${hex(total)} bytes of RAM`

@@ -14,6 +14,8 @@ export interface ByteSource {
   readonly path: string
   /** Offset after the last byte. */
   readonly endOffset: number
+  /** Bytes that are not in holes: what was really written. */
+  readonly allocatedBytes: number
   /** What an offset is an offset of, for errors; undefined for the file itself. */
   readonly inside: string | undefined
   /** Reads until `target` is full or the bytes end; returns the number of bytes read. */
@@ -24,6 +26,7 @@ export class FileBytes implements ByteSource {
   readonly path: string
   readonly fd: number
   readonly endOffset: number
+  readonly allocatedBytes: number
   readonly inside = undefined
   /** Time of the last change, in nanoseconds. */
   readonly modifiedNs: bigint
@@ -52,6 +55,9 @@ export class FileBytes implements ByteSource {
     this.fd = fd
     this.isBlockDevice = stat.isBlockDevice()
     this.endOffset = this.isBlockDevice ? deviceBytes(path, stat) : Number(stat.size)
+    this.allocatedBytes = this.isBlockDevice
+      ? this.endOffset
+      : Math.min(this.endOffset, Number(stat.blocks) * SECTOR_BYTES)
     this.modifiedNs = stat.mtimeNs
   }
 

@@ -22,6 +22,7 @@ const OFFSET_LOW_MASK = 0xfffffe00
 export class Qcow2State implements ByteSource {
   readonly path: string
   readonly endOffset: number
+  readonly allocatedBytes: number
   readonly inside: string
   readonly #file: ByteSource
   #extents = new Float64Array(64 * Extent.stride)
@@ -48,6 +49,7 @@ export class Qcow2State implements ByteSource {
     this.path = file.path
     this.#file = file
     this.endOffset = stateBytes
+    this.allocatedBytes = Math.min(stateBytes, file.allocatedBytes)
     this.inside = ` of the state of snapshot "${name}" (${id})`
   }
 

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { truncateSync } from 'node:fs'
 import { libvirtImage, mappedRam } from './short-images.js'
 import { bytesOf, opened, refuses, save } from './support.js'
 
@@ -81,5 +82,28 @@ describe('a mapped-ram file', () => {
     const place = new RegExp(`at offset ${AT.header}\\)`)
     await refuses(path, 'ERR_SAVED_DAMAGED', place)
     await refuses(await changed(PAGES_AT, 2n ** 40n), 'ERR_SAVED_TRUNCATED', /before the last page/)
+  })
+
+  it('that announces more RAM than its bytes on disk can describe is refused in time', async () => {
+    const announcing = async (ramBytes: number): Promise<string> => {
+      const bytes = Buffer.from(mappedRam())
+      const pagesOffset = 2 ** 28
+      bytes.writeBigUInt64BE(BigInt(ramBytes + 4), AT.total)
+      bytes.writeBigUInt64BE(BigInt(ramBytes), AT.total + 10)
+      bytes.writeBigUInt64BE(BigInt(pagesOffset), PAGES_AT)
+      const path = await save(bytes.subarray(0, BITS_AT))
+      truncateSync(path, pagesOffset + ramBytes + 4096)
+      return path
+    }
+    const begin = performance.now()
+    const path = await announcing(2 ** 41 + 4096)
+    await refuses(path, 'ERR_SAVED_DAMAGED', /more than this file can hold/)
+    // The bitmap of this much takes 64 MiB; no section ends after its pages.
+    await refuses(
+      await announcing(2 ** 41),
+      'ERR_SAVED_DAMAGED',
+      /section START of ram has records/,
+    )
+    assert(performance.now() - begin < 1000, `${performance.now() - begin} ms`)
   })
 })

@@ -27,11 +27,13 @@ class Bytes implements ByteSource {
   readonly path = PATH
   readonly inside = undefined
   readonly endOffset: number
+  readonly allocatedBytes: number
   readonly #bytes: Uint8Array
 
   constructor(bytes: Uint8Array) {
     this.#bytes = bytes
     this.endOffset = bytes.length
+    this.allocatedBytes = bytes.length
   }
 
   read(target: Uint8Array, offset: number): Promise<number> {
