@@ -15,7 +15,7 @@ import type { StoredVm } from './stored-vm.js'
 import type { VmRecord } from './working-set-file.js'
 
 export interface SavedVmOptions extends SavedOptions {
-  /** Host page size of RAM blocks in the destination QEMU, in bytes; a file does not tell it. */
+  /** Host page size of RAM blocks in the destination QEMU, in bytes. A saved file does not contain it. */
   pageSizes?: ReadonlyMap<string, number>
 }
 

@@ -151,8 +151,8 @@ async function readMappedBlock(cursor: Cursor, hasAddresses: boolean): Promise<H
   if (bitmapOffset !== cursor.offset) {
     damaged(
       `its bitmap is at ${hex(bitmapOffset)}, not after its header at ${hex(cursor.offset)}. The ` +
-        'offsets are those of the file: it cannot be read if it was copied behind or out of ' +
-        'something',
+        'offsets are those of the file it was saved to: it cannot be read if its stream was moved ' +
+        'to another offset',
     )
   }
   const pageCount = lengthBytes / TARGET_PAGE_SIZE

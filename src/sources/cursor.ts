@@ -15,7 +15,7 @@ export class Cursor {
   readonly source: ByteSource
   /** The window: `bytes[at..end)` are the next bytes of the file. */
   bytes: Uint8Array<ArrayBuffer> = new Uint8Array(0)
-  /** Index of the next byte. May be behind `end`, after bytes were skipped. */
+  /** Index of the next byte. Greater than `end` after a skip past the window. */
   at = 0
   end = 0
   /** Offset of `bytes[0]` in the source. */

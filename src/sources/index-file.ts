@@ -10,8 +10,9 @@ import { constants, fstatSync } from 'node:fs'
 import { lstat, open, rename, unlink } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { PostcopyError } from '../errors.js'
+import { TARGET_PAGE_SIZE } from '../units.js'
 import { type IndexFields, parseIndexFields } from './index-fields.js'
-import { PageRow } from './page-table.js'
+import { PageRow, RECORD_BYTES } from './page-table.js'
 
 const MAGIC = Buffer.from('postcopy-index\n')
 const VERSION = 1
@@ -86,7 +87,11 @@ export function decodeIndex(bytes: Uint8Array): StreamIndex {
   let at = 0
   const rows = counts.map((count) => all.subarray(at, (at += count)))
   for (const [index, block] of fields.blocks.entries()) {
-    checkRows(rows[index] ?? new Float64Array(0), block.lengthBytes / 4096, fields.endOffset)
+    checkRows(
+      rows[index] ?? new Float64Array(0),
+      block.lengthBytes / TARGET_PAGE_SIZE,
+      fields.endOffset,
+    )
   }
   return { fields, rows }
 }
@@ -98,7 +103,7 @@ function checkRows(rows: Float64Array, pageCount: number, endOffset: number): vo
     const count = rows[at + PageRow.pageCount] ?? 0
     const offset = rows[at + PageRow.offset] ?? 0
     const isWhole = [first, count, offset].every((value) => Number.isSafeInteger(value))
-    const end = offset + (count - 1) * 4104 + 4096
+    const end = offset + (count - 1) * RECORD_BYTES + TARGET_PAGE_SIZE
     if (!isWhole || first < next || count < 1 || first + count > pageCount) throw bad('a row')
     if (offset < 1 || end > endOffset) throw bad('a row')
     next = first + count

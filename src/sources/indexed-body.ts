@@ -1,9 +1,10 @@
 /** The body of a plain stream, by its index where that fits, or by a pass over the stream. */
+import { PostcopyError } from '../errors.js'
+import { TARGET_PAGE_SIZE } from '../units.js'
 import type { ByteSource, FileBytes } from './file-bytes.js'
 import type { Cursor } from './cursor.js'
 import { type StreamIndex, findObstacle, readIndex, writeIndex } from './index-file.js'
-import { bitmapOf } from './page-table.js'
-import { PostcopyError } from '../errors.js'
+import { PageRow, bitmapOf } from './page-table.js'
 import { digestOf, samplesFit, takeSamples } from './samples.js'
 import {
   MOST_DESCRIPTION_BYTES,
@@ -87,7 +88,7 @@ async function bodyByIndex(
   const pages = await Promise.all(
     rows.map(async (one, index) => {
       const lengthBytes = head.blocks[index]?.lengthBytes ?? 0
-      return { rows: one, data: await bitmapOf(one, lengthBytes / 4096) }
+      return { rows: one, data: await bitmapOf(one, lengthBytes / TARGET_PAGE_SIZE) }
     }),
   )
   return {
@@ -120,7 +121,7 @@ async function indexOf(
       blocks: head.blocks.map(({ name, lengthBytes }, index) => ({
         name,
         lengthBytes,
-        rowCount: (pages[index]?.rows.length ?? 0) / 3,
+        rowCount: (pages[index]?.rows.length ?? 0) / PageRow.stride,
       })),
     },
     rows: pages.map(({ rows }) => rows),

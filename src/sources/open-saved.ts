@@ -56,7 +56,7 @@ export class SavedImage {
   readonly blocks: readonly SavedBlock[]
   /** QEMU's run state when it was saved, such as `running`; libvirt's image always says `paused`. */
   readonly runState: string | undefined
-  /** Whether the guest ran when it was saved; undefined if the file does not tell. */
+  /** Whether the guest ran when it was saved; undefined if that is not in the file. */
   readonly wasRunning: boolean | undefined
   readonly libvirt: LibvirtImage | undefined
   readonly snapshot: Snapshot | undefined

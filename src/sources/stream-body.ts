@@ -4,7 +4,7 @@
  */
 import { ElementType, RAM_FLAGS_MASK, RamFlag, SECTION_FOOTER } from '../stream/index.js'
 import { DeviceTailCollector, sizeDevices, u32At } from '../stream/internal.js'
-import { hex } from '../units.js'
+import { TARGET_PAGE_SIZE, hex } from '../units.js'
 import type { Cursor } from './cursor.js'
 import { type PageRows, PageRow } from './page-table.js'
 import { RecordIndex } from './record-index.js'
@@ -64,7 +64,7 @@ class SectionReader {
   async pages(): Promise<PageRows[]> {
     const pages: PageRows[] = []
     for (const { lengthBytes, table } of this.#index.blocks) {
-      pages.push(await table.finish(lengthBytes / 4096))
+      pages.push(await table.finish(lengthBytes / TARGET_PAGE_SIZE))
     }
     return pages
   }

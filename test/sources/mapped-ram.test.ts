@@ -31,7 +31,7 @@ describe('a mapped-ram file', () => {
     assert.deepEqual(bytesOf(moved), { 0: 0x11, 2: 0x33 })
     const copied = Buffer.concat([new Uint8Array(77), mappedRam()])
     const path = await save(copied)
-    await refuses(path, 'ERR_SAVED_DAMAGED', /copied behind or out of something/, { offset: 77 })
+    await refuses(path, 'ERR_SAVED_DAMAGED', /moved to another offset/, { offset: 77 })
   })
 
   it("behind libvirt's header is read in place", async () => {
