@@ -22,6 +22,8 @@ export interface IndexFields {
   }
   /** Length of the description after the devices; 0: none. */
   readonly descriptionBytes: number
+  /** Whether the stream has an END of `ram`, and nothing follows it. */
+  readonly isPlain: boolean
   readonly blocks: readonly {
     readonly name: string
     readonly lengthBytes: number
@@ -48,6 +50,7 @@ export function parseIndexFields(text: string): IndexFields {
       sha256: textOf(devices, 'sha256'),
     },
     descriptionBytes: countOf(fields, 'descriptionBytes'),
+    isPlain: flagOf(fields, 'isPlain'),
     blocks: listOf(fields, 'blocks').map((block) => ({
       name: textOf(block, 'name'),
       lengthBytes: countOf(block, 'lengthBytes'),
@@ -72,6 +75,12 @@ function listOf(fields: Fields, name: string): Fields[] {
 function countOf(fields: Fields, name: string): number {
   const value = fields[name]
   if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) throw bad(name)
+  return value
+}
+
+function flagOf(fields: Fields, name: string): boolean {
+  const value = fields[name]
+  if (typeof value !== 'boolean') throw bad(name)
   return value
 }
 

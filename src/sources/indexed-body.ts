@@ -66,7 +66,7 @@ async function bodyByIndex(
   { fields, rows }: StreamIndex,
 ): Promise<StreamBody | undefined> {
   const { source } = cursor
-  const { devices, descriptionBytes, blocks } = fields
+  const { devices, descriptionBytes, isPlain, blocks } = fields
   const isSame =
     fields.fileBytes === file.endOffset &&
     (file.isBlockDevice || fields.modifiedNs === String(file.modifiedNs)) &&
@@ -96,6 +96,7 @@ async function bodyByIndex(
     devicesOffset: devices.offset,
     devices: state,
     description: descriptionBytes === 0 ? undefined : text,
+    isPlain,
   }
 }
 
@@ -105,7 +106,7 @@ async function indexOf(
   source: ByteSource,
   file: FileBytes,
 ): Promise<StreamIndex> {
-  const { devices, devicesOffset, description, pages } = body
+  const { devices, devicesOffset, description, isPlain, pages } = body
   return {
     fields: {
       fileBytes: file.endOffset,
@@ -118,6 +119,7 @@ async function indexOf(
         sha256: digestOf(devices),
       },
       descriptionBytes: description?.length ?? 0,
+      isPlain,
       blocks: head.blocks.map(({ name, lengthBytes }, index) => ({
         name,
         lengthBytes,

@@ -86,7 +86,7 @@ export class SavedImage {
     this.libvirt = libvirt
     this.snapshot = snapshot
     this.index = index
-    this.isPlainStream = format === 'stream' && body.isPlain === true && place === file.path
+    this.isPlainStream = format === 'stream' && body.isPlain && place === file.path
     this.#file = file
     this.#scratch = scratch
   }

@@ -27,8 +27,8 @@ export interface StreamBody {
   readonly devices: Uint8Array
   /** JSON with the sizes of the devices, if the stream has it. */
   readonly description: Uint8Array | undefined
-  /** Whether the stream has an END of `ram`, and nothing follows it; undefined: not known. */
-  readonly isPlain?: boolean
+  /** Whether the stream has an END of `ram`, and nothing follows it. */
+  readonly isPlain: boolean
 }
 
 /**

@@ -56,6 +56,23 @@ describe('the index of a stream', () => {
     await assert.rejects(stateOf(path, elsewhere), { code: 'ERR_SAVED_REFUSED' })
   })
 
+  it('keeps whether the whole file is a plain stream', async () => {
+    const sections = (out: Parameters<typeof ramSection>[0]): void => {
+      ramSection(out, 'part', [[1, 0x11]])
+    }
+    const files: readonly [bytes: Uint8Array, isPlain: boolean][] = [
+      [streamWith(0x11), true],
+      [Buffer.concat([streamWith(0x11), Buffer.from('x')]), false],
+      [streamOf({ sections }), false],
+    ]
+    for (const [bytes, isPlain] of files) {
+      const path = await save(bytes)
+      assert.equal((await opened(path)).isPlainStream, isPlain)
+      const again = await opened(path)
+      assert.deepEqual([again.index?.state, again.isPlainStream], ['used', isPlain])
+    }
+  })
+
   it('may be kept elsewhere, and is written where its name has blanks and quotes', async () => {
     const path = await save(streamWith(0x11))
     const elsewhere = join(dirname(path), 'an "index"\n of it')

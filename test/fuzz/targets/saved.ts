@@ -191,6 +191,7 @@ const index = encodeIndex({
     samples: [{ offset: 0, sha256: 'a' }],
     devices: { offset: 50_000, lengthBytes: 100, sha256: 'b' },
     descriptionBytes: 10,
+    isPlain: true,
     blocks: [{ name: 'm', lengthBytes: 32_768, rowCount: 2 }],
   },
   rows: [Float64Array.of(0, 2, 100, 5, 1, 20_000)],
