@@ -165,6 +165,13 @@ export function addSavedOptions(command: Command, hasIndex = true): Command {
   )
 }
 
+export function cacheOption(): Option {
+  return new Option(
+    '--cache <dir>',
+    'directory that a compressed file is unpacked into, once; default: FILE.parked. A pipe and - (standard input) need it',
+  )
+}
+
 /** The options that were given, without those of other commands. */
 export function savedOptionsOf(options: SavedFileOptions): SavedFileOptions {
   const { offset, snapshot, index } = options

@@ -2,7 +2,6 @@
 import { resolve } from 'node:path'
 import { Command } from 'commander'
 import { PostcopyError } from '../errors.js'
-import { type Counters, now } from '../migration/index.js'
 import { migrationTarget, QmpServer, type QmpTarget } from '../monitor/index.js'
 import { type Manifest, Park } from '../park/index.js'
 import { printable, sentence } from '../printable.js'
@@ -23,6 +22,7 @@ import {
   uriOr,
 } from './options.js'
 import { output } from './output.js'
+import { parkProgress } from './park-progress.js'
 import type { CommandRun, RunAction } from './run-command.js'
 import { RefusalLog, describeRefusal, describeRefusals } from './refusal-log.js'
 import { StatusLine } from './status-line.js'
@@ -104,7 +104,7 @@ async function runPark(
   if (park.uri !== undefined) status.note(`waiting for a VM on ${park.uri}`)
   new InClearWarning().look(park)
   park.on('refused', (error) => refusals.note(error))
-  status.follow(() => progress(park.counters))
+  status.follow(() => parkProgress(park.counters))
   await end
   const { manifest } = park
   if (manifest === undefined || park.state !== 'completed') {
@@ -221,13 +221,6 @@ async function settled(park: Park, onState: (state: string) => void): Promise<vo
     if (park.state === 'postcopy-paused') resolve()
     park.done.then(resolve, () => resolve())
   })
-}
-
-function progress(counters: Counters): string {
-  if (counters.startedAt === 0) return ''
-  const { transferredBytes, normalPages, zeroPages } = counters
-  const rate = transferredBytes / Math.max(0.001, (now() - counters.startedAt) / 1000)
-  return `${formatByteSize(transferredBytes)} (${formatByteSize(rate)}/s), ${normalPages} pages, ${zeroPages} zero`
 }
 
 interface ParkResult {

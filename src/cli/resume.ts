@@ -17,6 +17,7 @@ import {
   addQmpOptions,
   addSavedOptions,
   addTlsOptions,
+  cacheOption,
   checked,
   foreignDirectoryOption,
   tlsParameters,
@@ -38,6 +39,7 @@ interface ResumeCommandOptions extends TlsOptions, QmpOptions, SavedFileOptions 
   recover?: true
   workingSet?: string | false
   qemuLog?: string
+  cache?: string
   allowForeignDirectory?: true
   json?: true
 }
@@ -56,7 +58,10 @@ export function defineResume(run: RunAction): Command {
         'again, for as many clones as you like. That file lists the pages that were requested; ' +
         'the next resume sends them first.',
     )
-    .argument('<vm>', 'a directory made by postcopy park, or a saved file: see docs/saved-vms.md')
+    .argument(
+      '<vm>',
+      'a directory made by postcopy park, a saved file (see docs/saved-vms.md), or - for a stream on standard input',
+    )
     .argument(
       '<uri...>',
       'where QEMU waits: tcp:HOST:PORT or unix:PATH',
@@ -98,7 +103,7 @@ export function defineResume(run: RunAction): Command {
     )
     .addOption(foreignDirectoryOption())
     .option('--json', 'print one JSON object per QEMU')
-  addSavedOptions(command)
+  addSavedOptions(command).addOption(cacheOption())
   return addTlsOptions(addQmpOptions(command, '; for a single URI'), 'connects')
     .addHelpText(
       'after',
@@ -154,8 +159,8 @@ async function runResume(
     forRecovery: options.recover === true,
     ...(pageSizes === undefined ? {} : { pageSizes }),
   }
-  const vm = await openVm(path, parked, options, status)
-  scope.defer(() => vm.close())
+  const opening = openVm(path, parked, { ...options, signal: scope.signal }, status)
+  const vm = await scope.use(opening, (opened) => opened.close())
   const parameters = {
     ...tlsParameters(options),
     'x-push-after-quiet-ms': onDemand === true ? QUIET_MS : (onDemand ?? 0),

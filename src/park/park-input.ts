@@ -11,10 +11,13 @@ export type ParkInput = InputFile | AsyncIterable<Uint8Array>
  * @throws PostcopyError with the errno name if the file cannot be read; SavedFileError; `ERR_USAGE`
  *   for an offset or snapshot of a pipe
  */
-export async function openInput({ file, ...where }: ParkFile): Promise<ParkInput> {
+export async function openInput(
+  { file, ...where }: ParkFile,
+  signal: AbortSignal,
+): Promise<ParkInput> {
   const stat = file === '-' ? undefined : statUserFile(file)
   if (stat?.isFile() === true || stat?.isBlockDevice() === true) {
-    return (await savedStream(file, where)) ?? openStream(file)
+    return (await savedStream(file, where, signal)) ?? openStream(file)
   }
   const [option] = Object.keys(where)
   if (option !== undefined) {

@@ -44,7 +44,7 @@ function stateChanged(state: MigrationState, error: unknown): void {
 
 async function park(): Promise<void> {
   // Opened before a directory is created.
-  const input = 'file' in origin ? await openInput(origin) : undefined
+  const input = 'file' in origin ? await openInput(origin, reading.signal) : undefined
   const counters = createCounters(data.counters)
   const store = isRecovery
     ? VmStore.reopen(directory, counters, data)

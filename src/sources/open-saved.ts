@@ -171,14 +171,15 @@ async function readContents(file: FileBytes, options: SavedOptions): Promise<Sav
   }
 }
 
-function checkSnapshotOption(path: string, format: SavedFormat, snapshot?: string): void {
+/** @throws SavedFileError if only another format has snapshots */
+export function checkSnapshotOption(path: string, format: SavedFormat, snapshot?: string): void {
   if (snapshot === undefined || format === 'qcow2') return
   throw new SavedFileError('snapshot', { path }, `only a qcow2 image has snapshots, not this file`)
 }
 
 function compressed(path: string, what: string): SavedFileError {
   const advice =
-    'its pages cannot be read in place. Unpack it with `postcopy park --from FILE --to DIR`'
+    'its pages cannot be read in place. `postcopy resume` and `openUnpacked` unpack it into a directory'
   return new SavedFileError('refused', { path }, `${what}: ${advice}`)
 }
 
