@@ -60,6 +60,31 @@ export async function openUnpacked(file: string, options: UnpackOptions = {}): P
   }
 }
 
+/**
+ * The default directory of a compressed file.
+ *
+ * @returns undefined if there is none; `fits`: it was made from this file
+ */
+export async function findCache(
+  file: string,
+  offset = 0,
+): Promise<{ readonly directory: string; readonly fits: boolean } | undefined> {
+  const path = defaultCache(file, offset)
+  try {
+    const directory = CacheDirectory.open(path, {})
+    try {
+      const stamp = directory.read()
+      if (stamp === undefined) return undefined
+      return { directory: path, fits: await fits(stamp, { file, offset }) }
+    } finally {
+      directory.close()
+    }
+  } catch (error) {
+    if (error instanceof PostcopyError) return undefined
+    throw error
+  }
+}
+
 const OPTION_NAMES = [
   'offset',
   'cache',
@@ -116,7 +141,10 @@ async function stampFile(path: string, offset: number): Promise<CacheStamp> {
   }
 }
 
-async function fits(stamp: CacheStamp, { file: path, offset }: Run): Promise<boolean> {
+async function fits(
+  stamp: CacheStamp,
+  { file: path, offset }: Pick<Run, 'file' | 'offset'>,
+): Promise<boolean> {
   const file = FileBytes.open(path)
   try {
     return stamp.offset === offset && (await stampFits(stamp, file))

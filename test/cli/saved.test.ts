@@ -1,6 +1,6 @@
 /** Saved files at the command line. */
 import assert from 'node:assert/strict'
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, utimesSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { gzipSync } from 'node:zlib'
@@ -55,10 +55,49 @@ describe('postcopy inspect shows a saved file', () => {
     }
   })
 
-  it('that is compressed, with what unpacks it', async () => {
-    assert.match(await inspect(gzipSync(state)), /compressed with gzip.*park --from/)
-    const packed = libvirtImage(() => new Uint8Array(10), { format: 5 })
-    assert.match(await inspect(packed), /compressed with zstd, from offset 1\d\d on/)
+  it('that is compressed, of which only the beginning is unpacked', async () => {
+    const file = await save(gzipSync(Buffer.concat([state, new Uint8Array(2 ** 23)])))
+    // A program that goes on for ever after that.
+    await fakeProgram('gzip', 'PATH=${PATH#*:}; gzip "$@"; exec sleep 100')
+    const show = async (): Promise<string> => (await runInside(['inspect', file])).stdout
+    const found = await show()
+    assert.match(
+      found,
+      /^a stream of a pc that is compressed with gzip, [\d,]+ bytes from offset 0/,
+    )
+    assert.match(found, /│ m +│ 32\.0 KiB +│\n/)
+    assert.match(found, /not unpacked yet/)
+  })
+
+  it('that is compressed, with the directory that it was unpacked into', async () => {
+    const file = await save(libvirtImage(() => gzipSync(state), { format: 1, wasRunning: 0 }))
+    await runInside(['resume', file, 'unix:/nowhere'])
+    const show = async (): Promise<string> => (await runInside(['inspect', file])).stdout
+    const found = await show()
+    assert.match(
+      found,
+      /gzip, [\d,]+ bytes from offset 1\d\d on\nlibvirt's image of version 2, gzip/,
+    )
+    assert.match(found, /the guest ran when it was saved: no\n/)
+    assert.match(found, /\nunpacked in \S+saved\.parked\n$/)
+    utimesSync(file, 1, 1)
+    assert.match(await show(), /\nunpacked in \S+saved\.parked, but from another file/)
+  })
+
+  it('that is compressed, although its beginning cannot be read', async () => {
+    const cases = [
+      [gzipSync(state).subarray(0, 30), /gzip cannot unpack it: gzip: .*unexpected end/],
+      [gzipSync(mappedRam()), /it unpacks to a mapped-ram file: unpack it with gzip -d first/],
+    ] as const
+    for (const [bytes, message] of cases) {
+      const file = await save(bytes)
+      const { status, stdout } = await runInside(['inspect', file])
+      assert.equal(status, 1)
+      assert.match(stdout, /^a stream that is compressed with gzip, [\d,]+ bytes/)
+      assert.match(stdout, message)
+      const { stdout: json } = await runInside(['inspect', file, '--json'])
+      assert.match(json, /"kind":"packed".*"error":\{"code":"ERR_SAVED_/)
+    }
   })
 
   it('as JSON', async () => {
