@@ -40,6 +40,7 @@ export async function openVm(
   if (kind === 'pipe' || packed !== undefined) {
     if (saved.snapshot !== undefined) refuse('snapshot', 'is for a qcow2 image')
     if (saved.index !== undefined) refuse('index', 'is for a stream that is read in place')
+    if (saved.memory !== undefined) refuse('memory', 'is for a mapped-ram file')
     const vm = await unpack(path, parked, saved, status)
     if (packed?.libvirt?.wasRunning === false) status.note(PAUSED)
     return vm

@@ -54,6 +54,7 @@ export async function savedStream(
   const packed = await findPacked(path, offset)
   if (packed !== undefined) {
     checkSnapshotOption(path, packed.compression, options.snapshot)
+    checkMemoryOption(path, options.memory)
     return unpacked(path, packed.offset, packed.compression, signal)
   }
   const format = await formatOf(path, offset)
@@ -74,6 +75,12 @@ export async function savedStream(
   const text =
     'it has devices that are loaded before RAM, such as virtio-mem, which a parked VM cannot have: ' +
     'resume the file itself'
+  throw new SavedFileError('refused', { path }, text)
+}
+
+function checkMemoryOption(path: string, memory: SavedOptions['memory']): void {
+  if (memory === undefined) return
+  const text = 'only a mapped-ram file takes the memory of blocks from other files, not this one'
   throw new SavedFileError('refused', { path }, text)
 }
 
