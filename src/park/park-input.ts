@@ -1,6 +1,7 @@
 /** What a park reads from a file: a stream as it is, or a saved VM of another format as a stream. */
 import { PostcopyError } from '../errors.js'
-import { savedStream } from '../sources/index.js'
+import { type LibvirtImage, savedStream } from '../sources/index.js'
+import { findLibvirt } from '../sources/internal.js'
 import { type InputFile, statUserFile } from '../user-files.js'
 import type { ParkFile } from './protocol.js'
 import { type TakeBytes, openStream, readPieces, readStream } from './read-stream.js'
@@ -24,6 +25,13 @@ export async function openInput(
     throw new PostcopyError('ERR_USAGE', `${file}: --${option} needs a file, not a pipe`)
   }
   return openStream(file)
+}
+
+/** What libvirt's image tells of the domain; undefined for everything else. */
+export async function readDomain({ file, offset }: ParkFile): Promise<LibvirtImage | undefined> {
+  const stat = file === '-' ? undefined : statUserFile(file)
+  if (stat?.isFile() !== true && stat?.isBlockDevice() !== true) return undefined
+  return findLibvirt(file, offset)
 }
 
 /** Reads to the end, or while `take` wants more; returns how many bytes were not taken. */

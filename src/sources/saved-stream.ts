@@ -33,6 +33,17 @@ export async function findPacked(path: string, offset = 0): Promise<Packed | und
   }
 }
 
+/** The header of libvirt's image; undefined for another file. @throws as {@link openSaved} */
+export async function findLibvirt(path: string, offset = 0): Promise<LibvirtImage | undefined> {
+  const file = FileBytes.open(path)
+  try {
+    if ((await recognizeBytes(file, offset)) !== 'libvirt') return undefined
+    return await readLibvirtImage(new Cursor(file, offset))
+  } finally {
+    file.close()
+  }
+}
+
 function isCompression(format: string): format is Compression {
   return COMPRESSIONS.includes(format)
 }
