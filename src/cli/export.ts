@@ -48,7 +48,10 @@ export function defineExport(run: RunAction): Command {
         .choices(EXPORT_FORMATS)
         .default('stream'),
     )
-    .option('--xml <file>', 'the domain XML, for the format libvirt (virsh dumpxml --migratable)')
+    .option(
+      '--xml <file>',
+      'the domain XML, for the format libvirt (virsh dumpxml --migratable); default: that of the image of libvirt that the VM was parked from',
+    )
     .option('--force', 'replace the file if it exists')
     .option('--no-verify', 'do not compare the checksums of the memory')
     .addOption(foreignDirectoryOption())

@@ -7,7 +7,8 @@ import type { SwitchAfter } from '../qemu/index.js'
 import { sentence } from '../printable.js'
 import { nextCommand } from './next-command.js'
 import { output } from './output.js'
-import { inWords, progress, resultOf } from './park-result.js'
+import { inWords, resultOf } from './park-result.js'
+import { parkProgress } from './park-progress.js'
 import type { CommandRun } from './run-command.js'
 import { StatusLine } from './status-line.js'
 import { utf8 } from './utf8.js'
@@ -99,7 +100,7 @@ export async function runParkQemu(
       status.note('postcopy: its device state is on disk, receiving the other pages')
     }
   })
-  status.follow(() => progress(park.counters))
+  status.follow(() => parkProgress(park.counters))
   let manifest
   try {
     manifest = await running.run()

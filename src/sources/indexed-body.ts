@@ -4,7 +4,8 @@ import type { Cursor } from './cursor.js'
 import { type StreamIndex, readIndex, writeIndex } from './index-file.js'
 import { bitmapOf } from './page-table.js'
 import { PostcopyError } from '../errors.js'
-import { digestOf, samplesFit, takeSamples } from './samples.js'
+import { stampFits, stampOf } from './file-stamp.js'
+import { digestOf } from './samples.js'
 import {
   MOST_DESCRIPTION_BYTES,
   MOST_DEVICE_BYTES,
@@ -59,8 +60,6 @@ async function bodyByIndex(
   const { source } = cursor
   const { devices, descriptionBytes, blocks } = fields
   const isSame =
-    fields.fileBytes === file.endOffset &&
-    (file.isBlockDevice || fields.modifiedNs === String(file.modifiedNs)) &&
     fields.endOffset === source.endOffset &&
     blocks.length === head.blocks.length &&
     head.blocks.every(({ name, lengthBytes }, index) => {
@@ -68,7 +67,7 @@ async function bodyByIndex(
     })
   const isBounded =
     devices.lengthBytes <= MOST_DEVICE_BYTES && descriptionBytes <= MOST_DESCRIPTION_BYTES
-  if (!isSame || !isBounded || !(await samplesFit(source, fields.samples))) return undefined
+  if (!isSame || !isBounded || !(await stampFits(fields, file, source))) return undefined
   const state = new Uint8Array(devices.lengthBytes)
   const isWhole = (await source.read(state, devices.offset)) === state.length
   // The state of the devices differs with each time that a VM is saved.
@@ -99,10 +98,8 @@ async function indexOf(
   const { devices, devicesOffset, description, pages } = body
   return {
     fields: {
-      fileBytes: file.endOffset,
-      modifiedNs: String(file.modifiedNs),
+      ...(await stampOf(file, source)),
       endOffset: source.endOffset,
-      samples: await takeSamples(source),
       devices: {
         offset: devicesOffset,
         lengthBytes: devices.length,
