@@ -87,7 +87,7 @@ async function runExport(
   const domainXml =
     options.xml === undefined ? undefined : await readUserFile(options.xml, MOST_XML_BYTES)
   const allowForeignDirectory = options.allowForeignDirectory === true
-  // An incomplete VM is refused by the export, which says how to go on.
+  // An incomplete VM is refused by the export, whose error names the command that continues it.
   const vm = ParkedVm.open(directory, { allowForeignDirectory, forRecovery: true })
   scope.defer(() => vm.close())
   const status = new StatusLine()

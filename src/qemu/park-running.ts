@@ -294,11 +294,11 @@ export class RunningPark {
     const disks = this.#areSnapshotsTaken
       ? `; its disks now have the overlays ${this.#overlays.map(({ path }) => path).join(', ')}`
       : ''
-    const goesOn =
+    const guest =
       runState === 'running'
-        ? 'The guest goes on in its QEMU'
+        ? 'The guest continues in its QEMU'
         : `The guest is in its QEMU (${runState})`
-    return `${goesOn}${disks}`
+    return `${guest}${disks}`
   }
 }
 

@@ -91,7 +91,7 @@ describe('exporting a parked VM as an image of libvirt', () => {
     ['one that is cut', XML.slice(0, -4), /is not XML at "<\/dom/],
     ['one that is cut between elements', XML.slice(0, -11), /ends before <\/domain>/],
     ['crossed elements', '<domain type="a"><name></domain>', /<\/domain> does not end <name>/],
-    ['two documents', XML + XML.slice(XML.indexOf('<domain')), /goes on after <\/domain>/],
+    ['two documents', XML + XML.slice(XML.indexOf('<domain')), /further content after <\/domain>/],
     ['text before it', `x${XML}`, /text outside/],
     ['a document type', `<!DOCTYPE domain>${XML}`, /is not XML at "<!DOCTYPE/],
     ['an unquoted angle bracket', XML.replace('other', 'a < b'), /is not XML at "< b/],
