@@ -20,7 +20,8 @@ class PageReader {
   // The largest distance of two pages that are read together.
   static constexpr size_t kBatchStride = kPageRecordBytes;
 
-  // Without `wait`, a page that is not in the page cache is the error EAGAIN.
+  // Without `wait`, a page that is not in the page cache is the error EAGAIN. On a file system
+  // whose reads always wait, all pages are.
   PageReader(const PageTable& table, bool wait) noexcept : table_(table), wait_(wait) {}
 
   struct Content {
@@ -68,8 +69,8 @@ class PageReader {
           [&]() noexcept { return ::preadv2(fd, &target, 1, static_cast<off_t>(offset), flags); });
     };
     const long count = read(wait_ ? 0 : RWF_NOWAIT);
-    // Some file systems always wait.
-    return count == -EOPNOTSUPP ? read(0) : count;
+    // A file system whose reads always wait: as if the page were not in the page cache.
+    return count == -EOPNOTSUPP ? -EAGAIN : count;
   }
 
   const PageTable& table_;

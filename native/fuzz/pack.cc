@@ -69,7 +69,6 @@ Setting Prepare(Input* input) {
 struct File {
   std::span<const uint8_t> content;
   bool wait = false;
-  bool always_waits = false;  // RWF_NOWAIT was refused
   Input* input = nullptr;
   long failure = 0;  // the error that the packer has to report
 };
@@ -82,7 +81,7 @@ ssize_t ReadFile(int fd, const iovec& target, off_t offset, int flags) noexcept 
   Demand(fd == kFile, "a descriptor of something else");
   Demand(file.failure == 0, "a read after one that failed");
   Demand(length > 0, "an empty read");
-  Demand((flags == 0) == (file.wait || file.always_waits), "waits, or does not");
+  Demand((flags == 0) == file.wait, "waits, or does not");
   Demand(at + length <= file.content.size(), "a read of what is after the file's end");
   constexpr std::array<int, 4> kErrors = {EIO, EAGAIN, ENOMEM, EBADF};
   const uint8_t choice = file.input->Byte();
@@ -92,7 +91,7 @@ ssize_t ReadFile(int fd, const iovec& target, off_t offset, int flags) noexcept 
       return 0;
     case 5:
       errno = flags != 0 && choice >= 0x80 ? EOPNOTSUPP : EINTR;
-      if (errno == EOPNOTSUPP) file.always_waits = true;
+      if (errno == EOPNOTSUPP) file.failure = EAGAIN;
       return -1;
     case 6:
       errno = kErrors[choice / 8 % kErrors.size()];
@@ -105,7 +104,6 @@ ssize_t ReadFile(int fd, const iovec& target, off_t offset, int flags) noexcept 
     default:
       break;
   }
-  file.always_waits = false;
   std::memcpy(target.iov_base, file.content.data() + at, length);
   return static_cast<ssize_t>(length);
 }

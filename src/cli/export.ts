@@ -48,7 +48,10 @@ export function defineExport(run: RunAction): Command {
         .choices(EXPORT_FORMATS)
         .default('stream'),
     )
-    .option('--xml <file>', 'the domain XML, for the format libvirt (virsh dumpxml --migratable)')
+    .option(
+      '--xml <file>',
+      'the domain XML, for the format libvirt (virsh dumpxml --migratable); default: that of the image of libvirt that the VM was parked from',
+    )
     .option('--force', 'replace the file if it exists')
     .option('--no-verify', 'do not compare the checksums of the memory')
     .addOption(foreignDirectoryOption())
@@ -84,7 +87,7 @@ async function runExport(
   const domainXml =
     options.xml === undefined ? undefined : await readUserFile(options.xml, MOST_XML_BYTES)
   const allowForeignDirectory = options.allowForeignDirectory === true
-  // An incomplete VM is refused by the export, which says how to go on.
+  // An incomplete VM is refused by the export, whose error names the command that continues it.
   const vm = ParkedVm.open(directory, { allowForeignDirectory, forRecovery: true })
   scope.defer(() => vm.close())
   const status = new StatusLine()

@@ -1,11 +1,12 @@
 /** The output of `inspect` for files of QEMU and libvirt that are not plain streams. */
+import { findCache } from '../park/index.js'
 import { printable } from '../printable.js'
 import {
-  type Packed,
+  type PackedReport,
   type SavedReport,
   SavedFileError,
   type Snapshot,
-  findPacked,
+  inspectPacked,
   inspectSaved,
   listSnapshots,
   recognize,
@@ -15,10 +16,15 @@ import { statUserFile } from '../user-files.js'
 import { count, deviceLines, table, text } from './inspect-text.js'
 import { type SavedFileOptions, savedOptionsOf } from './options.js'
 
+type PackedObject = { readonly kind: 'packed' } & PackedReport & {
+    /** The directory that the file was unpacked into. */
+    readonly cache: Awaited<ReturnType<typeof findCache>>
+  }
+
 /** What `inspect --json` prints. */
 export type SavedObject =
   | ({ readonly kind: 'saved-vm' } & SavedReport)
-  | ({ readonly kind: 'packed' } & Packed)
+  | PackedObject
   | { readonly kind: 'snapshots'; readonly snapshots: readonly Snapshot[] }
 
 /**
@@ -32,8 +38,10 @@ export async function inspectSavedFile(
   const stat = path === '-' ? undefined : statUserFile(path)
   if (stat?.isFile() !== true && stat?.isBlockDevice() !== true) return undefined
   const { offset, snapshot } = options
-  const packed = await findPacked(path, offset)
-  if (packed !== undefined) return { kind: 'packed', ...packed }
+  const packed = await inspectPacked(path, offset)
+  if (packed !== undefined) {
+    return { kind: 'packed', ...packed, cache: await findCache(path, offset) }
+  }
   const snapshots = snapshot === undefined ? await listSnapshots(path, offset) : undefined
   const states = snapshots?.filter(({ stateBytes }) => stateBytes > 0) ?? []
   if (snapshots !== undefined && states.length !== 1) return { kind: 'snapshots', snapshots }
@@ -61,12 +69,39 @@ async function inspectOddStream(
 export function describeSaved(saved: SavedObject): string {
   switch (saved.kind) {
     case 'packed':
-      return `a stream that is compressed with ${saved.compression}, from offset ${saved.offset} on: postcopy park --from FILE --to DIR unpacks it\n`
+      return describePacked(saved)
     case 'snapshots':
       return describeSnapshots(saved.snapshots)
     case 'saved-vm':
       return describeVm(saved)
   }
+}
+
+function describePacked(packed: PackedObject): string {
+  const { compression, offset, compressedBytes, libvirt, head, error, cache } = packed
+  const machine = head === undefined ? '' : ` of a ${printable(head.machineType)}`
+  const rows = head?.blocks.map(({ name, lengthBytes }) => {
+    return [printable(name), formatByteSize(lengthBytes)]
+  })
+  return text([
+    `a stream${machine} that is compressed with ${compression}, ${count(compressedBytes)} bytes from offset ${offset} on`,
+    ...(libvirt === undefined ? [] : [libvirtLine(libvirt)]),
+    ...(libvirt === undefined ? [] : [`the guest ran when it was saved: ${yesOrNo(libvirt)}`]),
+    ...(rows === undefined ? [] : [table(['RAM block', 'length'], rows)]),
+    cacheLine(cache),
+    ...(error === undefined ? [] : [`odd: ${error.message}`]),
+  ])
+}
+
+function yesOrNo({ wasRunning }: { readonly wasRunning: boolean }): string {
+  return wasRunning ? 'yes' : 'no'
+}
+
+function cacheLine(cache: PackedObject['cache']): string {
+  if (cache === undefined) return 'not unpacked yet: postcopy resume does it, once'
+  const directory = printable(cache.directory)
+  if (cache.fits) return `unpacked in ${directory}`
+  return `unpacked in ${directory}, but from another file: postcopy resume unpacks it again`
 }
 
 function describeSnapshots(snapshots: readonly Snapshot[]): string {

@@ -70,8 +70,9 @@ async function runInspect(path: string, { json, ...options }: InspectOptions): P
   }
   const saved = await inspectSavedFile(path, savedOptionsOf(options))
   if (saved !== undefined) {
-    print(json, saved, () => describeSaved(saved))
-    return 0
+    const error = 'error' in saved ? saved.error : undefined
+    print(json, { ...saved, error: plain(error) }, () => describeSaved(saved))
+    return error === undefined ? 0 : 1
   }
   const report = await inspectStream(path)
   print(json, { kind: 'stream', ...report, error: plain(report.error) }, () => stream(report))

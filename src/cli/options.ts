@@ -147,6 +147,7 @@ export interface SavedFileOptions {
   offset?: number
   snapshot?: string
   index?: string
+  memory?: ReadonlyMap<string, string>
 }
 
 /** @param hasIndex - whether the command keeps an index */
@@ -158,6 +159,11 @@ export function addSavedOptions(command: Command, hasIndex = true): Command {
       parseOffset,
     )
     .option('--snapshot <name>', 'name or id of a snapshot in a qcow2 image')
+    .option(
+      '--memory <block=file>',
+      "file of a RAM block's memory backend, if the block was left out by x-ignore-shared",
+      parseMemory,
+    )
   if (!hasIndex) return command
   return command.option(
     '--index <file>',
@@ -165,14 +171,33 @@ export function addSavedOptions(command: Command, hasIndex = true): Command {
   )
 }
 
+export function cacheOption(): Option {
+  return new Option(
+    '--cache <dir>',
+    'directory that a compressed file is unpacked into, once; default: FILE.parked. A pipe and - (standard input) need it',
+  )
+}
+
 /** The options that were given, without those of other commands. */
 export function savedOptionsOf(options: SavedFileOptions): SavedFileOptions {
-  const { offset, snapshot, index } = options
+  const { offset, snapshot, index, memory } = options
   return {
     ...(offset === undefined ? {} : { offset }),
     ...(snapshot === undefined ? {} : { snapshot }),
     ...(index === undefined ? {} : { index }),
+    ...(memory === undefined ? {} : { memory }),
   }
+}
+
+function parseMemory(
+  text: string,
+  before: ReadonlyMap<string, string> | undefined,
+): ReadonlyMap<string, string> {
+  const [, name, file] = /^([^=]+)=(.+)$/s.exec(text) ?? []
+  if (name === undefined || file === undefined) {
+    throw new InvalidArgumentError('Give a RAM block and its file, as in pc.ram=/dev/shm/ram.')
+  }
+  return new Map([...(before ?? []), [name, file]])
 }
 
 function parseOffset(text: string): number {

@@ -7,7 +7,8 @@ import type { SwitchAfter } from '../qemu/index.js'
 import { sentence } from '../printable.js'
 import { nextCommand } from './next-command.js'
 import { output } from './output.js'
-import { inWords, progress, resultOf } from './park-result.js'
+import { inWords, resultOf } from './park-result.js'
+import { parkProgress } from './park-progress.js'
 import type { CommandRun } from './run-command.js'
 import { StatusLine } from './status-line.js'
 import { utf8 } from './utf8.js'
@@ -41,7 +42,7 @@ export function addParkQemuOptions(command: Command): void {
         'with --qemu: switch to postcopy after this many milliseconds of precopy, now (default), or never',
       ).argParser(parseAfter),
     )
-    .option('--keep-running', 'with --qemu: afterwards the guest goes on in that QEMU')
+    .option('--keep-running', 'with --qemu: afterwards the guest continues in that QEMU')
     .option(
       '--snapshot-disks [dir]',
       'with --keep-running: first give the running guest new overlays of its disks, in <dir> or beside each disk, so that those of the parked VM stay as they are',
@@ -99,7 +100,7 @@ export async function runParkQemu(
       status.note('postcopy: its device state is on disk, receiving the other pages')
     }
   })
-  status.follow(() => progress(park.counters))
+  status.follow(() => parkProgress(park.counters))
   let manifest
   try {
     manifest = await running.run()
@@ -115,15 +116,15 @@ export async function runParkQemu(
 }
 
 const inQemu = {
-  'went-on': 'the guest goes on in its QEMU',
+  continued: 'the guest continues in its QEMU',
   ended: 'its QEMU has ended',
   stopped:
-    'its QEMU keeps the stopped guest: end it (quit), or cont there to go on without the parked VM',
+    'its QEMU keeps the stopped guest: end it (quit), or cont there to continue without the parked VM',
 }
 
 function after(keepRunning: boolean, quit: boolean): keyof typeof inQemu {
   if (quit) return 'ended'
-  return keepRunning ? 'went-on' : 'stopped'
+  return keepRunning ? 'continued' : 'stopped'
 }
 
 function checkUsage(uri: string | undefined, options: ParkQemuOptions & OtherOptions): void {

@@ -1,5 +1,4 @@
 /** What the two kinds of `postcopy park` print about a VM that arrives, and has arrived. */
-import { type Counters, now } from '../migration/index.js'
 import type { Manifest, Park } from '../park/index.js'
 import { printable } from '../printable.js'
 import { formatByteSize, TARGET_PAGE_SIZE } from '../units.js'
@@ -14,13 +13,6 @@ export async function settled(park: Park, onState: (state: string) => void): Pro
     if (park.state === 'postcopy-paused') resolve()
     park.done.then(resolve, () => resolve())
   })
-}
-
-export function progress(counters: Counters): string {
-  if (counters.startedAt === 0) return ''
-  const { transferredBytes, normalPages, zeroPages } = counters
-  const rate = transferredBytes / Math.max(0.001, (now() - counters.startedAt) / 1000)
-  return `${formatByteSize(transferredBytes)} (${formatByteSize(rate)}/s), ${normalPages} pages, ${zeroPages} zero`
 }
 
 export interface ParkResult {

@@ -27,7 +27,8 @@ import {
   type ParkQemuOptions,
   runParkQemu,
 } from './park-qemu.js'
-import { inWords, progress, resultOf, settled } from './park-result.js'
+import { inWords, resultOf, settled } from './park-result.js'
+import { parkProgress } from './park-progress.js'
 import type { CommandRun, RunAction } from './run-command.js'
 import { RefusalLog, describeRefusal, describeRefusals } from './refusal-log.js'
 import { StatusLine } from './status-line.js'
@@ -117,7 +118,7 @@ async function runPark(
   if (park.uri !== undefined) status.note(`waiting for a VM on ${park.uri}`)
   new InClearWarning().look(park)
   park.on('refused', (error) => refusals.note(error))
-  status.follow(() => progress(park.counters))
+  status.follow(() => parkProgress(park.counters))
   await end
   const { manifest } = park
   if (manifest === undefined || park.state !== 'completed') {

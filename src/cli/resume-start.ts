@@ -28,7 +28,7 @@ export function addStartOptions(command: Command): void {
   command
     .option(
       '--start',
-      'start QEMU: as the parked one was started, or with the command after --; it goes on when this command ends',
+      'start QEMU: as the parked one was started, or with the command after --; it keeps running after this command ends',
     )
     .option('--count <n>', 'with --start: how many clones', parseCount)
     .option(

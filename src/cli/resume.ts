@@ -17,6 +17,7 @@ import {
   addQmpOptions,
   addSavedOptions,
   addTlsOptions,
+  cacheOption,
   checked,
   foreignDirectoryOption,
   tlsParameters,
@@ -46,6 +47,7 @@ interface ResumeCommandOptions
   recover?: true
   workingSet?: string | false
   qemuLog?: string
+  cache?: string
   allowForeignDirectory?: true
   json?: true
 }
@@ -64,7 +66,10 @@ export function defineResume(run: RunAction): Command {
         'again, for as many clones as you like. That file lists the pages that were requested; ' +
         'the next resume sends them first.',
     )
-    .argument('<vm>', 'a directory made by postcopy park, or a saved file: see docs/saved-vms.md')
+    .argument(
+      '<vm>',
+      'a directory made by postcopy park, a saved file (see docs/saved-vms.md), or - for a stream on standard input',
+    )
     .argument(
       '[uri...]',
       'where QEMU waits: tcp:HOST:PORT or unix:PATH; with --start, after --: the command of a QEMU',
@@ -110,7 +115,7 @@ export function defineResume(run: RunAction): Command {
     .addOption(foreignDirectoryOption())
     .option('--json', 'print one JSON object per QEMU')
   addStartOptions(command)
-  addSavedOptions(command)
+  addSavedOptions(command).addOption(cacheOption())
   return addTlsOptions(addQmpOptions(command, '; for a single URI'), 'connects')
     .addHelpText(
       'after',
@@ -173,8 +178,8 @@ async function runResume(
     forRecovery: options.recover === true,
     ...(pageSizes === undefined ? {} : { pageSizes }),
   }
-  const vm = await openVm(path, parked, options, status)
-  scope.defer(() => vm.close())
+  const opening = openVm(path, parked, { ...options, signal: scope.signal }, status)
+  const vm = await scope.use(opening, (opened) => opened.close())
   const parameters = {
     ...tlsParameters(options),
     'x-push-after-quiet-ms': onDemand === true ? QUIET_MS : (onDemand ?? 0),

@@ -20,9 +20,10 @@ export class StatusLine {
     }, INTERVAL_MS)
   }
 
-  /** May be called twice. */
+  /** May be called twice; {@link follow} begins again. */
   end(): void {
     clearInterval(this.#timer)
+    this.#timer = undefined
     output.clearLine()
   }
 }

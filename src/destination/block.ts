@@ -42,6 +42,11 @@ export function isComplete(blocks: readonly DestinationBlock[]): boolean {
 /**
  * Whether the source has sent all pages but those that it leaves out because they are zero.
  *
+ * The checksum proves which pages are missing. They are empty, because `Placement.arm` refuses a
+ * page that was neither received nor discarded. After it, only discarded pages are not received,
+ * and a discard empties huge pages too. Later phases, and those of a recovery, reject ADVISE and
+ * discards, so no page leaves the received bitmap again.
+ *
  * @param blocks - in the order of the stream
  * @param leftOut - the value of the source's last ping, see {@link missingChecksum}
  */

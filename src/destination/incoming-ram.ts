@@ -35,7 +35,8 @@ export class IncomingRam {
 
   /**
    * Empties all RAM, as a destination does at ADVISE (protocol section 2.1). Huge pages stay
-   * allocated: each of their target pages is later overwritten, also with zeros, or discarded.
+   * allocated, with their old content: each of their target pages is later overwritten, also with
+   * zeros, or discarded. `Placement.arm` refuses any other page.
    */
   empty(): void {
     for (const { block, received, zeroed } of this.#blocks) {

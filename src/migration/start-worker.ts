@@ -88,7 +88,7 @@ export function takeStarted(url: URL, data: unknown): StartedWorker | undefined 
   return waiting
 }
 
-/** Lets a worker that was started ahead go on. */
+/** Lets a worker that was started ahead continue. */
 function give(flags: Int32Array): void {
   Atomics.store(flags, Flag.GIVEN, 1)
   Atomics.notify(flags, Flag.GIVEN)

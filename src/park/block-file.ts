@@ -1,5 +1,6 @@
 /** A RAM block in a sparse file: zero pages and discarded pages are holes. */
 import { closeSync, ftruncateSync } from 'node:fs'
+import { PostcopyError } from '../errors.js'
 import { isZero, kernelError, MemoryRegion, StoreCall, storeRecords } from '../kernel/index.js'
 import { PageBitmap } from '../ram/index.js'
 import {
@@ -180,9 +181,22 @@ export class BlockFile {
     return true
   }
 
-  /** Waits until the whole file is on disk. */
+  /**
+   * Waits until the whole file is on disk.
+   *
+   * @throws PostcopyError with the errno name, again at each later call: pages may be lost
+   */
   sync(): void {
-    this.#writeback.finish()
+    try {
+      this.#writeback.finish()
+    } catch (cause) {
+      const code = (cause as NodeJS.ErrnoException).code ?? 'ERR_UNKNOWN'
+      throw new PostcopyError(
+        code,
+        `${this.file} (RAM block "${this.name}") was not written to disk (${code}), and pages of it may be lost: check the disk, or park to a directory on another one`,
+        { cause },
+      )
+    }
   }
 
   /** Of what was received, by `crc32c-pages`. */

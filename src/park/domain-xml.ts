@@ -64,7 +64,7 @@ function childrenOf(text: string): { name?: string; uuid?: string } {
       isOver = open.length === 0
       continue
     }
-    if (isOver) refuse('it goes on after </domain>')
+    if (isOver) refuse('it has further content after </domain>')
     if (open.length === 0) checkRoot(tag, token)
     if (!token.endsWith('/>')) open.push(tag)
   }

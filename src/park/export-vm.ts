@@ -8,9 +8,9 @@ import { ExportInput } from './export-input.js'
 import { writeMappedRam } from './export-mapped-ram.js'
 import { writeStream } from './export-stream.js'
 import { encodeLibvirtHeader } from './libvirt-header.js'
-import type { ParkedBlock } from './manifest.js'
+import type { ParkedBlock, ParkedFile } from './manifest.js'
 import { NewFile } from './new-file.js'
-import type { ParkedVm } from './parked-vm.js'
+import { type ParkedVm, readParkedFile, withDirectory } from './parked-vm.js'
 import { StandardOutput } from './standard-output.js'
 import type { TrustOptions } from './trusted-directory.js'
 
@@ -51,7 +51,10 @@ export interface ExportOptions extends TrustOptions {
    * exports what is there.
    */
   verify?: boolean
-  /** XML of the libvirt domain, which the format `libvirt` needs: text, or UTF-8. */
+  /**
+   * XML of the libvirt domain, which the format `libvirt` needs: text, or UTF-8. Default: the XML of
+   * the image of libvirt that the VM was parked from.
+   */
   domainXml?: string | Uint8Array
   /** Abort ends the export and removes the unfinished file. */
   signal?: AbortSignal
@@ -92,7 +95,7 @@ export async function exportVm(
   const startedAt = now()
   const { format = 'stream', signal } = options
   checkRequest(vm, file, format)
-  const header = format === 'libvirt' ? encodeLibvirtHeader(domainXmlOf(options)) : undefined
+  const header = format === 'libvirt' ? libvirtHeaderOf(vm, options) : undefined
   signal?.throwIfAborted()
   const input = openInput(vm, options)
   try {
@@ -141,9 +144,20 @@ function checkRequest(vm: ParkedVm, file: string, format: string): void {
   )
 }
 
-/** The XML for the format `libvirt`. @throws PostcopyError `ERR_DOMAIN_XML` */
-function domainXmlOf({ domainXml }: ExportOptions): Uint8Array {
-  if (domainXml !== undefined) return checkDomainXml(domainXml)
+/**
+ * With the XML that was given, or the one that the VM came with, and then with its cookie, too.
+ *
+ * @throws PostcopyError `ERR_DOMAIN_XML`
+ */
+function libvirtHeaderOf(vm: ParkedVm, options: ExportOptions): Uint8Array {
+  if (options.domainXml !== undefined) return encodeLibvirtHeader(checkDomainXml(options.domainXml))
+  const { domainXml, domainCookie } = vm.manifest
+  const read = (file: ParkedFile): Uint8Array =>
+    withDirectory(vm.directory, options, (files) => readParkedFile(files, file))
+  if (domainXml !== undefined) {
+    const cookie = domainCookie === undefined ? undefined : read(domainCookie)
+    return encodeLibvirtHeader(checkDomainXml(read(domainXml)), cookie)
+  }
   const advice = 'save it with virsh dumpxml --migratable while the VM runs, and give it with --xml'
   throw new PostcopyError('ERR_DOMAIN_XML', `the format libvirt needs the domain XML: ${advice}`)
 }

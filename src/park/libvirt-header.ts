@@ -14,20 +14,26 @@ const PADDING_BYTES = 2 ** 16
 const VERSION = 2
 const WAS_RUNNING = 1
 const FORMAT_RAW = 0
-/** No XML of libvirt's own beside the domain's. */
+/** The offset if there is no cookie. */
 const NO_COOKIE = 0
 
-/** @param xml - of the domain, without NUL */
-export function encodeLibvirtHeader(xml: Uint8Array): Uint8Array {
-  const dataBytes = xml.length + 1 + PADDING_BYTES
+/**
+ * @param xml - of the domain, without NUL
+ * @param cookie - XML of libvirt's own, from the image that the domain came from
+ */
+export function encodeLibvirtHeader(xml: Uint8Array, cookie?: Uint8Array): Uint8Array {
+  const cookieBytes = cookie === undefined ? 0 : cookie.length + 1
+  const dataBytes = xml.length + 1 + cookieBytes + PADDING_BYTES
+  const cookieOffset = cookie === undefined ? NO_COOKIE : xml.length + 1
   const header = new Uint8Array(HEADER_BYTES + dataBytes)
   header.set(new TextEncoder().encode(MAGIC))
-  const fields = [VERSION, dataBytes, WAS_RUNNING, FORMAT_RAW, NO_COOKIE]
+  const fields = [VERSION, dataBytes, WAS_RUNNING, FORMAT_RAW, cookieOffset]
   const view = new DataView(header.buffer)
   const isLittle = endianness() === 'LE'
   for (const [index, value] of fields.entries()) {
     view.setUint32(MAGIC.length + index * 4, value, isLittle)
   }
   header.set(xml, HEADER_BYTES)
+  if (cookie !== undefined) header.set(cookie, HEADER_BYTES + cookieOffset)
   return header
 }

@@ -5,6 +5,8 @@
  * DIR/manifest.json   this
  * DIR/configuration   the configuration element of the stream, unchanged
  * DIR/devices         the FULL sections of all devices, unchanged and opaque
+ * DIR/domain.xml      only of an image of libvirt: the XML of the domain
+ * DIR/cookie.xml      the same: libvirt's cookie
  * DIR/ram-0, …        a RAM block each; zero pages are holes
  * DIR/received-0, …   only in an incomplete VM: which pages were received, one bit each
  * DIR/working-set     made by resume, not part of the VM: see working-set-file.ts
@@ -23,6 +25,8 @@ export const MOST_MANIFEST_BYTES = 4 * 2 ** 20
 export const MOST_DEVICE_BYTES = 256 * 2 ** 20
 /** Limit of RAM, because of the bitmaps, which take 1/32768 of it each. */
 export const MOST_RAM_BYTES = 2 ** 44
+/** As much as the header of libvirt's image may have. */
+const MOST_DOMAIN_BYTES = 16 * 2 ** 20
 const MOST_CONFIGURATION_BYTES = MAX_LOOK_AHEAD_BYTES
 const FORMAT = 'postcopy-parked-vm'
 const FORMAT_VERSION = 1
@@ -74,6 +78,9 @@ export interface Manifest {
   readonly devices: ParkedFile
   /** JSON with the sizes and fields of the devices; QEMU adds it in precopy only. */
   readonly description?: ParkedFile
+  /** XML of the domain, and the cookie that libvirt wrote beside it. */
+  readonly domainXml?: ParkedFile
+  readonly domainCookie?: ParkedFile
   readonly blocks: readonly ParkedBlock[]
   readonly statistics: ParkStatistics
 }
@@ -114,9 +121,19 @@ export function decodeManifest(text: string, path: string): Manifest {
     ...(description === undefined
       ? {}
       : { description: parkedFile(description, DEFAULT_LIMITS.maxDescriptionBytes) }),
+    ...optionalFile(fields, 'domainXml'),
+    ...optionalFile(fields, 'domainCookie'),
     blocks: parkedBlocks(fields),
     statistics: statistics(fields.object('statistics')),
   }
+}
+
+function optionalFile(
+  fields: UntrustedFields,
+  key: 'domainXml' | 'domainCookie',
+): Partial<Record<typeof key, ParkedFile>> {
+  const found = fields.optional(key)
+  return found === undefined ? {} : { [key]: parkedFile(found, MOST_DOMAIN_BYTES) }
 }
 
 /** The file is read as a whole, so its length is limited. */

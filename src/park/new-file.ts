@@ -5,11 +5,11 @@
 import {
   close,
   closeSync,
+  constants,
   fstatSync,
   fsync,
   linkSync,
   lstatSync,
-  open,
   openSync,
   renameSync,
   rmSync,
@@ -23,7 +23,6 @@ import { PostcopyError } from '../errors.js'
 import { formatByteSize } from '../units.js'
 import type { PositionedSink } from './byte-sink.js'
 
-const openFile = promisify(open)
 const writeFile = promisify(write)
 const syncFile = promisify(fsync)
 const closeFile = promisify(close)
@@ -47,6 +46,7 @@ export class NewFile implements PositionedSink {
   readonly #options: NewFileOptions
   /** -1 after it is closed. */
   #fd: number
+  readonly #directoryFd: number
   #diskBytes = 0
 
   /**
@@ -58,18 +58,27 @@ export class NewFile implements PositionedSink {
       throw new PostcopyError('ERR_INVALID_OPTION', `"${path}" does not name a file`)
     }
     refuseExisting(path, options.replace)
+    const directoryFd = openDirectory(path)
     const partial = `${path}.partial-${randomBytes(4).toString('hex')}`
     try {
-      return new NewFile(path, partial, openSync(partial, 'wx+', OWNER_ONLY), options)
+      const fd = openSync(partial, 'wx+', OWNER_ONLY)
+      return new NewFile(path, partial, { file: fd, directory: directoryFd }, options)
     } catch (error) {
+      closeSync(directoryFd)
       throw explained(path, 'created', error)
     }
   }
 
-  private constructor(path: string, partial: string, fd: number, options: NewFileOptions) {
+  private constructor(
+    path: string,
+    partial: string,
+    fds: { file: number; directory: number },
+    options: NewFileOptions,
+  ) {
     this.path = path
     this.#partial = partial
-    this.#fd = fd
+    this.#fd = fds.file
+    this.#directoryFd = fds.directory
     this.#options = options
   }
 
@@ -101,6 +110,10 @@ export class NewFile implements PositionedSink {
     }
   }
 
+  /**
+   * @throws PostcopyError with the errno name. The file then does not exist, unless the message
+   *   states that it is complete
+   */
   async finish(): Promise<void> {
     try {
       await syncFile(this.#fd)
@@ -110,12 +123,12 @@ export class NewFile implements PositionedSink {
       throw this.#writeError(error)
     }
     await this.#close()
-    await syncDirectory(dirname(this.path))
   }
 
   discard(): void {
     if (this.#fd < 0) return
     closeSync(this.#fd)
+    closeSync(this.#directoryFd)
     this.#fd = -1
     rmSync(this.#partial, { force: true })
   }
@@ -136,10 +149,20 @@ export class NewFile implements PositionedSink {
     renameSync(this.#partial, this.path)
   }
 
+  /** Closes the file, and waits until its directory entry is on disk. */
   async #close(): Promise<void> {
     const fd = this.#fd
     this.#fd = -1
-    await closeFile(fd)
+    try {
+      await closeFile(fd)
+      await syncFile(this.#directoryFd)
+    } catch (error) {
+      const code = codeOf(error)
+      const text = `${this.path} is complete, but its directory cannot be written to disk (${code}): after a crash of this host the file may be missing`
+      throw new PostcopyError(code, text, { cause: error })
+    } finally {
+      closeSync(this.#directoryFd)
+    }
   }
 
   #writeError(error: unknown): PostcopyError {
@@ -180,10 +203,18 @@ function existing(path: string): PostcopyError {
   return new PostcopyError('ERR_FILE_EXISTS', `${path} exists: ${advice}`)
 }
 
-/** Waits until the directory entry is on disk. */
-async function syncDirectory(path: string): Promise<void> {
-  const fd = await openFile(path, 'r')
-  await syncFile(fd).finally(() => closeFile(fd))
+/** Before the file is made: a directory that cannot be read cannot be synced afterwards. */
+function openDirectory(path: string): number {
+  const directory = dirname(path)
+  try {
+    return openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY)
+  } catch (cause) {
+    const code = codeOf(cause)
+    const advice =
+      code === 'EACCES' ? ': allow its user to read it, or export to another directory' : ''
+    const text = `${path} cannot be created, because the directory ${directory} cannot be opened (${code})${advice}`
+    throw new PostcopyError(code, text, { cause })
+  }
 }
 
 function explained(path: string, how: string, cause: unknown): PostcopyError {

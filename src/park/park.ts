@@ -39,6 +39,8 @@ export interface ParkFileOptions extends ParkSettings {
   offset?: number
   /** Name or id of a snapshot in a qcow2 image. */
   snapshot?: string
+  /** Files of RAM blocks that x-ignore-shared has left out, as for `openSaved`. */
+  memory?: ReadonlyMap<string, string>
 }
 
 /**
@@ -83,16 +85,17 @@ export class Park extends MigrationEnd<ParkRequest, ParkNotice> {
 
   /** Begins to read at once. */
   static fromFile(options: ParkFileOptions): Park {
-    const { file, offset, snapshot } = options
+    const { file, offset, snapshot, memory } = options
     const where = {
       ...(offset === undefined ? {} : { offset }),
       ...(snapshot === undefined ? {} : { snapshot }),
+      ...(memory === undefined ? {} : { memory }),
     }
     return new Park({ file, ...where }, options)
   }
 
   private constructor(origin: ParkOrigin, options: ParkSettings, isRecovery = false) {
-    const place = 'uri' in origin ? ['uri'] : ['file', 'offset', 'snapshot']
+    const place = 'uri' in origin ? ['uri'] : ['file', 'offset', 'snapshot', 'memory']
     checkOptionNames(options, [...place, 'directory', 'parameters', 'allowForeignDirectory'])
     const { parameters } = resolveOptions({ parameters: options.parameters ?? {} })
     super({ uri: 'uri' in origin ? formatUri(origin.uri) : undefined, parameters })

@@ -12,6 +12,7 @@ export interface ParkFile {
   /** Where the saved VM is in the file. */
   readonly offset?: number
   readonly snapshot?: string
+  readonly memory?: ReadonlyMap<string, string>
 }
 
 export interface ParkWorkerData {

@@ -40,7 +40,7 @@ export class SavedVm implements StoredVm {
    * @throws PostcopyError as {@link openSaved}; `ERR_INVALID_BLOCK` for a page size that does not fit
    */
   static async open(path: string, options: SavedVmOptions = {}): Promise<SavedVm> {
-    checkOptionNames(options, ['offset', 'snapshot', 'index', 'pageSizes'])
+    checkOptionNames(options, ['offset', 'snapshot', 'index', 'memory', 'pageSizes'])
     const { pageSizes = new Map<string, number>(), ...rest } = options
     const image = await openSaved(path, rest)
     try {

@@ -2,6 +2,7 @@
 import { PeerError, PostcopyError } from '../errors.js'
 import { type Counters, now } from '../migration/index.js'
 import { checkDiscards, missingChecksum } from '../ram/index.js'
+import type { LibvirtImage } from '../sources/index.js'
 import type { RamBlockInfo } from '../stream/index.js'
 import { TARGET_PAGE_SIZE, formatByteSize } from '../units.js'
 import { BlockFile } from './block-file.js'
@@ -26,6 +27,9 @@ export interface VmIdentity {
   readonly ramSectionId: number
 }
 
+/** What the header of libvirt's image has. */
+type Domain = Pick<LibvirtImage, 'xml' | 'cookie'>
+
 export class VmStore {
   readonly #directory: ParkDirectory
   readonly #counters: Counters
@@ -36,6 +40,7 @@ export class VmStore {
   #byName: ReadonlyMap<string, BlockFile> = new Map()
   #devices: { readonly sections: Uint8Array; readonly way: Manifest['way'] } | undefined
   #description: string | undefined
+  #domain: Domain | undefined
   #devicesCommitted = false
   /** Everything is on disk, but the last rename has failed. */
   #isWhole = false
@@ -182,6 +187,11 @@ export class VmStore {
     this.#devices = { sections, way }
   }
 
+  /** Keeps what libvirt's image tells of the domain. */
+  takeDomain({ xml, cookie }: Domain): void {
+    this.#domain = { xml, cookie }
+  }
+
   takeDescription(json: string): void {
     this.#description = json
   }
@@ -293,6 +303,7 @@ export class VmStore {
       ...(description === undefined
         ? {}
         : { description: this.#writeFile('description.json', Buffer.from(description)) }),
+      ...this.#writeDomain(),
       blocks: this.#blocks.map((block) => ({
         name: block.name,
         file: block.file,
@@ -315,6 +326,17 @@ export class VmStore {
     }
     this.#directory.files.replaceFile(MANIFEST_FILE, encodeManifest(manifest))
     return manifest
+  }
+
+  #writeDomain(): Pick<Manifest, 'domainXml' | 'domainCookie'> {
+    if (this.#domain === undefined) return {}
+    const { xml, cookie } = this.#domain
+    return {
+      domainXml: this.#writeFile('domain.xml', Buffer.from(xml)),
+      ...(cookie === undefined
+        ? {}
+        : { domainCookie: this.#writeFile('cookie.xml', Buffer.from(cookie)) }),
+    }
   }
 
   #writeFile(file: string, bytes: Uint8Array): ParkedFile {

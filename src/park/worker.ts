@@ -13,7 +13,7 @@ import {
   workerInput,
 } from '../migration/index.js'
 import type { ParkNotice, ParkRequest, ParkWorkerData } from './protocol.js'
-import { type ParkInput, openInput, readInput } from './park-input.js'
+import { type ParkInput, openInput, readDomain, readInput } from './park-input.js'
 import { ParkReceiver } from './receiver.js'
 import { VmStore } from './vm-store.js'
 
@@ -44,11 +44,13 @@ function stateChanged(state: MigrationState, error: unknown): void {
 
 async function park(): Promise<void> {
   // Opened before a directory is created.
-  const input = 'file' in origin ? await openInput(origin) : undefined
+  const input = 'file' in origin ? await openInput(origin, reading.signal) : undefined
+  const domain = 'file' in origin ? await readDomain(origin) : undefined
   const counters = createCounters(data.counters)
   const store = isRecovery
     ? VmStore.reopen(directory, counters, data)
     : VmStore.create(directory, counters, data)
+  if (domain !== undefined) store.takeDomain(domain)
   const receiver = new ParkReceiver(
     {
       stateChanged,

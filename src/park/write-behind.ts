@@ -3,9 +3,9 @@ export class WriteBehind {
   #last: Promise<void> = Promise.resolve()
 
   /**
-   * Waits until the write before has ended, then starts this one.
+   * Waits until the previous write has ended, then starts this one.
    *
-   * @throws Error of the write before
+   * @throws Error of the previous write
    */
   async start(write: () => Promise<void>): Promise<void> {
     await this.#last

@@ -78,8 +78,8 @@ export function readOrigin(directory: string, options: TrustOptions): Origin | u
 }
 
 /**
- * Reads it to run its command, or to open its disks. Whoever can write the directory could name any
- * program and any file, so `--allow-foreign-directory` does not apply.
+ * Reads it to run its command, or to open its disks. A user who can write to the directory
+ * could name any program and any file, so `--allow-foreign-directory` does not apply.
  *
  * @param isNeeded - no command was given
  * @returns undefined if there is none, or if it is not needed and others may have written it

@@ -19,7 +19,7 @@ export interface ParkRunningOptions extends TrustOptions {
   readonly directory: string
   /** When to switch to postcopy. Default `now`. */
   readonly after?: SwitchAfter
-  /** Whether the guest goes on in its QEMU afterwards. */
+  /** Whether the guest continues in its QEMU afterwards. */
   readonly keepRunning?: boolean
   /** Give its disks new overlays first: `true`: beside each disk; or the folder for them. */
   readonly snapshotDisks?: string | true
@@ -103,7 +103,7 @@ export function checkDisks(
   if (!keepRunning || writable.length === 0) return []
   if (snapshotDisks === undefined) {
     const names = writable.map(({ name, file }) => `${printable(name)} (${printable(file)})`)
-    const text = `the guest would go on and write to its disks, which the parked VM needs as they are: ${names.join(', ')}. --snapshot-disks gives the running guest new overlays first`
+    const text = `the guest would continue and write to its disks, which the parked VM needs as they are: ${names.join(', ')}. --snapshot-disks gives the running guest new overlays first`
     throw new PostcopyError('ERR_DISKS_SHARED', text)
   }
   const suffix = new Date().toISOString().replaceAll(/\D/g, '').slice(0, 14)

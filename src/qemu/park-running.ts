@@ -4,10 +4,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { errorToRecord, PostcopyError } from '../errors.js'
 import { isAtRest } from '../migration/index.js'
 import { Park, type Manifest } from '../park/index.js'
-import { printable, sentence } from '../printable.js'
-import { fileState, plainPath, type Disk } from './disks.js'
+import { sentence } from '../printable.js'
+import { examineOrigin } from './examine-origin.js'
 import { MigrationSettings } from './migration-settings.js'
-import { writeOrigin, type Origin, type RecordedDisk } from './origin-file.js'
+import { writeOrigin } from './origin-file.js'
 import {
   checkDisks,
   checkState,
@@ -207,7 +207,7 @@ export class RunningPark {
   }
 
   async #completed(manifest: Manifest): Promise<Manifest> {
-    await this.#writeOrigin(this.#options.directory)
+    await this.#recordOrigin(this.#options.directory)
     await this.#restore()
     if (this.#options.keepRunning === true && this.#start.runState === 'running') {
       await this.#vm.client.execute('cont')
@@ -215,39 +215,20 @@ export class RunningPark {
     return manifest
   }
 
-  /** Disks are examined now, because the guest wrote to them until it was stopped. */
-  async #writeOrigin(directory: string): Promise<void> {
+  async #recordOrigin(directory: string): Promise<void> {
     const { note, allowForeignDirectory = false } = this.#options
     try {
-      const planned = new Map(this.#overlays.map(({ disk, path }) => [path, disk]))
-      const disks = (await this.#vm.disks()).map((disk) => planned.get(disk.file) ?? disk)
-      const origin: Origin = {
-        wasRunning: this.#start.runState === 'running',
-        ...(await this.#vm.vcpus()),
-        disks: disks.map((disk) => this.#recorded(disk)),
+      const origin = await examineOrigin(this.#vm, {
+        ...this.#start,
+        overlays: this.#overlays,
         ...(this.#launch === undefined ? {} : { launch: this.#launch }),
-      }
+        ...(note === undefined ? {} : { note }),
+      })
       writeOrigin(directory, origin, { allowForeignDirectory })
     } catch (error) {
       note?.(
         `the VM is parked, but not how QEMU was started: ${errorToRecord(error).message}; resume --start needs the command after --`,
       )
-    }
-  }
-
-  #recorded(disk: Disk): RecordedDisk {
-    const { name, file, format, isReadOnly, virtualSizeBytes } = disk
-    const backing = disk.backing.flatMap((below) => plainPath(below, this.#start.directory) ?? [])
-    const recorded = { name, file, format, isReadOnly, virtualSizeBytes, backing }
-    const path = plainPath(file, this.#start.directory)
-    if (path === undefined) return recorded
-    try {
-      return { ...recorded, state: fileState(path) }
-    } catch (error) {
-      this.#options.note?.(
-        `the disk ${printable(name)} cannot be checked later: ${errorToRecord(error).message}`,
-      )
-      return recorded
     }
   }
 
@@ -278,7 +259,7 @@ export class RunningPark {
     await settled(this.park)
     const { status } = await this.#vm.migration()
     if (status.startsWith('postcopy-')) {
-      if (this.park.state === 'postcopy-paused') await this.#writeOrigin(this.#incomplete)
+      if (this.park.state === 'postcopy-paused') await this.#recordOrigin(this.#incomplete)
       return 'The guest is stopped in its QEMU, which still has the pages that are missing here: do not end it'
     }
     if (!IDLE.includes(status)) {
@@ -294,11 +275,11 @@ export class RunningPark {
     const disks = this.#areSnapshotsTaken
       ? `; its disks now have the overlays ${this.#overlays.map(({ path }) => path).join(', ')}`
       : ''
-    const goesOn =
+    const guest =
       runState === 'running'
-        ? 'The guest goes on in its QEMU'
+        ? 'The guest continues in its QEMU'
         : `The guest is in its QEMU (${runState})`
-    return `${goesOn}${disks}`
+    return `${guest}${disks}`
   }
 }
 

@@ -1,4 +1,4 @@
-/** A QEMU that this process has started. It goes on when this process ends. */
+/** A QEMU that this process has started. It keeps running after this process ends. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, openSync } from 'node:fs'

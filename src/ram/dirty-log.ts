@@ -11,6 +11,7 @@ import { EVENT_STRIDE, FaultEvent, scanDirty, Userfaultfd } from '../kernel/inde
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { PageBitmap } from './page-bitmap.js'
 import type { RamBlock } from './ram-block.js'
+import { armUntouched } from './untouched-pages.js'
 
 /** A RAM block and its dirty pages: those whose current content the destination does not have. */
 export interface TrackedBlock {
@@ -21,6 +22,11 @@ export interface TrackedBlock {
 /** If its thread ends without {@link DirtyLog.close}, the addon ends the protection. */
 export interface DirtyLog {
   readonly method: 'async' | 'sync'
+  /**
+   * The pages of a block that were zero when the log was opened, because they had never been
+   * written, and were not written until the last {@link sync}. Undefined if that is not known.
+   */
+  untouched(block: RamBlock): PageBitmap | undefined
   /** Marks the pages written since the last call; returns how many were not marked before. */
   sync(): number
   /** Ends the protection; writes that were not synced are lost. */
@@ -60,20 +66,37 @@ class AsyncLog implements DirtyLog {
   readonly method = 'async'
   readonly #uffd: Userfaultfd
   readonly #blocks: readonly TrackedBlock[]
+  readonly #untouched = new Map<RamBlock, PageBitmap>()
 
   constructor(uffd: Userfaultfd, blocks: readonly TrackedBlock[]) {
     this.#uffd = uffd
     this.#blocks = blocks
+    for (const { block } of blocks) {
+      const untouched = armUntouched(block)
+      if (untouched.next() !== -1) this.#untouched.set(block, untouched)
+    }
     // Before the first arming every page counts as written; the caller starts with all pages dirty.
     this.sync()
   }
 
+  untouched(block: RamBlock): PageBitmap | undefined {
+    return this.#untouched.get(block)
+  }
+
   sync(): number {
-    return this.#blocks.reduce(
-      (sum, { block: { region, lengthBytes }, dirty }) =>
-        sum + scanDirty(region, dirty.bytes, { arm: true, lengthBytes }),
-      0,
-    )
+    return this.#blocks.reduce((sum, tracked) => sum + this.#sync(tracked), 0)
+  }
+
+  #sync({ block, dirty }: TrackedBlock): number {
+    const { region, lengthBytes, pageCount } = block
+    const untouched = this.#untouched.get(block)
+    if (untouched === undefined) return scanDirty(region, dirty.bytes, { arm: true, lengthBytes })
+    const written = new PageBitmap(pageCount)
+    scanDirty(region, written.bytes, { arm: true, lengthBytes })
+    untouched.remove(written)
+    const before = dirty.count()
+    dirty.add(written)
+    return dirty.count() - before
   }
 
   close(): void {
@@ -100,6 +123,11 @@ class SyncLog implements DirtyLog {
         block.region.madvise('POPULATE_READ', 0, block.lengthBytes)
       uffd.writeProtect(block.region.address, block.lengthBytes, { enable: true })
     }
+  }
+
+  untouched(): undefined {
+    // Looking for such pages and protecting them is not one step here.
+    return undefined
   }
 
   #noteWrites(count: number): void {

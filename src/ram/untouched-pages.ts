@@ -1,27 +1,68 @@
 /**
  * Finds pages of memory that are zero because they were never written, by what the kernel knows of
- * them: an anonymous page that is not present or is the zero page, and a hole of a memfd.
+ * them: an anonymous page that is neither present nor swapped out, or is the zero page; and a hole
+ * of a memfd. A page that the kernel is just moving counts as swapped out.
  */
-import { readFileSync } from 'node:fs'
 import { KernelError } from '../errors.js'
-import { fileExtents, type MemoryRegion, PageRange, SCAN_STRIDE } from '../kernel/index.js'
+import {
+  categoriesOf,
+  fileExtents,
+  type MemoryRegion,
+  PageRange,
+  SCAN_STRIDE,
+} from '../kernel/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
-import type { PageBitmap } from './page-bitmap.js'
+import { PageBitmap } from './page-bitmap.js'
 import type { RamBlock } from './ram-block.js'
 
 /** Shorter runs are not worth a second look. */
 const SHORTEST_RUN = 64
 /** Each run is looked at again while the guest is stopped. */
 const MOST_RUNS = 1024
-const RANGES_A_CALL = 256
+/** After so many ranges, the rest of the block counts as data: looking at it takes too long. */
+const MOST_RANGES = 16_384
+const RANGES_A_CALL = 1024
 
 type Run = readonly [first: number, end: number]
 
+/**
+ * Write-protects all pages of an anonymous block, which is registered with `WP_ASYNC`, and finds the
+ * untouched ones in the same step: the dirty log reports every later write to them.
+ *
+ * @returns the untouched pages
+ */
+export function armUntouched({ region, lengthBytes, pageCount }: RamBlock): PageBitmap {
+  const untouched = new PageBitmap(pageCount)
+  if (region.kind !== 'anon') return untouched
+  const out = new Float64Array(RANGES_A_CALL * SCAN_STRIDE)
+  let ranges = 0
+  for (let offset = 0; offset < lengthBytes && ranges < MOST_RANGES;) {
+    const { count, next } = region.scan({
+      offset,
+      length: lengthBytes - offset,
+      all: ['WRITTEN'],
+      report: ['PRESENT', 'SWAPPED', 'PFNZERO'],
+      writeProtect: true,
+      requireAsync: true,
+      out,
+    })
+    for (let at = 0; at < count * SCAN_STRIDE; at += SCAN_STRIDE) {
+      const found = categoriesOf(out[at + PageRange.categories] ?? 0)
+      const isNowhere = !found.has('SWAPPED') && !found.has('PRESENT')
+      if (!isNowhere && !found.has('PFNZERO')) continue
+      untouched.setRange(...toRun(out[at + PageRange.start] ?? 0, out[at + PageRange.end] ?? 0))
+    }
+    ranges += count
+    offset = next
+  }
+  return untouched
+}
+
+/** The untouched pages of a memfd, or of memory that nobody writes. */
 export class UntouchedPages {
   readonly #block: RamBlock
   readonly #data: PageBitmap
   readonly #runs: Run[] = []
-  readonly #hasSwap = hostHasSwap()
 
   /**
    * Clears the bits of pages that are zero now. The guest may run, so {@link confirm} has to follow.
@@ -47,59 +88,73 @@ export class UntouchedPages {
 
   /** Call when the guest is stopped: sets the bits of pages that were written since. */
   confirm(): void {
-    const isSure = this.#hasSwap === hostHasSwap()
     for (const run of this.#runs) {
-      const found = isSure ? this.#written(run) : [run]
-      for (const [first, end] of found ?? [run]) this.#data.setRange(first, end)
+      for (const [first, end] of this.#written(run) ?? [run]) this.#data.setRange(first, end)
     }
   }
 
-  /** The pages of a range that may have been written; undefined if the kernel does not tell. */
-  #written(range: Run): Run[] | undefined {
+  /** The pages of a range that may have been written; undefined if that is not known. */
+  #written([first, end]: Run): Run[] | undefined {
     const { region } = this.#block
+    const range = [first * TARGET_PAGE_SIZE, end * TARGET_PAGE_SIZE] as const
     switch (region.kind) {
       case 'anon':
-        return presentPages(region, range, this.#hasSwap)
+        return limited(presentRanges(region, ...range), range[1])
       case 'memfd':
-        return filePages(region, range)
+        return limited(fileExtents(region.fd, ...range), range[1])
       default:
         return undefined
     }
   }
 }
 
-function filePages(region: MemoryRegion, [first, end]: Run): Run[] {
-  const found = fileExtents(region.fd, first * TARGET_PAGE_SIZE, end * TARGET_PAGE_SIZE)
-  return Array.from(found, ([from, to]) => toRun(from, to))
+/** @param end - bytes; after too many ranges, everything up to there counts as written */
+function limited(ranges: Iterable<readonly [start: number, end: number]>, end: number): Run[] {
+  const runs: Run[] = []
+  for (const [from, to] of ranges) {
+    if (runs.length === MOST_RANGES) return [...runs, toRun(from, end)]
+    runs.push(toRun(from, to))
+  }
+  return runs
 }
 
-function presentPages(
+/** All of the range before Linux 6.7, which has no PAGEMAP_SCAN. */
+function* presentRanges(
   region: MemoryRegion,
-  [first, end]: Run,
-  hasSwap: boolean,
-): Run[] | undefined {
-  const runs: Run[] = []
+  from: number,
+  to: number,
+): Generator<readonly [start: number, end: number]> {
   const out = new Float64Array(RANGES_A_CALL * SCAN_STRIDE)
-  try {
-    for (let offset = first * TARGET_PAGE_SIZE; offset < end * TARGET_PAGE_SIZE;) {
-      const { count, next } = region.scan({
-        offset,
-        length: end * TARGET_PAGE_SIZE - offset,
-        all: ['PFNZERO'],
-        inverted: ['PFNZERO'],
-        // The markers by which pages that are not present are write-protected count as swapped, too.
-        any: hasSwap ? ['PRESENT', 'SWAPPED'] : ['PRESENT'],
-        report: [],
-        out,
-      })
-      for (let at = 0; at < count * SCAN_STRIDE; at += SCAN_STRIDE) {
-        runs.push(toRun(out[at + PageRange.start] ?? 0, out[at + PageRange.end] ?? 0))
-      }
-      offset = next
+  for (let offset = from; offset < to;) {
+    const found = scanPresent(region, offset, to, out)
+    if (found === undefined) {
+      yield [offset, to]
+      return
     }
-    return runs
+    for (let at = 0; at < found.count * SCAN_STRIDE; at += SCAN_STRIDE) {
+      yield [out[at + PageRange.start] ?? 0, out[at + PageRange.end] ?? 0]
+    }
+    offset = found.next
+  }
+}
+
+function scanPresent(
+  region: MemoryRegion,
+  offset: number,
+  end: number,
+  out: Float64Array,
+): { readonly count: number; readonly next: number } | undefined {
+  try {
+    return region.scan({
+      offset,
+      length: end - offset,
+      all: ['PFNZERO'],
+      inverted: ['PFNZERO'],
+      any: ['PRESENT', 'SWAPPED'],
+      report: [],
+      out,
+    })
   } catch (error) {
-    // Before Linux 6.7.
     if (error instanceof KernelError && error.code === 'ENOTTY') return undefined
     throw error
   }
@@ -117,13 +172,4 @@ function* gaps(runs: readonly Run[], pageCount: number): Generator<Run> {
     from = Math.max(from, end)
   }
   if (pageCount > from) yield [from, pageCount]
-}
-
-/** The first line of /proc/swaps is a heading. */
-function hostHasSwap(): boolean {
-  try {
-    return readFileSync('/proc/swaps', 'utf8').trimEnd().split('\n').length > 1
-  } catch {
-    return true
-  }
 }

@@ -44,9 +44,16 @@ export class PageLoader {
     return this.#requested < MOST_REQUESTED
   }
 
-  /** Whether the page was read before. If it is not in the page cache, it was dropped since. */
+  /** Whether the page was read before. */
   hasLoaded(block: RamBlock, page: number): boolean {
     return this.#progress.get(block)?.loaded.test(page) === true
+  }
+
+  /** The end of the whole host pages from `first` on that were read before, at most `end`. */
+  endOfLoaded(block: RamBlock, first: number, end: number): number {
+    let page = first
+    while (page < end && this.hasLoaded(block, page)) page += 1
+    return page - ((page - first) % block.hostPages)
   }
 
   /** Reads the host page that begins at target page `first`. Never rejects. */

@@ -1,7 +1,7 @@
 /**
  * Waiting page requests, in order of arrival. A peer cannot make the queue longer than RAM: pages
- * that already wait, or are no longer owed, are not queued. The number of ordered requests is
- * limited. Further requests are kept as one bit per page, and served after the ordered ones.
+ * that already wait are not queued. The number of ordered requests is limited. Further requests are
+ * kept as one bit per page, and served after the ordered ones.
  */
 import { PageBitmap, type TrackedBlock } from '../ram/index.js'
 
@@ -17,7 +17,6 @@ export interface PageRequest {
 /** A range of target pages in one block; `next` is the first that may still be owed. */
 interface Range {
   readonly tracked: TrackedBlock
-  readonly first: number
   next: number
   readonly end: number
 }
@@ -25,7 +24,7 @@ interface Range {
 export class PageQueue {
   #ranges: Range[] = []
   #head = 0
-  /** By block, the pages that wait. */
+  /** By block, the pages that wait, and perhaps pages of waiting ranges that are no longer owed. */
   readonly #queued: ReadonlyMap<TrackedBlock, PageBitmap>
   /** Some waiting pages are in no range. */
   #hasMore = false
@@ -41,13 +40,15 @@ export class PageQueue {
     return this.#ranges.length - this.#head
   }
 
-  /** Adds the whole host pages `[first, end)`, in target pages. */
+  /**
+   * Adds the whole host pages `[first, end)`, in target pages. Before a recovery knows what is owed,
+   * they may seem not to be.
+   */
   add(tracked: TrackedBlock, first: number, end: number): void {
     const queued = this.#queued.get(tracked)
     if (queued === undefined || queued.all(first, end)) return
-    if (tracked.dirty.next(first, end) === -1) return
     queued.setRange(first, end)
-    if (this.length < MOST_IN_ORDER) this.#ranges.push({ tracked, first, next: first, end })
+    if (this.length < MOST_IN_ORDER) this.#ranges.push({ tracked, next: first, end })
     else this.#hasMore = true
   }
 
@@ -58,7 +59,7 @@ export class PageQueue {
       const page = tracked.dirty.next(next, end)
       if (page !== -1) {
         const { hostPages } = tracked.block
-        range.next = page - (page % hostPages)
+        this.#advance(range, page - (page % hostPages))
         return { tracked, page: range.next }
       }
       this.#drop(range)
@@ -75,9 +76,14 @@ export class PageQueue {
   setAside({ tracked, page }: PageRequest): void {
     const range = this.#ranges[this.#head]
     if (range === undefined) return
-    range.next = page + tracked.block.hostPages
-    this.#queued.get(tracked)?.clearRange(page, range.next)
+    this.#advance(range, page + tracked.block.hostPages)
     if (range.next >= range.end) this.#drop(range)
+  }
+
+  /** The pages before `next` do not wait any more, unless they are added again. */
+  #advance(range: Range, next: number): void {
+    this.#queued.get(range.tracked)?.clearRange(range.next, next)
+    range.next = next
   }
 
   #first(): Range | undefined {
@@ -85,8 +91,8 @@ export class PageQueue {
     return this.#ranges[this.#head]
   }
 
-  #drop({ tracked, first, end }: Range): void {
-    this.#queued.get(tracked)?.clearRange(first, end)
+  #drop({ tracked, next, end }: Range): void {
+    this.#queued.get(tracked)?.clearRange(Math.min(next, end), end)
     this.#head += 1
     if (this.#head * 2 < this.#ranges.length) return
     this.#ranges.splice(0, this.#head)
@@ -98,7 +104,7 @@ export class PageQueue {
     for (const [tracked, queued] of this.#queued) {
       for (const [first, end] of queued.runs()) {
         if (this.length === MOST_IN_ORDER) return
-        this.#ranges.push({ tracked, first, next: first, end })
+        this.#ranges.push({ tracked, next: first, end })
       }
     }
     this.#hasMore = false

@@ -16,7 +16,7 @@ import {
   writeRamSectionTail,
 } from '../stream/internal.js'
 import { PageLoader } from './page-loader.js'
-import { PageQueue } from './page-queue.js'
+import { PageQueue, type PageRequest } from './page-queue.js'
 import type { Replay } from './replay.js'
 
 /** Any number works; QEMU 7.2 uses this one. */
@@ -28,6 +28,9 @@ export const BUFFER_PAGES = 256
 const PIECE_PAGES = 64
 /** Most pages per batch; smaller batches cost more turns of the event loop, and more pongs. */
 export const BATCH_PAGES = 1024
+
+/** Most requests for pages on disk that are looked at in one batch. */
+const MOST_SKIPPED = 64
 
 /** A piece of the END section: bytes to send, and whether they complete the section. */
 export interface EndPiece {
@@ -248,6 +251,7 @@ export class RamSender {
   ): number {
     const enough = this.remainingPages - maxPages
     let at = start
+    let skipped = 0
     for (let next = queue.peek(); next !== undefined; next = queue.peek()) {
       if (this.remainingPages <= enough) break
       const { tracked, page } = next
@@ -255,12 +259,11 @@ export class RamSender {
       const range = { from: page, to: page + hostPages, maxPages: hostPages }
       const end = this.#pack(channel, out, at, tracked, range)
       if (this.#packing.isWaiting === 1) {
-        if (!this.#loader.hasRoom) break
+        // Requests for pages that are in the page cache do not wait for this one.
+        if (skipped === MOST_SKIPPED) break
+        skipped += 1
         queue.setAside(next)
-        void this.#loader.loadRequested(tracked.block, page).then(() => {
-          queue.add(tracked, page, page + hostPages)
-          this.#loaded()
-        })
+        this.#load(queue, next)
         continue
       }
       if (end === at) break
@@ -269,6 +272,20 @@ export class RamSender {
       this.#page = page + hostPages
     }
     return at
+  }
+
+  /** Reads a page from disk that was taken out of its queue. */
+  #load(queue: PageQueue, { tracked, page }: PageRequest): void {
+    const again = (): void => queue.add(tracked, page, page + tracked.block.hostPages)
+    // A guess is not worth a read of its own: it is requested if it was right.
+    if (queue === this.#ahead) this.#loadAhead(tracked, page)
+    else if (!this.#loader.hasRoom) again()
+    else {
+      void this.#loader.loadRequested(tracked.block, page).then(() => {
+        again()
+        this.#loaded()
+      })
+    }
   }
 
   /**
@@ -329,11 +346,14 @@ export class RamSender {
     // In precopy no request waits meanwhile.
     const end = this.#packCached(channel, out, at, tracked, range, direct, !this.#postcopy)
     const { isWaiting, nextPage } = this.#callFor(direct)
-    if (isWaiting === 0 || !this.#loader.hasLoaded(tracked.block, nextPage)) return end
-    // The page was dropped from the page cache after it was read, or this file system does not tell.
+    if (isWaiting === 0) return end
+    // Pages that were read, on a file system whose reads always wait; or that were dropped again.
     const { hostPages } = tracked.block
-    const single = { from: nextPage, to: nextPage + hostPages, maxPages: hostPages }
-    return this.#packCached(channel, out, end, tracked, single, direct, true)
+    const most = Math.min(range.to, nextPage + Math.max(hostPages, BATCH_PAGES))
+    const to = this.#loader.endOfLoaded(tracked.block, nextPage, most)
+    if (to === nextPage) return end
+    const read = { from: nextPage, to, maxPages: Math.max(hostPages, range.maxPages) }
+    return this.#packCached(channel, out, end, tracked, read, direct, true)
   }
 
   /** @param wait - read pages from disk that are not in the page cache */

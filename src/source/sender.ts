@@ -250,10 +250,17 @@ export class Sender {
     this.#counters.stoppedAt = this.#stoppedAt
     const devices = await this.#host.stopGuest()
     this.#session.check()
-    // Skipped if all pages are dirty: a scan of a few GiB takes a millisecond of downtime.
-    const isAllDirty = this.#blocks.every(({ block, dirty }) => dirty.count() === block.pageCount)
+    // Skipped if all pages are dirty, and none is untouched: a scan of a few GiB takes a millisecond of downtime.
+    const isAllDirty = this.#blocks.every(
+      ({ block, dirty }) =>
+        this.#dirtyLog?.untouched(block) === undefined && dirty.count() === block.pageCount,
+    )
     if (!isAllDirty) this.#dirtyLog?.sync()
     for (const untouched of this.#untouched) untouched.confirm()
+    for (const { block, data } of this.#blocks) {
+      const untouched = this.#dirtyLog?.untouched(block)
+      if (untouched !== undefined) data.remove(untouched)
+    }
     this.#countPass()
     this.#session.ram.recount()
     return devices
@@ -268,8 +275,10 @@ export class Sender {
       if (!(await this.#session.push.drain(link))) break
     }
     for (const { block, data } of this.#blocks) {
-      if (block.pages instanceof MemoryRegion)
-        this.#untouched.push(UntouchedPages.find(block, data))
+      if (!(block.pages instanceof MemoryRegion)) continue
+      // The dirty log knows the untouched pages of anonymous memory.
+      if (this.#dirtyLog !== undefined && block.pages.kind === 'anon') continue
+      this.#untouched.push(UntouchedPages.find(block, data))
     }
     // Compiles this code before the guest is stopped.
     encodeSwitch([], this.#session.ram.sectionId)

@@ -28,6 +28,8 @@ export interface HeadBlock {
   readonly lengthBytes: number
   /** Only in a mapped-ram file. */
   readonly mapped?: MappedPages
+  /** Offset of its header in a mapped-ram file that has none of its pages (x-ignore-shared). */
+  readonly sharedAt?: number
 }
 
 /** Where a mapped-ram file has the pages of a block. */
@@ -52,12 +54,13 @@ export async function readBlockList(
 ): Promise<readonly HeadBlock[]> {
   if (layout.isMappedRam) return readMappedList(cursor, layout.isIgnoreShared)
   if (layout.isIgnoreShared) {
-    cursor.refuse('refused', `it was saved with x-ignore-shared: ${SHARED_ADVICE}`)
+    const text = `it was saved with x-ignore-shared, and without mapped-ram: ${SHARED_ADVICE}`
+    cursor.refuse('refused', text)
   }
   return readPlainList(cursor, layout.pageSizeSummary)
 }
 
-const SHARED_ADVICE =
+export const SHARED_ADVICE =
   'RAM that is shared (share=on) is not in the file, but in the file of its memory backend. Save ' +
   'the VM again with the capability x-ignore-shared off'
 
@@ -145,7 +148,7 @@ async function readMappedBlock(cursor: Cursor, hasAddresses: boolean): Promise<H
   const damaged = (why: string): never => cursor.refuse('damaged', `${what}: ${why}`, headerOffset)
   if (version !== 1) damaged(`a header of version ${version}, not 1`)
   if (bitmapOffset === 0 && pagesOffset === 0) {
-    cursor.refuse('refused', `${what} is not in the file: ${SHARED_ADVICE}`, headerOffset)
+    return { name, lengthBytes, sharedAt: headerOffset }
   }
   if (pageSize !== TARGET_PAGE_SIZE) damaged(`pages of ${pageSize} bytes, not ${TARGET_PAGE_SIZE}`)
   if (bitmapOffset !== cursor.offset) {

@@ -1,20 +1,11 @@
 /** The fields of an index: what it is an index of, and where the devices are. */
 import { PostcopyError } from '../errors.js'
+import type { FileStamp } from './file-stamp.js'
 import { isJsonObject } from '../stream/internal.js'
 
-/** A piece of the file, by which a change is noticed. */
-export interface Sample {
-  readonly offset: number
-  readonly sha256: string
-}
-
-export interface IndexFields {
-  /** Length of the file or block device, and time of its last change. */
-  readonly fileBytes: number
-  readonly modifiedNs: string
+export interface IndexFields extends FileStamp {
   /** Of the stream: that of the file, or of the state in a snapshot. */
   readonly endOffset: number
-  readonly samples: readonly Sample[]
   readonly devices: {
     readonly offset: number
     readonly lengthBytes: number

@@ -3,9 +3,10 @@ import { PostcopyError } from '../errors.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import type { ByteSource, FileBytes } from './file-bytes.js'
 import type { Cursor } from './cursor.js'
+import { stampFits, stampOf } from './file-stamp.js'
 import { type StreamIndex, findObstacle, readIndex, writeIndex } from './index-file.js'
 import { PageRow, bitmapOf } from './page-table.js'
-import { digestOf, samplesFit, takeSamples } from './samples.js'
+import { digestOf } from './samples.js'
 import {
   MOST_DESCRIPTION_BYTES,
   MOST_DEVICE_BYTES,
@@ -68,8 +69,6 @@ async function bodyByIndex(
   const { source } = cursor
   const { devices, descriptionBytes, isPlain, blocks } = fields
   const isSame =
-    fields.fileBytes === file.endOffset &&
-    (file.isBlockDevice || fields.modifiedNs === String(file.modifiedNs)) &&
     fields.endOffset === source.endOffset &&
     blocks.length === head.blocks.length &&
     head.blocks.every(({ name, lengthBytes }, index) => {
@@ -77,7 +76,7 @@ async function bodyByIndex(
     })
   const isBounded =
     devices.lengthBytes <= MOST_DEVICE_BYTES && descriptionBytes <= MOST_DESCRIPTION_BYTES
-  if (!isSame || !isBounded || !(await samplesFit(source, fields.samples))) return undefined
+  if (!isSame || !isBounded || !(await stampFits(fields, file, source))) return undefined
   const state = new Uint8Array(devices.lengthBytes)
   const isWhole = (await source.read(state, devices.offset)) === state.length
   // The state of the devices differs with each time that a VM is saved.
@@ -109,10 +108,8 @@ async function indexOf(
   const { devices, devicesOffset, description, isPlain, pages } = body
   return {
     fields: {
-      fileBytes: file.endOffset,
-      modifiedNs: String(file.modifiedNs),
+      ...(await stampOf(file, source)),
       endOffset: source.endOffset,
-      samples: await takeSamples(source),
       devices: {
         offset: devicesOffset,
         lengthBytes: devices.length,

@@ -3,7 +3,7 @@ import { type DeviceSize, sizeDevices } from '../stream/internal.js'
 import { Cursor } from './cursor.js'
 import { FileBytes } from './file-bytes.js'
 import type { IndexReport } from './indexed-body.js'
-import type { LibvirtImage } from './libvirt.js'
+import { type LibvirtSummary, summaryOf } from './libvirt.js'
 import { type SavedOptions, openSaved } from './open-saved.js'
 import { readQcow2Header } from './qcow2-header.js'
 import { type Snapshot, readSnapshots } from './qcow2-snapshots.js'
@@ -26,7 +26,7 @@ export interface SavedReport {
   readonly devices: readonly DeviceSize[] | undefined
   readonly runState: string | undefined
   readonly wasRunning: boolean | undefined
-  readonly libvirt: Omit<LibvirtImage, 'xml' | 'cookie'> | undefined
+  readonly libvirt: LibvirtSummary | undefined
   readonly snapshot: Snapshot | undefined
   readonly index: IndexReport | undefined
   /** Whether the whole file is a stream that any reader of a migration takes. */
@@ -52,7 +52,7 @@ export async function inspectSaved(path: string, options: SavedOptions = {}): Pr
       devices: description === undefined ? undefined : sizeDevices(all, description),
       runState: image.runState,
       wasRunning: image.wasRunning,
-      libvirt: libvirt === undefined ? undefined : withoutXml(libvirt),
+      libvirt: libvirt === undefined ? undefined : summaryOf(libvirt),
       snapshot: image.snapshot,
       index: image.index,
       isPlainStream: image.isPlainStream,
@@ -60,11 +60,6 @@ export async function inspectSaved(path: string, options: SavedOptions = {}): Pr
   } finally {
     image.close()
   }
-}
-
-function withoutXml(image: LibvirtImage): Omit<LibvirtImage, 'xml' | 'cookie'> {
-  const { version, format, wasRunning, name, uuid, payloadOffset } = image
-  return { version, format, wasRunning, name, uuid, payloadOffset }
 }
 
 /**

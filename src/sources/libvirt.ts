@@ -35,6 +35,14 @@ export interface LibvirtImage {
   readonly payloadOffset: number
 }
 
+/** {@link LibvirtImage} without its XML. */
+export type LibvirtSummary = Omit<LibvirtImage, 'xml' | 'cookie'>
+
+export function summaryOf(image: LibvirtImage): LibvirtSummary {
+  const { version, format, wasRunning, name, uuid, payloadOffset } = image
+  return { version, format, wasRunning, name, uuid, payloadOffset }
+}
+
 /** @param cursor - at the magic @throws SavedFileError */
 export async function readLibvirtImage(cursor: Cursor): Promise<LibvirtImage> {
   const start = cursor.offset

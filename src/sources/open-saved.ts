@@ -6,13 +6,21 @@ import { FileBytes } from './file-bytes.js'
 import { type IndexPlace, type IndexReport, readIndexedBody } from './indexed-body.js'
 import { streamPlace } from './index-file.js'
 import { type LibvirtImage, readLibvirtImage } from './libvirt.js'
-import { Scratch, fileRuns, mappedRuns, stateRuns } from './page-runs.js'
+import {
+  FIRST_SHARED_FILE,
+  Scratch,
+  fileRuns,
+  mappedRuns,
+  ownFileRuns,
+  stateRuns,
+} from './page-runs.js'
 import { readQcow2Header } from './qcow2-header.js'
 import { type Snapshot, chooseSnapshot, readSnapshots } from './qcow2-snapshots.js'
 import { Qcow2State } from './qcow2-state.js'
 import { type SavedFormat, notSaved, recognizeBytes } from './recognize.js'
 import { runStateOf } from './run-state.js'
 import { SavedFileError } from './saved-error.js'
+import { SharedMemory } from './shared-memory.js'
 import { type StreamBody, readBody } from './stream-body.js'
 import { type StreamHead, readHead } from './stream-head.js'
 
@@ -26,6 +34,11 @@ export interface SavedOptions {
    * A file that exists and is not an index is never replaced.
    */
   readonly index?: string | false
+  /**
+   * Path of the memory backend's file, by the name of a RAM block that x-ignore-shared has left out
+   * of a mapped-ram file.
+   */
+  readonly memory?: ReadonlyMap<string, string>
 }
 
 export interface SavedBlock {
@@ -66,9 +79,10 @@ export class SavedImage {
   readonly isPlainStream: boolean
   readonly #file: FileBytes
   readonly #scratch: Scratch
+  readonly #memory: SharedMemory
 
   /** Use {@link openSaved}. */
-  constructor(contents: SavedContents, blocks: readonly SavedBlock[], scratch: Scratch) {
+  constructor(contents: SavedContents, blocks: readonly SavedBlock[], others: OtherMemory) {
     const { file, format, head, place, body, libvirt, snapshot, index } = contents
     this.path = file.path
     this.place = place
@@ -88,13 +102,17 @@ export class SavedImage {
     this.index = index
     this.isPlainStream = format === 'stream' && body.isPlain && place === file.path
     this.#file = file
-    this.#scratch = scratch
+    this.#scratch = others.scratch
+    this.#memory = others.memory
   }
 
   /** The descriptors that the column `file` of a run counts. They are closed by {@link close}. */
   get fds(): readonly number[] {
     const { fd } = this.#scratch
-    return fd === -1 ? [this.#file.fd] : [this.#file.fd, fd]
+    const { fds } = this.#memory
+    if (fd === -1 && fds.length === 0) return [this.#file.fd]
+    // Each has its place, also if there is no scratch memory.
+    return [this.#file.fd, fd === -1 ? this.#file.fd : fd, ...fds]
   }
 
   /** Length of the file or block device. */
@@ -102,15 +120,22 @@ export class SavedImage {
     return this.#file.endOffset
   }
 
-  /** Whether the file has changed since it was opened; what was read may not fit together then. */
+  /** Whether a file has changed since it was opened; what was read may not fit together then. */
   get hasChanged(): boolean {
-    return this.#file.hasChanged
+    return this.#file.hasChanged || this.#memory.hasChanged
   }
 
   close(): void {
     this.#scratch.close()
+    this.#memory.close()
     this.#file.close()
   }
+}
+
+/** Memory that is not in the file. */
+interface OtherMemory {
+  readonly scratch: Scratch
+  readonly memory: SharedMemory
 }
 
 interface SavedContents {
@@ -135,12 +160,14 @@ interface SavedContents {
  */
 export async function openSaved(path: string, options: SavedOptions = {}): Promise<SavedImage> {
   const file = FileBytes.open(path)
-  const scratch = new Scratch()
+  const others = { scratch: new Scratch(), memory: new SharedMemory() }
   try {
     const contents = await readContents(file, options)
-    return new SavedImage(contents, await blocksOf(contents, scratch), scratch)
+    others.memory.open(path, contents.head.blocks, options.memory ?? new Map())
+    return new SavedImage(contents, await blocksOf(contents, others), others)
   } catch (error) {
-    scratch.close()
+    others.scratch.close()
+    others.memory.close()
     file.close()
     throw error
   }
@@ -175,14 +202,15 @@ async function readContents(file: FileBytes, options: SavedOptions): Promise<Sav
   }
 }
 
-function checkSnapshotOption(path: string, format: SavedFormat, snapshot?: string): void {
+/** @throws SavedFileError if only another format has snapshots */
+export function checkSnapshotOption(path: string, format: SavedFormat, snapshot?: string): void {
   if (snapshot === undefined || format === 'qcow2') return
   throw new SavedFileError('snapshot', { path }, `only a qcow2 image has snapshots, not this file`)
 }
 
 function compressed(path: string, what: string): SavedFileError {
   const advice =
-    'its pages cannot be read in place. Unpack it with `postcopy park --from FILE --to DIR`'
+    'its pages cannot be read in place. `postcopy resume` and `openUnpacked` unpack it into a directory'
   return new SavedFileError('refused', { path }, `${what}: ${advice}`)
 }
 
@@ -231,13 +259,20 @@ async function bodyOf(
 
 async function blocksOf(
   { head, body, state }: SavedContents,
-  scratch: Scratch,
+  { scratch, memory }: OtherMemory,
 ): Promise<SavedBlock[]> {
   const blocks: SavedBlock[] = []
   for (const [index, { name, lengthBytes, mapped }] of head.blocks.entries()) {
     if (mapped !== undefined) {
       const runs = mappedRuns(lengthBytes / TARGET_PAGE_SIZE, mapped)
       blocks.push({ name, lengthBytes, runs, data: mapped.data })
+      continue
+    }
+    const shared = memory.find(name, lengthBytes)
+    if (shared !== undefined) {
+      const { file, data } = shared
+      const runs = ownFileRuns(lengthBytes / TARGET_PAGE_SIZE, FIRST_SHARED_FILE + file)
+      blocks.push({ name, lengthBytes, runs, data })
       continue
     }
     const pages = body.pages[index]

@@ -23,11 +23,18 @@ export const SavedRun = {
 /** Index of the saved file in `fds`, and of the memory for pages that are not in one piece there. */
 const SAVED_FILE = 0
 const SCRATCH_FILE = 1
+/** Index of the first file of shared memory. */
+export const FIRST_SHARED_FILE = 2
 const MOST_SCRATCH_BYTES = 64 * 2 ** 20
 
 /** The whole block is one run of a mapped-ram file; its bitmap says which pages count. */
 export function mappedRuns(pageCount: number, { pagesOffset }: MappedPages): Float64Array {
   return Float64Array.of(0, pageCount, SAVED_FILE, pagesOffset, TARGET_PAGE_SIZE)
+}
+
+/** The whole block is one run of a file of its own. @param file - its index in `fds` */
+export function ownFileRuns(pageCount: number, file: number): Float64Array {
+  return Float64Array.of(0, pageCount, file, 0, TARGET_PAGE_SIZE)
 }
 
 /** Runs of a stream whose offsets are those of the file. */

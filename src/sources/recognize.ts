@@ -77,7 +77,7 @@ async function streamKind(source: ByteSource, offset: number): Promise<SavedForm
 
 const NOT_SAVED: Partial<Record<SavedFormat, string>> = {
   'libvirt-partial':
-    'libvirt has not finished this image: its saving is going on, or has failed. Save the domain ' +
+    'libvirt has not finished this image: it is still being saved, or saving has failed. Save the domain ' +
     'again',
   'elf-core':
     'it is a core dump (virsh dump --memory-only), which has no device state and cannot be ' +

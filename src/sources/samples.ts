@@ -1,7 +1,12 @@
 /** Checksums of a few pieces of a file: enough to notice another file in its place. */
 import { createHash } from 'node:crypto'
 import type { ByteSource } from './file-bytes.js'
-import type { Sample } from './index-fields.js'
+
+/** A piece of the file, by which a change is noticed. */
+export interface Sample {
+  readonly offset: number
+  readonly sha256: string
+}
 
 const SAMPLES = 16
 const SAMPLE_BYTES = 4096

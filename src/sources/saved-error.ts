@@ -15,6 +15,8 @@ export const SavedErrorCode = {
   snapshot: 'ERR_SAVED_SNAPSHOT',
   /** A program that unpacks the file is missing, or has failed. */
   unpack: 'ERR_SAVED_UNPACK',
+  /** The file has changed while it was unpacked. */
+  changed: 'ERR_SAVED_CHANGED',
 } as const
 
 export type SavedErrorKind = keyof typeof SavedErrorCode

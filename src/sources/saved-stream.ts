@@ -2,8 +2,8 @@
 import { Cursor } from './cursor.js'
 import { streamOf } from './as-stream.js'
 import { FileBytes } from './file-bytes.js'
-import { readLibvirtImage } from './libvirt.js'
-import { type SavedImage, type SavedOptions, openSaved } from './open-saved.js'
+import { type LibvirtImage, readLibvirtImage } from './libvirt.js'
+import { type SavedImage, type SavedOptions, checkSnapshotOption, openSaved } from './open-saved.js'
 import { type Compression, recognizeBytes } from './recognize.js'
 import { SavedFileError } from './saved-error.js'
 import { unpacked } from './unpack.js'
@@ -14,6 +14,8 @@ const COMPRESSIONS: readonly string[] = ['gzip', 'zstd', 'xz', 'bzip2', 'lzop']
 export interface Packed {
   readonly compression: Compression
   readonly offset: number
+  /** Undefined without libvirt's header. */
+  readonly libvirt?: LibvirtImage
 }
 
 /** @returns undefined if the file is not compressed @throws as {@link openSaved} */
@@ -25,7 +27,18 @@ export async function findPacked(path: string, offset = 0): Promise<Packed | und
     if (format !== 'libvirt') return undefined
     const image = await readLibvirtImage(new Cursor(file, offset))
     if (!isCompression(image.format)) return undefined
-    return { compression: image.format, offset: image.payloadOffset }
+    return { compression: image.format, offset: image.payloadOffset, libvirt: image }
+  } finally {
+    file.close()
+  }
+}
+
+/** The header of libvirt's image; undefined for another file. @throws as {@link openSaved} */
+export async function findLibvirt(path: string, offset = 0): Promise<LibvirtImage | undefined> {
+  const file = FileBytes.open(path)
+  try {
+    if ((await recognizeBytes(file, offset)) !== 'libvirt') return undefined
+    return await readLibvirtImage(new Cursor(file, offset))
   } finally {
     file.close()
   }
@@ -39,16 +52,22 @@ function isCompression(format: string): format is Compression {
  * Opens a saved VM to read it once. A stream that needs no change is not read twice: it is left to
  * the caller.
  *
+ * @param signal - abort ends the program that unpacks the file
  * @returns undefined for a stream from the first byte of a file, or what is no saved VM at all
  * @throws SavedFileError as {@link openSaved}
  */
 export async function savedStream(
   path: string,
   options: Omit<SavedOptions, 'index'> = {},
+  signal?: AbortSignal,
 ): Promise<AsyncIterable<Uint8Array> | undefined> {
   const { offset = 0 } = options
   const packed = await findPacked(path, offset)
-  if (packed !== undefined) return unpacked(path, packed.offset, packed.compression)
+  if (packed !== undefined) {
+    checkSnapshotOption(path, packed.compression, options.snapshot)
+    checkMemoryOption(path, options.memory)
+    return unpacked(path, packed.offset, packed.compression, signal)
+  }
   const format = await formatOf(path, offset)
   const isPlain = offset === 0 && options.snapshot === undefined
   if (isPlain && UNREAD.includes(format)) return undefined
@@ -67,6 +86,12 @@ export async function savedStream(
   const text =
     'it has devices that are loaded before RAM, such as virtio-mem, which a parked VM cannot have: ' +
     'resume the file itself'
+  throw new SavedFileError('refused', { path }, text)
+}
+
+function checkMemoryOption(path: string, memory: SavedOptions['memory']): void {
+  if (memory === undefined) return
+  const text = 'only a mapped-ram file takes the memory of blocks from other files, not this one'
   throw new SavedFileError('refused', { path }, text)
 }
 

@@ -14,7 +14,7 @@ const MOST_VERSION = 0xffff
 /**
  * Moves the cursor to the element after the section that it is in.
  *
- * @param open - ids of iterable sections that may go on after this one
+ * @param open - ids of iterable sections that may continue after this one
  * @param limitOffset - the section must end before
  * @throws SavedFileError if there is no such footer
  */

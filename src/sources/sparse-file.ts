@@ -12,12 +12,18 @@ export function openSparseFile(
   lengthBytes: number,
 ): { readonly pages: PageFile; readonly data: PageBitmap } {
   const pageCount = lengthBytes / TARGET_PAGE_SIZE
-  const data = new PageBitmap(pageCount)
-  for (const [start, end] of fileExtents(fd, 0, lengthBytes)) {
-    data.setRange(Math.floor(start / TARGET_PAGE_SIZE), Math.ceil(end / TARGET_PAGE_SIZE))
-  }
+  const data = dataOf(fd, lengthBytes)
   const runs = new Float64Array(PageFileRun.stride)
   runs[PageFileRun.pageCount] = pageCount
   runs[PageFileRun.strideBytes] = TARGET_PAGE_SIZE
   return { pages: PageFile.open({ fds: [fd], lengthBytes, runs, data: data.bytes }), data }
+}
+
+/** The pages that are not in holes. @throws KernelError as {@link openSparseFile} */
+export function dataOf(fd: number, lengthBytes: number): PageBitmap {
+  const data = new PageBitmap(lengthBytes / TARGET_PAGE_SIZE)
+  for (const [start, end] of fileExtents(fd, 0, lengthBytes)) {
+    data.setRange(Math.floor(start / TARGET_PAGE_SIZE), Math.ceil(end / TARGET_PAGE_SIZE))
+  }
+  return data
 }

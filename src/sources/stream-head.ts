@@ -29,6 +29,8 @@ const MOST_CONFIGURATION_BYTES = 32 * 1024
 const MOST_EARLY_BYTES = 1024 * 1024
 const MAPPED_RAM = 'mapped-ram'
 const IGNORE_SHARED = 'x-ignore-shared'
+/** Capabilities that only describe the file. */
+const LAYOUT = [MAPPED_RAM, IGNORE_SHARED]
 
 export interface StreamHead {
   readonly machineType: string
@@ -82,15 +84,15 @@ export async function readIdentity(cursor: Cursor): Promise<StreamIdentity> {
     machineType,
     capabilities: subsections.flatMap((one) => ('capabilities' in one ? one.capabilities : [])),
     configuration: encode((out) => {
-      encodeConfiguration(out, machineType, subsections.flatMap(withoutMappedRam))
+      encodeConfiguration(out, machineType, subsections.flatMap(withoutLayout))
     }),
   }
 }
 
 /** A destination of ours gets the pages over a connection, so the file's layout is not its. */
-function withoutMappedRam(subsection: ConfigurationSubsection): ConfigurationSubsection[] {
+function withoutLayout(subsection: ConfigurationSubsection): ConfigurationSubsection[] {
   if (!('capabilities' in subsection)) return [subsection]
-  const capabilities = subsection.capabilities.filter((name) => name !== MAPPED_RAM)
+  const capabilities = subsection.capabilities.filter((name) => !LAYOUT.includes(name))
   return capabilities.length === 0 ? [] : [{ ...subsection, capabilities }]
 }
 

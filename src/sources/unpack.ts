@@ -11,12 +11,14 @@ const MOST_COMPLAINT_BYTES = 1000
 /**
  * Yields the unpacked bytes from `offset` to the end of the file.
  *
+ * @param signal - abort ends the program, and with it the bytes
  * @throws SavedFileError `ERR_SAVED_UNPACK` if the program is missing, or cannot unpack the file
  */
 export async function* unpacked(
   path: string,
   offset: number,
   compression: Compression,
+  signal?: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
   const child = spawn(compression, ['-dc'], { stdio: ['pipe', 'pipe', 'pipe'] })
   const input = createReadStream(path, { start: offset, highWaterMark: PIECE_BYTES })
@@ -33,19 +35,37 @@ export async function* unpacked(
     if (complaint.length < MOST_COMPLAINT_BYTES) complaint += text
   })
   // Not `once`, which would reject for a program that cannot be started.
-  const ended = new Promise<number | Error | null>((resolve) => {
-    child.once('error', resolve).once('close', resolve)
+  const ended = new Promise<End>((resolve) => {
+    child.once('error', resolve)
+    child.once('close', (code, endedBy) => resolve(code ?? endedBy))
   })
+  const stop = (): void => {
+    input.destroy()
+    child.kill()
+    // Otherwise a process that the program has started could keep this one alive.
+    for (const pipe of child.stdio) pipe?.destroy()
+  }
+  signal?.addEventListener('abort', stop, { once: true })
   try {
+    signal?.throwIfAborted()
     for await (const piece of child.stdout) yield piece as Uint8Array
+    signal?.throwIfAborted()
     const status = await ended
     if (status instanceof Error) throw missing(path, compression, status)
     if (unread !== undefined) throw unread
-    if (status !== 0) throw refused(path, offset, compression, complaint)
+    if (status !== 0) throw refused(path, offset, compression, wordsOf(complaint, status))
   } finally {
-    input.destroy()
-    child.kill()
+    signal?.removeEventListener('abort', stop)
+    stop()
   }
+}
+
+/** The exit status, the name of the signal, or why it could not be started. */
+type End = number | NodeJS.Signals | Error | null
+
+function wordsOf(complaint: string, status: End): string {
+  const words = printable(complaint.trim(), MOST_COMPLAINT_BYTES)
+  return words === '' ? `it ended with ${String(status)}, without a message` : words
 }
 
 function missing(path: string, compression: string, cause: Error): SavedFileError {
@@ -53,12 +73,6 @@ function missing(path: string, compression: string, cause: Error): SavedFileErro
   return new SavedFileError('unpack', { path }, text, { cause })
 }
 
-function refused(
-  path: string,
-  offset: number,
-  compression: string,
-  complaint: string,
-): SavedFileError {
-  const words = printable(complaint.trim(), MOST_COMPLAINT_BYTES)
+function refused(path: string, offset: number, compression: string, words: string): SavedFileError {
   return new SavedFileError('unpack', { path, offset }, `${compression} cannot unpack it: ${words}`)
 }

@@ -74,12 +74,12 @@ describe('postcopy park --qemu', () => {
     assert(!qemu.commands.includes('migrate-start-postcopy'))
   })
 
-  it('ends QEMU with --quit, and lets the guest go on with --keep-running', async () => {
+  it('ends QEMU with --quit, and lets the guest continue with --keep-running', async () => {
     const ended = await FakeQemu.start()
     assert.match((await park(ended, '--quit')).stdout, /its QEMU has ended/)
     assert.equal(ended.commands.at(-1), 'quit')
     const kept = await FakeQemu.start()
-    assert.match((await park(kept, '--keep-running')).stdout, /the guest goes on in its QEMU/)
+    assert.match((await park(kept, '--keep-running')).stdout, /the guest continues in its QEMU/)
     assert.equal(kept.runState, 'running')
   })
 
@@ -92,7 +92,7 @@ describe('postcopy park --qemu', () => {
     assert.equal(readOrigin(directory, {})?.wasRunning, false)
   })
 
-  it('refuses to let a guest go on that would write to the disks of the parked VM', async () => {
+  it('refuses to let a guest continue that would write to the disks of the parked VM', async () => {
     const qemu = await FakeQemu.start()
     qemu.disks = [disk('/x/disk')]
     const { status, stderr, directory } = await park(qemu, '--keep-running')
@@ -130,7 +130,7 @@ describe('postcopy park --qemu', () => {
     assert.equal(readOrigin(directory, {})?.disks[0]?.state?.lengthBytes, 512)
   })
 
-  it('lets the guest go on if its overlays fail, and says so', async () => {
+  it('lets the guest continue if its overlays fail, and says so', async () => {
     const qemu = await FakeQemu.start()
     qemu.disks = [disk('/x/disk')]
     qemu.stream = undefined
@@ -143,7 +143,10 @@ describe('postcopy park --qemu', () => {
     }
     const { status, stderr, directory } = await park(qemu, '--keep-running', '--snapshot-disks')
     assert.equal(status, 1)
-    assert.match(stderr, /QEMU refused transaction: No space left\. The guest goes on in its QEMU/)
+    assert.match(
+      stderr,
+      /QEMU refused transaction: No space left\. The guest continues in its QEMU/,
+    )
     assert.equal(qemu.runState, 'running')
     assert.equal(qemu.capabilities.get('pause-before-switchover'), false)
     assert.throws(() => statSync(directory), { code: 'ENOENT' })
@@ -162,7 +165,7 @@ describe('postcopy park --qemu', () => {
     assert(!qemu.commands.includes('migrate'))
   })
 
-  it('lets the guest go on after a stream that is refused', async () => {
+  it('lets the guest continue after a stream that is refused', async () => {
     const qemu = await FakeQemu.start()
     qemu.stream = Uint8Array.from(qemu.stream ?? []).fill(0xee, 64)
     qemu.endsAs = 'failed'
@@ -173,7 +176,7 @@ describe('postcopy park --qemu', () => {
     }
     const { status, stderr, directory } = await park(qemu)
     assert.equal(status, 1)
-    assert.match(stderr, /QEMU's migration is failed: Unable to write\. The guest goes on in its/)
+    assert.match(stderr, /QEMU's migration is failed: Unable to write\. The guest continues in its/)
     assert.equal(qemu.runState, 'running')
     assert.equal(qemu.capabilities.get('multifd'), true)
     assert.throws(() => statSync(directory), { code: 'ENOENT' })
@@ -218,7 +221,7 @@ describe('postcopy park --qemu', () => {
     const parking = await RunningPark.prepare({ qmp: qemu.path, directory, after: 'never' })
     const run = parking.run()
     while (qemu.migrationStatus !== 'active') await sleep(5)
-    await Promise.all([parking.close(), assert.rejects(run, /The guest goes on in its QEMU/)])
+    await Promise.all([parking.close(), assert.rejects(run, /The guest continues in its QEMU/)])
     assert.equal(qemu.capabilities.get('multifd'), true)
     assert.deepEqual(readdirSync(folder), [])
   })

@@ -36,6 +36,16 @@ describe('a file of RAM', () => {
     })
   }
 
+  it('names the file, the block and what to do if it was not written to disk', async () => {
+    const path = join(await temporaryFolder(), 'ram')
+    const file = BlockFile.create(openSync(path, 'w+'), block)
+    file.close()
+    const message =
+      /^ram-0 \(RAM block "ram"\) was not written to disk \(EBADF\).*check the disk, or/
+    assert.throws(() => file.sync(), { code: 'EBADF', message })
+    assert.throws(() => file.sync(), { code: 'EBADF', message })
+  })
+
   it('has a checksum that is computed from its data alone, at any length', async () => {
     const path = join(await temporaryFolder(), 'ram')
     const lengthBytes = 4 * 2 ** 30

@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import {
+  chmodSync,
+  chownSync,
   closeSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
   statSync,
   symlinkSync,
@@ -11,7 +14,7 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { type ExportOptions, exportVm } from '../../src/park/index.js'
 import { readData } from '../../src/park/read-data.js'
 import { runProgram } from '../../src/testing/run-program.js'
@@ -28,8 +31,28 @@ import {
 } from './export-support.js'
 import { parkBytes } from './support.js'
 
+const NOBODY = 65534
+
 /** Three chunks of data, so that something happens between the first and the last. */
 const small = sparseStream({ 'pc.ram': { lengthBytes: 4 * MIB, pages: [0, 300, 600] } })
+
+/** Makes a directory writable but not readable, and gives up the rights of root. */
+function withoutReading(directory: string): { end: () => void } {
+  const { geteuid, seteuid } = process
+  assert(geteuid !== undefined && seteuid !== undefined)
+  const user = geteuid()
+  if (user === 0) {
+    for (const folder of [dirname(directory), directory]) chownSync(folder, NOBODY, NOBODY)
+  }
+  chmodSync(directory, 0o300)
+  if (user === 0) seteuid(NOBODY)
+  return {
+    end: () => {
+      seteuid(user)
+      chmodSync(directory, 0o700)
+    },
+  }
+}
 
 async function fails(
   { vm, folder }: ExportedFrom,
@@ -90,6 +113,25 @@ describe('the file of an exported VM', () => {
     const { vm, folder } = await shared.open()
     const exporting = exportVm(vm, join(folder, 'no', 'file'))
     await assert.rejects(exporting, { code: 'ENOENT', message: /no\/file cannot be created/ })
+  })
+
+  it('cannot be made in a directory that cannot be opened, which is noticed first', async () => {
+    const { vm, folder } = await shared.open()
+    const directory = join(folder, 'unreadable')
+    mkdirSync(directory)
+    const file = join(directory, 'exported')
+    const asUser = withoutReading(directory)
+    const before = readdirSync('/proc/self/fd').length
+    try {
+      await assert.rejects(exportVm(vm, file), {
+        code: 'EACCES',
+        message: /unreadable\/exported cannot be created, because .*\/unreadable cannot be opened/,
+      })
+    } finally {
+      asUser.end()
+    }
+    assert.equal(readdirSync('/proc/self/fd').length, before)
+    assert.deepEqual(readdirSync(directory), [])
   })
 
   it('is not left after an abort', async () => {

@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { gzipSync } from 'node:zlib'
 import fc from 'fast-check'
-import { exportVm } from '../../src/park/index.js'
+import { Park, ParkedVm, exportVm } from '../../src/park/index.js'
+import { findLibvirt } from '../../src/sources/internal.js'
+import { libvirtImage, ramSection, streamOf } from '../sources/short-images.js'
+import { save } from '../sources/support.js'
+import { cleanups } from '../support/cleanup.js'
 import { checkDomainXml } from '../../src/park/domain-xml.js'
 import { golden } from '../stream/golden.js'
 import { fileIn, leftIn, sharedVm } from './export-support.js'
@@ -45,6 +51,34 @@ describe('exporting a parked VM as an image of libvirt', () => {
     assert.deepEqual(leftIn(folder), [])
   })
 
+  it('has the XML and the cookie of the image that it was parked from', async () => {
+    const plain = streamOf({ sections: (out) => ramSection(out, 'end', [[1, 0x11]]) })
+    const file = await save(libvirtImage(() => gzipSync(plain), { format: 1, xml: XML.trim() }))
+    const directory = `${file}.vm`
+    const park = Park.fromFile({ file, directory })
+    cleanups.add(() => park.close())
+    await park.done
+    const vm = ParkedVm.open(directory)
+    cleanups.add(() => vm.close())
+    const domainIn = async (path: string): Promise<(string | undefined)[]> => {
+      const image = await findLibvirt(path)
+      return [image?.xml, image?.cookie]
+    }
+    await exportVm(vm, `${file}.out`, { format: 'libvirt' })
+    assert.deepEqual(await domainIn(`${file}.out`), [XML.trim(), '<cookie/>'])
+    // Another XML comes without the cookie.
+    const other = XML.replace('other', 'another')
+    await exportVm(vm, `${file}.other`, { format: 'libvirt', domainXml: other })
+    assert.deepEqual(await domainIn(`${file}.other`), [other, undefined])
+    for (const name of ['domain.xml', 'cookie.xml']) {
+      const bytes = readFileSync(join(directory, name))
+      writeFileSync(join(directory, name), Buffer.from(bytes).fill(0x20, 3, 4))
+      const exporting = exportVm(vm, `${file}.bad`, { format: 'libvirt' })
+      await assert.rejects(exporting, { code: 'ERR_PARKED_DAMAGED' })
+      writeFileSync(join(directory, name), bytes)
+    }
+  })
+
   const refused: readonly (readonly [string, string | Uint8Array, RegExp])[] = [
     ['nothing', '', /ends before <\/domain>/],
     ['another document', '<network><name>n</name></network>', /begins with <network>/],
@@ -57,7 +91,7 @@ describe('exporting a parked VM as an image of libvirt', () => {
     ['one that is cut', XML.slice(0, -4), /is not XML at "<\/dom/],
     ['one that is cut between elements', XML.slice(0, -11), /ends before <\/domain>/],
     ['crossed elements', '<domain type="a"><name></domain>', /<\/domain> does not end <name>/],
-    ['two documents', XML + XML.slice(XML.indexOf('<domain')), /goes on after <\/domain>/],
+    ['two documents', XML + XML.slice(XML.indexOf('<domain')), /further content after <\/domain>/],
     ['text before it', `x${XML}`, /text outside/],
     ['a document type', `<!DOCTYPE domain>${XML}`, /is not XML at "<!DOCTYPE/],
     ['an unquoted angle bracket', XML.replace('other', 'a < b'), /is not XML at "< b/],

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { type DirtyLog, type TrackedBlock, openDirtyLog } from '../../src/ram/dirty-log.js'
 import { PageBitmap } from '../../src/ram/page-bitmap.js'
 import { RamBlock } from '../../src/ram/ram-block.js'
-import type { MemoryRegion } from '../../src/kernel/index.js'
+import { type MemoryRegion, Userfaultfd } from '../../src/kernel/index.js'
 import { cleanups } from '../support/cleanup.js'
 import { makeRegion } from '../support/memory-kinds.js'
 import { Parked } from '../support/park.js'
@@ -154,5 +154,52 @@ describe('openDirtyLog', () => {
     assert.throws(() => openDirtyLog([block, taken]), { code: 'EBUSY' })
     other.close()
     openDirtyLog([block, taken]).close()
+  })
+})
+
+describe('a dirty log', () => {
+  it('knows the pages that were never written, and loses those that are', async () => {
+    const block = clean(512)
+    block.region.adviseHugePages('NOHUGEPAGE')
+    await write('async', block, 90)
+    const log = watch('async', block)
+    const runs = (): unknown => [...(log.untouched(block.block)?.runs() ?? [])]
+    const before = [
+      [0, 90],
+      [91, 512],
+    ]
+    assert.deepEqual(runs(), before)
+    await write('async', block, 10, 300)
+    assert.deepEqual(runs(), before, 'the writes were not synced')
+    assert.equal(log.sync(), 2)
+    assert.deepEqual(runs(), [
+      [0, 10],
+      [11, 90],
+      [91, 300],
+      [301, 512],
+    ])
+  })
+
+  it('counts pages as untouched that are the zero page, until they are written', async () => {
+    const block = clean(64)
+    const uffd = Userfaultfd.open()
+    const bytes = 64 * PAGE
+    uffd.register(block.region.address, bytes, { missing: true })
+    uffd.zeropage(block.region.address, bytes)
+    uffd.unregister(block.region.address, bytes)
+    uffd.close()
+    const log = watch('async', block)
+    assert.equal(log.untouched(block.block)?.count(), 64)
+    await write('async', block, 5)
+    log.sync()
+    assert.equal(log.untouched(block.block)?.test(5), false)
+  })
+
+  it('knows no untouched page where writes block, or where all pages were written', async () => {
+    const block = clean(4)
+    assert.equal(watch('sync', block).untouched(block.block), undefined)
+    const other = clean(4)
+    await write('async', other, 0, 1, 2, 3)
+    assert.equal(watch('async', other).untouched(other.block), undefined)
   })
 })

@@ -9,8 +9,8 @@ import { cleanups } from '../support/cleanup.js'
 const PAGE = 4096
 const PAGES = 1024
 
-function memory(kind: 'anon' | 'memfd'): { block: RamBlock; data: PageBitmap } {
-  const lengthBytes = PAGES * PAGE
+function memory(kind: 'anon' | 'memfd', pages = PAGES): { block: RamBlock; data: PageBitmap } {
+  const lengthBytes = pages * PAGE
   const region = MemoryRegion.create({ kind, lengthBytes, alias: kind === 'memfd' })
   region.adviseHugePages('NOHUGEPAGE')
   const [block] = RamBlock.attachAll([{ name: 'ram', regionId: region.id, lengthBytes }])
@@ -19,7 +19,7 @@ function memory(kind: 'anon' | 'memfd'): { block: RamBlock; data: PageBitmap } {
     block.close()
     region.close()
   })
-  const data = new PageBitmap(PAGES)
+  const data = new PageBitmap(pages)
   data.setAll()
   return { block, data }
 }
@@ -87,24 +87,20 @@ describe('UntouchedPages', () => {
     assert.equal(data.count(), PAGES)
   })
 
-  it('finds untouched pages that a dirty log has write-protected', () => {
+  it('counts a page as data that is neither present nor certainly untouched', () => {
     const { block, data } = memory('anon')
-    write(block, 90)
-    const dirty = new PageBitmap(PAGES)
-    const log = openDirtyLog([{ block, dirty }])
+    // Leaves entries in the page table that are not those of present pages, as moving a page does.
+    const log = openDirtyLog([{ block, dirty: new PageBitmap(PAGES) }])
     cleanups.add(() => log.close())
-    const untouched = UntouchedPages.find(block, data)
-    assert.deepEqual([...data.runs()], [[90, 91]])
-    write(block, 600)
-    log.sync()
-    untouched.confirm()
-    assert.deepEqual(
-      [...data.runs()],
-      [
-        [90, 91],
-        [600, 601],
-      ],
-    )
+    UntouchedPages.find(block, data).confirm()
+    assert.equal(data.count(), PAGES)
+  })
+
+  it('gives up where memory is written here and there', () => {
+    const { block, data } = memory('memfd', 70_000)
+    for (let page = 0; page < 40_000; page += 2) write(block, page)
+    UntouchedPages.find(block, data).confirm()
+    assert.equal(data.count(), 70_000)
   })
 
   it('finds nothing in huge pages, of which the kernel does not tell', function () {

@@ -78,11 +78,14 @@ describe('a source in postcopy', () => {
     assert.equal(block.leftOut.next(16, 32), -1)
   })
 
-  it('sends a zero page whose request waits already', () => {
+  it('sends a zero page that was requested before a recovery knew what is owed', () => {
     const block = sparse(64, [3])
     const { ram, send } = senderOf([block])
     ram.leaveOut(new Map([[block, block.leftOut]]))
+    // It was sent, and lost with the connection.
+    block.dirty.clear(20)
     ram.request(block, 20, 21)
+    block.dirty.set(20)
     leaveOutZeroPages([block])
     ram.recount()
     ram.takeInRequested()

@@ -116,6 +116,30 @@ describe('a source whose pages are on disk', () => {
     assert.equal(new Set(sent).size, PAGES / 4)
   })
 
+  it('serves a cached page after requests that have to wait for their reads', async () => {
+    const block = await cold()
+    const { ram, send } = senderOf([block])
+    ram.beginPostcopy()
+    await new PageLoader().loadRequested(block.block, 1000)
+    for (let page = 0; page < 320; page += 8) ram.request(block, page, page + 1)
+    ram.request(block, 1000, 1001)
+    assert(send((out) => ram.packRequested(out)).includes('ram:1000'))
+  })
+
+  it('reads no guess on its own, so that guesses take no room of requests', async () => {
+    const block = await cold()
+    const { ram, send } = senderOf([block])
+    ram.beginPostcopy()
+    for (let page = 100; page < 140; page += 1) ram.expect(block, page, page + 1)
+    send((out) => ram.packAhead(out, 1))
+    ram.request(block, 900, 901)
+    await loaded(() => {
+      const pages = send((out) => ram.packRequested(out))
+      return pages.includes('ram:900')
+    })
+    assert.equal(ram.requestsWaiting, 0)
+  })
+
   it('takes a page whose read fails for loaded: packing it reports the error', async () => {
     const path = join(await temporaryFolder(), 'unreadable')
     const block = attach(openSync(path, 'w'))

@@ -33,11 +33,26 @@ describe('PageQueue', () => {
     assert.equal(queue.peek()?.page, 4)
   })
 
-  it('does not queue pages that are not owed, and drops those that are sent meanwhile', () => {
+  it('serves a page that was set aside although its range is over and the queue is full', () => {
+    const ram = tracked(200_000)
+    const queue = new PageQueue([ram])
+    queue.add(ram, 0, 4)
+    for (let page = 10; queue.length < 65_536; page += 2) queue.add(ram, page, page + 1)
+    const first = queue.peek()
+    assert(first !== undefined)
+    queue.setAside(first)
+    queue.add(ram, 0, 1)
+    const served = serve(queue)
+    assert.equal(served.length, 65_536 + 3)
+    assert.equal(served.at(-1), 0)
+  })
+
+  it('drops pages that are not owed when it looks at them', () => {
     const ram = tracked(100)
     const queue = new PageQueue([ram])
     ram.dirty.clear(5)
     queue.add(ram, 5, 6)
+    assert.equal(queue.peek(), undefined)
     assert.equal(queue.length, 0)
     queue.add(ram, 8, 10)
     ram.dirty.clearRange(8, 10)

@@ -45,7 +45,7 @@ describe('the format of a saved VM', () => {
       ['zeros', 'ERR_SAVED_FORMAT', /begins with zeros.*--offset BYTES/],
       ['unknown', 'ERR_SAVED_FORMAT', /not a saved VM of any kind/],
       ['empty', 'ERR_SAVED_TRUNCATED', /nothing at this offset.*\(at offset 0\)/],
-      ['xz', 'ERR_SAVED_REFUSED', /compressed with xz.*park --from/],
+      ['xz', 'ERR_SAVED_REFUSED', /compressed with xz.*unpack it into a directory/],
     ]
     for (const [format, code, message] of refused) {
       const bytes = beginnings.find(([name]) => name === format)?.[1] ?? new Uint8Array(0)

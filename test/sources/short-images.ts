@@ -135,7 +135,7 @@ export function libvirtImage(
   const data = Buffer.from(`${xml}\0${cookie}\0\0\0\0\0`)
   const head = Buffer.alloc(92)
   head.write(magic)
-  const values = [version, data.length, wasRunning, format, xml.length + 1]
+  const values = [version, data.length, wasRunning, format, Buffer.byteLength(xml) + 1]
   for (const [index, value] of values.entries()) {
     if (isLittle) head.writeUInt32LE(value, 16 + index * 4)
     else head.writeUInt32BE(value, 16 + index * 4)

@@ -14,7 +14,7 @@ describe('an exported VM', function () {
     requires(this, 'qemuPostcopy')
   })
 
-  it('is loaded by QEMU from a stream, with the parked memory, and goes on', async () => {
+  it('is loaded by QEMU from a stream, with the parked memory, and continues', async () => {
     const folder = await temporaryFolder()
     const [directory, file] = [join(folder, 'vm'), join(folder, 'exported')]
     const machine = countingPc(folder, 8 * MIB)

@@ -65,7 +65,7 @@ class Console {
   }
 }
 
-/** Parks a snapshot; its disk stays, although the guest goes on and writes. */
+/** Parks a snapshot; its disk stays, although the guest continues and writes. */
 async function snapshotKeepsDisk(
   qmp: string,
   guest: Console,
@@ -77,7 +77,7 @@ async function snapshotKeepsDisk(
     ...['park', '--qemu', qmp, '--to', join(folder, 'snapshot'), ...options],
   ])
   assert.equal(status, 0, stderr)
-  assert.match(stdout, /the guest goes on in its QEMU/)
+  assert.match(stdout, /the guest continues in its QEMU/)
   const before = readFileSync(disk)
   assert.match(before.toString('latin1', 0, 16), /^original /)
   guest.type('later')
