@@ -117,6 +117,39 @@ export function separateSockets(args: string[], separation: Separation): string[
   return moved
 }
 
+/** Files that QEMU uses as memory. It discards their content when it takes a VM. */
+export function memoryFiles(args: readonly string[], directory: string): string[] {
+  return args.flatMap((word, at) => {
+    const value = args[at + 1] ?? ''
+    const name = word.startsWith('-') ? nameOf(word) : ''
+    const path = name === 'mem-path' ? value : name === 'object' ? memoryPathOf(value) : undefined
+    if (path === undefined) return []
+    const file = resolve(directory, path)
+    const stat = statSync(file, { throwIfNoEntry: false })
+    // In a directory, QEMU makes a file of its own.
+    return stat === undefined || stat.isDirectory() ? [] : [file]
+  })
+}
+
+/** @param object - the value of `-object`, in either of its two forms */
+function memoryPathOf(object: string): string | undefined {
+  if (!object.startsWith('{')) return OptionText.parse(object).get('mem-path')
+  return /"mem-path"\s*:\s*"((?:[^"\\]|\\.)*)"/.exec(object)?.[1]
+}
+
+/**
+ * @throws PostcopyError `ERR_MEMORY_FILE` if QEMU would discard the content of a file that exists,
+ *   which may be the memory of a running QEMU
+ */
+export function checkMemoryFiles(args: readonly string[], directory: string): void {
+  const [file] = memoryFiles(args, directory)
+  if (file === undefined) return
+  throw new PostcopyError(
+    'ERR_MEMORY_FILE',
+    `QEMU would discard the content of ${printable(file)} when it takes the VM, also if it is the memory of a running QEMU: remove the file if nothing uses it, or give a command after -- with another mem-path`,
+  )
+}
+
 /**
  * What several clones cannot share, and cannot be given apart. QEMU ends with an error for a port
  * that is taken, but not for a shared memory file.

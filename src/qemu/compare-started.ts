@@ -1,6 +1,7 @@
 /** Starts a QEMU to compare it with a parked VM, and ends it. */
 import type { ParkedVm } from '../park/index.js'
-import { chooseCommand, separateSockets } from './command.js'
+import { printable } from '../printable.js'
+import { chooseCommand, memoryFiles, separateSockets } from './command.js'
 import { differences, qemuFacts, vmFacts } from './compare.js'
 import { readOwnOrigin } from './origin-file.js'
 import { PrivateFolder } from './private-folder.js'
@@ -23,7 +24,10 @@ export async function compareWith(vm: ParkedVm, words: readonly string[]): Promi
     const { directory } = command
     separateSockets(args, { folder: folder.path, directory, isOneOfMany: true })
     qemu = await StartedQemu.start({ ...command, args }, folder)
-    return differences(vmFacts(vm, origin), await qemuFacts(qemu.client, qemu.vm))
+    const files = memoryFiles(command.args, directory).map(
+      (file) => `${printable(file)} exists: QEMU would discard its content when it takes the VM`,
+    )
+    return [...files, ...differences(vmFacts(vm, origin), await qemuFacts(qemu.client, qemu.vm))]
   } finally {
     await qemu?.end()
     folder.remove()

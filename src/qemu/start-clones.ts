@@ -3,7 +3,13 @@ import { mkdirSync, rmSync } from 'node:fs'
 import { basename } from 'node:path'
 import { errorToRecord, PostcopyError } from '../errors.js'
 import { checkRecorded, findDisks, makeOverlays, planBackings } from './clone-disks.js'
-import { checkClash, chooseCommand, separateSockets, type QemuCommand } from './command.js'
+import {
+  checkClash,
+  checkMemoryFiles,
+  chooseCommand,
+  separateSockets,
+  type QemuCommand,
+} from './command.js'
 import { MigrationSettings } from './migration-settings.js'
 import { readOwnOrigin } from './origin-file.js'
 import type { Backing } from './overlay.js'
@@ -55,7 +61,8 @@ interface Plan {
  * Starts all of them, or none.
  *
  * @param directory - of the parked VM
- * @throws PostcopyError `ERR_NO_LAUNCH_RECORD`, `ERR_DISK_…`, `ERR_CLONES_CLASH`, `ERR_QEMU_START`
+ * @throws PostcopyError `ERR_NO_LAUNCH_RECORD`, `ERR_DISK_…`, `ERR_CLONES_CLASH`,
+ *   `ERR_MEMORY_FILE`, `ERR_QEMU_START`
  */
 export async function startClones(
   directory: string,
@@ -76,6 +83,7 @@ function planClones(directory: string, options: StartOptions): Plan {
   const origin = readOwnOrigin(directory, words.length === 0)
   const command = chooseCommand(words, origin)
   if (count > 1) checkClash(command.args, command.directory)
+  checkMemoryFiles(command.args, command.directory)
   const found = findDisks(command.args, command.directory)
   const recorded = origin?.disks ?? []
   checkRecorded(found, recorded, command.isRecorded)

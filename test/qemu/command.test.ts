@@ -2,7 +2,12 @@
 import assert from 'node:assert/strict'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { checkClash, chooseCommand, separateSockets } from '../../src/qemu/command.js'
+import {
+  checkClash,
+  checkMemoryFiles,
+  chooseCommand,
+  separateSockets,
+} from '../../src/qemu/command.js'
 import type { Origin } from '../../src/qemu/origin-file.js'
 import { temporaryFolder } from '../cli/support.js'
 
@@ -102,5 +107,32 @@ describe('what several clones cannot share', () => {
     const memory = 'memory-backend-file,id=m,size=1G,share=on,mem-path=huge'
     const args = ['-serial', 'tcp:localhost:1', '-object', memory, '-netdev', 'user,id=n']
     checkClash(args, folder)
+  })
+})
+
+describe('a file that QEMU uses as memory', () => {
+  it('is refused if it exists, because QEMU would discard its content', async () => {
+    const folder = await temporaryFolder()
+    writeFileSync(join(folder, 'ram'), 'content')
+    const uses: readonly (readonly string[])[] = [
+      ['-object', 'memory-backend-file,id=m,size=16M,share=on,mem-path=ram'],
+      ['-object', 'memory-backend-file,id=m,size=16M,mem-path=ram'],
+      ['-object', '{"qom-type": "memory-backend-file", "id": "m", "mem-path": "ram"}'],
+      ['-mem-path', 'ram'],
+    ]
+    for (const args of uses) {
+      const check = (): void => checkMemoryFiles(['-m', '16', ...args], folder)
+      assert.throws(check, {
+        code: 'ERR_MEMORY_FILE',
+        message: /would discard the content of .*ram/,
+      })
+    }
+  })
+
+  it('is no concern if QEMU makes it', async () => {
+    const folder = await temporaryFolder()
+    for (const path of ['new', '.']) {
+      checkMemoryFiles(['-object', `memory-backend-file,id=m,size=1G,mem-path=${path}`], folder)
+    }
   })
 })
