@@ -15,7 +15,7 @@ import { TARGET_PAGE_SIZE } from '../units.js'
 import { PageBitmap } from './page-bitmap.js'
 import type { RamBlock } from './ram-block.js'
 
-/** Shorter runs are not worth a second look. */
+/** Shorter runs count as data: they cost little, and of a memfd each needs a second look. */
 const SHORTEST_RUN = 64
 /** Each run is looked at again while the guest is stopped. */
 const MOST_RUNS = 1024
@@ -50,7 +50,8 @@ export function armUntouched({ region, lengthBytes, pageCount }: RamBlock): Page
       const found = categoriesOf(out[at + PageRange.categories] ?? 0)
       const isNowhere = !found.has('SWAPPED') && !found.has('PRESENT')
       if (!isNowhere && !found.has('PFNZERO')) continue
-      untouched.setRange(...toRun(out[at + PageRange.start] ?? 0, out[at + PageRange.end] ?? 0))
+      const run = toRun(out[at + PageRange.start] ?? 0, out[at + PageRange.end] ?? 0)
+      if (run[1] - run[0] >= SHORTEST_RUN) untouched.setRange(...run)
     }
     ranges += count
     offset = next
