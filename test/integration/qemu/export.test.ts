@@ -22,8 +22,11 @@ describe('an exported VM', function () {
     await counts(source)
     const park = await listen({ directory })
     await source.enable('postcopy-ram')
+    // So slow that precopy does not converge before the switch.
+    await source.limit({ 'max-bandwidth': MIB })
     await source.execute('migrate', { uri: park.uri })
     await source.execute('migrate-start-postcopy')
+    await source.limit({ 'max-bandwidth': 0 })
     await park.done
     await source.kill()
     assert.equal(park.manifest?.way, 'postcopy')
