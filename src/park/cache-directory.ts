@@ -1,6 +1,6 @@
 /**
- * The directory that a compressed file was unpacked into. A stamp in it tells which file that was;
- * without one, the directory belongs to somebody else and is never touched.
+ * The directory that a compressed file was unpacked into. A stamp in it names that file;
+ * a directory without one was not made here, and is never changed.
  *
  *   DIR.unpacking   being made; it becomes DIR when it is complete
  *   DIR.replaced    the old DIR, for the moment between two renames

@@ -24,7 +24,7 @@ import { CHECKSUM_CHUNK_BYTES } from './checksum.js'
 import type { ExportedBlock, ExportInput } from './export-input.js'
 import { encodeStreamEnd, ramHeader } from './export-stream.js'
 import type { DataChunk } from './read-data.js'
-import { WriteBehind } from './write-behind.js'
+import { PendingWrite } from './pending-write.js'
 
 const CAPABILITY = 'mapped-ram'
 const HEADER_VERSION = 1
@@ -90,17 +90,17 @@ async function writeBlock(
   })
   await file.writeAt(header, position)
   const bitmap = new BitmapWriter(file, bitmapAt, bitmapBytes)
-  const behind = new WriteBehind()
+  const pending = new PendingWrite()
   try {
     for await (const chunk of block.chunks()) {
       const runs = dataRuns(chunk.bytes)
       await bitmap.set(chunk.offset, runs)
-      await behind.start(() => writeRuns(file, pagesAt, chunk, runs))
+      await pending.start(() => writeRuns(file, pagesAt, chunk, runs))
     }
     await bitmap.flush()
-    await behind.end()
+    await pending.end()
   } finally {
-    await behind.settle()
+    await pending.settle()
   }
   return pagesAt + lengthBytes
 }

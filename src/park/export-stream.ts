@@ -26,7 +26,7 @@ import {
 import { TARGET_PAGE_SIZE } from '../units.js'
 import type { ByteSink } from './byte-sink.js'
 import type { ExportedBlock, ExportInput } from './export-input.js'
-import { WriteBehind } from './write-behind.js'
+import { PendingWrite } from './pending-write.js'
 
 /** Some more than the records of one chunk of data. */
 const BUFFER_BYTES = 1.25 * 2 ** 20
@@ -94,7 +94,7 @@ async function writeBlock(block: ExportedBlock, records: RecordWriter): Promise<
 class RecordWriter {
   readonly #input: ExportInput
   readonly #sink: ByteSink
-  readonly #behind = new WriteBehind()
+  readonly #pending = new PendingWrite()
   #bytes = new Uint8Array(BUFFER_BYTES)
   #view = new DataView(this.#bytes.buffer)
   #other = new Uint8Array(BUFFER_BYTES)
@@ -146,7 +146,7 @@ class RecordWriter {
     this.#input.throwIfAborted()
     const full = this.#bytes.subarray(0, this.#at)
     // The other buffer is free as soon as this has started.
-    await this.#behind.start(() => this.#sink.append(full))
+    await this.#pending.start(() => this.#sink.append(full))
     ;[this.#bytes, this.#other] = [this.#other, this.#bytes]
     this.#view = new DataView(this.#bytes.buffer)
     this.#at = 0
@@ -155,12 +155,12 @@ class RecordWriter {
   /** Waits until everything is written. */
   async end(): Promise<void> {
     await this.flush()
-    await this.#behind.end()
+    await this.#pending.end()
   }
 
   /** Waits for the last write, whether it has failed or not. */
   async settle(): Promise<void> {
-    await this.#behind.settle()
+    await this.#pending.settle()
   }
 
   #zero(offset: number): void {

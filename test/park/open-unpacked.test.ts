@@ -21,7 +21,8 @@ import { unpacked } from '../../src/sources/unpack.js'
 import { libvirtImage, ramSection, streamOf } from '../sources/short-images.js'
 import { save } from '../sources/support.js'
 import { cleanups } from '../support/cleanup.js'
-import { fakeProgram, isInstalled } from '../support/fake-program.js'
+import { fakeProgram } from '../support/fake-program.js'
+import { requires } from '../support/requires.js'
 
 /** A VM whose only page with data is filled with `byte`. */
 function plain(byte: number): Uint8Array {
@@ -198,7 +199,7 @@ describe('a compressed stream', () => {
   for (const program of ['zstd', 'xz', 'bzip2', 'lzop'] as const satisfies Compression[]) {
     it(`is unpacked by ${program}`, async function () {
       // Only the program itself writes its format.
-      if (!isInstalled(program)) this.skip()
+      requires(this, program)
       const { stdout } = spawnSync(program, ['-c'], { input: plain(0x33) })
       const pieces: Uint8Array[] = []
       for await (const piece of unpacked(await save(stdout), 0, program)) pieces.push(piece)

@@ -34,7 +34,7 @@ describe('a mapped-ram file', () => {
     await refuses(path, 'ERR_SAVED_DAMAGED', /moved to another offset/, { offset: 77 })
   })
 
-  it("behind libvirt's header is read in place", async () => {
+  it("after libvirt's header is read in place", async () => {
     const inside = (begin: number): Uint8Array => mappedRam({ begin }).subarray(begin)
     const image = await opened(await save(libvirtImage(inside, { format: 6, wasRunning: 0 })))
     assert.deepEqual(bytesOf(image), { 0: 0x11, 2: 0x33 })

@@ -98,7 +98,7 @@ describe('a plain stream', () => {
     assert.deepEqual(bytesOf(await opened(await save(bytes))), { 1: 0x11, 2: 0x22, 5: 0x55 })
   })
 
-  it("behind libvirt's header is read at its offset, in both byte orders", async () => {
+  it("after libvirt's header is read at its offset, in both byte orders", async () => {
     for (const isLittle of [true, false]) {
       const image = await opened(await save(libvirtImage(() => simple(), { isLittle })))
       assert.deepEqual(bytesOf(image), { 1: 0x11, 2: 0x22 })

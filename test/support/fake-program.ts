@@ -1,5 +1,5 @@
 /** Programs that take the place of real ones, until the end of the test. */
-import { chmodSync, existsSync, writeFileSync } from 'node:fs'
+import { chmodSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { temporaryFolder } from '../cli/support.js'
 import { cleanups } from './cleanup.js'
@@ -17,9 +17,4 @@ export async function fakeProgram(name: string, script: string): Promise<void> {
   const { PATH = '' } = process.env
   process.env['PATH'] = `${folder}:${PATH}`
   cleanups.add(() => (process.env['PATH'] = PATH))
-}
-
-/** Whether a program is installed. */
-export function isInstalled(name: string): boolean {
-  return (process.env['PATH'] ?? '').split(':').some((folder) => existsSync(join(folder, name)))
 }

@@ -41,6 +41,10 @@ const checks = {
     return closed === undefined ? undefined : `${closed} is closed to other users (chmod o+rX)`
   },
   openssl: () => onPath('openssl', 'openssl'),
+  zstd: () => onPath('zstd', 'zstd'),
+  xz: () => onPath('xz', 'xz-utils'),
+  bzip2: () => onPath('bzip2', 'bzip2'),
+  lzop: () => onPath('lzop', 'lzop'),
   chromium: () => onPath('chromium', 'chromium'),
   /** 64 MiB of free 2 MiB pages, or root, who may add them. */
   hugePages: () =>

@@ -201,7 +201,7 @@ function withDigest(bytes: Uint8Array): Uint8Array {
   return Buffer.concat([bytes, createHash('sha256').update(bytes).digest()])
 }
 
-/** The checksum is made to fit, so that the fields behind it are reached. */
+/** The checksum is made to fit, so that the fields after it are reached. */
 export const savedIndex: Target = {
   seeds: [index.subarray(0, -32)],
   tokens: ['null', '{}', '[]', '1e300', '-1', '"rowCount":', 'NaN'].map((text) =>

@@ -1,5 +1,5 @@
 /** One write in flight, so that the next bytes are prepared meanwhile. */
-export class WriteBehind {
+export class PendingWrite {
   #last: Promise<void> = Promise.resolve()
 
   /**
