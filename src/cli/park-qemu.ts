@@ -85,7 +85,9 @@ export async function runParkQemu(
       allowForeignDirectory: options.allowForeignDirectory === true,
       note: (text) => status.note(text),
       ...(options.after === undefined ? {} : { after: options.after }),
-      ...(options.snapshotDisks === undefined ? {} : { snapshotDisks: options.snapshotDisks }),
+      ...(options.snapshotDisks === undefined
+        ? {}
+        : { snapshotDisks: folderOf(options.snapshotDisks) }),
     }),
     (made) => made.close(),
   )
@@ -178,6 +180,11 @@ function socketPath(text: string): string {
     'ERR_INVALID_URI',
     `"${text}": give unix:PATH; start QEMU with -qmp unix:PATH,server=on,wait=off`,
   )
+}
+
+/** @param folder - `true`: the option has no argument */
+function folderOf(folder: string | true): string | true {
+  return folder === true ? true : utf8(folder, '--snapshot-disks')
 }
 
 function parseAfter(text: string): SwitchAfter {

@@ -3,7 +3,7 @@ import { closeSync, openSync, readSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import { PostcopyError } from '../errors.js'
 import { printable } from '../printable.js'
-import { parseBlockNode, type BlockNode } from './block-node.js'
+import { type ObjectText, parseObjectText } from './object-text.js'
 import { checkUnchanged, fileState, isQcow2, plainPath } from './disks.js'
 import { OptionText } from './option-text.js'
 import type { RecordedDisk } from './origin-file.js'
@@ -94,14 +94,14 @@ function ofDrive(at: number, value: string, directory: string): FoundDisk | stri
 
 interface FoundNode {
   readonly at: number
-  readonly node: BlockNode
+  readonly node: ObjectText
 }
 
 function blockNodes(args: readonly string[]): FoundNode[] {
   return args.flatMap((word, at) => {
     const value = args[at + 1]
     if (!/^--?blockdev$/.test(word) || value === undefined) return []
-    const node = parseBlockNode(value)
+    const node = parseObjectText(value)
     return node === undefined ? [] : [{ at, node }]
   })
 }
@@ -153,7 +153,7 @@ function ofNode(
   return { option: text, path, format, replace }
 }
 
-function isSpecial(node: BlockNode): boolean {
+function isSpecial(node: ObjectText): boolean {
   return node.keys.some((key) => ['backing', 'size', 'offset'].includes(key))
 }
 

@@ -3,6 +3,7 @@ import { existsSync, statSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { PostcopyError } from '../errors.js'
 import { printable } from '../printable.js'
+import { type ObjectText, parseObjectText } from './object-text.js'
 import { escaped, OptionText } from './option-text.js'
 import type { Origin } from './origin-file.js'
 
@@ -122,19 +123,13 @@ export function memoryFiles(args: readonly string[], directory: string): string[
   return args.flatMap((word, at) => {
     const value = args[at + 1] ?? ''
     const name = word.startsWith('-') ? nameOf(word) : ''
-    const path = name === 'mem-path' ? value : name === 'object' ? memoryPathOf(value) : undefined
+    const path = name === 'mem-path' ? value : objectIn(name, value)?.get('mem-path')
     if (path === undefined) return []
     const file = resolve(directory, path)
     const stat = statSync(file, { throwIfNoEntry: false })
     // In a directory, QEMU makes a file of its own.
     return stat === undefined || stat.isDirectory() ? [] : [file]
   })
-}
-
-/** @param object - the value of `-object`, in either of its two forms */
-function memoryPathOf(object: string): string | undefined {
-  if (!object.startsWith('{')) return OptionText.parse(object).get('mem-path')
-  return /"mem-path"\s*:\s*"((?:[^"\\]|\\.)*)"/.exec(object)?.[1]
 }
 
 /**
@@ -171,8 +166,9 @@ export function checkClash(args: readonly string[], directory: string): void {
     if (isSocket && server && options.get('port') !== undefined) return [text]
     if (options.keys.includes('hostfwd')) return [text]
     if (name === 'spice' && options.get('port') !== undefined) return [text]
-    const memory = options.get('mem-path')
-    if (memory === undefined || !options.isOn('share')) return []
+    const object = objectIn(name, value)
+    const memory = object?.get('mem-path')
+    if (memory === undefined || object?.isOn('share') !== true) return []
     const isFolder = statSync(resolve(directory, memory), { throwIfNoEntry: false })?.isDirectory()
     return isFolder === true ? [] : [text]
   })
@@ -181,6 +177,11 @@ export function checkClash(args: readonly string[], directory: string): void {
     'ERR_CLONES_CLASH',
     `several clones cannot share a port or a memory file: ${clashes.join('; ')}. Start them one after the other, each with a command of its own after --`,
   )
+}
+
+/** The object that `-object` makes. */
+function objectIn(name: string, value: string): ObjectText | undefined {
+  return name === 'object' ? parseObjectText(value) : undefined
 }
 
 function nameOf(word: string): string {

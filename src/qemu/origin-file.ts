@@ -86,8 +86,8 @@ export function readOrigin(directory: string, options: TrustOptions): Origin | u
  * @throws PostcopyError `ERR_PARKED_UNTRUSTED`, or as {@link readOrigin}
  */
 export function readOwnOrigin(directory: string, isNeeded: boolean): Origin | undefined {
-  // A saved file has no record.
-  if (statUserFile(directory)?.isDirectory() === false) return undefined
+  // A saved file or a pipe has no record.
+  if (statUserFile(directory)?.isDirectory() !== true) return undefined
   try {
     return readOrigin(directory, {})
   } catch (error) {

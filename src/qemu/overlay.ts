@@ -11,7 +11,7 @@
  *
  * @see docs/interop/qcow2.txt of QEMU
  */
-import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs'
+import { closeSync, fsyncSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs'
 import { PostcopyError, errorToRecord } from '../errors.js'
 
 const MAGIC = 0x514649fb
@@ -88,9 +88,12 @@ export function createOverlay(file: string, backing: Backing): void {
   try {
     const fd = openSync(file, 'wx', OWNER_ONLY)
     try {
-      writeSync(fd, bytes)
+      writeFileSync(fd, bytes)
       writeSync(fd, Buffer.alloc(1), 0, 1, lengthBytes - 1)
       fsyncSync(fd)
+    } catch (error) {
+      rmSync(file, { force: true })
+      throw error
     } finally {
       closeSync(fd)
     }

@@ -1,4 +1,5 @@
 /** Options of parking a running QEMU, and the checks before it. */
+import { resolve } from 'node:path'
 import { errorToRecord, PostcopyError } from '../errors.js'
 import type { TrustOptions } from '../park/index.js'
 import { printable, sentence } from '../printable.js'
@@ -107,8 +108,9 @@ export function checkDisks(
     throw new PostcopyError('ERR_DISKS_SHARED', text)
   }
   const suffix = new Date().toISOString().replaceAll(/\D/g, '').slice(0, 14)
-  const folder = snapshotDisks === true ? undefined : snapshotDisks
-  if (folder === target) {
+  // QEMU would take a relative path from its own working directory.
+  const folder = snapshotDisks === true ? undefined : resolve(snapshotDisks)
+  if (folder === resolve(target)) {
     throw new PostcopyError(
       'ERR_USAGE',
       '--snapshot-disks needs a folder other than that of the VM',

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { readdirSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join, relative } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ParkedVm } from '../../src/park/index.js'
 import { RunningPark } from '../../src/qemu/index.js'
@@ -120,13 +120,16 @@ describe('postcopy park --qemu', () => {
     qemu.answers['transaction'] = ({ actions }) => void taken.push(actions)
     qemu.answers['migrate-continue'] = () => qemu.finish(stream)
     const { status, stderr, directory } = await park(
-      ...([qemu, '--keep-running', '--snapshot-disks', folder] as const),
+      // QEMU has another working directory.
+      ...([qemu, '--keep-running', '--snapshot-disks', relative(process.cwd(), folder)] as const),
     )
     assert.equal(status, 0, stderr)
     const [[action]] = taken as [[{ type: string; data: Record<string, string> }]]
     assert.equal(action.type, 'blockdev-snapshot-sync')
     assert.equal(action.data['node-name'], 'n0')
-    assert.match(action.data['snapshot-file'] ?? '', /\/disk\.0-\d{14}\.qcow2$/)
+    const overlay = action.data['snapshot-file'] ?? ''
+    assert.match(overlay, /\/disk\.0-\d{14}\.qcow2$/)
+    assert.equal(dirname(overlay), folder)
     assert.equal(readOrigin(directory, {})?.disks[0]?.state?.lengthBytes, 512)
   })
 

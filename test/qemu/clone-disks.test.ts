@@ -1,12 +1,15 @@
 /** The disks in a command line, and the overlays of a clone. */
 import assert from 'node:assert/strict'
-import { readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { checkRecorded, findDisks, makeOverlays, planBackings } from '../../src/qemu/clone-disks.js'
 import { fileState } from '../../src/qemu/disks.js'
 import { createOverlay, overlayImage } from '../../src/qemu/overlay.js'
 import type { RecordedDisk } from '../../src/qemu/origin-file.js'
 import { temporaryFolder } from '../cli/support.js'
+import { cleanups } from '../support/cleanup.js'
+import { requires } from '../support/requires.js'
 
 const EMPTY = { name: 'hd0', file: '', isReadOnly: false, backing: [] }
 
@@ -191,5 +194,15 @@ describe('an overlay', () => {
         message: /at most 1023 bytes, not 1024/,
       },
     )
+  })
+
+  it('leaves nothing on a full disk', async function () {
+    requires(this, 'root')
+    const folder = await temporaryFolder()
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', folder])
+    cleanups.add(() => execFileSync('umount', [folder]))
+    const backing = { path: '/disk', format: 'raw', virtualSizeBytes: 2 ** 40 } as const
+    assert.throws(() => createOverlay(join(folder, 'x'), backing), { code: 'ENOSPC' })
+    assert.deepEqual(readdirSync(folder), [])
   })
 })

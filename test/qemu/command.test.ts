@@ -91,6 +91,7 @@ describe('what several clones cannot share', () => {
       ['-netdev', 'user,id=n,hostfwd=tcp::2222-:22'],
       ['-spice', 'port=5900'],
       ['-object', 'memory-backend-file,id=m,size=1G,share=on,mem-path=ram'],
+      ['-object', '{"qom-type":"memory-backend-file","mem-path":"ram","share":true}'],
     ]) {
       const [name = ''] = args
       const message = new RegExp(`several clones cannot share .*${name}`)
@@ -117,7 +118,7 @@ describe('a file that QEMU uses as memory', () => {
     const uses: readonly (readonly string[])[] = [
       ['-object', 'memory-backend-file,id=m,size=16M,share=on,mem-path=ram'],
       ['-object', 'memory-backend-file,id=m,size=16M,mem-path=ram'],
-      ['-object', '{"qom-type": "memory-backend-file", "id": "m", "mem-path": "ram"}'],
+      ['-object', '{"qom-type": "memory-backend-file", "id": "m", "mem-path": "\\u0072am"}'],
       ['-mem-path', 'ram'],
     ]
     for (const args of uses) {

@@ -69,6 +69,7 @@ describe('the record of how a QEMU was started', () => {
       message: /its recorded command is not run: give the command after --/,
     })
     assert.equal(readOwnOrigin(directory, false), undefined)
+    assert.equal(readOwnOrigin('-', true), undefined, 'a pipe')
   })
 
   it('is not made of a process that is no QEMU', () => {

@@ -1,9 +1,9 @@
-/** The argument of `-blockdev`: JSON, or `key=value` with dots for nested keys. */
+/** The argument of `-blockdev` or `-object`: JSON, or `key=value` with dots for nested keys. */
 import { OptionText } from './option-text.js'
 
 type Json = Record<string, unknown>
 
-export interface BlockNode {
+export interface ObjectText {
   /** @param key - with dots, as in `file.filename` */
   get(key: string): string | undefined
   set(key: string, value: string): void
@@ -13,22 +13,23 @@ export interface BlockNode {
   toString(): string
 }
 
-/** @returns undefined for JSON that is not an object */
-export function parseBlockNode(text: string): BlockNode | undefined {
+/** @returns undefined for text that begins as JSON and is not an object */
+export function parseObjectText(text: string): ObjectText | undefined {
   if (!text.startsWith('{')) {
     const options = OptionText.parse(text)
     if (options.implied !== undefined)
       options.set('driver', options.get('driver') ?? options.implied)
-    return new DottedNode(options)
+    return new DottedText(options)
   }
   try {
-    return new JsonNode(JSON.parse(text) as Json)
+    const value: unknown = JSON.parse(text)
+    return isObject(value) ? new JsonText(value) : undefined
   } catch {
     return undefined
   }
 }
 
-class DottedNode implements BlockNode {
+class DottedText implements ObjectText {
   readonly #options: OptionText
 
   constructor(options: OptionText) {
@@ -56,7 +57,7 @@ class DottedNode implements BlockNode {
   }
 }
 
-class JsonNode implements BlockNode {
+class JsonText implements ObjectText {
   readonly #object: Json
 
   constructor(object: Json) {
