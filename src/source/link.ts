@@ -6,7 +6,7 @@ import { ConnectionError, type PostcopyError } from '../errors.js'
 import { BatchWriter, type Channel, type Consumer } from '../net/index.js'
 import type { Counters } from '../migration/index.js'
 import { type Signal, tick } from './signal.js'
-import { type DirectSend, batchLength } from './ram-sender.js'
+import { type DirectSend, batchLength } from './page-packer.js'
 import { formatByteSize } from '../units.js'
 import { RateLimiter, RateMeter } from './rate-limiter.js'
 

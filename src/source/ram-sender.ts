@@ -2,7 +2,6 @@
  * Packs dirty pages into `ram` sections. A sweep covers all blocks. Requested pages are sent before
  * it, and the sweep continues after the last of them (protocol section 3.1).
  */
-import { PackCall, SendCall, packPages, sendPages } from '../kernel/index.js'
 import type { ChannelName, Counters } from '../migration/index.js'
 import type { PageBitmap, TrackedBlock } from '../ram/index.js'
 import {
@@ -15,7 +14,7 @@ import {
   writeRamSectionHead,
   writeRamSectionTail,
 } from '../stream/internal.js'
-import { PageLoader } from './page-loader.js'
+import { type DirectSend, type PackResult, PagePacker } from './page-packer.js'
 import { PageQueue, type PageRequest } from './page-queue.js'
 import type { Replay } from './replay.js'
 
@@ -24,8 +23,6 @@ export const RAM_SECTION_ID = 2
 
 /** Target pages per buffer; a larger buffer does not stay in the cache. */
 export const BUFFER_PAGES = 256
-/** Pages packed before each direct send; a batch is several such pieces. */
-const PIECE_PAGES = 64
 /** Most pages per batch; smaller batches cost more turns of the event loop, and more pongs. */
 export const BATCH_PAGES = 1024
 
@@ -38,20 +35,6 @@ export interface EndPiece {
   readonly complete: boolean
 }
 
-/** Native code writes packed pages straight to the socket, and leaves the rest in the buffer. */
-export interface DirectSend {
-  readonly fd: number
-  /** Bytes written to the socket. */
-  sentBytes: number
-  /** Offset in the buffer at which the rest begins. */
-  unsentFrom: number
-}
-
-/** Length of a batch whose part in the buffer ends at `end`. */
-export function batchLength(end: number, direct: Readonly<DirectSend> | undefined): number {
-  return direct === undefined ? end : direct.sentBytes + end - direct.unsentFrom
-}
-
 export class RamSender {
   readonly sectionId: number
   /** Requested pages. */
@@ -60,22 +43,13 @@ export class RamSender {
   readonly #ahead: PageQueue
   readonly #blocks: readonly TrackedBlock[]
   readonly #counters: Counters
-  readonly #packing = new PackCall()
-  readonly #sending = new SendCall()
+  readonly #packer: PagePacker
+  #remainingPages = 0
   /** Where the sweep continues. */
   #blockIndex = 0
   #page = 0
-  /** By channel, the block of the last record: the next record of the same block needs no name. */
-  readonly #lastBlock: Record<ChannelName, TrackedBlock | undefined> = {
-    main: undefined,
-    preempt: undefined,
-  }
-  #postcopy = false
-  #remainingPages = 0
   /** By block, zero pages that are sent only on request. */
   #leftOut: ReadonlyMap<TrackedBlock, PageBitmap> = new Map()
-  readonly #loader = new PageLoader()
-  readonly #loaded: () => void
 
   /** @param loaded - called when pages were read from disk, for which packing has stopped */
   constructor(
@@ -85,11 +59,11 @@ export class RamSender {
     loaded: () => void = () => undefined,
   ) {
     this.sectionId = sectionId
-    this.#loaded = loaded
     this.#requested = new PageQueue(blocks)
     this.#ahead = new PageQueue(blocks)
     this.#blocks = blocks
     this.#counters = counters
+    this.#packer = new PagePacker(counters, loaded)
   }
 
   /** Bytes of a buffer for `pages` target pages, and for at least one host page of any block. */
@@ -105,8 +79,7 @@ export class RamSender {
 
   /** Counts the pages to send again, after the bitmaps were changed elsewhere. */
   recount(): number {
-    this.#remainingPages = this.#blocks.reduce((sum, { dirty }) => sum + dirty.count(), 0)
-    this.#counters.remainingPages = this.#remainingPages
+    this.#remain(this.#blocks.reduce((sum, { dirty }) => sum + dirty.count(), 0))
     return this.#remainingPages
   }
 
@@ -115,9 +88,14 @@ export class RamSender {
     return this.#remainingPages
   }
 
+  #remain(pages: number): void {
+    this.#remainingPages = pages
+    this.#counters.remainingPages = pages
+  }
+
   /** Whether pages are being read from disk. */
   get isLoading(): boolean {
-    return this.#loader.isLoading
+    return this.#packer.isLoading
   }
 
   /** Number of ordered requests that wait. */
@@ -140,8 +118,7 @@ export class RamSender {
    */
   beginPostcopy(): void {
     this.beginRound()
-    this.#postcopy = true
-    this.#lastBlock.main = undefined
+    this.#packer.beginPostcopy()
   }
 
   /** @param pages - by block, pages that are sent only on request; they are not dirty */
@@ -171,9 +148,9 @@ export class RamSender {
       while (to < end && leftOut.test(to)) to += 1
       leftOut.clearRange(from, to)
       tracked.dirty.setRange(from, to)
-      this.#remainingPages += to - from
+      this.#remain(this.#remainingPages + to - from)
+      this.#counters.leftOutPages -= to - from
     }
-    this.#counters.remainingPages = this.#remainingPages
   }
 
   /** Takes a guess that the whole host pages `[first, end)` will be requested next. */
@@ -229,15 +206,13 @@ export class RamSender {
     for (let left = maxPages; left > 0;) {
       const run = replay.peek()
       if (run === undefined) break
-      const before = this.remainingPages
       const range = { from: run.first, to: run.end, maxPages: left }
-      const end = this.#pack('main', out, at, run.tracked, range)
-      if (this.#packing.isWaiting === 1) this.#loadAhead(run.tracked, this.#packing.nextPage)
+      const { end, pages, nextPage, isOnDisk } = this.#pack('main', out, at, run.tracked, range)
+      if (isOnDisk) this.#packer.loadAhead(run.tracked, nextPage)
       if (end === at) break
       at = end
-      const packed = before - this.remainingPages
-      left -= packed
-      this.#counters.replayedPages += packed / run.tracked.block.hostPages
+      left -= pages
+      this.#counters.replayedPages += pages / run.tracked.block.hostPages
     }
     return at === start ? 0 : writeRamSectionTail(out, at, this.sectionId)
   }
@@ -257,8 +232,8 @@ export class RamSender {
       const { tracked, page } = next
       const { hostPages } = tracked.block
       const range = { from: page, to: page + hostPages, maxPages: hostPages }
-      const end = this.#pack(channel, out, at, tracked, range)
-      if (this.#packing.isWaiting === 1) {
+      const { end, isOnDisk } = this.#pack(channel, out, at, tracked, range)
+      if (isOnDisk) {
         // Requests for pages that are in the page cache do not wait for this one.
         if (skipped === MOST_SKIPPED) break
         skipped += 1
@@ -277,15 +252,9 @@ export class RamSender {
   /** Reads a page from disk that was taken out of its queue. */
   #load(queue: PageQueue, { tracked, page }: PageRequest): void {
     const again = (): void => queue.add(tracked, page, page + tracked.block.hostPages)
-    // A guess is not worth a read of its own: it is requested if it was right.
-    if (queue === this.#ahead) this.#loadAhead(tracked, page)
-    else if (!this.#loader.hasRoom) again()
-    else {
-      void this.#loader.loadRequested(tracked.block, page).then(() => {
-        again()
-        this.#loaded()
-      })
-    }
+    // A guessed page is only read ahead with the sweep, because a right guess is requested anyway.
+    if (queue === this.#ahead) this.#packer.loadAhead(tracked, page)
+    else if (!this.#packer.loadRequested(tracked, page, again)) again()
   }
 
   /**
@@ -308,17 +277,16 @@ export class RamSender {
     while (left > 0) {
       const tracked = this.#blocks[this.#blockIndex]
       if (tracked === undefined) {
-        if (!this.#postcopy) break
+        if (!this.#packer.isPostcopy) break
         this.beginRound()
         continue
       }
-      const before = this.remainingPages
       const range = { from: this.#page, to: tracked.block.pageCount, maxPages: left }
-      at = this.#pack('main', out, at, tracked, range, direct)
-      const { nextPage, isWaiting } = this.#callFor(direct)
-      if (isWaiting === 1) this.#loadAhead(tracked, nextPage)
+      const { end, pages, nextPage, isOnDisk } = this.#pack('main', out, at, tracked, range, direct)
+      if (isOnDisk) this.#packer.loadAhead(tracked, nextPage)
+      at = end
+      left -= pages
       this.#page = nextPage
-      left -= before - this.remainingPages
       // Stopped early: the buffer, batch or socket is full, or the destination has sent something.
       if (nextPage < tracked.block.pageCount) break
       this.#blockIndex += 1
@@ -327,79 +295,9 @@ export class RamSender {
     return at
   }
 
-  #loadAhead({ block, dirty }: TrackedBlock, page: number): void {
-    this.#loader.loadAhead(block, page, dirty, this.#loaded)
+  #pack(...args: Parameters<PagePacker['pack']>): PackResult {
+    const packed = this.#packer.pack(...args)
+    this.#remain(this.#remainingPages - packed.pages)
+    return packed
   }
-
-  #callFor(direct: DirectSend | undefined): PackCall | SendCall {
-    return direct === undefined ? this.#packing : this.#sending
-  }
-
-  #pack(
-    channel: ChannelName,
-    out: Uint8Array,
-    at: number,
-    tracked: TrackedBlock,
-    range: PackRange,
-    direct?: DirectSend,
-  ): number {
-    // In precopy no request waits meanwhile.
-    const end = this.#packCached(channel, out, at, tracked, range, direct, !this.#postcopy)
-    const { isWaiting, nextPage } = this.#callFor(direct)
-    if (isWaiting === 0) return end
-    // Pages that were read, on a file system whose reads always wait; or that were dropped again.
-    const { hostPages } = tracked.block
-    const most = Math.min(range.to, nextPage + Math.max(hostPages, BATCH_PAGES))
-    const to = this.#loader.endOfLoaded(tracked.block, nextPage, most)
-    if (to === nextPage) return end
-    const read = { from: nextPage, to, maxPages: Math.max(hostPages, range.maxPages) }
-    return this.#packCached(channel, out, end, tracked, read, direct, true)
-  }
-
-  /** @param wait - read pages from disk that are not in the page cache */
-  #packCached(
-    channel: ChannelName,
-    out: Uint8Array,
-    at: number,
-    tracked: TrackedBlock,
-    { from, to, maxPages }: PackRange,
-    direct: DirectSend | undefined,
-    wait: boolean,
-  ): number {
-    const { block, dirty } = tracked
-    const call = this.#callFor(direct)
-    call.from = from
-    call.to = to
-    call.maxPages = Math.min(maxPages, to - from)
-    call.hostPages = this.#postcopy ? block.hostPages : 1
-    call.outOffset = at
-    call.wait = wait ? 1 : 0
-    const name = tracked === this.#lastBlock[channel] ? undefined : block.nameBytes
-    const room = out.subarray(0, out.length - RAM_SECTION_TAIL_BYTES)
-    let end: number
-    if (direct === undefined) {
-      end = at + packPages(block.pages, dirty.bytes, name, room, this.#packing)
-    } else {
-      const sending = this.#sending
-      sending.fd = direct.fd
-      sending.piecePages = PIECE_PAGES
-      end = sendPages(block.pages, dirty.bytes, name, room, sending)
-      direct.sentBytes += sending.sentBytes
-      direct.unsentFrom = sending.unsentFrom
-    }
-    const { normalPages: normal, zeroPages: zero } = call
-    if (normal + zero > 0) this.#lastBlock[channel] = tracked
-    this.#counters.normalPages += normal
-    this.#counters.zeroPages += zero
-    this.#remainingPages -= normal + zero
-    this.#counters.remainingPages = this.#remainingPages
-    return end
-  }
-}
-
-/** Target pages `[from, to)`; at most `maxPages` of them are sent. */
-interface PackRange {
-  readonly from: number
-  readonly to: number
-  readonly maxPages: number
 }

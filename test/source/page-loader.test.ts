@@ -9,15 +9,16 @@ import type { SentBlock } from '../../src/source/block.js'
 import { PageLoader } from '../../src/source/page-loader.js'
 import { temporaryFolder } from '../cli/support.js'
 import { cleanups } from '../support/cleanup.js'
+import { makeRegion } from '../support/memory-kinds.js'
 import { dropFromCache } from '../support/page-cache.js'
 import { PAGE, pagesOf, senderOf } from './support.js'
 
 const PAGES = 1024
 
 /** A block of a file, which is closed after the test. */
-function attach(fd: number, hostPages = 1): RamBlock {
+function attach(fd: number, hostPages = 1, offset = 0): RamBlock {
   const lengthBytes = PAGES * PAGE
-  const runs = Float64Array.of(0, PAGES, 0, 0, PAGE)
+  const runs = Float64Array.of(0, PAGES, 0, offset, PAGE)
   const file = PageFile.open({ fds: [fd], lengthBytes, runs })
   const pageSizeBytes = hostPages * PAGE
   const [block] = RamBlock.attachAll([
@@ -138,6 +139,24 @@ describe('a source whose pages are on disk', () => {
       return pages.includes('ram:900')
     })
     assert.equal(ram.requestsWaiting, 0)
+  })
+
+  it('sends every page once from a file system whose reads always wait', async () => {
+    const region = makeRegion('anon', PAGES)
+    for (let page = 0; page < PAGES; page += 1) region.write(page * PAGE, Uint8Array.of(1))
+    // It has no RWF_NOWAIT.
+    const block = attach(openSync('/proc/self/mem', 'r'), 1, region.address)
+    const { ram, send } = senderOf([sentBlock(block)])
+    ram.beginPostcopy()
+    const sent: string[] = []
+    const sweep = (): string[] => send((out) => ram.packPart(out, 64))
+    assert.deepEqual(sweep(), [])
+    assert.equal(ram.isLoading, true)
+    while (ram.remainingPages > 0) {
+      sent.push(...sweep())
+      await loaded(() => !ram.isLoading)
+    }
+    assert.deepEqual(sent.sort(), pagesOf('ram', 0, PAGES).sort())
   })
 
   it('takes a page whose read fails for loaded: packing it reports the error', async () => {
