@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { type DirtyLog, type TrackedBlock, openDirtyLog } from '../../src/ram/dirty-log.js'
 import { PageBitmap } from '../../src/ram/page-bitmap.js'
 import { RamBlock } from '../../src/ram/ram-block.js'
-import { type MemoryRegion, SCAN_STRIDE, Userfaultfd } from '../../src/kernel/index.js'
+import { type MemoryRegion, Userfaultfd } from '../../src/kernel/index.js'
 import { cleanups } from '../support/cleanup.js'
 import { makeRegion } from '../support/memory-kinds.js'
 import { Parked } from '../support/park.js'
@@ -49,29 +49,6 @@ async function write(
     if (method === 'async') region.write(page * PAGE, Uint8Array.of(1))
     else assert.equal(await new Parked(region, 'write', page * PAGE).result, 'done')
   }
-}
-
-/** `PAGE_IS_SWAPPED` */
-const SWAPPED = 16
-
-/** Lets the first scan find these ranges, in pages, with their categories. */
-function replaceScan(
-  { block }: Watched,
-  ranges: readonly (readonly [start: number, end: number, categories: number])[],
-): void {
-  const { pages } = block
-  let at = 0
-  const scan: MemoryRegion['scan'] = ({ out }) => {
-    const count = Math.min(out.length / SCAN_STRIDE, ranges.length - at)
-    const found = ranges.slice(at, at + count)
-    out.set(found.flatMap(([start, end, categories]) => [start * PAGE, end * PAGE, categories]))
-    at += count
-    return {
-      count,
-      next: at === ranges.length ? pages.lengthBytes : (found.at(-1)?.[1] ?? 0) * PAGE,
-    }
-  }
-  Object.defineProperty(pages, 'scan', { value: scan })
 }
 
 describe('a dirty log of a RAM block that is shorter than its region', () => {
@@ -221,25 +198,6 @@ describe('a dirty log', () => {
   it('counts short runs of untouched pages as data', () => {
     const block = clean(63)
     assert.equal(watch('async', block).untouched(block.block), undefined)
-  })
-
-  it('counts pages as data that are neither present nor certainly untouched', () => {
-    const block = clean(256)
-    replaceScan(block, [
-      [0, 128, SWAPPED],
-      [128, 256, 0],
-    ])
-    const untouched = watch('async', block).untouched(block.block)
-    assert.deepEqual([...(untouched?.runs() ?? [])], [[128, 256]])
-  })
-
-  it('looks at a limited number of ranges, and counts the rest as data', () => {
-    const block = clean(17_000 * 65)
-    const ranges = Array.from({ length: 17_000 }, (_, index) => {
-      return [index * 65, index * 65 + 64, 0] as const
-    })
-    replaceScan(block, ranges)
-    assert.equal(watch('async', block).untouched(block.block)?.count(), 16_384 * 64)
   })
 
   it('knows no untouched page where writes block, or where all pages were written', async () => {

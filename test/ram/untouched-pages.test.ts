@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
-import { MemoryRegion, Userfaultfd } from '../../src/kernel/index.js'
+import { MemoryRegion, SCAN_STRIDE, Userfaultfd } from '../../src/kernel/index.js'
 import { openDirtyLog } from '../../src/ram/dirty-log.js'
 import { PageBitmap } from '../../src/ram/page-bitmap.js'
 import { RamBlock } from '../../src/ram/ram-block.js'
-import { UntouchedPages } from '../../src/ram/untouched-pages.js'
+import { armUntouched, UntouchedPages } from '../../src/ram/untouched-pages.js'
 import { cleanups } from '../support/cleanup.js'
 
 const PAGE = 4096
@@ -26,6 +26,29 @@ function memory(kind: 'anon' | 'memfd', pages = PAGES): { block: RamBlock; data:
 
 function write({ region }: RamBlock, ...pages: number[]): void {
   for (const page of pages) region.write(page * PAGE, Uint8Array.of(1))
+}
+
+/** `PAGE_IS_SWAPPED` */
+const SWAPPED = 16
+
+/** Lets scans find these ranges, in pages, with their categories. */
+function replaceScan(
+  block: RamBlock,
+  ranges: readonly (readonly [start: number, end: number, categories: number])[],
+): void {
+  const { pages } = block
+  let at = 0
+  const scan: MemoryRegion['scan'] = ({ out }) => {
+    const count = Math.min(out.length / SCAN_STRIDE, ranges.length - at)
+    const found = ranges.slice(at, at + count)
+    out.set(found.flatMap(([start, end, categories]) => [start * PAGE, end * PAGE, categories]))
+    at += count
+    return {
+      count,
+      next: at === ranges.length ? pages.lengthBytes : (found.at(-1)?.[1] ?? 0) * PAGE,
+    }
+  }
+  Object.defineProperty(pages, 'scan', { value: scan })
 }
 
 describe('UntouchedPages', () => {
@@ -108,5 +131,25 @@ describe('UntouchedPages', () => {
     Object.defineProperty(block.region, 'kind', { value: 'hugetlb' })
     UntouchedPages.find(block, data).confirm()
     assert.equal(data.count(), PAGES)
+  })
+})
+
+describe('armUntouched', () => {
+  it('counts pages as data that are neither present nor certainly untouched', () => {
+    const { block } = memory('anon')
+    replaceScan(block, [
+      [0, 128, SWAPPED],
+      [128, 256, 0],
+    ])
+    assert.deepEqual([...armUntouched(block).runs()], [[128, 256]])
+  })
+
+  it('looks at a limited number of ranges, and counts the rest as data', () => {
+    const { block } = memory('anon', 17_000 * 65)
+    const ranges = Array.from({ length: 17_000 }, (_, index) => {
+      return [index * 65, index * 65 + 64, 0] as const
+    })
+    replaceScan(block, ranges)
+    assert.equal(armUntouched(block).count(), 16_384 * 64)
   })
 })
