@@ -98,7 +98,7 @@ function lastWords(output: string): string {
 
 function likelyReason(vm: StoredVm, stage: RefusalEvidence['stage']): string {
   if (stage === 'devices') {
-    const needed = describeDevices(listDevices(devicesOf(vm)))
+    const needed = describeDevices(listDevices(vm.saveDevices()))
     return `QEMU may have refused a device: its output then names the device ("Unknown savevm section"); the VM has ${needed === '' ? 'devices that cannot be listed' : printable(needed, MOST_LISTED)}`
   }
   const roms = vm.blocks.filter(({ name }) => ROM.test(name)).map(({ name }) => name)
@@ -107,11 +107,6 @@ function likelyReason(vm: StoredVm, stage: RefusalEvidence['stage']): string {
 }
 
 /** Explains QEMU's error message in terms of its options; undefined if the message is not known. */
-function devicesOf(vm: StoredVm): Uint8Array {
-  const devices = vm.saveDevices()
-  return devices instanceof Uint8Array ? devices : new Uint8Array(0)
-}
-
 function reasonIn(output: string): string | undefined {
   const [, device, instance] =
     /Unknown savevm section or instance '([^'\n]+)' (\d+)/.exec(output) ?? []

@@ -16,6 +16,7 @@ import { PostcopyError } from '../errors.js'
 import { DEFAULT_LIMITS, MAX_LOOK_AHEAD_BYTES } from '../stream/index.js'
 import { TARGET_PAGE_SIZE, formatByteSize } from '../units.js'
 import { type ChecksumAlgorithm, checksumAlgorithms } from './checksum.js'
+import { MOST_LIBVIRT_DATA_BYTES } from '../sources/internal.js'
 import { type UntrustedFields, parseFields } from './fields.js'
 
 export const MANIFEST_FILE = 'manifest.json'
@@ -25,8 +26,6 @@ export const MOST_MANIFEST_BYTES = 4 * 2 ** 20
 export const MOST_DEVICE_BYTES = 256 * 2 ** 20
 /** Limit of RAM, because of the bitmaps, which take 1/32768 of it each. */
 export const MOST_RAM_BYTES = 2 ** 44
-/** As much as the header of libvirt's image may have. */
-const MOST_DOMAIN_BYTES = 16 * 2 ** 20
 const MOST_CONFIGURATION_BYTES = MAX_LOOK_AHEAD_BYTES
 const FORMAT = 'postcopy-parked-vm'
 const FORMAT_VERSION = 1
@@ -133,7 +132,7 @@ function optionalFile(
   key: 'domainXml' | 'domainCookie',
 ): Partial<Record<typeof key, ParkedFile>> {
   const found = fields.optional(key)
-  return found === undefined ? {} : { [key]: parkedFile(found, MOST_DOMAIN_BYTES) }
+  return found === undefined ? {} : { [key]: parkedFile(found, MOST_LIBVIRT_DATA_BYTES) }
 }
 
 /** The file is read as a whole, so its length is limited. */

@@ -15,7 +15,7 @@ export interface UnpackOptions extends ParkedVmOptions {
   cache?: string
   /** Abort ends the unpacking; nothing is left of it. */
   signal?: AbortSignal
-  /** Called when the unpacking begins, with counters that go on changing. */
+  /** Called when the unpacking begins, with counters that are updated while it runs. */
   onUnpack?: (counters: Readonly<Counters>) => void
 }
 
@@ -25,7 +25,7 @@ export interface UnpackedVm {
   readonly wasUnpacked: boolean
 }
 
-/** The directory that {@link openUnpacked} uses if it is not told another one. */
+/** The directory that {@link openUnpacked} uses by default. */
 export function defaultCache(file: string, offset = 0): string {
   return `${streamPlace(file, { offset })}.parked`
 }

@@ -27,7 +27,7 @@ export async function openInput(
   return openStream(file)
 }
 
-/** What libvirt's image tells of the domain; undefined for everything else. */
+/** The header of libvirt's image; undefined for another file. */
 export async function readDomain({ file, offset }: ParkFile): Promise<LibvirtImage | undefined> {
   const stat = file === '-' ? undefined : statUserFile(file)
   if (stat?.isFile() !== true && stat?.isBlockDevice() !== true) return undefined

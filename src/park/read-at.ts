@@ -1,6 +1,6 @@
 /** Reads files; errors name the file and the offset, as those of the native reads do. */
 import { readSync } from 'node:fs'
-import { kernelError, pathOf } from '../kernel/index.js'
+import { readError } from '../kernel/internal.js'
 
 /**
  * Reads until `target` is full, or the file ends.
@@ -20,17 +20,4 @@ export function readAt(fd: number, target: Uint8Array, position: number): number
     }
   }
   return target.length
-}
-
-/** The error of a failed read; an error other than a system error is returned unchanged. */
-export function readError(
-  error: unknown,
-  fd: number,
-  position: number,
-  lengthBytes: number,
-): unknown {
-  const { errno } = error as NodeJS.ErrnoException
-  if (errno === undefined) return error
-  const what = `${pathOf(fd)}, ${lengthBytes} bytes at offset ${position}`
-  return kernelError(errno, 'pread', what, 'it cannot be read')
 }

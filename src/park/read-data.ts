@@ -4,7 +4,7 @@ import { promisify } from 'node:util'
 import { PostcopyError } from '../errors.js'
 import { fileExtents, pathOf } from '../kernel/index.js'
 import { CHECKSUM_CHUNK_BYTES } from './checksum.js'
-import { readError } from './read-at.js'
+import { readError } from '../kernel/internal.js'
 
 const readFile = promisify(read)
 

@@ -3,7 +3,7 @@ import { close, read } from 'node:fs'
 import { promisify } from 'node:util'
 import { MAX_LOOK_AHEAD_BYTES } from '../stream/index.js'
 import { type InputFile, inputFile, openToRead, pipeChunks } from '../user-files.js'
-import { readError } from './read-at.js'
+import { readError } from '../kernel/internal.js'
 
 const CHUNK_BYTES = 1024 * 1024
 const STANDARD_INPUT = 0

@@ -29,7 +29,7 @@ export class SavedVm implements StoredVm {
   readonly running = false
   readonly readOnly = true
   readonly isWhole = true
-  /** What the file is, and what it says of the VM. */
+  /** Format and content of the file. */
   readonly image: SavedImage
   readonly record: VmRecord
   readonly workingSetFile: string

@@ -90,7 +90,7 @@ async function writeWhole(fd: number, bytes: Uint8Array): Promise<void> {
 function explained(cause: unknown): PostcopyError {
   if (cause instanceof PostcopyError) return cause
   const { code = 'ERR_UNKNOWN' } = cause as NodeJS.ErrnoException
-  // ENXIO: the reader had gone when the pipe was opened again.
+  // ENXIO: the reader closed the pipe before it was opened again.
   const isClosed = ['EPIPE', 'ENXIO', 'ECONNRESET'].includes(code)
   const text = isClosed
     ? 'standard output was closed by its reader'

@@ -187,7 +187,7 @@ export class VmStore {
     this.#devices = { sections, way }
   }
 
-  /** Keeps what libvirt's image tells of the domain. */
+  /** Keeps the domain XML and the cookie of libvirt's image. */
   takeDomain({ xml, cookie }: Domain): void {
     this.#domain = { xml, cookie }
   }

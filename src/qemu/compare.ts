@@ -1,4 +1,4 @@
-/** Whether a waiting QEMU will take a VM, as far as QMP tells before it is sent. */
+/** Compares a waiting QEMU with a VM, by what QMP reports before the VM is sent. */
 import type { ParkedVm } from '../park/index.js'
 import { listDevices, UntrustedFields } from '../park/internal.js'
 import { printable } from '../printable.js'
@@ -27,7 +27,7 @@ export interface QemuFacts {
   readonly machineType: string
   readonly blocks: readonly QemuBlock[]
   readonly vcpus: number
-  /** 0 if QEMU does not tell. */
+  /** 0 if QEMU does not report it. */
   readonly maxVcpus: number
   /** Slots and functions of the first PCI bus, as in `04.0`. */
   readonly pciSlots: ReadonlySet<string>

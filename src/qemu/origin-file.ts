@@ -42,7 +42,7 @@ export interface Origin {
   /** Whether the guest ran when parking began. */
   readonly wasRunning: boolean
   readonly vcpus: number
-  /** vCPUs with those that may be plugged later (`-smp maxcpus=`); 0 if QEMU does not tell. */
+  /** vCPUs with those that may be plugged later (`-smp maxcpus=`); 0 if QEMU does not report it. */
   readonly maxVcpus: number
   readonly disks: readonly RecordedDisk[]
   readonly launch?: LaunchRecord

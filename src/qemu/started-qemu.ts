@@ -94,7 +94,7 @@ export class StartedQemu {
     return this.folder.file('stdout')
   }
 
-  /** What QEMU has said about a failure: by QMP, if it still answers, and on its stderr. */
+  /** Why QEMU failed: its error-desc, if QMP still answers, and its stderr. */
   async lastWords(): Promise<string> {
     const { errorDesc } = await this.vm.migration().catch(() => ({ errorDesc: undefined }))
     // A QEMU that ends writes its reason last.

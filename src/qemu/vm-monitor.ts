@@ -1,4 +1,4 @@
-/** What QMP tells about a VM and its migration. */
+/** State of a VM and of its migration, by QMP. */
 import { EventEmitter, once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { PostcopyError } from '../errors.js'

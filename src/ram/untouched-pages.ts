@@ -1,6 +1,5 @@
 /**
- * Finds pages of memory that are zero because they were never written, by what the kernel knows of
- * them: an anonymous page that is neither present nor swapped out, or is the zero page; and a hole
+ * Finds pages of memory that are zero because they were never written, from their page tables: an anonymous page that is neither present nor swapped out, or is the zero page; and a hole
  * of a memfd. A page that the kernel is just moving counts as swapped out.
  */
 import { KernelError } from '../errors.js'
@@ -59,7 +58,7 @@ export function armUntouched({ region, lengthBytes, pageCount }: RamBlock): Page
   return untouched
 }
 
-/** The untouched pages of a memfd, or of memory that nobody writes. */
+/** The untouched pages of a memfd, or of the memory of a guest that does not run. */
 export class UntouchedPages {
   readonly #block: RamBlock
   readonly #data: PageBitmap

@@ -139,7 +139,7 @@ export class Push {
    * @returns whether it has, in time
    */
   async drain(link: SourceLink): Promise<boolean> {
-    link.write(this.#pingBehind(link.sentBytes))
+    link.write(this.#pingAfter(link.sentBytes))
     const deadline = performance.now() + DRAIN_MS
     while (this.#window.outstandingBytes > 0 && performance.now() < deadline) {
       this.#check()
@@ -223,7 +223,7 @@ export class Push {
     if (isFull && !this.#window.isStalled(PONG_MS, performance.now())) {
       this.#window.full(performance.now())
       // All outstanding bytes may be requested pages, which were sent without a ping.
-      if (!this.#window.isPinging) link.write(this.#pingBehind(0))
+      if (!this.#window.isPinging) link.write(this.#pingAfter(0))
       await this.#signal.wait(PONG_MS)
       return 0
     }
@@ -252,7 +252,7 @@ export class Push {
       this.#window.count(bytes)
       return end
     }
-    out.set(this.#pingBehind(bytes), end)
+    out.set(this.#pingAfter(bytes), end)
     return end + PING_BYTES
   }
 
@@ -277,7 +277,7 @@ export class Push {
   #pinged(out: Uint8Array, pack: (room: Uint8Array) => number): number {
     const lengthBytes = pack(out.subarray(0, out.length - PING_BYTES))
     if (lengthBytes === 0) return 0
-    out.set(this.#pingBehind(lengthBytes), lengthBytes)
+    out.set(this.#pingAfter(lengthBytes), lengthBytes)
     return lengthBytes + PING_BYTES
   }
 
@@ -298,7 +298,7 @@ export class Push {
     return Math.max(loadingMs, untilQuietMs)
   }
 
-  #pingBehind(bytes: number): Uint8Array {
+  #pingAfter(bytes: number): Uint8Array {
     const value = this.#window.sent(bytes, performance.now())
     return encode((out) => encodePing(out, value))
   }

@@ -250,7 +250,8 @@ export class Sender {
     this.#counters.stoppedAt = this.#stoppedAt
     const devices = await this.#host.stopGuest()
     this.#session.check()
-    // Skipped if all pages are dirty, and none is untouched: a scan of a few GiB takes a millisecond of downtime.
+    // Skipped if all pages are dirty and none is untouched: scanning a few GiB costs a millisecond of
+    // downtime.
     const isAllDirty = this.#blocks.every(
       ({ block, dirty }) =>
         this.#dirtyLog?.untouched(block) === undefined && dirty.count() === block.pageCount,

@@ -1,6 +1,6 @@
 /**
  * Zero pages are not sent in postcopy unless they are requested. They were discarded at the
- * destination, so at the end of the stream they are zero there: it then stops watching its memory.
+ * destination, which stops watching its memory at the end of the stream: they then read as zeros.
  */
 import type { SentBlock } from './block.js'
 

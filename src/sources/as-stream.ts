@@ -55,7 +55,7 @@ export async function* streamOf(image: SavedImage): AsyncGenerator<Uint8Array> {
   for (const block of blocks) {
     for await (const piece of pages.write(block)) {
       yield piece
-      // Zero pages wait for no read, and the reader may be stopped meanwhile.
+      // Zero pages need no read, so a long run of them would block the event loop.
       await yieldToLoop()
     }
   }

@@ -7,7 +7,7 @@
  * and the next entry follows the last page. Offsets are those of the file.
  */
 import { PageBitmap } from '../ram/index.js'
-import { decodeName, RAM_FLAGS_MASK, RamFlag } from '../stream/index.js'
+import { decodeName, RAM_FLAGS_MASK, RamFlag, RAM_ZERO_RECORD_BYTES } from '../stream/index.js'
 import { BlockListDecoder, INCOMPLETE, u32At } from '../stream/internal.js'
 import { TARGET_PAGE_SIZE, hex } from '../units.js'
 import type { Cursor } from './cursor.js'
@@ -20,8 +20,6 @@ const MAPPED_HEADER_BYTES = 28
 /** The bitmaps of this much RAM take 64 MiB. */
 const LEAST_RAM_LIMIT_BYTES = 2 ** 41
 const MOST_RAM_BYTES = 2 ** 44
-/** The shortest record of a page in a stream. */
-const LEAST_RECORD_BYTES = 9
 
 export interface HeadBlock {
   readonly name: string
@@ -82,7 +80,7 @@ async function readPlainList(
   }
   const ramBytes = list.blocks.reduce((sum, block) => sum + block.usedLengthBytes, 0)
   // Each page has a record of 9 bytes or more.
-  const pages = Math.floor((endOffset - start) / LEAST_RECORD_BYTES)
+  const pages = Math.floor((endOffset - start) / RAM_ZERO_RECORD_BYTES)
   const limit = Math.max(LEAST_RAM_LIMIT_BYTES, pages * TARGET_PAGE_SIZE)
   checkRamBytes(cursor, ramBytes, limit, start)
   return list.blocks.map(({ name, usedLengthBytes }) => ({ name, lengthBytes: usedLengthBytes }))

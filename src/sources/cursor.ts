@@ -6,8 +6,6 @@ import { u32At } from '../stream/internal.js'
 import type { ByteSource } from './file-bytes.js'
 import { SavedFileError, type SavedErrorKind } from './saved-error.js'
 
-/** Most bytes that {@link Cursor.need} accepts. */
-export const MOST_NEEDED_BYTES = 64 * 1024
 const FIRST_READ_BYTES = 64 * 1024
 const MOST_READ_BYTES = 1024 * 1024
 

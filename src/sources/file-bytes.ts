@@ -1,7 +1,7 @@
 /** An open saved file or block device. Reads are asynchronous, in the threads of libuv. */
 import { type BigIntStats, closeSync, fstatSync, read, readFileSync } from 'node:fs'
 import { promisify } from 'node:util'
-import { kernelError, pathOf } from '../kernel/index.js'
+import { readError } from '../kernel/internal.js'
 import { PostcopyError } from '../errors.js'
 import { openToRead } from '../user-files.js'
 
@@ -101,11 +101,4 @@ function deviceBytes(path: string, { rdev }: BigIntStats): number {
       cause,
     })
   }
-}
-
-function readError(error: unknown, fd: number, offset: number, lengthBytes: number): unknown {
-  const { errno } = error as NodeJS.ErrnoException
-  if (errno === undefined) return error
-  const what = `${pathOf(fd)}, ${lengthBytes} bytes at offset ${offset}`
-  return kernelError(errno, 'pread', what, 'it cannot be read')
 }

@@ -1,4 +1,4 @@
-/** What tells a saved file from any other, without reading all of it. */
+/** Identifies a saved file without reading all of it. */
 import type { ByteSource, FileBytes } from './file-bytes.js'
 import { type Sample, samplesFit, takeSamples } from './samples.js'
 

@@ -5,6 +5,7 @@
  *   "postcopy-index" 0a   u32 version   u32 length   JSON   rows of all blocks, f64, little-endian
  *   32 bytes SHA-256 of all before
  */
+import { RAM_PAGE_RECORD_BYTES } from '../stream/index.js'
 import { createHash, randomBytes } from 'node:crypto'
 import { constants, fstatSync } from 'node:fs'
 import { lstat, open, rename, unlink } from 'node:fs/promises'
@@ -12,14 +13,14 @@ import { basename, dirname, join } from 'node:path'
 import { PostcopyError } from '../errors.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import { type IndexFields, parseIndexFields } from './index-fields.js'
-import { PageRow, RECORD_BYTES } from './page-table.js'
+import { PageRow } from './page-table.js'
 
 const MAGIC = Buffer.from('postcopy-index\n')
 const VERSION = 1
 const HEAD_BYTES = MAGIC.length + 8
 const DIGEST_BYTES = 32
 const MOST_FIELDS_BYTES = 4 * 2 ** 20
-/** Rows of 16 TiB, none of whose pages follow each other, would need more; such a file is indexed. */
+/** A larger index is not used: the pass over the file is made each time. */
 const MOST_INDEX_BYTES = 2 ** 31 - 1
 const OTHERS_MAY_WRITE = 0o022
 const OWNER_ONLY = 0o600
@@ -30,7 +31,7 @@ export interface StreamIndex {
   readonly rows: readonly Float64Array[]
 }
 
-/** The beginning of the names of files beside a saved file. @param what - tells its streams apart */
+/** Prefix of the names of files beside a saved file. @param what - which stream of it */
 export function streamPlace(path: string, what: { offset: number; snapshot?: string }): string {
   const at = what.offset === 0 ? '' : `.at-${what.offset}`
   const snapshot = what.snapshot === undefined ? '' : `.snapshot-${hexOf(what.snapshot)}`
@@ -52,7 +53,7 @@ export async function readIndex(file: string): Promise<StreamIndex | undefined> 
   }
 }
 
-/** Only a file that nobody else can write: whoever writes the index decides on the guest's memory. */
+/** Rejects a file that other users can write: the index decides which bytes become guest memory. */
 async function readOwnFile(file: string): Promise<Buffer | undefined> {
   const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
   const handle = await open(file, flags)
@@ -103,7 +104,7 @@ function checkRows(rows: Float64Array, pageCount: number, endOffset: number): vo
     const count = rows[at + PageRow.pageCount] ?? 0
     const offset = rows[at + PageRow.offset] ?? 0
     const isWhole = [first, count, offset].every((value) => Number.isSafeInteger(value))
-    const end = offset + (count - 1) * RECORD_BYTES + TARGET_PAGE_SIZE
+    const end = offset + (count - 1) * RAM_PAGE_RECORD_BYTES + TARGET_PAGE_SIZE
     if (!isWhole || first < next || count < 1 || first + count > pageCount) throw bad('a row')
     if (offset < 1 || end > endOffset) throw bad('a row')
     next = first + count
@@ -149,8 +150,8 @@ export async function findObstacle(file: string): Promise<string | undefined> {
 }
 
 /**
- * Writes an index atomically. The caller has asked {@link findObstacle}. Others cannot read it. It is not synced, because its checksum finds an
- * index that a power failure has cut.
+ * Writes an index atomically, readable by its owner only. Call {@link findObstacle} first. It is not
+ * synced: an index that a power failure has cut fails its checksum.
  *
  * @throws Error of the file system with `code`; nothing is left then
  */

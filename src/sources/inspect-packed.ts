@@ -1,4 +1,4 @@
-/** Tells what is in a compressed file, from the beginning of what it unpacks to. */
+/** Reports the contents of a compressed file, from the beginning of its unpacked data. */
 import { PostcopyError } from '../errors.js'
 import { Cursor } from './cursor.js'
 import { type ByteSource, FileBytes } from './file-bytes.js'

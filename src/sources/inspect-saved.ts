@@ -1,4 +1,4 @@
-/** Tells what is in a saved file, without reading its pages. */
+/** Reports the contents of a saved file, without reading its pages. */
 import { type DeviceSize, sizeDevices } from '../stream/internal.js'
 import { Cursor } from './cursor.js'
 import { FileBytes } from './file-bytes.js'

@@ -10,11 +10,11 @@ import type { Cursor } from './cursor.js'
 export const LIBVIRT_MAGIC = 'LibvirtQemudSave'
 /** The magic while libvirt still writes the image. */
 export const LIBVIRT_PARTIAL_MAGIC = 'LibvirtQemudPart'
-const HEADER_BYTES = 92
+export const LIBVIRT_HEADER_BYTES = 92
 const MAGIC_BYTES = 16
-const NEWEST_VERSION = 2
+export const LIBVIRT_VERSION = 2
 /** The XML of a domain has some KiB. */
-const MOST_DATA_BYTES = 16 * 2 ** 20
+export const MOST_LIBVIRT_DATA_BYTES = 16 * 2 ** 20
 
 export const libvirtFormats = ['raw', 'gzip', 'bzip2', 'xz', 'lzop', 'zstd', 'sparse'] as const
 export type LibvirtFormat = (typeof libvirtFormats)[number]
@@ -46,16 +46,16 @@ export function summaryOf(image: LibvirtImage): LibvirtSummary {
 /** @param cursor - at the magic @throws SavedFileError */
 export async function readLibvirtImage(cursor: Cursor): Promise<LibvirtImage> {
   const start = cursor.offset
-  await cursor.need(HEADER_BYTES, "the header of libvirt's image")
+  await cursor.need(LIBVIRT_HEADER_BYTES, "the header of libvirt's image")
   const { buffer, byteOffset } = cursor.bytes
   const view = new DataView(
     buffer,
     byteOffset + cursor.at + MAGIC_BYTES,
-    HEADER_BYTES - MAGIC_BYTES,
+    LIBVIRT_HEADER_BYTES - MAGIC_BYTES,
   )
-  const isLittle = view.getUint32(0, true) <= NEWEST_VERSION
+  const isLittle = view.getUint32(0, true) <= LIBVIRT_VERSION
   const version = view.getUint32(0, isLittle)
-  if (version === 0 || version > NEWEST_VERSION) {
+  if (version === 0 || version > LIBVIRT_VERSION) {
     cursor.refuse('damaged', `libvirt's image has version ${version}, not 1 or 2`, start + 16)
   }
   const [dataBytes, running, format, cookieOffset] = [4, 8, 12, 16].map((at) =>
@@ -68,11 +68,11 @@ export async function readLibvirtImage(cursor: Cursor): Promise<LibvirtImage> {
   if (running > 1) {
     cursor.refuse('damaged', `libvirt's image: was_running is ${running}, not 0 or 1`, start + 24)
   }
-  if (dataBytes === 0 || dataBytes > MOST_DATA_BYTES || cookieOffset >= dataBytes) {
+  if (dataBytes === 0 || dataBytes > MOST_LIBVIRT_DATA_BYTES || cookieOffset >= dataBytes) {
     const what = `${dataBytes} bytes of XML with the cookie at ${cookieOffset}`
     cursor.refuse('damaged', `libvirt's image: ${what}`, start + 20)
   }
-  cursor.seek(start + HEADER_BYTES)
+  cursor.seek(start + LIBVIRT_HEADER_BYTES)
   const data = await cursor.take(dataBytes, 'the XML of the domain')
   const xml = textAt(data, 0)
   return {

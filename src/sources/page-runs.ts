@@ -1,9 +1,10 @@
 /** From where pages are in a stream to where they are in files. */
+import { RAM_PAGE_RECORD_BYTES } from '../stream/index.js'
 import { writeSync } from 'node:fs'
 import { MemoryRegion } from '../kernel/index.js'
 import { TARGET_PAGE_SIZE } from '../units.js'
 import type { MappedPages } from './block-list.js'
-import { PageRow, RECORD_BYTES } from './page-table.js'
+import { PageRow } from './page-table.js'
 import { type Qcow2State, TOO_SCATTERED } from './qcow2-state.js'
 import { SavedFileError } from './saved-error.js'
 
@@ -48,7 +49,7 @@ export function fileRuns(rows: Float64Array): Float64Array {
     runs[to + SavedRun.pageCount] = rows[from + PageRow.pageCount] ?? 0
     runs[to + SavedRun.file] = SAVED_FILE
     runs[to + SavedRun.offset] = rows[from + PageRow.offset] ?? 0
-    runs[to + SavedRun.strideBytes] = RECORD_BYTES
+    runs[to + SavedRun.strideBytes] = RAM_PAGE_RECORD_BYTES
   }
   return runs
 }
@@ -96,16 +97,16 @@ export async function stateRuns(
     let offset = rows[at + PageRow.offset] ?? 0
     while (left > 0) {
       const { fileOffset, lengthBytes } = state.extentAt(offset)
-      const whole = Math.floor((lengthBytes - TARGET_PAGE_SIZE) / RECORD_BYTES) + 1
+      const whole = Math.floor((lengthBytes - TARGET_PAGE_SIZE) / RAM_PAGE_RECORD_BYTES) + 1
       const count = Math.min(left, Math.max(whole, 0))
-      if (count > 0) runs.push(first, count, SAVED_FILE, fileOffset, RECORD_BYTES)
+      if (count > 0) runs.push(first, count, SAVED_FILE, fileOffset, RAM_PAGE_RECORD_BYTES)
       else {
         await state.read(page, offset)
         runs.push(first, 1, SCRATCH_FILE, scratch.add(page, state.path), TARGET_PAGE_SIZE)
       }
       first += Math.max(count, 1)
       left -= Math.max(count, 1)
-      offset += Math.max(count, 1) * RECORD_BYTES
+      offset += Math.max(count, 1) * RAM_PAGE_RECORD_BYTES
     }
   }
   return Float64Array.from(runs)

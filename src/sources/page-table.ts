@@ -3,6 +3,7 @@
  * that appear with the first page in them, so its memory follows the pages that are in the file, not
  * the announced length of the block.
  */
+import { RAM_PAGE_RECORD_BYTES } from '../stream/index.js'
 import { setImmediate as yieldToLoop } from 'node:timers/promises'
 import { PageBitmap } from '../ram/index.js'
 
@@ -22,9 +23,6 @@ export interface PageRows {
   readonly rows: Float64Array
   readonly data: PageBitmap
 }
-
-/** Distance of two pages in consecutive records with CONTINUE. */
-export const RECORD_BYTES = 4104
 
 export class PageTable {
   readonly #pieces = new Map<number, Float64Array>()
@@ -92,7 +90,8 @@ class RowWriter {
       if (offset === 0) continue
       const page = firstPage + index
       const isNext =
-        page === this.#first + this.#count && offset === this.#offset + this.#count * RECORD_BYTES
+        page === this.#first + this.#count &&
+        offset === this.#offset + this.#count * RAM_PAGE_RECORD_BYTES
       if (isNext) this.#count += 1
       else this.#begin(page, offset)
     }

@@ -8,7 +8,8 @@ import { isMappedRam, readIdentity } from './stream-head.js'
 import { SavedFileError } from './saved-error.js'
 
 /** Programs that unpack a compressed stream. */
-export type Compression = 'gzip' | 'zstd' | 'xz' | 'bzip2' | 'lzop'
+export const compressions = ['gzip', 'zstd', 'xz', 'bzip2', 'lzop'] as const
+export type Compression = (typeof compressions)[number]
 
 export type SavedFormat =
   | 'parked-directory'
@@ -40,7 +41,7 @@ const MAGIC_NUMBERS: readonly (readonly [magic: Buffer, format: SavedFormat])[] 
 ]
 
 /**
- * Tells what a path is. Reads the first bytes only.
+ * Recognizes the format of a path from its first bytes.
  *
  * @param offset - where the saved VM begins in the file or block device
  * @throws PostcopyError with the errno name if it cannot be opened

@@ -4,11 +4,9 @@ import { streamOf } from './as-stream.js'
 import { FileBytes } from './file-bytes.js'
 import { type LibvirtImage, readLibvirtImage } from './libvirt.js'
 import { type SavedImage, type SavedOptions, checkSnapshotOption, openSaved } from './open-saved.js'
-import { type Compression, recognizeBytes } from './recognize.js'
+import { type Compression, compressions, recognizeBytes } from './recognize.js'
 import { SavedFileError } from './saved-error.js'
 import { unpacked } from './unpack.js'
-
-const COMPRESSIONS: readonly string[] = ['gzip', 'zstd', 'xz', 'bzip2', 'lzop']
 
 /** Where the compressed bytes of a file begin. */
 export interface Packed {
@@ -45,7 +43,7 @@ export async function findLibvirt(path: string, offset = 0): Promise<LibvirtImag
 }
 
 function isCompression(format: string): format is Compression {
-  return COMPRESSIONS.includes(format)
+  return compressions.some((compression) => compression === format)
 }
 
 /**

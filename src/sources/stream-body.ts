@@ -6,7 +6,7 @@ import { ElementType, RAM_FLAGS_MASK, RamFlag, SECTION_FOOTER } from '../stream/
 import { DeviceTailCollector, sizeDevices, u32At } from '../stream/internal.js'
 import { TARGET_PAGE_SIZE, hex } from '../units.js'
 import type { Cursor } from './cursor.js'
-import { type PageRows, PageRow } from './page-table.js'
+import type { PageRows } from './page-table.js'
 import { RecordIndex } from './record-index.js'
 import { decodeInFile } from './saved-error.js'
 import { findFooter } from './section-end.js'
@@ -205,11 +205,4 @@ function checkEarlySections(
     'it has devices that are loaded before RAM, such as virtio-mem, and their description is ' +
       'missing or differs: resume it with QEMU itself',
   )
-}
-
-/** The number of pages in rows. */
-export function pagesIn(rows: Float64Array): number {
-  let pages = 0
-  for (let at = PageRow.pageCount; at < rows.length; at += PageRow.stride) pages += rows[at] ?? 0
-  return pages
 }
